@@ -1,0 +1,48 @@
+// A daemon's life: it runs until SIGTERM or SIGINT aborts its signal, then ends when it has cleaned up.
+
+/** An error that a person can mend: printed as it is, without a stack, and the process exits with 64 (EX_USAGE). */
+export class UsageError extends Error {
+  readonly code = 'FULMAR_USAGE'
+  override readonly name = 'UsageError'
+}
+
+/** Time that a daemon may take for a clean end before the process leaves without it. */
+const GRACE_MS = 5_000
+
+/** Runs `body` with a signal that SIGTERM and SIGINT abort; a second signal ends the process at once. */
+export async function runUntilSignal(body: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const controller = new AbortController()
+  const stop = (): void => {
+    if (controller.signal.aborted) process.exit(130)
+    controller.abort()
+    setTimeout(() => process.exit(1), GRACE_MS).unref()
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+  try {
+    await body(controller.signal)
+  } finally {
+    process.off('SIGTERM', stop)
+    process.off('SIGINT', stop)
+  }
+}
+
+/** Resolves after `ms`, or at once (without an error) when the signal aborts. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, ms)
+    signal.addEventListener('abort', done)
+  })
+}
+
+/** Resolves when the signal aborts. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

@@ -1,0 +1,28 @@
+// What Fulmar owns in a kernel and on a disk: every name and number by which an object is known to be ours.
+// Whatever carries one of these may be changed or removed by us; nothing else is ever touched.
+
+/** Routing table of all mesh routes, looked up before main. */
+export const ROUTE_TABLE = 7077
+/** The one rule: `not fwmark WIREGUARD_MARK lookup ROUTE_TABLE`, for IPv4 and IPv6. */
+export const RULE_PRIORITY = 5101
+/** WireGuard's own packets carry this mark, so that they never enter the mesh they carry. */
+export const WIREGUARD_MARK = 0x46000000
+export const WIREGUARD_MARK_MASK = 0xff000000
+/** Route protocol numbers (rtnetlink rtm_protocol) name the owner of a route. */
+export const PROTOCOL_AGENT = 177
+export const PROTOCOL_GATEWAY = 178
+/** Nexthop objects of remote pools have ids from here on, in a range of 2^23. */
+export const NEXTHOP_BASE = 0x46000000
+export const NEXTHOP_RANGE = 0x00800000
+
+/** One WireGuard device per rung of the ladder. */
+export const DEVICES = { direct: 'fm-direct', 'relay-udp': 'fm-udp', 'relay-tcp': 'fm-tcp' } as const
+/** MTU of every device: 1500 less WireGuard's 80 (IPv6 outside) less room for one more encapsulation. */
+export const DEVICE_MTU = 1380
+
+/** nft tables; the agent's come one per family, since its maps are keyed by address. */
+export const NFT_TABLE_AGENT = 'fulmar'
+export const NFT_TABLE_GATEWAY = 'fulmar-gateway'
+
+export const RUN_DIR = '/run/fulmar'
+export const STATE_DIR = '/var/lib/fulmar'

@@ -1,0 +1,116 @@
+// What each daemon answers on its Unix socket (GET /status), and what `fulmar status` merges.
+// All times are Unix milliseconds, all durations milliseconds.
+
+/** How two pools reach each other; `none` while no rung carries traffic. */
+export type Rung = 'direct' | 'relay-udp' | 'relay-tcp'
+
+export type NatBehaviour = {
+  /** RFC 4787: how the mapped port depends on the destination. */
+  readonly mapping: 'none' | 'endpoint-independent' | 'address-dependent' | 'address-and-port-dependent' | 'unknown'
+  readonly filtering: 'none' | 'endpoint-independent' | 'address-dependent' | 'address-and-port-dependent' | 'unknown'
+  readonly udp: 'open' | 'blocked' | 'unknown'
+  /** The address that the relay's STUN server sees for WireGuard's port, as `ip:port` or `[ip]:port`. */
+  readonly mapped?: string
+}
+
+export type CandidateStatus = {
+  readonly address: string
+  readonly kind: 'host' | 'reflexive' | 'peer-reflexive' | 'static'
+  /** The last thing that happened: `answered in 1.2 ms`, `no answer to 40 probes`, … */
+  readonly result: string
+}
+
+export type PathStatus = {
+  readonly pool: string
+  readonly node: string
+  readonly rung: Rung | 'none'
+  readonly since: number
+  readonly rttMs?: number
+  /** Why the path is not a better one; empty for a direct path. */
+  readonly reason: string
+  /** The outer address of the peer on a direct path. */
+  readonly endpoint?: string
+  readonly candidates: readonly CandidateStatus[]
+  readonly peerNat?: NatBehaviour
+}
+
+/** Age of the Kubernetes objects that a daemon works from. */
+export type MetadataStatus = {
+  /** `cloud` while the watch is alive, `disk` while last-known-good is served. */
+  readonly source: 'cloud' | 'disk' | 'none'
+  readonly server: string
+  /** When the last event or bookmark arrived. */
+  readonly updatedAt?: number
+  readonly objects: Readonly<Record<string, number>>
+  readonly error?: string
+}
+
+export type GatewayStatus = {
+  readonly kind: 'gateway'
+  readonly version: string
+  readonly node: string
+  readonly pool: string
+  readonly startedAt: number
+  readonly relay: {
+    readonly url: string
+    readonly state: 'connected' | 'connecting'
+    readonly since: number
+    readonly error?: string
+  }
+  readonly wireguard: {
+    readonly implementation: 'kernel' | 'wireguard-go'
+    readonly publicKey: string
+    readonly port: number
+  }
+  readonly nat: NatBehaviour
+  readonly paths: readonly PathStatus[]
+  /** Reasons why objects were left out, such as two pools with one podCIDR. */
+  readonly problems: readonly string[]
+  readonly metadata: MetadataStatus
+}
+
+export type AgentStatus = {
+  readonly kind: 'agent'
+  readonly version: string
+  readonly node: string
+  readonly pool: string
+  readonly startedAt: number
+  readonly dns: {
+    readonly addresses: readonly string[]
+    readonly queries: number
+    readonly takeover: readonly string[]
+  }
+  readonly services: { readonly count: number; readonly endpoints: number; readonly path: 'nft' }
+  /** The gateway that traffic to other pools is routed to; empty if this node is the gateway. */
+  readonly gateway: { readonly node: string; readonly address: string } | undefined
+  readonly problems: readonly string[]
+  readonly metadata: MetadataStatus
+}
+
+export type RelayStatus = {
+  readonly kind: 'relay'
+  readonly version: string
+  readonly startedAt: number
+  readonly stun: { readonly addresses: readonly string[]; readonly requests: number }
+  readonly sessions: readonly {
+    readonly node: string
+    readonly kind: 'signal' | 'packets'
+    readonly address: string
+    readonly since: number
+  }[]
+  /** Packets relayed between gateways, by size of the WireGuard packet. */
+  readonly packets: {
+    readonly forwarded: number
+    readonly bytes: number
+    /** Those of more than 32 bytes, which is what a WireGuard keepalive has. */
+    readonly overKeepalive: number
+    readonly dropped: number
+  }
+  readonly manifests: {
+    readonly directory: string
+    readonly objects: number
+    readonly problems: readonly string[]
+  } | undefined
+}
+
+export type DaemonStatus = AgentStatus | GatewayStatus | RelayStatus

@@ -1,0 +1,112 @@
+// Control frames between a gateway and the relay: one JSON text message each on wss://relay/fulmar/v1/signal.
+//
+//   gateway -> relay   hello       who speaks, once, first
+//                      announce    what peers need to reach it, signed (the relay cannot forge or read more than it says)
+//                      call        to one peer: start probing now; the relay adds `from` from the certificate
+//                      report      its paths, for people who ask the relay
+//   relay -> gateway   welcome     the relay's name and the address that it sees
+//                      announce    of every other gateway: all at first, then as they change
+//                      call        from a peer
+//                      gone        a peer's session ended (its last announcement stays valid)
+//
+// Unknown kinds and unknown fields are ignored, so that versions may differ by one.
+
+import type { PathStatus } from '../status.ts'
+
+export const SIGNAL_PATH = '/fulmar/v1/signal'
+/** A frame longer than this closes the session. */
+export const MAX_SIGNAL_BYTES = 64 * 1024
+
+/** An announcement and the proof that the named node made it; see lib/wire/announcement.ts. Base64 throughout. */
+export type SignedAnnouncement = {
+  /** The node's certificate, DER. */
+  readonly certificate: string
+  readonly payload: string
+  readonly signature: string
+}
+
+export type SignalFrame =
+  | { readonly kind: 'hello'; readonly version: 1; readonly role: 'gateway' }
+  | { readonly kind: 'welcome'; readonly version: 1; readonly relay: string; readonly observedAddress: string }
+  | { readonly kind: 'announce'; readonly node: string; readonly announcement: SignedAnnouncement }
+  | { readonly kind: 'call'; readonly node: string; readonly epoch: number; readonly startInMs: number }
+  | { readonly kind: 'report'; readonly paths: readonly PathStatus[] }
+  | { readonly kind: 'gone'; readonly node: string }
+
+export const encodeSignal = (frame: SignalFrame): string => JSON.stringify(frame)
+
+/** @returns undefined for a kind this version does not know. @throws ProtocolError for anything malformed. */
+export function decodeSignal(text: string): SignalFrame | undefined {
+  const frame = parseObject(text)
+  switch (frame['kind']) {
+    case 'hello':
+      expect(frame['role'] === 'gateway', 'hello: role')
+      return { kind: 'hello', version: 1, role: 'gateway' }
+    case 'welcome':
+      return { kind: 'welcome', version: 1, relay: name(frame, 'relay'), observedAddress: name(frame, 'observedAddress') }
+    case 'announce': {
+      const signed = frame['announcement']
+      expect(isObject(signed), 'announce: announcement')
+      return {
+        kind: 'announce',
+        node: name(frame, 'node'),
+        announcement: {
+          certificate: name(signed, 'certificate', 8192),
+          payload: name(signed, 'payload', 32768),
+          signature: name(signed, 'signature', 1024),
+        },
+      }
+    }
+    case 'call':
+      return {
+        kind: 'call',
+        node: name(frame, 'node'),
+        epoch: whole(frame, 'epoch', Number.MAX_SAFE_INTEGER),
+        startInMs: whole(frame, 'startInMs', 60_000),
+      }
+    case 'report':
+      expect(Array.isArray(frame['paths']), 'report: paths')
+      return { kind: 'report', paths: frame['paths'] as PathStatus[] }
+    case 'gone':
+      return { kind: 'gone', node: name(frame, 'node') }
+    default:
+      return undefined
+  }
+}
+
+/** The peer broke the protocol; the connection is closed. */
+export class ProtocolError extends Error {
+  readonly code = 'FULMAR_PROTOCOL'
+  override readonly name = 'ProtocolError'
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  expect(text.length <= MAX_SIGNAL_BYTES, `frame of ${text.length} bytes`)
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new ProtocolError('not JSON', { cause })
+  }
+  expect(isObject(value), 'not an object')
+  return value
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+function expect(condition: boolean, what: string): asserts condition {
+  if (!condition) throw new ProtocolError(`signal frame: ${what}`)
+}
+
+function name(frame: Record<string, unknown>, key: string, maxLength = 253): string {
+  const value = frame[key]
+  expect(typeof value === 'string' && value.length > 0 && value.length <= maxLength, `${String(frame['kind'])}: ${key}`)
+  return value
+}
+
+function whole(frame: Record<string, unknown>, key: string, max: number): number {
+  const value = frame[key]
+  expect(typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max, `${String(frame['kind'])}: ${key}`)
+  return value
+}
