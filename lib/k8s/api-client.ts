@@ -1,0 +1,299 @@
+// A Kubernetes API client: list in pages, watch, get, create, update, patch, over HTTP/1.1 with keep-alive and a
+// client certificate or a token. A connection on which nothing is read for a bounded time is taken for dead.
+
+import * as http from 'node:http'
+import * as https from 'node:https'
+import { ApiError, errorOfResponse, type StatusBody } from './api-error.ts'
+import type { KubernetesObject, Resource } from './objects.ts'
+
+export type ApiClientOptions = {
+  /** `https://ADDRESS:PORT`; plain http is for a server on loopback. */
+  readonly server: string | URL
+  /** PEM. */
+  readonly ca?: string
+  readonly cert?: string
+  readonly key?: string
+  /** A bearer token, read anew for each request since projected tokens rotate. */
+  readonly token?: () => string
+  /** How long a watch may be silent; a Kubernetes API sends bookmarks every minute. */
+  readonly watchIdleMs?: number
+}
+
+export type ObjectRef = { readonly namespace?: string; readonly name: string }
+export type Selection = {
+  readonly namespace?: string
+  readonly labelSelector?: string
+  readonly fieldSelector?: string
+}
+export type WatchEvent<T> =
+  | { readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'; readonly object: T; readonly resourceVersion: string }
+  | { readonly type: 'BOOKMARK'; readonly resourceVersion: string }
+export type WatchOptions = Selection & {
+  readonly resourceVersion: string
+  /** After how long the server ends the watch. */
+  readonly timeoutSeconds?: number
+}
+type WriteOptions = { readonly subresource?: 'status'; readonly signal?: AbortSignal }
+
+/** All functions throw ApiError; a signal that aborts makes them throw too. */
+export type ApiClient = {
+  readonly server: string
+  readonly list: <T extends KubernetesObject>(
+    resource: Resource<T>,
+    signal: AbortSignal,
+    selection?: Selection,
+  ) => Promise<{ readonly items: readonly T[]; readonly resourceVersion: string }>
+  /** Resolves when the server has accepted the watch; the events end when the server ends it. */
+  readonly watch: <T extends KubernetesObject>(
+    resource: Resource<T>,
+    signal: AbortSignal,
+    options: WatchOptions,
+  ) => Promise<AsyncGenerator<WatchEvent<T>>>
+  readonly get: <T extends KubernetesObject>(resource: Resource<T>, ref: ObjectRef, signal?: AbortSignal) => Promise<T>
+  readonly create: <T extends KubernetesObject>(resource: Resource<T>, object: T, signal?: AbortSignal) => Promise<T>
+  readonly update: <T extends KubernetesObject>(resource: Resource<T>, object: T, options?: WriteOptions) => Promise<T>
+  /** @param patch a JSON merge patch (RFC 7396). */
+  readonly patch: <T extends KubernetesObject>(
+    resource: Resource<T>,
+    ref: ObjectRef,
+    patch: object,
+    options?: WriteOptions,
+  ) => Promise<T>
+  readonly close: () => void
+}
+
+const PAGE_LIMIT = 500
+const PAGES_MAX = 10_000
+const BODY_MAX_BYTES = 256 << 20
+const ERROR_BODY_MAX_BYTES = 64 << 10
+const EVENT_MAX_BYTES = 8 << 20
+const CONNECTIONS_MAX = 64
+/** Until the headers of an answer, and between two reads of a body. */
+const ANSWER_IDLE_MS = 15_000
+/** Kubernetes sends a bookmark about every minute. */
+const WATCH_IDLE_MS = 90_000
+/** Linux then sends ten probes a second apart (libuv's choice): a dead peer is noticed in 20 s. */
+const TCP_KEEPALIVE_MS = 10_000
+
+export function createApiClient(options: ApiClientOptions): ApiClient {
+  const server = new URL(options.server)
+  const { ca, cert, key, watchIdleMs = WATCH_IDLE_MS } = options
+  const settings = { keepAlive: true, maxSockets: CONNECTIONS_MAX, scheduling: 'lifo' } as const
+  const agent =
+    server.protocol === 'https:'
+      ? new https.Agent({ ...settings, ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), minVersion: 'TLSv1.2' })
+      : new http.Agent(settings)
+  const connection: Connection = { server, agent, token: options.token }
+
+  const exchange = async <T>(method: string, path: string, write: Write = {}): Promise<T> => {
+    const response = await send(connection, method, path, write)
+    return parseObject(await readText(response, BODY_MAX_BYTES, describe(connection, method, path))) as T
+  }
+
+  return {
+    server: server.origin,
+    list: async <T extends KubernetesObject>(resource: Resource<T>, signal: AbortSignal, selection: Selection = {}) => {
+      const items: T[] = []
+      let token = ''
+      for (let page = 0; page < PAGES_MAX; page++) {
+        const query = queryOf({ ...selectors(selection), limit: PAGE_LIMIT, continue: token })
+        const path = pathOf(resource, selection.namespace) + query
+        const list = await exchange<ListBody<T>>('GET', path, { signal })
+        for (const item of list.items ?? []) items.push(withType(resource, item))
+        token = list.metadata?.continue ?? ''
+        // The version of the first page and of the last are the same: pages are one snapshot, or the list expires.
+        if (token === '') return { items, resourceVersion: list.metadata?.resourceVersion ?? '' }
+      }
+      throw new ApiError(`GET ${server.origin}${pathOf(resource)}: more than ${PAGES_MAX} pages`, { code: 'BadResponse' })
+    },
+    watch: async <T extends KubernetesObject>(resource: Resource<T>, signal: AbortSignal, watch: WatchOptions) => {
+      const { resourceVersion, timeoutSeconds } = watch
+      const query = queryOf({ ...selectors(watch), watch: 1, allowWatchBookmarks: 'true', resourceVersion, timeoutSeconds })
+      const path = pathOf(resource, watch.namespace) + query
+      const response = await send(connection, 'GET', path, { signal })
+      response.socket.setTimeout(watchIdleMs)
+      return readEvents<T>(response, describe(connection, 'GET', path))
+    },
+    get: (resource, { namespace, name }, signal) => exchange('GET', pathOf(resource, namespace, name), { signal }),
+    create: (resource, object, signal) =>
+      exchange('POST', pathOf(resource, object.metadata?.namespace), { signal, body: withType(resource, object) }),
+    update: (resource, object, { subresource, signal } = {}) =>
+      exchange('PUT', pathOf(resource, object.metadata?.namespace, object.metadata?.name, subresource), {
+        signal,
+        body: withType(resource, object),
+      }),
+    patch: (resource, { namespace, name }, patch, { subresource, signal } = {}) =>
+      exchange('PATCH', pathOf(resource, namespace, name, subresource), {
+        signal,
+        body: patch,
+        contentType: 'application/merge-patch+json',
+      }),
+    close: () => agent.destroy(),
+  }
+}
+
+type Connection = { readonly server: URL; readonly agent: http.Agent; readonly token: (() => string) | undefined }
+type Write = { readonly signal?: AbortSignal | undefined; readonly body?: object; readonly contentType?: string }
+type ListBody<T> = {
+  readonly items?: readonly T[]
+  readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string }
+}
+
+/** The answer to a request, its headers read and its status a success. */
+async function send(connection: Connection, method: string, path: string, write: Write): Promise<http.IncomingMessage> {
+  const what = describe(connection, method, path)
+  const response = await answer(connection, method, path, write, what, true)
+  const status = response.statusCode ?? 0
+  if (status >= 200 && status < 300) return response
+  const text = await readText(response, ERROR_BODY_MAX_BYTES, what)
+  throw errorOfResponse(what, status, text, response.headers['retry-after'])
+}
+
+function answer(
+  connection: Connection,
+  method: string,
+  path: string,
+  write: Write,
+  what: string,
+  retry: boolean,
+): Promise<http.IncomingMessage> {
+  const { server, agent, token } = connection
+  const payload = write.body === undefined ? undefined : JSON.stringify(write.body)
+  const headers: Record<string, string | number> = { accept: 'application/json' }
+  if (token !== undefined) headers['authorization'] = `Bearer ${token().trim()}`
+  if (payload !== undefined) {
+    headers['content-type'] = write.contentType ?? 'application/json'
+    headers['content-length'] = Buffer.byteLength(payload)
+  }
+  return new Promise((resolve, reject) => {
+    const { signal } = write
+    const request = (server.protocol === 'https:' ? https : http).request(new URL(path, server), {
+      method,
+      headers,
+      agent,
+      timeout: ANSWER_IDLE_MS,
+      ...(signal && { signal }),
+    })
+    request.once('socket', (socket) => socket.setKeepAlive(true, TCP_KEEPALIVE_MS))
+    request.once('timeout', () => request.destroy(new Error('nothing was read for too long')))
+    request.once('response', resolve)
+    request.once('error', (error: NodeJS.ErrnoException) => {
+      // The server may close a kept connection just as it is used again: nothing was lost, so ask once more.
+      if (retry && request.reusedSocket && error.code === 'ECONNRESET' && !signal?.aborted)
+        resolve(answer(connection, method, path, write, what, false))
+      else reject(unreachable(what, error))
+    })
+    request.end(payload)
+  })
+}
+
+async function readText(response: http.IncomingMessage, maxBytes: number, what: string): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      bytes += chunk.length
+      if (bytes > maxBytes) break
+      chunks.push(chunk)
+    }
+  } catch (error) {
+    throw unreachable(what, error)
+  }
+  if (bytes > maxBytes) throw new ApiError(`${what}: more than ${maxBytes} bytes`, { code: 'BadResponse' })
+  return Buffer.concat(chunks).toString()
+}
+
+/** One JSON object per line. Leaving the loop early closes the connection. */
+async function* readEvents<T extends KubernetesObject>(
+  response: http.IncomingMessage,
+  what: string,
+): AsyncGenerator<WatchEvent<T>> {
+  let pending: Buffer[] = []
+  let bytes = 0
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      let start = 0
+      for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
+        const line = Buffer.concat([...pending, chunk.subarray(start, end)]).toString()
+        start = end + 1
+        pending = []
+        bytes = 0
+        if (line.trim() !== '') yield parseEvent<T>(line, what)
+      }
+      const rest = chunk.subarray(start)
+      bytes += rest.length
+      if (bytes > EVENT_MAX_BYTES) throw new ApiError(`${what}: an event of more than ${EVENT_MAX_BYTES} bytes`, { code: 'BadResponse' })
+      pending.push(rest)
+    }
+  } catch (error) {
+    throw error instanceof ApiError ? error : unreachable(what, error)
+  } finally {
+    response.destroy()
+  }
+}
+
+const NEWLINE = 0x0a
+
+function parseEvent<T extends KubernetesObject>(line: string, what: string): WatchEvent<T> {
+  const { type, object } = parseObject(line) as { type?: string; object?: T & StatusBody }
+  const resourceVersion = object?.metadata?.resourceVersion ?? ''
+  switch (type) {
+    case 'ADDED':
+    case 'MODIFIED':
+    case 'DELETED':
+      return { type, object: object as T, resourceVersion }
+    case 'BOOKMARK':
+      return { type, resourceVersion }
+    case 'ERROR':
+      throw new ApiError(`${what}: ${object?.code ?? ''} ${object?.message ?? 'without a message'}`, {
+        code: object?.reason || 'BadResponse',
+        status: object?.code,
+      })
+    default:
+      throw new ApiError(`${what}: an event of unknown type ${JSON.stringify(type)}`, { code: 'BadResponse' })
+  }
+}
+
+/** `/api/v1/…` for the core group, `/apis/GROUP/VERSION/…` else. */
+function pathOf({ group, version, plural }: Resource, namespace?: string, name?: string, subresource?: string): string {
+  const parts = [group === '' ? '/api' : `/apis/${group}`, version]
+  if (namespace !== undefined) parts.push('namespaces', encodeURIComponent(namespace))
+  parts.push(plural)
+  if (name !== undefined) parts.push(encodeURIComponent(name))
+  if (subresource !== undefined) parts.push(subresource)
+  return parts.join('/')
+}
+
+function selectors({ labelSelector, fieldSelector }: Selection) {
+  return { labelSelector, fieldSelector }
+}
+
+function queryOf(values: Readonly<Record<string, string | number | undefined>>): string {
+  const query = new URLSearchParams()
+  for (const [name, value] of Object.entries(values)) if (value !== undefined && value !== '') query.set(name, String(value))
+  return query.size === 0 ? '' : `?${query}`
+}
+
+/** Items of a list come without their type. */
+function withType<T extends KubernetesObject>({ group, version, kind }: Resource, object: T): T {
+  return { apiVersion: group === '' ? version : `${group}/${version}`, kind, ...object }
+}
+
+function parseObject(text: string): object {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value === 'object' && value !== null) return value
+  } catch (cause) {
+    throw new ApiError(`the server answered what is not JSON: ${text.slice(0, 80)}`, { code: 'BadResponse', cause })
+  }
+  throw new ApiError(`the server answered no object: ${text.slice(0, 80)}`, { code: 'BadResponse' })
+}
+
+const describe = ({ server }: Connection, method: string, path: string) => `${method} ${server.origin}${path.split('?')[0]}`
+
+function unreachable(what: string, cause: unknown): ApiError {
+  const { message, code } = cause as NodeJS.ErrnoException
+  // Happy-eyeballs failures have no message of their own.
+  const detail = message || (cause instanceof AggregateError ? String((cause.errors[0] as Error).message) : code)
+  return new ApiError(`${what}: ${detail}`, { code: 'Unreachable', cause })
+}
