@@ -1,0 +1,81 @@
+// Follows one resource: list, then watch from there; again after every end, with back-off after failures. What it
+// tells its sink is level-triggered: a list replaces everything, so whatever was missed in between does not matter.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { backoffMs, type Backoff } from '../backoff.ts'
+import type { ApiClient } from './api-client.ts'
+import { ApiError, isExpired, isNotFound } from './api-error.ts'
+import type { KubernetesObject, Resource } from './objects.ts'
+
+export type InformerSink = {
+  /** The whole contents; whatever is not in it is gone. */
+  readonly replace: (items: readonly KubernetesObject[]) => void
+  readonly put: (object: KubernetesObject) => void
+  readonly remove: (object: KubernetesObject) => void
+  /** The server is there and was heard just now. */
+  readonly heard: () => void
+  /** What is known may be out of date from now on; called for each failed attempt. */
+  readonly failed: (error: Error) => void
+}
+
+const BACKOFF: Backoff = { baseMs: 200, capMs: 15_000 }
+/** How often to look whether an optional resource was installed. */
+const ABSENT_RETRY_MS = 60_000
+/** A watch that ends sooner was refused in effect; again at once would be a busy loop. */
+const WATCH_MIN_MS = 1_000
+/** Watches end after 5 to 10 minutes, as client-go's do, so that connections spread over replicas again. */
+const WATCH_SECONDS = 300
+
+/** Ends when the signal aborts; never rejects. */
+export async function runInformer(
+  client: ApiClient,
+  resource: Resource,
+  sink: InformerSink,
+  signal: AbortSignal,
+): Promise<void> {
+  let version: string | undefined
+  let failures = 0
+  const pause = (ms: number) => sleep(ms, undefined, { signal }).catch(() => undefined)
+
+  while (!signal.aborted) {
+    try {
+      if (version === undefined) {
+        const { items, resourceVersion } = await client.list(resource, signal)
+        sink.replace(items)
+        version = resourceVersion
+      }
+      const timeoutSeconds = Math.round(WATCH_SECONDS * (1 + Math.random()))
+      const events = await client.watch(resource, signal, { resourceVersion: version, timeoutSeconds })
+      const since = performance.now()
+      sink.heard()
+      for await (const event of events) {
+        failures = 0
+        version = event.resourceVersion
+        if (event.type === 'DELETED') sink.remove(event.object)
+        else if (event.type !== 'BOOKMARK') sink.put(event.object)
+        sink.heard()
+      }
+      if (performance.now() - since < WATCH_MIN_MS) await pause(backoffMs(BACKOFF, ++failures, Math.random()))
+      else failures = 0
+    } catch (error) {
+      if (signal.aborted) return
+      if (isNotFound(error) && isOptional(resource)) {
+        // Its definition is not installed, which is a normal cluster.
+        version = undefined
+        sink.replace([])
+        sink.heard()
+        await pause(ABSENT_RETRY_MS)
+        continue
+      }
+      if (isExpired(error)) version = undefined
+      else sink.failed(error as Error)
+      const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0
+      await pause(Math.max(Math.min(asked, BACKOFF.capMs), backoffMs(BACKOFF, ++failures, Math.random())))
+    }
+  }
+}
+
+/** Resources of custom definitions may be absent; built-in groups have no dot, or end in .k8s.io. */
+function isOptional({ group }: Resource): boolean {
+  return group.includes('.') && !group.endsWith('.k8s.io')
+}
