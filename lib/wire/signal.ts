@@ -2,11 +2,12 @@
 //
 //   gateway -> relay   hello       who speaks, once, first
 //                      announce    what peers need to reach it, signed (the relay cannot forge or read more than it says)
-//                      call        to one peer: start probing now; the relay adds `from` from the certificate
+//                      ready       to one peer: your keys are set here, packets of yours are welcome
+//                      call        to one peer: start probing now
 //                      report      its paths, for people who ask the relay
 //   relay -> gateway   welcome     the relay's name and the address that it sees
 //                      announce    of every other gateway: all at first, then as they change
-//                      call        from a peer
+//                      ready, call from a peer; `node` is then who sent it, by its certificate
 //                      gone        a peer's session ended (its last announcement stays valid)
 //
 // Unknown kinds and unknown fields are ignored, so that versions may differ by one.
@@ -29,6 +30,8 @@ export type SignalFrame =
   | { readonly kind: 'hello'; readonly version: 1; readonly role: 'gateway' }
   | { readonly kind: 'welcome'; readonly version: 1; readonly relay: string; readonly observedAddress: string }
   | { readonly kind: 'announce'; readonly node: string; readonly announcement: SignedAnnouncement }
+  /** `reply` is false where the sender wants a ready in return. */
+  | { readonly kind: 'ready'; readonly node: string; readonly reply: boolean }
   | { readonly kind: 'call'; readonly node: string; readonly epoch: number; readonly startInMs: number }
   | { readonly kind: 'report'; readonly paths: readonly PathStatus[] }
   | { readonly kind: 'gone'; readonly node: string }
@@ -57,6 +60,8 @@ export function decodeSignal(text: string): SignalFrame | undefined {
         },
       }
     }
+    case 'ready':
+      return { kind: 'ready', node: name(frame, 'node'), reply: frame['reply'] === true }
     case 'call':
       return {
         kind: 'call',

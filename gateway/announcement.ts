@@ -1,0 +1,127 @@
+// What a gateway tells its peers through the relay, signed by its node's key so that the relay can neither forge nor
+// change it. The payload is JSON:
+//
+//   { version: 1, node, sequence, wireguardKey, candidates: [{ kind, address }], nat }
+//
+// `sequence` grows with every announcement and is kept on disk by both sides; a lower one is rejected (a replay), unless
+// its certificate is a newer one: a node that lost its disk joins again and starts anew. There is no expiry by wall
+// clock. Unknown fields are ignored.
+
+import { createPublicKey, sign, verify, X509Certificate, type KeyObject } from 'node:crypto'
+import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { identityOf, type Subject } from '../lib/identity.ts'
+import type { NatBehaviour } from '../lib/status.ts'
+import { ProtocolError, type SignedAnnouncement } from '../lib/wire/signal.ts'
+
+export type CandidateKind = 'host' | 'reflexive'
+export type Candidate = { readonly kind: CandidateKind; readonly address: SocketAddress }
+
+export type Announcement = {
+  readonly node: string
+  readonly sequence: number
+  /** X25519 public key, base64. */
+  readonly wireguardKey: string
+  readonly candidates: readonly Candidate[]
+  readonly nat: NatBehaviour
+}
+
+/** An announcement as received, with the issuer's date of the certificate that vouches for it, Unix milliseconds. */
+export type Received = Announcement & { readonly certifiedMs: number }
+
+export const isNewer = (a: Received, b: Received | undefined): boolean =>
+  b === undefined || a.certifiedMs > b.certifiedMs || (a.certifiedMs === b.certifiedMs && a.sequence > b.sequence)
+
+/** More candidates than this are cut off, ours when sent and a peer's when read. */
+export const MAX_CANDIDATES = 16
+
+export function signAnnouncement(announcement: Announcement, certificate: X509Certificate, key: KeyObject): SignedAnnouncement {
+  const payload = Buffer.from(
+    JSON.stringify({
+      version: 1,
+      ...announcement,
+      candidates: announcement.candidates
+        .slice(0, MAX_CANDIDATES)
+        .map(({ kind, address }) => ({ kind, address: formatSocketAddress(address) })),
+    }),
+  )
+  return {
+    certificate: certificate.raw.toString('base64'),
+    payload: payload.toString('base64'),
+    signature: sign(digestOf(key), payload, key).toString('base64'),
+  }
+}
+
+/**
+ * Checks the certificate against the CA, the signature against the certificate, and the node's name against both.
+ * @param nowMs compared with the certificate's validity; undefined for a peer known from before, whose certificate may
+ * have expired while both of us were out of reach of the issuer.
+ * @throws ProtocolError saying what does not hold
+ */
+export function openAnnouncement(signed: SignedAnnouncement, ca: X509Certificate, nowMs: number | undefined): Received {
+  const certificate = certificateOf(signed)
+  if (!certificate.verify(ca.publicKey)) throw new ProtocolError('announcement: its certificate is not from our CA')
+  if (nowMs !== undefined && (nowMs < Date.parse(certificate.validFrom) || nowMs > Date.parse(certificate.validTo)))
+    throw new ProtocolError(`announcement: its certificate is valid from ${certificate.validFrom} to ${certificate.validTo} only`)
+  const payload = Buffer.from(signed.payload, 'base64')
+  const key = createPublicKey(certificate.publicKey.export({ type: 'spki', format: 'pem' }))
+  if (!verify(digestOf(key), payload, key, Buffer.from(signed.signature, 'base64')))
+    throw new ProtocolError('announcement: the signature does not match')
+  const announcement = readPayload(payload)
+  const identity = identityOf(certificate.toLegacyObject().subject as Subject)
+  if (identity.kind !== 'node' || identity.node !== announcement.node)
+    throw new ProtocolError(`announcement: names node ${announcement.node}, its certificate does not`)
+  return { ...announcement, certifiedMs: Date.parse(certificate.validFrom) }
+}
+
+/** Ed25519 hashes by itself; ECDSA is used with SHA-256. */
+const digestOf = (key: KeyObject): string | null => (key.asymmetricKeyType === 'ed25519' ? null : 'sha256')
+
+function certificateOf(signed: SignedAnnouncement): X509Certificate {
+  try {
+    return new X509Certificate(Buffer.from(signed.certificate, 'base64'))
+  } catch (cause) {
+    throw new ProtocolError('announcement: its certificate cannot be read', { cause })
+  }
+}
+
+function readPayload(bytes: Buffer): Announcement {
+  let value: Partial<Record<string, unknown>>
+  try {
+    value = JSON.parse(bytes.toString()) as Record<string, unknown>
+  } catch (cause) {
+    throw new ProtocolError('announcement: not JSON', { cause })
+  }
+  const { node, sequence, wireguardKey, candidates, nat } = value ?? {}
+  if (typeof node !== 'string' || node === '') throw new ProtocolError('announcement: node')
+  if (typeof sequence !== 'number' || !Number.isSafeInteger(sequence)) throw new ProtocolError('announcement: sequence')
+  if (typeof wireguardKey !== 'string' || !/^[A-Za-z0-9+/]{43}=$/.test(wireguardKey))
+    throw new ProtocolError('announcement: wireguardKey')
+  if (!Array.isArray(candidates)) throw new ProtocolError('announcement: candidates')
+  return {
+    node,
+    sequence,
+    wireguardKey,
+    candidates: candidates.slice(0, MAX_CANDIDATES).flatMap(readCandidate),
+    nat: readNat(nat),
+  }
+}
+
+/** A candidate of a kind or family that this version does not know is left out. */
+function readCandidate(value: unknown): Candidate[] {
+  const { kind, address } = (value ?? {}) as Record<string, unknown>
+  if ((kind !== 'host' && kind !== 'reflexive') || typeof address !== 'string') return []
+  const parsed = parseSocketAddress(address)
+  return parsed === undefined ? [] : [{ kind, address: parsed }]
+}
+
+const BEHAVIOURS = ['none', 'endpoint-independent', 'address-dependent', 'address-and-port-dependent'] as const
+
+function readNat(value: unknown): NatBehaviour {
+  const { mapping, filtering, udp, mapped } = (value ?? {}) as Record<string, unknown>
+  return {
+    mapping: BEHAVIOURS.find((behaviour) => behaviour === mapping) ?? 'unknown',
+    filtering: BEHAVIOURS.find((behaviour) => behaviour === filtering) ?? 'unknown',
+    udp: udp === 'open' || udp === 'blocked' ? udp : 'unknown',
+    ...(typeof mapped === 'string' && mapped.length < 64 ? { mapped } : {}),
+  }
+}

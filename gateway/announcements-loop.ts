@@ -1,0 +1,65 @@
+// Who announced what: ours, signed anew when it changes, and the peers', verified when they come and kept on disk.
+
+import { createPrivateKey, X509Certificate } from 'node:crypto'
+import type { Log } from '../lib/log.ts'
+import type { NodeIdentity } from '../lib/net/identity.ts'
+import type { NatBehaviour } from '../lib/status.ts'
+import type { SignedAnnouncement } from '../lib/wire/signal.ts'
+import { isNewer, openAnnouncement, signAnnouncement, type Candidate, type Received } from './announcement.ts'
+import type { GatewayState } from './state-loop.ts'
+
+export type Announcements = {
+  readonly peers: ReadonlyMap<string, Received>
+  /** Ours as it stands; undefined before the first `setOwn`. */
+  readonly own: () => SignedAnnouncement | undefined
+  /** Signs ours if anything changed. @returns whether it did. */
+  readonly setOwn: (wireguardKey: string, candidates: readonly Candidate[], nat: NatBehaviour) => Promise<boolean>
+  /** @returns whether it is news; what does not verify is logged and dropped. */
+  readonly receive: (node: string, signed: SignedAnnouncement) => boolean
+}
+
+/** Gateways that are remembered; more are refused, and named in the log. */
+const MAX_PEERS = 4096
+
+export function openAnnouncements(identity: NodeIdentity, state: GatewayState, log: Log): Announcements {
+  const certificate = new X509Certificate(identity.certificatePem)
+  const key = createPrivateKey(identity.keyPem)
+  const ca = new X509Certificate(identity.caPem)
+  const peers = new Map<string, Received>()
+  const signedBy = new Map<string, SignedAnnouncement>()
+  let own: SignedAnnouncement | undefined
+  let ownText = ''
+
+  const accept = (node: string, signed: SignedAnnouncement, nowMs: number | undefined): boolean => {
+    try {
+      const received = openAnnouncement(signed, ca, nowMs)
+      if (received.node !== node || node === identity.node || !isNewer(received, peers.get(node))) return false
+      if (peers.size >= MAX_PEERS && !peers.has(node)) throw new Error(`over ${MAX_PEERS} gateways`)
+      peers.set(node, received)
+      signedBy.set(node, signed)
+      return true
+    } catch (err) {
+      log.warn({ err, peer: node }, 'an announcement was refused')
+      return false
+    }
+  }
+  for (const [node, signed] of state.announcements) accept(node, signed, undefined)
+
+  return {
+    peers,
+    own: () => own,
+    setOwn: async (wireguardKey, candidates, nat) => {
+      const announcement = { node: identity.node, wireguardKey, candidates, nat }
+      const text = JSON.stringify(announcement)
+      if (text === ownText) return false
+      ownText = text
+      own = signAnnouncement({ ...announcement, sequence: await state.nextSequence() }, certificate, key)
+      return true
+    },
+    receive: (node, signed) => {
+      if (!accept(node, signed, Date.now())) return false
+      state.saveAnnouncements(signedBy)
+      return true
+    },
+  }
+}

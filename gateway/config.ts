@@ -1,0 +1,54 @@
+// The gateway's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
+
+import { list, logLevel, optionalText, text, url, type Options, type Values } from '../lib/config.ts'
+import { parseSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+
+const socketAddress = (value: string): SocketAddress => {
+  const address = parseSocketAddress(value)
+  if (address === undefined) throw new Error('is not ADDRESS:PORT or [ADDRESS]:PORT')
+  return address
+}
+
+export const gatewayOptions = {
+  relays: {
+    name: 'relay',
+    doc: 'URLs of relays, instead of those that the node joined',
+    value: 'URL,…',
+    fallback: '',
+    parse: list(url('https')),
+  },
+  server: {
+    name: 'server',
+    doc: 'URL of the Kubernetes API, instead of the one that the node joined',
+    value: 'URL',
+    fallback: '',
+    parse: (value) => (value === '' ? undefined : url('https', 'http')(value)),
+  },
+  stun: {
+    name: 'stun',
+    doc: 'STUN servers, instead of those that the node joined',
+    value: 'ADDRESS:PORT,…',
+    fallback: '',
+    parse: list(socketAddress),
+  },
+  sourceAddress: {
+    name: 'source-address',
+    doc: "the mesh address of this node, instead of one of its podCIDR's",
+    value: 'ADDRESS',
+    fallback: '',
+    parse: optionalText,
+  },
+  stateDir: { name: 'state-dir', doc: 'keys, certificate and last known peers', value: 'DIR', fallback: STATE_DIR, parse: text },
+  runDir: { name: 'run-dir', doc: 'the Unix socket for status', value: 'DIR', fallback: RUN_DIR, parse: text },
+  metrics: {
+    name: 'metrics',
+    doc: 'where /metrics and /healthz answer',
+    value: 'ADDRESS:PORT',
+    fallback: '127.0.0.1:9471',
+    parse: socketAddress,
+  },
+  logLevel,
+} satisfies Options
+
+export type GatewayConfig = Values<typeof gatewayOptions>

@@ -1,0 +1,55 @@
+// The socket for echoes inside the WireGuard devices (gateway/echo.ts): answers a peer's, sends ours, and tells which
+// device each came through.
+
+import { createSocket } from 'node:dgram'
+import { DEVICES } from '../lib/owned.ts'
+import { UsageError } from '../lib/net/lifetime.ts'
+import type { Rung } from '../lib/status.ts'
+import { decodeEcho, ECHO_PORT, encodeEcho, toReply } from './echo.ts'
+
+export type EchoServer = {
+  /** @param to the peer's link-local address, without a zone. */
+  readonly send: (rung: Rung, to: string, sequence: number, full: boolean) => void
+}
+
+export async function openEchoServer(
+  options: {
+    readonly onRequest: (rung: Rung, from: string) => void
+    readonly onReply: (rung: Rung, from: string, sequence: number) => void
+  },
+  signal: AbortSignal,
+): Promise<EchoServer> {
+  const socket = createSocket({ type: 'udp6', ipv6Only: true })
+  const bound = Promise.withResolvers<void>()
+  socket.once('error', bound.reject)
+  socket.bind(ECHO_PORT, bound.resolve)
+  try {
+    await bound.promise
+  } catch (cause) {
+    throw new UsageError(`UDP port ${ECHO_PORT} for echoes between gateways: ${(cause as NodeJS.ErrnoException).code}`, { cause })
+  }
+  socket.off('error', bound.reject)
+  // A device that is being made anew refuses packets; the echo counts as lost.
+  socket.on('error', () => {})
+  socket.on('message', (datagram, { address, port }) => {
+    const [from, device] = address.split('%')
+    const rung = RUNG_OF_DEVICE.get(device)
+    const echo = decodeEcho(datagram)
+    // Only WireGuard devices: whoever else is on the LAN is not authenticated.
+    if (rung === undefined || echo === undefined || port !== ECHO_PORT) return
+    if (echo.kind === 'reply') return options.onReply(rung, from!, echo.sequence)
+    socket.send(toReply(datagram), port, address, () => {})
+    options.onRequest(rung, from!)
+  })
+  signal.addEventListener('abort', () => socket.close(), { once: true })
+  return {
+    send: (rung, to, sequence, full) => {
+      if (signal.aborted) return
+      socket.send(encodeEcho({ kind: 'request', sequence, full }), ECHO_PORT, `${to}%${DEVICES[rung]}`, () => {})
+    },
+  }
+}
+
+const RUNG_OF_DEVICE = new Map<string | undefined, Rung>(
+  Object.entries(DEVICES).map(([rung, device]) => [device, rung as Rung]),
+)

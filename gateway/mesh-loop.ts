@@ -1,0 +1,118 @@
+// The mesh as this gateway should have it, applied: from pools and announcements to WireGuard peers, relay sockets,
+// routes and paths. Level-triggered: it may run at any time, and twice equals once.
+
+import type { SocketAddress } from '../lib/address.ts'
+import { formatSocketAddress } from '../lib/address.ts'
+import type { Pool } from '../lib/k8s/pools.ts'
+import type { Log } from '../lib/log.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import { createReconciler } from '../lib/reconcile.ts'
+import type { Rung } from '../lib/status.ts'
+import { ulaOf } from './addresses.ts'
+import type { Announcement } from './announcement.ts'
+import type { PacketClient } from './packet-client.ts'
+import type { Paths } from './path-loop.ts'
+import { planPeers, type Peer, type PeerPlan } from './peers.ts'
+import type { Routes } from './routes-loop.ts'
+import type { WireGuard } from './wireguard-loop.ts'
+
+export type Mesh = {
+  readonly trigger: () => void
+  readonly plan: () => PeerPlan | undefined
+  /** What a path decided; see PathEffects. */
+  readonly setEndpoint: (peer: Peer, to: SocketAddress) => void
+  readonly move: (peer: Peer, rung: Rung) => void
+}
+
+/** WireGuard's own keepalive, on rungs that have carried a packet: it holds the session and the NAT's mapping. */
+const KEEPALIVE_SECONDS = 25
+const RUNGS_USED: readonly Rung[] = ['direct', 'relay-tcp']
+
+export async function runMesh(
+  options: {
+    readonly node: string
+    readonly pools: () => readonly Pool[]
+    readonly announcements: ReadonlyMap<string, Announcement>
+    readonly wireguard: WireGuard
+    readonly routes: Routes
+    readonly packets: PacketClient
+    readonly paths: () => Paths
+    /** A peer's keys are set on our devices: it may send. */
+    readonly onConfigured: (peer: Peer) => void
+    readonly log: Log
+  },
+  signal: AbortSignal,
+): Promise<Mesh> {
+  const { node, wireguard, routes, packets, log } = options
+  let plan: PeerPlan | undefined
+  const configured = new Map<string, string>()
+  /** Rungs that were validated to a peer's key; they keep their session alive from then on. */
+  const alive = new Set<string>()
+  for (const rung of RUNGS_USED)
+    for (const peer of await wireguard.observe(rung)) if (peer.keepaliveSeconds > 0) alive.add(`${rung} ${peer.publicKey}`)
+  const keepalive = (rung: Rung, key: string): number => (alive.has(`${rung} ${key}`) ? KEEPALIVE_SECONDS : 0)
+  let rungs: Map<string, Rung> | undefined
+
+  const run = async (): Promise<void> => {
+    plan = planPeers(node, options.pools(), options.announcements)
+    if (plan === undefined) return
+    const { peers, waiting } = plan
+    const names = [...peers, ...waiting].map(({ pool }) => pool)
+    rungs ??= new Map(await routes.observe(names))
+
+    const endpoints = await Promise.all(peers.map(async (peer) => packets.add(peer.node)))
+    const common = peers.map(({ wireguardKey, allowedIps }) => ({ publicKey: wireguardKey, allowedIps }))
+    await Promise.all([
+      wireguard.setPeers(
+        'direct',
+        common.map((peer) => ({ ...peer, keepaliveSeconds: keepalive('direct', peer.publicKey) })),
+      ),
+      wireguard.setPeers(
+        'relay-tcp',
+        common.map((peer, i) => ({ ...peer, endpoint: endpoints[i]!, keepaliveSeconds: keepalive('relay-tcp', peer.publicKey) })),
+      ),
+    ])
+    await routes.apply([
+      ...peers.map(({ pool, cidrs, node }) => ({ pool, cidrs: [...cidrs, `${ulaOf(node)}/128`], rung: rungs!.get(pool) })),
+      ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: rungs!.get(pool) })),
+    ])
+    options.paths().setPeers(peers, rungs)
+
+    for (const [node] of configured) {
+      if (peers.some((peer) => peer.node === node)) continue
+      packets.remove(node)
+      configured.delete(node)
+    }
+    for (const peer of peers) {
+      if (configured.get(peer.node) === peer.wireguardKey) continue
+      configured.set(peer.node, peer.wireguardKey)
+      options.onConfigured(peer)
+    }
+  }
+  const reconciler = createReconciler(
+    run,
+    (err) => log.error({ err }, 'the mesh could not be applied; trying again'),
+    (ms) => pause(ms, signal),
+    () => signal.aborted,
+  )
+
+  const fail = (message: string) => (err: unknown) => {
+    log.error({ err }, message)
+    reconciler.trigger()
+  }
+  return {
+    trigger: reconciler.trigger,
+    plan: () => plan,
+    setEndpoint: (peer, to) => {
+      wireguard
+        .setEndpoint('direct', peer.wireguardKey, formatSocketAddress(to), keepalive('direct', peer.wireguardKey))
+        .catch(fail('the endpoint of a peer could not be set'))
+    },
+    move: (peer, rung) => {
+      rungs?.set(peer.pool, rung)
+      alive.add(`${rung} ${peer.wireguardKey}`)
+      routes.move(peer.pool, rung).catch(fail('the route of a pool could not be moved'))
+      reconciler.trigger()
+    },
+  }
+}

@@ -1,0 +1,172 @@
+// The rung relay-tcp: WireGuard packets of the device fm-tcp, carried over one WebSocket to the relay
+// (lib/wire/packet-frame.ts). Each peer has a loopback socket of its own, which WireGuard takes for the peer's endpoint.
+//
+//   fm-tcp ⇄ 127.0.0.1:N (one per peer) ⇄ wss://relay/fulmar/v1/packets ⇄ the peer's gateway
+//
+// TCP turns loss into delay, so what waits here is short and the oldest goes first: WireGuard and the TCP inside it
+// take a loss better than a second in a queue.
+
+import { createSocket, type Socket } from 'node:dgram'
+import { WebSocket } from 'ws'
+import type { Log } from '../lib/log.ts'
+import type { NodeIdentity } from '../lib/net/identity.ts'
+import { openRelaySession, type RelaySessionState } from '../lib/net/relay-session.ts'
+import {
+  bindFrame,
+  boundNode,
+  dataFrame,
+  indexOf,
+  kindOf,
+  MAX_PACKET_FRAME_BYTES,
+  PACKET_HEADER_BYTES,
+  PACKETS_PATH,
+  packetOf,
+} from '../lib/wire/packet-frame.ts'
+import { ProtocolError } from '../lib/wire/signal.ts'
+
+export type PacketClient = {
+  /** Makes a peer reachable through the relay. @returns the endpoint to give to WireGuard, on loopback. */
+  readonly add: (node: string) => Promise<string>
+  readonly remove: (node: string) => void
+  readonly state: () => RelaySessionState
+  /** Packets thrown away: the relay was unreachable, or the queue full. */
+  readonly dropped: () => number
+  readonly closed: Promise<void>
+}
+
+/** Bytes handed to the socket but not yet to the kernel; beyond them packets wait in the queue of their peer. */
+const MAX_IN_FLIGHT_BYTES = 128 * 1024
+/** Packets of one peer that wait; a new one pushes out the oldest. */
+const MAX_QUEUE_PACKETS = 64
+/** Peers that the relay may name to us. */
+const MAX_INBOUND_PEERS = 4096
+
+type Peer = { readonly node: string; readonly index: number; readonly socket: Socket; readonly queue: Buffer[] }
+
+export function openPacketClient(
+  options: {
+    readonly identity: NodeIdentity
+    /** The listen port of fm-tcp. */
+    readonly wireguardPort: number
+    readonly log: Log
+    readonly onChange: () => void
+  },
+  signal: AbortSignal,
+): PacketClient {
+  const peers = new Map<string, Peer>()
+  const inbound = new Map<number, string>()
+  let nextIndex = 0
+  let inFlightBytes = 0
+  let dropped = 0
+
+  const session = openRelaySession(
+    {
+      identity: options.identity,
+      path: PACKETS_PATH,
+      maxPayloadBytes: MAX_PACKET_FRAME_BYTES,
+      log: options.log,
+      onOpen: (socket) => {
+        inbound.clear()
+        inFlightBytes = 0
+        for (const peer of peers.values()) {
+          peer.queue.length = 0
+          socket.send(bindFrame(peer.index, peer.node))
+        }
+      },
+      onMessage: (data, binary) => {
+        if (binary) receive(data as Buffer)
+      },
+      onChange: options.onChange,
+    },
+    signal,
+  )
+
+  /** Per packet: one lookup and one send, no allocation of ours but a view. */
+  const receive = (frame: Buffer): void => {
+    switch (kindOf(frame)) {
+      case 'data': {
+        const node = inbound.get(indexOf(frame))
+        const peer = node === undefined ? undefined : peers.get(node)
+        if (peer === undefined) dropped++
+        else peer.socket.send(packetOf(frame), options.wireguardPort, LOOPBACK)
+        return
+      }
+      case 'bind':
+        if (inbound.size >= MAX_INBOUND_PEERS) throw new ProtocolError(`relay binds over ${MAX_INBOUND_PEERS} peers`)
+        inbound.set(indexOf(frame), boundNode(frame))
+        return
+      case 'unknown':
+        return
+    }
+  }
+
+  const transmit = (peer: Peer, packet: Buffer): void => {
+    const socket = session.socket()
+    if (socket?.readyState !== WebSocket.OPEN || packet.length > MAX_PACKET_FRAME_BYTES - PACKET_HEADER_BYTES) {
+      dropped++
+      return
+    }
+    if (inFlightBytes < MAX_IN_FLIGHT_BYTES) {
+      write(socket, peer, packet)
+      return
+    }
+    if (peer.queue.push(packet) <= MAX_QUEUE_PACKETS) return
+    peer.queue.shift()
+    dropped++
+  }
+
+  const write = (socket: WebSocket, peer: Peer, packet: Buffer): void => {
+    const frame = dataFrame(peer.index, packet)
+    inFlightBytes += frame.length
+    socket.send(frame, () => {
+      if (socket !== session.socket()) return
+      inFlightBytes -= frame.length
+      drain(socket)
+    })
+  }
+
+  /** One waiting packet of each peer in turn, so that one peer's bulk does not starve another. */
+  const drain = (socket: WebSocket): void => {
+    for (let sent = true; sent && inFlightBytes < MAX_IN_FLIGHT_BYTES; ) {
+      sent = false
+      for (const peer of peers.values()) {
+        const packet = peer.queue.shift()
+        if (packet === undefined) continue
+        write(socket, peer, packet)
+        sent = true
+      }
+    }
+  }
+
+  const closed = session.closed.then(() => {
+    for (const { socket } of peers.values()) socket.close()
+  })
+
+  return {
+    add: async (node) => {
+      const known = peers.get(node)
+      if (known !== undefined) return endpointOf(known.socket)
+      const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 })
+      const peer: Peer = { node, index: nextIndex++, socket, queue: [] }
+      peers.set(node, peer)
+      socket.on('message', (packet, from) => {
+        if (from.port === options.wireguardPort) transmit(peer, packet)
+      })
+      // A refused send (the device is being made anew) is a lost packet, which WireGuard expects.
+      socket.on('error', () => void dropped++)
+      await new Promise<void>((resolve) => socket.bind(0, LOOPBACK, resolve))
+      session.socket()?.send(bindFrame(peer.index, node))
+      return endpointOf(socket)
+    },
+    remove: (node) => {
+      peers.get(node)?.socket.close()
+      peers.delete(node)
+    },
+    state: session.state,
+    dropped: () => dropped,
+    closed,
+  }
+}
+
+const LOOPBACK = '127.0.0.1'
+const endpointOf = (socket: Socket): string => `${LOOPBACK}:${socket.address().port}`

@@ -1,0 +1,214 @@
+// Runs a Path (gateway/path.ts) for each peer: feeds it what arrives on the probe and echo sockets, does what it
+// decides, and steps it when it asks to be stepped. One timer for all peers.
+
+import { randomFillSync } from 'node:crypto'
+import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import type { Log } from '../lib/log.ts'
+import type { NatBehaviour, PathStatus, Rung } from '../lib/status.ts'
+import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } from '../lib/wire/stun.ts'
+import { linkLocalOf } from './addresses.ts'
+import type { EchoServer } from './echo-server.ts'
+import { Path, type PathAction } from './path.ts'
+import { candidateStatus, reasonOf } from './path-reason.ts'
+import type { Peer } from './peers.ts'
+import type { ProbeSocket } from './probe-client.ts'
+import { encodeProbe, encodeProbeAnswer, probeKey, usernameOf } from './probe.ts'
+
+/** What a path asks of the rest of the gateway. */
+export type PathEffects = {
+  readonly setEndpoint: (peer: Peer, to: SocketAddress) => void
+  readonly move: (peer: Peer, rung: Rung, why: string) => void
+  readonly call: (peer: Peer) => void
+}
+
+export type Paths = {
+  /** The peers there are; those that stay keep their path. @param rungOf where the kernel's route of a pool points. */
+  readonly setPeers: (peers: readonly Peer[], rungOf: ReadonlyMap<string, Rung>) => void
+  readonly ready: (node: string) => void
+  readonly called: (node: string) => void
+  readonly setRelayOpen: (open: boolean) => void
+  readonly onStun: (message: StunMessage, datagram: Buffer, from: SocketAddress) => void
+  readonly onEchoRequest: (rung: Rung, from: string) => void
+  readonly onEchoReply: (rung: Rung, from: string, sequence: number) => void
+  readonly status: (own: NatBehaviour) => readonly PathStatus[]
+}
+
+type Member = {
+  peer: Peer
+  readonly path: Path
+  readonly key: Buffer
+  readonly linkLocal: string
+  /** Probes under way by transaction id (hex): when each left. */
+  readonly probes: Map<string, number>
+  readonly endpoint: { text: string | undefined }
+}
+
+/** Answers later than the last so many probes are not counted. */
+const MAX_PROBES_IN_FLIGHT = 512
+/** Time between two looks at the clock, at the most, so that a path stepped by nobody is stepped anyway. */
+const MAX_SLEEP_MS = 1_000
+
+export function runPaths(
+  options: {
+    readonly privateKey: string
+    readonly publicKey: string
+    readonly probes: () => ProbeSocket
+    readonly echoes: () => EchoServer
+    readonly effects: PathEffects
+    readonly log: Log
+  },
+  signal: AbortSignal,
+): Paths {
+  const { privateKey, publicKey, effects, log } = options
+  const ownUsername = usernameOf(publicKey)
+  const members = new Map<string, Member>()
+  const byUsername = new Map<string, Member>()
+  const byLinkLocal = new Map<string, Member>()
+  let relayOpen = false
+  let timer: NodeJS.Timeout | undefined
+  let stepping = false
+
+  const now = (): number => performance.now()
+
+  const act = (member: Member, action: PathAction, nowMs: number): void => {
+    switch (action.kind) {
+      case 'probe': {
+        const id = randomFillSync(Buffer.allocUnsafe(TRANSACTION_ID_BYTES))
+        options.probes().send(encodeProbe(id, ownUsername, member.key), action.to, action.ttl)
+        member.probes.set(id.toString('hex'), nowMs)
+        if (member.probes.size > MAX_PROBES_IN_FLIGHT) member.probes.delete(member.probes.keys().next().value!)
+        return
+      }
+      case 'echo':
+        return options.echoes().send(action.rung, member.linkLocal, action.sequence, action.full)
+      case 'call':
+        return effects.call(member.peer)
+      case 'endpoint':
+        member.endpoint.text = formatSocketAddress(action.to)
+        return effects.setEndpoint(member.peer, action.to)
+      case 'move':
+        log.info(
+          { pool: member.peer.pool, peer: member.peer.node, path: action.rung, why: action.why, rttMs: member.path.rttMs },
+          'path moved',
+        )
+        return effects.move(member.peer, action.rung, action.why)
+    }
+  }
+
+  /** Steps every path that is due, then sleeps until the next is. An event that made a path due calls it too. */
+  const step = (due?: Member): void => {
+    if (signal.aborted || stepping) return
+    stepping = true
+    const nowMs = now()
+    let nextMs = nowMs + MAX_SLEEP_MS
+    for (const member of members.values()) {
+      if (member === due || member.path.nextMs <= nowMs || member.path.nextMs === Infinity)
+        for (const action of member.path.step(nowMs, Math.random())) act(member, action, nowMs)
+      nextMs = Math.min(nextMs, member.path.nextMs)
+    }
+    stepping = false
+    clearTimeout(timer)
+    timer = setTimeout(step, Math.max(1, nextMs - now()))
+  }
+  signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+
+  const remove = (member: Member): void => {
+    members.delete(member.peer.node)
+    byUsername.delete(usernameOf(member.peer.wireguardKey))
+    byLinkLocal.delete(member.linkLocal)
+  }
+
+  const add = (peer: Peer, rung: Rung | 'none'): void => {
+    const member: Member = {
+      peer,
+      path: new Path({ controlling: publicKey < peer.wireguardKey, rung, nowMs: now() }),
+      key: probeKey(privateKey, peer.wireguardKey),
+      linkLocal: linkLocalOf(peer.node),
+      probes: new Map(),
+      endpoint: { text: undefined },
+    }
+    member.path.setRelayOpen(relayOpen)
+    members.set(peer.node, member)
+    byUsername.set(usernameOf(peer.wireguardKey), member)
+    byLinkLocal.set(member.linkLocal, member)
+  }
+
+  const withMember = (node: string, event: (path: Path) => void): void => {
+    const member = members.get(node)
+    if (member === undefined) return
+    event(member.path)
+    step(member)
+  }
+
+  const onRequest = (message: StunMessage, datagram: Buffer, from: SocketAddress): void => {
+    const member = byUsername.get(message.username ?? '')
+    if (member === undefined || !hasIntegrity(datagram, member.key)) return
+    options.probes().send(encodeProbeAnswer(message, from, member.key), from)
+    member.path.probed(from, now())
+    step(member)
+  }
+
+  const onAnswer = (message: StunMessage, datagram: Buffer, from: SocketAddress): void => {
+    const id = Buffer.from(message.transactionId).toString('hex')
+    for (const member of members.values()) {
+      const sentMs = member.probes.get(id)
+      if (sentMs === undefined) continue
+      if (!hasIntegrity(datagram, member.key)) return
+      member.probes.delete(id)
+      member.path.probeAnswered(from, now() - sentMs, now())
+      return step(member)
+    }
+  }
+
+  return {
+    setPeers: (peers, rungOf) => {
+      const keyOf = new Map(peers.map((peer) => [peer.node, peer.wireguardKey]))
+      for (const member of members.values()) if (keyOf.get(member.peer.node) !== member.peer.wireguardKey) remove(member)
+      for (const peer of peers) {
+        if (!members.has(peer.node)) add(peer, rungOf.get(peer.pool) ?? 'none')
+        const member = members.get(peer.node)!
+        member.peer = peer
+        member.path.setCandidates(peer.announcement.candidates, now())
+      }
+      step()
+    },
+    ready: (node) => withMember(node, (path) => path.ready(now())),
+    called: (node) => withMember(node, (path) => path.called(now())),
+    setRelayOpen: (open) => {
+      relayOpen = open
+      for (const { path } of members.values()) path.setRelayOpen(open)
+      step()
+    },
+    onStun: (message, datagram, from) => {
+      if (message.method !== METHOD_BINDING) return
+      if (message.class === 'request') onRequest(message, datagram, from)
+      else if (message.class === 'success') onAnswer(message, datagram, from)
+    },
+    onEchoRequest: (rung, from) => {
+      const member = byLinkLocal.get(from)
+      if (member === undefined) return
+      member.path.echoRequested(rung, now())
+      step(member)
+    },
+    onEchoReply: (rung, from, sequence) => {
+      const member = byLinkLocal.get(from)
+      if (member === undefined) return
+      member.path.echoReplied(rung, sequence, now())
+      step(member)
+    },
+    status: (own) => {
+      const nowMs = now()
+      return [...members.values()].map(({ peer, path, endpoint }) => ({
+        pool: peer.pool,
+        node: peer.node,
+        rung: path.rung,
+        since: Math.round(Date.now() - (nowMs - path.sinceMs)),
+        ...(path.rttMs === undefined ? {} : { rttMs: Math.round(path.rttMs * 100) / 100 }),
+        reason: reasonOf(path, own, peer.announcement.nat, peer.pool, nowMs),
+        ...(path.rung === 'direct' && endpoint.text !== undefined ? { endpoint: endpoint.text } : {}),
+        candidates: [...path.candidates.values()].map(candidateStatus),
+        peerNat: peer.announcement.nat,
+      }))
+    },
+  }
+}

@@ -1,0 +1,60 @@
+// Why a path is not direct, in words that tell an operator what would have to change. Pure.
+
+import { formatSocketAddress } from '../lib/address.ts'
+import type { CandidateStatus, NatBehaviour } from '../lib/status.ts'
+import type { Path, TriedCandidate } from './path.ts'
+
+/** @returns '' for a direct path. */
+export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peerPool: string, nowMs: number): string {
+  if (path.rung === 'direct') return path.silent ? 'the peer does not answer, and neither does the relay' : ''
+  const parts = [
+    path.rung === 'none' ? 'no path yet' : path.why.startsWith('direct') ? path.why : '',
+    obstacle(own, peer, peerPool) ?? tried(path),
+    path.trying ? 'trying now' : nextTry(path, nowMs),
+  ]
+  return parts.filter((part) => part !== '').join('; ')
+}
+
+/** What is known to stand in the way before a packet is sent. */
+function obstacle(own: NatBehaviour, peer: NatBehaviour, peerPool: string): string | undefined {
+  if (own.udp === 'blocked') return 'UDP is blocked at this site: let it out, or stay on the relay'
+  if (peer.udp === 'blocked') return `UDP is blocked at ${peerPool}: let it out there, or stay on the relay`
+  if (!punchable(own, peer))
+    return `NATs here (${describe(own)}) and at ${peerPool} (${describe(peer)}) do not punch: forward a UDP port, use IPv6, or stay on the relay`
+  return undefined
+}
+
+/** A mapping that depends on the destination needs a peer whose filter lets an unknown port in. */
+function punchable(a: NatBehaviour, b: NatBehaviour): boolean {
+  const hard = (nat: NatBehaviour) => nat.mapping === 'address-dependent' || nat.mapping === 'address-and-port-dependent'
+  const strict = (nat: NatBehaviour) => hard(nat) || nat.filtering === 'address-and-port-dependent'
+  return !(hard(a) && strict(b)) && !(hard(b) && strict(a))
+}
+
+const describe = ({ mapping, filtering }: NatBehaviour): string =>
+  mapping.startsWith('address') ? 'symmetric' : filtering === 'address-and-port-dependent' ? 'port restricted' : filtering
+
+function tried(path: Path): string {
+  const candidates = [...path.candidates.values()]
+  if (candidates.length === 0) return 'the peer has announced no address yet'
+  const probes = candidates.reduce((sum, candidate) => sum + candidate.probes, 0)
+  if (probes === 0) return ''
+  if (candidates.some(({ refused }) => refused)) return 'probes were answered, but WireGuard did not get through'
+  return `${probes} probes to ${candidates.length} addresses${candidates.some(({ answeredMs }) => answeredMs > -Infinity) ? '' : ' without an answer'}`
+}
+
+function nextTry(path: Path, nowMs: number): string {
+  const seconds = Math.ceil((path.nextAttemptMs - nowMs) / 1000)
+  return seconds > 0 && seconds < 3600 ? `next try in ${seconds} s` : ''
+}
+
+export function candidateStatus(candidate: TriedCandidate): CandidateStatus {
+  const { rttMs, probes, refused } = candidate
+  const result =
+    rttMs !== undefined
+      ? `answered in ${rttMs.toFixed(1)} ms${refused ? ', but WireGuard did not get through' : ''}`
+      : probes === 0
+        ? 'not tried yet'
+        : `no answer to ${probes} probes`
+  return { address: formatSocketAddress(candidate.address), kind: candidate.kind, result }
+}

@@ -1,0 +1,34 @@
+// Two sockets share WireGuard's port: the kernel's (or wireguard-go's) on `wireguardPort`, and ours on `probePort`, of
+// which nothing outside ever hears. What we send leaves from WireGuard's port; what arrives there and looks like STUN is
+// handed to us. Rewriting before conntrack on the way out and after it on the way in lets conntrack see one flow for
+// probes and WireGuard, so one hole in a stateful firewall serves both. WireGuard packets never see userspace.
+//
+// A STUN packet has 0 or 1 in its first byte and the magic cookie in bytes 4-7; WireGuard's types 1-4 are little-endian,
+// so `01 00` is a handshake initiation and never ours.
+
+import { DEVICES, NFT_TABLE_GATEWAY } from '../lib/owned.ts'
+
+export type SharedPort = { readonly wireguardPort: number; readonly probePort: number }
+
+/** @returns an nft script that replaces the gateway's table in one transaction. */
+export function gatewayTable({ wireguardPort, probePort }: SharedPort): string {
+  return `add table inet ${NFT_TABLE_GATEWAY}
+delete table inet ${NFT_TABLE_GATEWAY}
+table inet ${NFT_TABLE_GATEWAY} {
+  chain probes-out {
+    type filter hook output priority -310; policy accept;
+    udp sport ${probePort} udp sport set ${wireguardPort}
+  }
+  chain probes-in {
+    type filter hook input priority 10; policy accept;
+    udp dport ${wireguardPort} @th,64,8 < 2 @th,64,16 != 0x0100 @th,96,32 0x2112a442 udp dport set ${probePort}
+  }
+  chain clamp {
+    type filter hook forward priority -150; policy accept;
+    oifname { ${Object.values(DEVICES)
+      .map((device) => `"${device}"`)
+      .join(', ')} } tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+  }
+}
+`
+}

@@ -1,0 +1,55 @@
+// The gateway's control session with a relay (lib/wire/signal.ts).
+
+import { WebSocket } from 'ws'
+import type { Log } from '../lib/log.ts'
+import type { NodeIdentity } from '../lib/net/identity.ts'
+import { openRelaySession, type RelaySessionState } from '../lib/net/relay-session.ts'
+import { decodeSignal, encodeSignal, MAX_SIGNAL_BYTES, SIGNAL_PATH, type SignalFrame } from '../lib/wire/signal.ts'
+
+export type SignalClient = {
+  /** Sends a frame if the session is up. @returns false if it is not; nothing is queued for later. */
+  readonly send: (frame: SignalFrame) => boolean
+  readonly state: () => RelaySessionState
+  readonly closed: Promise<void>
+}
+
+export function openSignalClient(
+  options: {
+    readonly identity: NodeIdentity
+    readonly log: Log
+    /** A new session is up: announce again, since the relay may be another or may have forgotten. */
+    readonly onOpen: () => void
+    readonly onFrame: (frame: SignalFrame) => void
+    readonly onChange: () => void
+  },
+  signal: AbortSignal,
+): SignalClient {
+  const session = openRelaySession(
+    {
+      identity: options.identity,
+      path: SIGNAL_PATH,
+      maxPayloadBytes: MAX_SIGNAL_BYTES,
+      log: options.log,
+      onOpen: (socket) => {
+        socket.send(encodeSignal({ kind: 'hello', version: 1, role: 'gateway' }))
+        options.onOpen()
+      },
+      onMessage: (data, binary) => {
+        const frame = binary ? undefined : decodeSignal(String(data))
+        if (frame !== undefined) options.onFrame(frame)
+      },
+      onChange: options.onChange,
+    },
+    signal,
+  )
+  return {
+    send: (frame) => {
+      const socket = session.socket()
+      if (socket?.readyState !== WebSocket.OPEN) return false
+      socket.send(encodeSignal(frame))
+      return true
+    },
+    state: session.state,
+    closed: session.closed,
+  }
+}

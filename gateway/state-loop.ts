@@ -1,0 +1,101 @@
+// What a gateway must not forget: its WireGuard key, its ports, the number of its last announcement, and what its peers
+// announced, so that it starts without the cloud and stays who it was. Kept in STATE_DIR/gateway.
+
+import { generateKeyPairSync, randomInt } from 'node:crypto'
+import { join } from 'node:path'
+import type { Log } from '../lib/log.ts'
+import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from '../lib/net/files.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import { createReconciler } from '../lib/reconcile.ts'
+import type { SignedAnnouncement } from '../lib/wire/signal.ts'
+
+/** Random per gateway, since two behind one NAT must differ; kept, since peers and NATs remember them. */
+export type Ports = { readonly direct: number; readonly relayTcp: number; readonly probe: number }
+
+export type GatewayState = {
+  readonly privateKeyFile: string
+  readonly privateKey: string
+  readonly ports: Ports
+  /** The peers' announcements as last saved. */
+  readonly announcements: ReadonlyMap<string, SignedAnnouncement>
+  /** A number higher than any given out before, also before a crash. */
+  readonly nextSequence: () => Promise<number>
+  /** Saves soon; a full disk is logged, and the gateway goes on. */
+  readonly saveAnnouncements: (announcements: ReadonlyMap<string, SignedAnnouncement>) => void
+}
+
+const FIRST_PORT = 20_000
+/** Under the ephemeral range of Linux (32768), so that no client socket takes one of ours. */
+const LAST_PORT = 32_000
+
+export async function loadState(stateDir: string, log: Log, signal: AbortSignal): Promise<GatewayState> {
+  const folder = join(stateDir, 'gateway')
+  await makePrivateFolder(folder)
+  const privateKeyFile = join(folder, 'wireguard.key')
+  await writeNewUnlessPresent(privateKeyFile, () => `${newPrivateKey()}\n`)
+  const privateKey = (await readIfPresent(privateKeyFile))!.trim()
+  const ports = await loadPorts(join(folder, 'ports.json'))
+  const sequenceFile = join(folder, 'sequence')
+  let sequence = Number(await readIfPresent(sequenceFile)) || 0
+
+  const peersFile = join(folder, 'peers.json')
+  let toSave: ReadonlyMap<string, SignedAnnouncement> = new Map()
+  const saver = createReconciler(
+    () => writeWhole(peersFile, JSON.stringify(Object.fromEntries(toSave)), PRIVATE_MODE),
+    (err) => log.warn({ err, path: peersFile }, 'cannot save what peers announced; a restart without the relay would miss it'),
+    (ms) => pause(ms, signal),
+    () => signal.aborted,
+  )
+  return {
+    privateKeyFile,
+    privateKey,
+    ports,
+    announcements: readAnnouncements(await readIfPresent(peersFile), peersFile, log),
+    nextSequence: async () => {
+      sequence++
+      try {
+        await writeWhole(sequenceFile, `${sequence}\n`)
+      } catch (err) {
+        log.warn({ err, path: sequenceFile }, 'cannot save the number of our announcement; peers may ignore us after a restart')
+      }
+      return sequence
+    },
+    saveAnnouncements: (announcements) => {
+      toSave = announcements
+      saver.trigger()
+    },
+  }
+}
+
+async function writeNewUnlessPresent(path: string, content: () => string): Promise<void> {
+  if ((await readIfPresent(path)) === undefined) await writeNew(path, content(), PRIVATE_MODE)
+}
+
+/** 32 bytes in base64, as `wg genkey` prints them. */
+function newPrivateKey(): string {
+  const { privateKey } = generateKeyPairSync('x25519')
+  return privateKey.export({ type: 'pkcs8', format: 'der' }).subarray(-32).toString('base64')
+}
+
+async function loadPorts(path: string): Promise<Ports> {
+  const text = await readIfPresent(path)
+  if (text !== undefined) {
+    const { direct, relayTcp, probe } = JSON.parse(text) as Partial<Ports>
+    if (isPort(direct) && isPort(relayTcp) && isPort(probe)) return { direct, relayTcp, probe }
+  }
+  const direct = randomInt(FIRST_PORT, LAST_PORT - 2)
+  const ports = { direct, relayTcp: direct + 1, probe: direct + 2 }
+  await writeWhole(path, `${JSON.stringify(ports)}\n`)
+  return ports
+}
+
+const isPort = (value: unknown): value is number => typeof value === 'number' && value > 0 && value < 65536
+
+function readAnnouncements(text: string | undefined, path: string, log: Log): ReadonlyMap<string, SignedAnnouncement> {
+  try {
+    return new Map(Object.entries(JSON.parse(text ?? '{}') as Record<string, SignedAnnouncement>))
+  } catch (err) {
+    log.warn({ err, path }, 'what peers announced cannot be read; they will be asked again')
+    return new Map()
+  }
+}
