@@ -1,0 +1,92 @@
+// The pools of a lab: which has which nodes, NAT, LAN and place on the Internet. The cloud comes first and is always
+// there; every other pool is a site behind a router of its own.
+
+import { parseCidr } from '../../lib/cidr.ts'
+import { poolsOf, type Pool } from '../../lib/k8s/pools.ts'
+import type { Objects } from './folder.ts'
+import { CLOUD, CORE, fitsHost, routerOf } from './names.ts'
+import { DEFAULT_NATS, type NatType } from './nat.ts'
+import * as plan from './plan.ts'
+
+export type SiteOptions = {
+  readonly underlay: plan.Underlay
+  readonly overlapLans: boolean
+  readonly nat: ReadonlyMap<string, NatType>
+  /** Names of pools in the order of their sites; pools that are not named follow by name. */
+  readonly order?: readonly string[] | undefined
+}
+
+export type LabNode = {
+  readonly name: string
+  readonly pool: string
+  /** On its LAN: IPv4, IPv6. */
+  readonly addresses: readonly string[]
+  /** The prefixes of its Node object that are prefixes, in canonical text. */
+  readonly podCidrs: readonly string[]
+}
+export type Site = {
+  readonly name: string
+  readonly nat: NatType
+  readonly nodes: readonly LabNode[]
+  /** The node that runs the pool's gateway; empty for a cloud without nodes. */
+  readonly gateway: string
+  readonly lan: plan.Lan
+  /** Absent for the cloud, whose LAN is at the core. */
+  readonly uplink: { readonly router: string; readonly wan: plan.Wan } | undefined
+}
+
+export function planSites(objects: Objects, options: SiteOptions): { readonly sites: readonly Site[]; readonly problems: readonly string[] } {
+  const { pools, problems: found } = poolsOf(objects.nodes, objects.nodePools, objects.gateways)
+  const problems = [...found]
+  const podCidrs = new Map(
+    objects.nodes.map(({ metadata, spec }) => [
+      metadata?.name ?? '',
+      (spec?.podCIDRs ?? [spec?.podCIDR ?? '']).flatMap((text) => parseCidr(String(text))?.text ?? []),
+    ]),
+  )
+  const cloudPool = pools.find(({ nodes }) => nodes.some(({ name }) => name === CLOUD)) ?? pools.find(({ name }) => name === CLOUD)
+  const order = options.order ?? []
+  const rank = (pool: Pool) => (order.includes(pool.name) ? order.indexOf(pool.name) : order.length)
+  const others = pools.filter((pool) => pool !== cloudPool).toSorted((a, b) => rank(a) - rank(b))
+  const taken = new Set<string>([CORE])
+
+  /** Names that the lab can give: each once, and none too long. */
+  const admit = (pool: Pool, nodes: readonly string[]): readonly string[] =>
+    nodes.filter((name) => {
+      const fits = !taken.has(name) && fitsHost(name)
+      if (fits) taken.add(name)
+      else problems.push(`pool ${pool.name}: host ${name} has a name that is taken or too long: it is left out; rename the node or the pool`)
+      return fits
+    })
+  const members = (pool: Pool, nodes: readonly string[], addressesAt: (name: string, index: number) => readonly string[]) =>
+    nodes.map((name, index) => ({ name, pool: pool.name, addresses: addressesAt(name, index), podCidrs: podCidrs.get(name) ?? [] }))
+  const gatewayOf = (pool: Pool, nodes: readonly LabNode[]) => pool.gateways.find((name) => nodes.some((node) => node.name === name)) ?? ''
+
+  const cloudLan = plan.cloudLan(options.underlay)
+  const cloud = cloudPool ?? { name: CLOUD, nodes: [], gateways: [] }
+  const cloudNames = admit(cloud, cloud.nodes.map(({ name }) => name))
+  taken.add(CLOUD)
+  const cloudNodes = members(cloud, cloudNames, (name, index) =>
+    on(cloudLan, name === CLOUD ? plan.CLOUD_HOSTS[0] : plan.FIRST_CLOUD_NODE + index),
+  )
+  const sites: Site[] = [
+    { name: cloud.name, nat: 'none', nodes: cloudNodes, gateway: gatewayOf(cloud, cloudNodes), lan: cloudLan, uplink: undefined },
+  ]
+  for (const pool of others) {
+    if (sites.length > plan.SITES_MAX) {
+      problems.push(`pool ${pool.name}: the lab has room for ${plan.SITES_MAX} sites: it is left out`)
+      continue
+    }
+    const [router, ...names] = admit(pool, [routerOf(pool.name), ...pool.nodes.map(({ name }) => name)])
+    if (router !== routerOf(pool.name) || names.length === 0) continue
+    if (names.length > plan.NODES_MAX) problems.push(`pool ${pool.name}: only the first ${plan.NODES_MAX} nodes are in the lab`)
+    const index = sites.length
+    const nat = options.nat.get(pool.name) ?? DEFAULT_NATS[(index - 1) % DEFAULT_NATS.length]!
+    const lan = plan.siteLan(index, nat, options.underlay, options.overlapLans)
+    const nodes = members(pool, names.slice(0, plan.NODES_MAX), (_, host) => on(lan, plan.FIRST_NODE + host))
+    sites.push({ name: pool.name, nat, nodes, gateway: gatewayOf(pool, nodes), lan, uplink: { router, wan: plan.siteWan(index, options.underlay) } })
+  }
+  return { sites, problems }
+}
+
+const on = ({ v4, v6 }: plan.Lan, host: number): readonly string[] => [v4.at(host), v6.at(host)]

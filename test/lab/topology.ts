@@ -1,0 +1,147 @@
+// A lab as a value: its hosts, links, addresses, routes and rules, all derived from Kubernetes objects and options.
+//
+//            cloud ── core ─┬─ wan NORTH-nat lan ─┬─ north1 ─┬─ north1-web
+//                           └─ wan SOUTH-nat lan  └─ north2  └─ north1-db
+
+import type { Objects } from './folder.ts'
+import { CLOUD, CORE, cgroupOf, linkOf, repeated } from './names.ts'
+import { coreRules, routerRules, type NatType } from './nat.ts'
+import { placePods, type PlacedPod } from './placement.ts'
+import * as plan from './plan.ts'
+import { planSites, type LabNode, type Site, type SiteOptions } from './sites.ts'
+import { CLOUD_BRIDGE, coreLines, masqueradeRules, nodeLines, podLines, podResolvConf, routerLines } from './wiring.ts'
+
+export type TopologyOptions = SiteOptions & { readonly id: string }
+
+export type LabPool = {
+  readonly name: string
+  readonly nat: NatType
+  /** Names of nodes. */
+  readonly nodes: readonly string[]
+  /** The node that runs the pool's gateway; empty for a cloud without nodes. */
+  readonly gateway: string
+  /** Absent for the cloud. */
+  readonly router?: string
+  /** Addresses of the router on the Internet. */
+  readonly wan: readonly string[]
+  /** The core's device towards the site. */
+  readonly uplink?: string
+}
+/** One network namespace and how to make it. */
+export type LabHost = {
+  readonly name: string
+  readonly kind: 'core' | 'router' | 'node' | 'pod'
+  /** Relative to the root of cgroup2. */
+  readonly cgroup: string
+  /** Lines for `ip -batch` inside. */
+  readonly ip: readonly string[]
+  /** An nft ruleset; empty for none. */
+  readonly nft: string
+  readonly resolvConf: string
+}
+export type LinkEnd = { readonly host: string; readonly device: string }
+export type LabLink = readonly [LinkEnd, LinkEnd]
+
+export type Topology = {
+  readonly id: string
+  readonly underlay: plan.Underlay
+  readonly relay: { readonly addresses: readonly string[]; readonly stun: readonly string[]; readonly url: string }
+  readonly pools: readonly LabPool[]
+  readonly nodes: readonly LabNode[]
+  readonly pods: readonly PlacedPod[]
+  readonly hosts: readonly LabHost[]
+  readonly links: readonly LabLink[]
+  /** What was left out and why. */
+  readonly problems: readonly string[]
+}
+export type { LabNode, PlacedPod }
+
+/** Where there is no Service kube-system/kube-dns, pods ask the node-local address that Kubernetes uses too. */
+const NODE_LOCAL_DNS = '169.254.20.53'
+
+/** @throws Error where two names that the lab makes are the same. */
+export function planTopology(objects: Objects, options: TopologyOptions): Topology {
+  const { id, underlay } = options
+  const { sites, problems: siteProblems } = planSites(objects, options)
+  const [cloud] = sites as [Site]
+  const uplinks = Object.fromEntries(sites.flatMap(({ name, uplink }) => (uplink ? [[name, linkOf('site', id, uplink.router)]] : [])))
+  const nodes = sites.flatMap((site) => site.nodes)
+  const machines = withCloud(sites)
+  const taken = new Set([CORE, ...machines.map(({ node }) => node.name), ...sites.flatMap(({ uplink }) => uplink?.router ?? [])])
+  const { pods, problems: podProblems } = placePods(objects.pods, objects.endpointSlices, nodes, taken)
+  const guests = pods.filter(({ hostNetwork }) => !hostNetwork)
+  const links: readonly LabLink[] = [
+    ...sites.flatMap(({ name, uplink }) => (uplink ? [link(CORE, uplinks[name]!, uplink.router, 'wan')] : [])),
+    ...machines.map(({ node, site }) => link(site.uplink?.router ?? CORE, linkOf('port', id, node.name), node.name, 'eth0')),
+    ...guests.map(({ host, node }) => link(node, linkOf('pod', id, host), host, 'eth0')),
+  ]
+  refuseCollisions(links)
+
+  const cluster = nodes.flatMap(({ podCidrs }) => podCidrs)
+  const nameserver = cloud.lan[plan.hasV4(underlay) ? 'v4' : 'v6'].at(1)
+  const clusterDns =
+    objects.services.find(({ metadata }) => metadata?.namespace === 'kube-system' && metadata.name === 'kube-dns')?.spec?.clusterIP ||
+    NODE_LOCAL_DNS
+  const portsTo = (site: Site) => machines.filter((machine) => machine.site === site).map(({ node }) => linkOf('port', id, node.name))
+  const host = (name: string, kind: LabHost['kind'], ip: readonly string[], nft: string): LabHost => ({
+    name,
+    kind,
+    cgroup: `${cgroupOf(id)}/${name}`,
+    ip: ['link set lo up', ...ip],
+    nft,
+    resolvConf: `nameserver ${nameserver}\n`,
+  })
+  const hosts: readonly LabHost[] = [
+    host(CORE, 'core', coreLines(sites, uplinks, portsTo(cloud)), coreRules(CLOUD_BRIDGE)),
+    ...sites.flatMap((site) =>
+      site.uplink ? [host(site.uplink.router, 'router', routerLines(site, portsTo(site)), routerRules(site.nat, site.uplink.wan.v4?.at(2)))] : [],
+    ),
+    ...machines.map(({ node, site }) => {
+      const own = guests.filter((pod) => pod.node === node.name)
+      return host(node.name, 'node', nodeLines(id, node, site, own), masqueradeRules(node.podCidrs, cluster))
+    }),
+    ...guests.map((pod) => ({
+      ...host(pod.host, 'pod', podLines(pod, nodes.find(({ name }) => name === pod.node)!), ''),
+      cgroup: `${cgroupOf(id)}/${pod.node}/${pod.host}`,
+      resolvConf: podResolvConf(pod.namespace, clusterDns),
+    })),
+  ]
+  const { public: addresses, stun } = plan.cloudAddresses(underlay)
+  return {
+    id,
+    underlay,
+    relay: { addresses, stun, url: `https://${bracketed(addresses[0]!)}:443` },
+    pools: sites.map((site) => poolOf(site, uplinks[site.name])),
+    nodes,
+    pods,
+    hosts,
+    links,
+    problems: [...objects.problems, ...siteProblems, ...podProblems],
+  }
+}
+
+/** Hosts on a LAN with their sites; the cloud's machine is there even where no Node object says so. */
+function withCloud(sites: readonly Site[]): readonly { readonly node: LabNode; readonly site: Site }[] {
+  const [cloud] = sites as [Site]
+  const all = sites.flatMap((site) => site.nodes.map((node) => ({ node, site })))
+  if (all.some(({ node }) => node.name === CLOUD)) return all
+  const addresses = [cloud.lan.v4, cloud.lan.v6].map((prefix) => prefix.at(plan.CLOUD_HOSTS[0]))
+  return [{ node: { name: CLOUD, pool: cloud.name, addresses, podCidrs: [] }, site: cloud }, ...all]
+}
+
+function poolOf({ name, nat, nodes, gateway, uplink }: Site, device: string | undefined): LabPool {
+  const wan = [uplink?.wan.v4, uplink?.wan.v6].flatMap((prefix) => prefix?.at(2) ?? [])
+  const common = { name, nat, nodes: nodes.map((node) => node.name), gateway, wan }
+  return uplink === undefined || device === undefined ? common : { ...common, router: uplink.router, uplink: device }
+}
+
+function refuseCollisions(links: readonly LabLink[]): void {
+  const [collision] = repeated(links.flat().map(({ host, device }) => `${device} of host ${host}`))
+  if (collision !== undefined) throw new Error(`two links would be ${collision}: choose another --id`)
+}
+
+const link = (hostA: string, deviceA: string, hostB: string, deviceB: string): LabLink => [
+  { host: hostA, device: deviceA },
+  { host: hostB, device: deviceB },
+]
+const bracketed = (address: string) => (address.includes(':') ? `[${address}]` : address)

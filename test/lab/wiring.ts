@@ -1,0 +1,109 @@
+// How each host of a lab is made inside: lines for `ip -batch`, and the rules and files of a node.
+
+import { gatewayAddresses, type PlacedPod } from './placement.ts'
+import { CLOUD, linkOf } from './names.ts'
+import * as plan from './plan.ts'
+import type { LabNode, Site } from './sites.ts'
+
+/** The core routes between the cloud's LAN, which is a bridge of its own, and the sites' uplinks; nothing private. */
+export function coreLines(sites: readonly Site[], uplinks: Readonly<Record<string, string>>, cloudPorts: readonly string[]): readonly string[] {
+  return [
+    ...bridge(CLOUD_BRIDGE, cloudPorts, sites[0]!.lan),
+    ...sites.flatMap(({ name, nat, lan, uplink }) => {
+      const device = uplinks[name]
+      if (uplink === undefined || device === undefined) return []
+      const { v4, v6 } = uplink.wan
+      return [
+        ...[v4, v6].flatMap((prefix) => (prefix === undefined ? [] : address(prefix, 1, device))),
+        `link set ${device} up`,
+        ...(v4 !== undefined && nat === 'none' ? [`route add ${lan.v4.cidr} via ${v4.at(2)}`] : []),
+        ...(v6 !== undefined ? [`route add ${lan.v6.cidr} via ${v6.at(2)}`] : []),
+      ]
+    }),
+  ]
+}
+export const CLOUD_BRIDGE = 'cloud'
+
+export function routerLines({ lan, uplink }: Site, ports: readonly string[]): readonly string[] {
+  const prefixes = [uplink?.wan.v4, uplink?.wan.v6].flatMap((prefix) => prefix ?? [])
+  return [
+    ...bridge('lan', ports, lan),
+    ...prefixes.flatMap((prefix) => address(prefix, 2, 'wan')),
+    'link set wan up',
+    ...prefixes.map((prefix) => `route add default via ${prefix.at(1)}`),
+  ]
+}
+
+/** A node on its LAN; with each pod on it a link whose near end has the first addresses of the podCIDRs, as ptp does. */
+export function nodeLines(id: string, node: LabNode, { lan }: Site, guests: readonly PlacedPod[]): readonly string[] {
+  const gateways = gatewayAddresses(node.podCidrs)
+  const own = [lan.v4, lan.v6].flatMap((prefix, family) => `address add ${node.addresses[family]}/${prefix.length} dev eth0${nodad(prefix.at(1))}`)
+  const extra = node.name === CLOUD ? [lan.v4, lan.v6].flatMap((prefix) => address(prefix, plan.CLOUD_HOSTS[1], 'eth0')) : []
+  return [
+    ...own,
+    ...extra,
+    'link set eth0 up',
+    `route add default via ${lan.v4.at(1)}`,
+    `route add default via ${lan.v6.at(1)}`,
+    ...guests.flatMap(({ host, addresses }) => {
+      const device = linkOf('pod', id, host)
+      return [
+        ...gateways.map((gateway) => `address add ${gateway}/${bits(gateway)} dev ${device}${nodad(gateway)}`),
+        `link set ${device} up`,
+        ...addresses.map((pod) => `route add ${pod}/${bits(pod)} dev ${device}`),
+      ]
+    }),
+  ]
+}
+
+export function podLines({ addresses }: PlacedPod, node: LabNode): readonly string[] {
+  const gateways = gatewayAddresses(node.podCidrs)
+  return [
+    ...addresses.map((pod) => `address add ${pod}/${bits(pod)} dev eth0${nodad(pod)}`),
+    'link set eth0 up',
+    ...addresses.flatMap((pod) => {
+      const gateway = gateways.find((candidate) => bits(candidate) === bits(pod))
+      return gateway === undefined ? [] : [`route add ${gateway} dev eth0`, `route add default via ${gateway} dev eth0`]
+    }),
+  ]
+}
+
+/** Pods go to the Internet with their node's address and to the cluster with their own, as a CNI's ipMasq has it. */
+export function masqueradeRules(podCidrs: readonly string[], cluster: readonly string[]): string {
+  const families = [
+    { type: 'ipv4_addr', word: 'ip', of: (cidr: string) => !cidr.includes(':') },
+    { type: 'ipv6_addr', word: 'ip6', of: (cidr: string) => cidr.includes(':') },
+  ].flatMap(({ type, word, of }) => {
+    const own = podCidrs.filter(of)
+    return own.length === 0 ? [] : [{ type, word, own, all: cluster.filter(of) }]
+  })
+  if (families.length === 0) return ''
+  return `table inet cni {
+${families.map(({ type, word, all }) => `  set cluster_${word} { type ${type}; flags interval; auto-merge; elements = { ${all.join(', ')} }; }\n`).join('')}  chain postrouting {
+    type nat hook postrouting priority srcnat;
+${families.map(({ word, own }) => `    oifname "eth0" ${word} saddr { ${own.join(', ')} } ${word} daddr != @cluster_${word} masquerade\n`).join('')}  }
+}
+`
+}
+
+/** What a kubelet writes for dnsPolicy ClusterFirst. */
+export const podResolvConf = (namespace: string, nameserver: string) =>
+  `nameserver ${nameserver}\nsearch ${namespace}.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n`
+
+function bridge(name: string, ports: readonly string[], { v4, v6 }: plan.Lan): readonly string[] {
+  return [
+    // Without snooping, neighbour discovery does not wait for a querier that is not there.
+    `link add ${name} type bridge forward_delay 0 mcast_snooping 0`,
+    ...address(v4, 1, name),
+    ...address(v6, 1, name),
+    ...ports.flatMap((port) => [`link set ${port} master ${name}`, `link set ${port} up`]),
+    `link set ${name} up`,
+  ]
+}
+
+const address = (prefix: plan.Prefix, host: number, device: string): readonly string[] => [
+  `address add ${prefix.at(host)}/${prefix.length} dev ${device}${nodad(prefix.at(host))}`,
+]
+/** Duplicate address detection takes a second in which an address cannot be used. */
+const nodad = (ip: string) => (ip.includes(':') ? ' nodad' : '')
+const bits = (ip: string) => (ip.includes(':') ? 128 : 32)
