@@ -1,0 +1,119 @@
+// The network half of `fulmar join`: finds the CA that a token names at a relay, and posts the request.
+
+import { X509Certificate } from 'node:crypto'
+import { request } from 'node:https'
+import { isIP } from 'node:net'
+import { connect, type TLSSocket } from 'node:tls'
+import { spkiHash } from '../lib/certificates.ts'
+import {
+  decodeJoinAnswer,
+  decodeJoinRefusal,
+  JOIN_PATH,
+  MAX_JOIN_BYTES,
+  type JoinAnswer,
+  type JoinRequest,
+} from '../lib/wire/join.ts'
+
+export class JoinError extends Error {
+  readonly code: string
+  override readonly name = 'JoinError'
+  constructor(message: string, options: { code?: string; cause?: unknown } = {}) {
+    super(message, { cause: options.cause })
+    this.code = options.code ?? 'FULMAR_JOIN'
+  }
+}
+
+const TIMEOUT_MS = 10_000
+const MAX_CHAIN = 8
+
+/**
+ * Looks at the chain that the relay shows, on a connection that carries nothing else.
+ * @returns the CA, PEM, whose key has the hash.
+ */
+export async function findAuthority(relay: URL, caHash: string): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  const { host, port, servername } = targetOf(relay)
+  const socket = connect({ host, port, servername, rejectUnauthorized: false, timeout: TIMEOUT_MS }, () => {
+    const authority = chainOf(socket).find((certificate) => spkiHash(certificate) === caHash)
+    if (authority !== undefined) return resolve(authority.toString())
+    reject(
+      new JoinError(
+        `${relay.origin} does not have the CA that the token names: the token was made by another relay, or someone is in ` +
+          'between; nothing was sent',
+      ),
+    )
+  })
+  socket.once('error', (cause) => reject(unreachable(relay, cause)))
+  socket.once('timeout', () => reject(unreachable(relay, new Error(`no answer within ${TIMEOUT_MS / 1000} s`))))
+  try {
+    return await promise
+  } finally {
+    socket.destroy()
+  }
+}
+
+/** Posts a request to a relay that must prove itself by the CA. @throws JoinError with the relay's own code if it refuses. */
+export async function postJoin(relay: URL, caPem: string, join: JoinRequest): Promise<JoinAnswer> {
+  const body = JSON.stringify(join)
+  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>()
+  const target = targetOf(relay)
+  const post = request({
+    ...target,
+    path: JOIN_PATH,
+    method: 'POST',
+    agent: false,
+    ca: caPem,
+    minVersion: 'TLSv1.2',
+    timeout: TIMEOUT_MS,
+    headers: { host: relay.host, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+  })
+  post.once('error', (cause) => reject(unreachable(relay, cause)))
+  post.once('timeout', () => post.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)))
+  post.once('response', (response) => {
+    let text = ''
+    response.setEncoding('utf8')
+    response.on('error', (cause) => reject(unreachable(relay, cause)))
+    response.on('data', (chunk: string) => {
+      text += chunk
+      if (text.length > MAX_JOIN_BYTES) post.destroy(new Error('the answer is too long'))
+    })
+    response.on('end', () => resolve({ status: response.statusCode ?? 0, text }))
+  })
+  post.end(body)
+  const { status, text } = await promise
+  const answer = status === 200 ? decodeJoinAnswer(text) : undefined
+  if (answer !== undefined) return answer
+  const refusal = decodeJoinRefusal(text)
+  if (refusal === undefined) throw new JoinError(`${relay.origin} answered ${status}; is it a Fulmar relay of this version?`)
+  throw new JoinError(`${relay.origin} refused: ${refusal.message}`, { code: refusal.code })
+}
+
+function chainOf(socket: TLSSocket): readonly X509Certificate[] {
+  const chain: X509Certificate[] = []
+  let certificate = socket.getPeerX509Certificate()
+  while (certificate !== undefined && chain.length < MAX_CHAIN) {
+    chain.push(certificate)
+    certificate = certificate.issuerCertificate
+  }
+  return chain
+}
+
+function targetOf(relay: URL): { host: string; port: number; servername: string } {
+  const host = relay.hostname.replace(/^\[(.*)\]$/, '$1')
+  // RFC 6066 §3: no addresses in SNI.
+  return { host, port: relay.port === '' ? 443 : Number(relay.port), servername: isIP(host) === 0 ? host : '' }
+}
+
+function unreachable(relay: URL, cause: Error): JoinError {
+  const now = new Date().toISOString()
+  switch ((cause as NodeJS.ErrnoException).code) {
+    case 'CERT_NOT_YET_VALID':
+      return new JoinError(`by the clock of this machine (${now}) the certificate of ${relay.origin} is not valid yet; set the clock`, { cause })
+    case 'CERT_HAS_EXPIRED':
+      return new JoinError(`by the clock of this machine (${now}) the certificate of ${relay.origin} has expired; set the clock, or look at the relay`, { cause })
+    case 'ERR_TLS_CERT_ALTNAME_INVALID':
+      return new JoinError(`the certificate of ${relay.origin} is not for this name; add ${relay.hostname} to --public of fulmar relay`, { cause })
+    default:
+      return new JoinError(`cannot reach the relay ${relay.origin}: ${cause.message || String((cause as NodeJS.ErrnoException).code)}; is the address right and TCP open?`, { cause })
+  }
+}

@@ -1,0 +1,59 @@
+// `fulmar token create`: makes join tokens on the relay's machine, one line `NODE TOKEN` each. The relay need not run,
+// and if it runs, need not be told.
+
+import { X509Certificate } from 'node:crypto'
+import { spkiHash } from '../lib/certificates.ts'
+import { describeOptions, list, parseOptions, text, type Option } from '../lib/config.ts'
+import { openAuthority } from '../lib/net/authority.ts'
+import { createToken, MAX_TOKEN_TTL_MS } from '../lib/net/join-tokens.ts'
+import { STATE_DIR } from '../lib/owned.ts'
+import { formatToken, isNodeName } from '../lib/wire/join.ts'
+
+const nodeName = (value: string): string => {
+  if (!isNodeName(value)) throw new Error(`${value} is not a name for a Node: lower case letters, digits, - and .`)
+  return value
+}
+const nodeNames = (value: string): readonly string[] => {
+  const names = list(nodeName)(value)
+  if (names.length === 0) throw new Error('names no node')
+  return names
+}
+/** `90s`, `30m`, `24h`. @returns milliseconds. */
+const ttl = (value: string): number => {
+  const [, digits, unit] = /^(\d+)([smh])$/.exec(value) ?? []
+  const ms = Number(digits) * ({ s: 1000, m: 60_000, h: 3600_000 }[unit ?? ''] ?? NaN)
+  if (!(ms > 0 && ms <= MAX_TOKEN_TTL_MS)) throw new Error('is not a time like 90s, 30m or 24h, which is the longest')
+  return ms
+}
+
+const OPTIONS = {
+  node: { name: 'node', value: 'NAME,…', doc: 'the nodes to make tokens for', parse: nodeNames } satisfies Option<readonly string[]>,
+  ttlMs: { name: 'ttl', value: 'TIME', doc: 'how long they can be used, at most 24h', fallback: '24h', parse: ttl } satisfies Option<number>,
+  stateDir: { name: 'state-dir', value: 'DIR', doc: 'that of the relay', fallback: STATE_DIR, parse: text } satisfies Option<string>,
+}
+
+const EX_USAGE = 64
+
+export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const parsed = parseOptions(OPTIONS, argv, env)
+  if (parsed.kind === 'help') {
+    process.stdout.write(`fulmar token create --node NAME[,NAME…]\n\n${describeOptions(OPTIONS)}\n`)
+    return 0
+  }
+  const errors = parsed.kind === 'invalid' ? [...parsed.errors] : []
+  if (parsed.kind === 'ok' && parsed.positional.join(' ') !== 'create') errors.push('say what to do: fulmar token create --node NAME')
+  if (parsed.kind === 'invalid' || errors.length > 0) {
+    for (const error of errors) process.stderr.write(`fulmar token: ${error}\n`)
+    return EX_USAGE
+  }
+  const { node: nodes, ttlMs, stateDir } = parsed.values
+  const nowMs = Date.now()
+  const authority = await openAuthority(stateDir, nowMs)
+  if (authority.created) process.stderr.write(`fulmar token: there was no CA in ${stateDir} yet; made one, for a relay with this --state-dir\n`)
+  const caHash = spkiHash(new X509Certificate(authority.certificatePem))
+  for (const node of nodes) {
+    const secret = await createToken(stateDir, node, nowMs + ttlMs)
+    process.stdout.write(`${node} ${formatToken({ node, secret, caHash })}\n`)
+  }
+  return 0
+}

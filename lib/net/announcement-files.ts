@@ -1,0 +1,65 @@
+// The latest announcement of each gateway on the relay's disk, so that a relay that was restarted can hand them out
+// before the gateways are back. Announcements are signed by their nodes: the disk is not trusted with more than keeping.
+
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Log } from '../log.ts'
+import { decodeSignal, encodeSignal, ProtocolError, type SignedAnnouncement } from '../wire/signal.ts'
+import { makePrivateFolder, readIfPresent, writeWhole } from './files.ts'
+
+export type AnnouncementFiles = {
+  readonly load: () => Promise<ReadonlyMap<string, SignedAnnouncement>>
+  /** Writes soon; of several for one node only the last. */
+  readonly save: (node: string, announcement: SignedAnnouncement) => void
+  /** Resolves when what was saved is on disk. */
+  readonly flushed: () => Promise<void>
+}
+
+const SUFFIX = '.json'
+
+export function openAnnouncements(stateDir: string, log: Log): AnnouncementFiles {
+  const folder = join(stateDir, 'announcements')
+  const pending = new Map<string, SignedAnnouncement>()
+  let writing: Promise<void> | undefined
+
+  const write = async (): Promise<void> => {
+    for (const [node, announcement] of pending) {
+      pending.delete(node)
+      try {
+        await makePrivateFolder(folder)
+        const frame = encodeSignal({ kind: 'announce', node, announcement })
+        await writeWhole(join(folder, `${encodeURIComponent(node)}${SUFFIX}`), frame)
+      } catch (err) {
+        log.warn({ err, node }, 'cannot keep an announcement; it is lost if the relay restarts')
+      }
+    }
+  }
+
+  return {
+    async load() {
+      await makePrivateFolder(folder)
+      const found = new Map<string, SignedAnnouncement>()
+      for (const name of await readdir(folder)) {
+        if (!name.endsWith(SUFFIX)) continue
+        const frame = read((await readIfPresent(join(folder, name))) ?? '')
+        if (frame?.kind === 'announce') found.set(frame.node, frame.announcement)
+        else log.warn({ file: join(folder, name) }, 'not an announcement; ignored')
+      }
+      return found
+    },
+    save(node, announcement) {
+      pending.set(node, announcement)
+      writing ??= write().finally(() => (writing = undefined))
+    },
+    flushed: async () => writing,
+  }
+}
+
+function read(text: string): ReturnType<typeof decodeSignal> {
+  try {
+    return decodeSignal(text)
+  } catch (error) {
+    if (error instanceof ProtocolError) return undefined
+    throw error
+  }
+}

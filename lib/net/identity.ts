@@ -1,0 +1,70 @@
+// Who this node is, as `fulmar join` left it in the state folder, and how it proves it to the relay.
+
+import { join } from 'node:path'
+import { readIfPresent } from './files.ts'
+
+export type NodeIdentity = {
+  readonly node: string
+  /** PEM: the node's certificate, its key (PKCS#8), and the CA that relays and peers are verified by. */
+  readonly certificatePem: string
+  readonly keyPem: string
+  readonly caPem: string
+  /** URLs of the relay, the one that the node joined by first; at least one. */
+  readonly relays: readonly string[]
+  /** STUN servers, `ip:port`. */
+  readonly stun: readonly string[]
+  /** URL of the Kubernetes API. */
+  readonly server: string
+}
+
+/** What node.json holds. */
+export type NodeFile = Pick<NodeIdentity, 'node' | 'relays' | 'stun' | 'server'>
+
+export class IdentityError extends Error {
+  readonly code = 'FULMAR_IDENTITY'
+  override readonly name = 'IdentityError'
+}
+
+export const identityPaths = (stateDir: string) => ({
+  folder: join(stateDir, 'identity'),
+  certificate: join(stateDir, 'identity', 'node.crt'),
+  key: join(stateDir, 'identity', 'node.key'),
+  ca: join(stateDir, 'identity', 'ca.crt'),
+  /** The key of a join that has not succeeded yet. */
+  pendingKey: join(stateDir, 'identity', 'pending.key'),
+  node: join(stateDir, 'node.json'),
+})
+
+/** @throws IdentityError naming what is missing or damaged. */
+export async function loadIdentity(stateDir: string): Promise<NodeIdentity> {
+  const paths = identityPaths(stateDir)
+  const [node, certificatePem, keyPem, caPem] = await Promise.all(
+    [paths.node, paths.certificate, paths.key, paths.ca].map(async (path) => {
+      const content = await readIfPresent(path)
+      if (content === undefined) throw new IdentityError(`${path} is missing: this machine is not a node yet; run fulmar join`)
+      return content
+    }),
+  )
+  const file = readNodeFile(node!)
+  if (file === undefined) throw new IdentityError(`${paths.node} is damaged; run fulmar join --force with a new token`)
+  return { ...file, certificatePem: certificatePem!, keyPem: keyPem!, caPem: caPem! }
+}
+
+/** Options of tls.connect, https.request and ws: shows the node's certificate, accepts only what the mesh's CA issued. */
+export const tlsOptions = ({ certificatePem, keyPem, caPem }: NodeIdentity) =>
+  ({ cert: certificatePem, key: keyPem, ca: caPem, minVersion: 'TLSv1.2' }) as const
+
+function readNodeFile(text: string): NodeFile | undefined {
+  let value: Partial<Record<keyof NodeFile, unknown>> | null
+  try {
+    value = JSON.parse(text) as Partial<Record<keyof NodeFile, unknown>> | null
+  } catch {
+    return undefined
+  }
+  const { node, relays, stun, server } = value ?? {}
+  if (typeof node !== 'string' || typeof server !== 'string' || !isTexts(relays) || !isTexts(stun)) return undefined
+  return relays.length === 0 ? undefined : { node, relays, stun, server }
+}
+
+const isTexts = (value: unknown): value is readonly string[] =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string')

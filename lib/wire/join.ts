@@ -1,0 +1,88 @@
+// How a machine becomes a node. The operator carries a token from the relay to it:
+//
+//   fmj1:NODE:SECRET:CA     SECRET 24 random bytes, CA the SHA-256 of the CA's SubjectPublicKeyInfo, both base64url
+//
+// The machine dials the relay, finds the CA by that hash in the chain that the relay shows (as kubeadm's discovery hash
+// does), verifies the relay by it, and only then sends the secret with a certificate request: POST /fulmar/v1/join, JSON.
+
+import { isIP } from 'node:net'
+
+export const JOIN_PATH = '/fulmar/v1/join'
+/** A request or an answer longer than this is refused. */
+export const MAX_JOIN_BYTES = 32 * 1024
+export const SECRET_BYTES = 24
+
+export type JoinToken = { readonly node: string; readonly secret: string; readonly caHash: string }
+export type JoinRequest = { readonly version: 1; readonly secret: string; readonly csr: string }
+export type JoinAnswer = {
+  readonly version: 1
+  readonly node: string
+  /** PEM. */
+  readonly certificate: string
+  readonly ca: string
+  /** URLs of the relay, and its STUN servers as `ip:port`. */
+  readonly relays: readonly string[]
+  readonly stun: readonly string[]
+}
+export type JoinRefusal = { readonly code: JoinRefusalCode; readonly message: string }
+export type JoinRefusalCode =
+  | 'FULMAR_JOIN_MALFORMED'
+  | 'FULMAR_JOIN_BUSY'
+  | 'FULMAR_TOKEN_UNKNOWN'
+  | 'FULMAR_TOKEN_EXPIRED'
+  | 'FULMAR_TOKEN_USED'
+  | 'FULMAR_TOKEN_OTHER_NODE'
+
+const PREFIX = 'fmj1'
+
+export const formatToken = ({ node, secret, caHash }: JoinToken): string => [PREFIX, node, secret, caHash].join(':')
+
+/** @throws Error saying what is wrong with the text. */
+export function parseToken(text: string): JoinToken {
+  const [prefix, node, secret, caHash, ...rest] = text.trim().split(':')
+  if (prefix !== PREFIX) throw new Error(`is not a join token; one starts with ${PREFIX}: and comes from fulmar token create`)
+  if (node === undefined || !isNodeName(node) || !isBase64Url(secret, SECRET_BYTES) || !isBase64Url(caHash, 32) || rest.length > 0)
+    throw new Error('is damaged or cut off; copy the whole line that fulmar token create printed')
+  return { node, secret, caHash }
+}
+
+/** A name that Kubernetes accepts for a Node (RFC 1123 subdomain). */
+export const isNodeName = (name: string): boolean =>
+  name.length <= 253 && isIP(name) === 0 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(name)
+
+/** @returns undefined for anything else than a request. */
+export function decodeJoinRequest(text: string): JoinRequest | undefined {
+  const value = parseObject(text)
+  const { secret, csr } = value ?? {}
+  if (!isBase64Url(secret, SECRET_BYTES) || typeof csr !== 'string') return undefined
+  return { version: 1, secret, csr }
+}
+
+export function decodeJoinAnswer(text: string): JoinAnswer | undefined {
+  const value = parseObject(text)
+  const { node, certificate, ca, relays, stun } = value ?? {}
+  if (typeof node !== 'string' || typeof certificate !== 'string' || typeof ca !== 'string') return undefined
+  if (!isTexts(relays) || !isTexts(stun)) return undefined
+  return { version: 1, node, certificate, ca, relays, stun }
+}
+
+export function decodeJoinRefusal(text: string): JoinRefusal | undefined {
+  const { code, message } = parseObject(text) ?? {}
+  return typeof code === 'string' && typeof message === 'string' ? { code: code as JoinRefusalCode, message } : undefined
+}
+
+function parseObject(text: string): Record<string, unknown> | undefined {
+  if (text.length > MAX_JOIN_BYTES) return undefined
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const MAX_LIST = 64
+const isTexts = (value: unknown): value is readonly string[] =>
+  Array.isArray(value) && value.length <= MAX_LIST && value.every((item) => typeof item === 'string')
+const isBase64Url = (value: unknown, bytes: number): value is string =>
+  typeof value === 'string' && value.length === Math.ceil((bytes * 4) / 3) && /^[A-Za-z0-9_-]+$/.test(value)

@@ -1,0 +1,88 @@
+// `fulmar relay`: the daemon in the cloud. One TLS port for joins, sessions and the Kubernetes API; STUN beside it.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { describeOptions, parseOptions } from '../lib/config.ts'
+import { createLog } from '../lib/log.ts'
+import { createRegistry } from '../lib/metrics.ts'
+import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
+import { runUntilSignal } from '../lib/net/lifetime.ts'
+import { serveStatus } from '../lib/net/status-server.ts'
+import { OPTIONS, type RelayConfig } from './config.ts'
+import { createIssuer } from './issuer-server.ts'
+import { runMaintenance } from './maintenance-loop.ts'
+import { runPacketServer } from './packet-server.ts'
+import { runSignalServer, type PairPolicy } from './signal-server.ts'
+import { loadApi, loadStun } from './parts.ts'
+import { addRelayMetrics, advertised, relayStatus } from './status.ts'
+import { runTlsServer } from './tls-server.ts'
+
+const EX_USAGE = 64
+
+export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const parsed = parseOptions(OPTIONS, argv, env)
+  if (parsed.kind === 'help') {
+    process.stdout.write(`fulmar relay --public HOST[,HOST…]\n\n${describeOptions(OPTIONS)}\n`)
+    return 0
+  }
+  if (parsed.kind === 'invalid') {
+    for (const error of parsed.errors) process.stderr.write(`fulmar relay: ${error}\n`)
+    return EX_USAGE
+  }
+  await runUntilSignal((signal) => run(parsed.values, signal))
+  return 0
+}
+
+/** Every node of the mesh may reach every other: certificates say who belongs to it. */
+const mayReach: PairPolicy = () => true
+
+async function run(config: RelayConfig, stopped: AbortSignal): Promise<void> {
+  const failed = new AbortController()
+  const signal = AbortSignal.any([stopped, failed.signal])
+  try {
+    await serve(config, signal)
+  } finally {
+    // What had started before something failed must not hold the process.
+    failed.abort()
+  }
+}
+
+async function serve(config: RelayConfig, signal: AbortSignal): Promise<void> {
+  const { stateDir, manifests } = config
+  const startedAt = Date.now()
+  const log = createLog('relay', config.logLevel)
+  const registry = createRegistry('relay')
+
+  const authority = await openAuthority(stateDir, startedAt)
+  const certificate = await openServerCertificate(stateDir, authority, config.public, startedAt)
+  const issuer = createIssuer({ stateDir, authority, ...advertised(config), log, now: Date.now })
+  const signals = await runSignalServer({ stateDir, relay: hostname(), mayReach, log }, signal)
+  const packets = runPacketServer({ mayReach, log }, signal)
+  const api = manifests === undefined ? undefined : await loadApi({ directory: manifests, stateDir, log })
+  const apiClosed = api?.run(signal)
+
+  const routes = {
+    join: issuer.handle,
+    signal: signals.sessions.upgrade,
+    packets: packets.sessions.upgrade,
+    api: api === undefined ? answerWithoutApi : api.handle,
+  }
+  const tls = await runTlsServer({ listen: config.listen, certificate, authorityPem: authority.certificatePem, routes, log }, signal)
+  const stun =
+    config.stun.length === 0 ? undefined : await loadStun({ addresses: config.stun, ports: config.stunPorts, log }, signal)
+
+  const parts = { startedAt, config, signals, packets, stun, api }
+  const updateMetrics = addRelayMetrics(registry, parts)
+  const socket = join(config.runDir, 'relay.sock')
+  const metrics = { host: config.metrics.address, port: config.metrics.port }
+  const status = () => relayStatus(parts)
+  await serveStatus({ socket, metrics, registry, status, healthy: () => !signal.aborted, log }, signal)
+  const maintenance = { stateDir, authority, names: config.public, certificate, onCertificate: tls.setCertificate, updateMetrics, log }
+  await Promise.all([tls.closed, signals.closed, packets.closed, stun?.closed, apiClosed, runMaintenance(maintenance, signal)])
+}
+
+function answerWithoutApi(_request: IncomingMessage, response: ServerResponse): void {
+  response.writeHead(404, { 'content-type': 'text/plain' })
+  response.end('this relay serves no Kubernetes API; --manifests DIR switches it on\n')
+}

@@ -1,0 +1,128 @@
+// Signalling between gateways (lib/wire/signal.ts): the relay hands each gateway's latest announcement to all others
+// and carries calls from one to another. It checks who speaks and how much, not what is said: gateways sign what they
+// announce, and their peers verify it.
+
+import type { Log } from '../lib/log.ts'
+import { openAnnouncements } from '../lib/net/announcement-files.ts'
+import type { PathStatus } from '../lib/status.ts'
+import {
+  decodeSignal,
+  encodeSignal,
+  MAX_SIGNAL_BYTES,
+  ProtocolError,
+  type SignalFrame,
+  type SignedAnnouncement,
+} from '../lib/wire/signal.ts'
+import { createBucket, type Bucket } from './token-bucket.ts'
+import { runSessions, type Session, type Sessions } from './websocket-server.ts'
+
+/** May `from` reach `to` over this relay? Both have proven who they are by their certificates. */
+export type PairPolicy = (from: string, to: string) => boolean
+
+export type SignalOptions = {
+  readonly stateDir: string
+  /** The relay's name, told to gateways. */
+  readonly relay: string
+  readonly mayReach: PairPolicy
+  readonly heartbeatMs?: number
+  readonly log: Log
+}
+
+export type SignalServer = {
+  readonly sessions: Sessions
+  /** What each connected gateway last reported of its paths. */
+  readonly reports: ReadonlyMap<string, readonly PathStatus[]>
+  readonly closed: Promise<void>
+}
+
+/** A gateway that starts calls all its peers at once, and then seldom. */
+const FRAMES = { perSecond: 64, burst: 1024 }
+/** A session that reads so slowly is cut; it gets the latest of everything when it comes back. */
+const MAX_BUFFERED_BYTES = 8 * 1024 * 1024
+const MAX_ANNOUNCEMENTS = 20_000
+
+type Gateway = { readonly bucket: Bucket; greeted: boolean }
+
+export async function runSignalServer(options: SignalOptions, signal: AbortSignal): Promise<SignalServer> {
+  const { relay, mayReach, log } = options
+  const files = openAnnouncements(options.stateDir, log)
+  const announcements = new Map<string, SignedAnnouncement>(await files.load())
+  const reports = new Map<string, readonly PathStatus[]>()
+  const gateways = new Map<Session, Gateway>()
+
+  const send = ({ socket }: Session, frame: Buffer): void => {
+    if (socket.bufferedAmount > MAX_BUFFERED_BYTES) socket.terminate()
+    else socket.send(frame, { binary: false })
+  }
+  const broadcast = (from: string, frame: SignalFrame): void => {
+    const bytes = encode(frame)
+    for (const [session, gateway] of gateways)
+      if (gateway.greeted && session.node !== from && mayReach(from, session.node)) send(session, bytes)
+  }
+
+  const greet = (session: Session): void => {
+    send(session, encode({ kind: 'welcome', version: 1, relay, observedAddress: session.address }))
+    for (const [node, announcement] of announcements)
+      if (node !== session.node && mayReach(node, session.node)) send(session, encode({ kind: 'announce', node, announcement }))
+  }
+
+  const announce = (session: Session, node: string, announcement: SignedAnnouncement): void => {
+    if (node !== session.node) throw new ProtocolError(`announces ${node}, but its certificate is of ${session.node}`)
+    if (!announcements.has(node) && announcements.size >= MAX_ANNOUNCEMENTS) return
+    announcements.set(node, announcement)
+    files.save(node, announcement)
+    broadcast(node, { kind: 'announce', node, announcement })
+  }
+
+  const pass = (session: Session, frame: SignalFrame & { kind: 'ready' | 'call' }): void => {
+    const callee = sessions.byNode.get(frame.node)
+    const from = session.node
+    if (callee !== undefined && gateways.get(callee)?.greeted === true && mayReach(from, frame.node))
+      send(callee, encode({ ...frame, node: from }))
+    // The sender learns at once that nobody will answer.
+    else send(session, encode({ kind: 'gone', node: frame.node }))
+  }
+
+  const sessions = runSessions(
+    { kind: 'signal', maxPayloadBytes: MAX_SIGNAL_BYTES, log, ...(options.heartbeatMs && { heartbeatMs: options.heartbeatMs }) },
+    {
+      open: (session) => gateways.set(session, { bucket: createBucket(FRAMES, Date.now()), greeted: false }),
+      close(session, replaced) {
+        gateways.delete(session)
+        if (replaced) return
+        reports.delete(session.node)
+        broadcast(session.node, { kind: 'gone', node: session.node })
+      },
+      message(session, data, isBinary) {
+        const gateway = gateways.get(session)
+        if (gateway === undefined) return
+        if (isBinary) throw new ProtocolError('binary frame on the signal session')
+        if (!gateway.bucket.take(Date.now())) throw new ProtocolError(`more than ${FRAMES.perSecond} frames per second`)
+        const frame = decodeSignal(data.toString('utf8'))
+        if (frame === undefined) return
+        if (!gateway.greeted) {
+          if (frame.kind !== 'hello') throw new ProtocolError(`${frame.kind} before hello`)
+          gateway.greeted = true
+          return greet(session)
+        }
+        switch (frame.kind) {
+          case 'announce':
+            return announce(session, frame.node, frame.announcement)
+          case 'ready':
+          case 'call':
+            return pass(session, frame)
+          case 'report':
+            return void reports.set(session.node, frame.paths)
+          case 'hello':
+          case 'welcome':
+          case 'gone':
+            throw new ProtocolError(`${frame.kind} is not for the relay`)
+        }
+      },
+    },
+    signal,
+  )
+  return { sessions, reports, closed: sessions.closed.then(files.flushed) }
+}
+
+const encode = (frame: SignalFrame): Buffer => Buffer.from(encodeSignal(frame))

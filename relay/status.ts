@@ -1,0 +1,81 @@
+// What the relay says of itself: the answer to GET /status, its metrics, and what nodes are told of it when they join.
+
+import { formatSocketAddress } from '../lib/address.ts'
+import { counter, counterFrom, gaugeFrom, type Registry } from '../lib/metrics.ts'
+import type { RelayStatus } from '../lib/status.ts'
+import { VERSION } from '../lib/version.ts'
+import type { RelayConfig } from './config.ts'
+import type { PacketServer } from './packet-server.ts'
+import type { Session, Sessions } from './websocket-server.ts'
+
+export type Parts = {
+  readonly startedAt: number
+  readonly config: Pick<RelayConfig, 'stun' | 'stunPorts'>
+  readonly signals: { readonly sessions: Sessions }
+  readonly packets: PacketServer
+  readonly stun: { readonly requests: () => number } | undefined
+  readonly api: { readonly status: () => RelayStatus['manifests'] } | undefined
+}
+
+export function relayStatus({ startedAt, config, signals, packets, stun, api }: Parts): RelayStatus {
+  const { forwarded, bytes, overKeepalive, dropped } = packets.totals
+  return {
+    kind: 'relay',
+    version: VERSION,
+    startedAt,
+    stun: { addresses: stunServers(config), requests: stun?.requests() ?? 0 },
+    sessions: [...listed('signal', signals.sessions), ...listed('packets', packets.sessions)],
+    packets: { forwarded, bytes, overKeepalive, dropped },
+    manifests: api?.status(),
+  }
+}
+
+/** URLs and STUN servers, as nodes are told when they join. */
+export function advertised({ listen, public: hosts, ...stun }: Pick<RelayConfig, 'listen' | 'public' | 'stun' | 'stunPorts'>) {
+  const relays = hosts.map((address) => `https://${formatSocketAddress({ address, port: listen[0]!.port })}`)
+  return { relays, stun: stunServers(stun) }
+}
+
+const stunServers = ({ stun, stunPorts }: Pick<RelayConfig, 'stun' | 'stunPorts'>): readonly string[] =>
+  stun.map((address) => formatSocketAddress({ address, port: stunPorts[0] }))
+
+function listed(kind: 'signal' | 'packets', { byNode }: Sessions): RelayStatus['sessions'] {
+  return [...byNode.values()]
+    .map(({ node, address, since }: Session) => ({ node, kind, address, since }))
+    .toSorted((a, b) => (a.node < b.node ? -1 : 1))
+}
+
+/** Registers the relay's metrics. @returns what brings the counters of pairs up to date, for now and then. */
+export function addRelayMetrics(registry: Registry, { signals, packets, stun }: Parts): () => void {
+  const { totals } = packets
+  gaugeFrom(registry, 'fulmar_relay_signal_sessions', 'Gateways that hold a signal session', () => signals.sessions.byNode.size)
+  gaugeFrom(registry, 'fulmar_relay_packet_sessions', 'Gateways that hold a packet session', () => packets.sessions.byNode.size)
+  counterFrom(registry, 'fulmar_relay_packets_total', 'WireGuard packets forwarded', () => totals.forwarded)
+  counterFrom(registry, 'fulmar_relay_packet_bytes_total', 'Bytes of these packets', () => totals.bytes)
+  counterFrom(
+    registry,
+    'fulmar_relay_packets_over_keepalive_total',
+    'Of these packets those longer than the 32 bytes of a keepalive',
+    () => totals.overKeepalive,
+  )
+  counterFrom(registry, 'fulmar_relay_packets_dropped_total', 'WireGuard packets dropped', () => totals.dropped)
+  counterFrom(registry, 'fulmar_relay_stun_requests_total', 'STUN requests', () => stun?.requests() ?? 0)
+
+  const bounds = { from: MAX_LABELS, to: MAX_LABELS }
+  const pairPackets = counter(registry, 'fulmar_relay_pair_packets_total', 'Packets forwarded by pair of nodes', bounds)
+  const pairBytes = counter(registry, 'fulmar_relay_pair_bytes_total', 'Bytes forwarded by pair of nodes', bounds)
+  const pairDrops = counter(registry, 'fulmar_relay_pair_dropped_total', 'Packets dropped by pair of nodes', bounds)
+  const seen = new Map<object, { forwarded: number; bytes: number; dropped: number }>()
+  return () => {
+    for (const pair of packets.pairs()) {
+      const { from, to, forwarded, bytes, dropped } = pair
+      const last = seen.get(pair) ?? { forwarded: 0, bytes: 0, dropped: 0 }
+      pairPackets.add(forwarded - last.forwarded, { from, to })
+      pairBytes.add(bytes - last.bytes, { from, to })
+      pairDrops.add(dropped - last.dropped, { from, to })
+      seen.set(pair, { forwarded, bytes, dropped })
+    }
+  }
+}
+
+const MAX_LABELS = 256

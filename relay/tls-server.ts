@@ -1,0 +1,204 @@
+// The relay's one port: HTTPS by which nodes join, hold their sessions and read the Kubernetes API, since many sites let
+// nothing else out. A client certificate is asked for and never demanded; what the caller may do without one, each path
+// decides. Who calls is what a verified certificate says, and nothing else.
+
+import { X509Certificate } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer, type Server } from 'node:https'
+import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
+import { canonicalAddress, formatSocketAddress } from '../lib/address.ts'
+import type { KeyPair } from '../lib/certificates.ts'
+import { identityOf, type Identity } from '../lib/identity.ts'
+import type { Log } from '../lib/log.ts'
+import { UsageError } from '../lib/net/lifetime.ts'
+import { JOIN_PATH } from '../lib/wire/join.ts'
+import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
+import { SIGNAL_PATH } from '../lib/wire/signal.ts'
+import { refuseUpgrade, type Caller } from './websocket-server.ts'
+
+export type ListenAddress = { readonly address: string; readonly port: number }
+export type Upgrade = (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Caller) => void
+
+export type TlsOptions = {
+  readonly listen: readonly ListenAddress[]
+  readonly certificate: KeyPair
+  readonly authorityPem: string
+  readonly routes: {
+    readonly join: (request: IncomingMessage, response: ServerResponse) => void
+    readonly signal: Upgrade
+    readonly packets: Upgrade
+    /** Every other path. */
+    readonly api: (request: IncomingMessage, response: ServerResponse, caller: Identity) => void
+  }
+  readonly log: Log
+}
+
+export type TlsServer = {
+  /** Where it listens, in the order of the options; port 0 has become a real one. */
+  readonly addresses: readonly ListenAddress[]
+  /** Connections from now on get this certificate. */
+  readonly setCertificate: (certificate: KeyPair) => void
+  /** Resolves when the signal aborted and the last connection ended. */
+  readonly closed: Promise<void>
+}
+
+const MAX_CONNECTIONS = 40_000
+const HANDSHAKE_TIMEOUT_MS = 10_000
+const REQUEST_TIMEOUT_MS = 30_000
+/** Longer than clients keep idle connections, so that they close first and never meet a reset. */
+const KEEP_ALIVE_MS = 120_000
+const OUR_PATHS = '/fulmar/'
+
+/** @throws UsageError naming the address and port that cannot be had. */
+export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Promise<TlsServer> {
+  const { log } = options
+  const contextOf = (pair: KeyPair) => ({
+    key: pair.keyPem,
+    // Whoever joins finds the CA in the chain, by its hash.
+    cert: pair.certificatePem + options.authorityPem,
+    ca: options.authorityPem,
+    minVersion: 'TLSv1.2' as const,
+  })
+  const servers: Server[] = []
+  try {
+    for (const where of options.listen) {
+      const server = createServer({
+        ...contextOf(options.certificate),
+        requestCert: true,
+        rejectUnauthorized: false,
+        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        keepAliveTimeout: KEEP_ALIVE_MS,
+        shouldUpgradeCallback: (request) => pathOf(request).startsWith(OUR_PATHS),
+      })
+      server.maxConnections = MAX_CONNECTIONS
+      server.on('request', (request, response) => dispatch(options, request, response))
+      server.on('upgrade', (request, stream, head) => dispatchUpgrade(options, request, stream, head))
+      server.on('tlsClientError', (err) => log.debug({ err }, 'TLS handshake failed'))
+      if (await listen(server, where, options.listen.length > 1, log)) servers.push(server)
+    }
+  } catch (error) {
+    for (const server of servers) server.close()
+    throw error
+  }
+  const addresses = servers.map((server) => server.address() as { address: string; port: number })
+  const ended = Promise.all(servers.map((server) => new Promise<void>((resolve) => server.once('close', () => resolve()))))
+  const stop = (): void => {
+    for (const server of servers) {
+      server.close()
+      server.closeAllConnections()
+    }
+  }
+  if (signal.aborted) stop()
+  else signal.addEventListener('abort', stop, { once: true })
+  log.info({ addresses: addresses.map(formatSocketAddress) }, 'relay listens')
+  return {
+    addresses,
+    setCertificate(pair) {
+      for (const server of servers) server.setSecureContext(contextOf(pair))
+    },
+    closed: ended.then(() => undefined),
+  }
+}
+
+function dispatch({ routes }: TlsOptions, request: IncomingMessage, response: ServerResponse): void {
+  const path = pathOf(request)
+  if (path === JOIN_PATH) return routes.join(request, response)
+  if (path.startsWith(OUR_PATHS)) {
+    response.writeHead(path === SIGNAL_PATH || path === PACKETS_PATH ? 426 : 404, { 'content-type': 'text/plain', connection: 'close' })
+    return void response.end(`${path}: there is ${JOIN_PATH}, and for WebSockets ${SIGNAL_PATH} and ${PACKETS_PATH}\n`)
+  }
+  routes.api(request, response, certificateOf(request.socket as TLSSocket).identity)
+}
+
+function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
+  const path = pathOf(request)
+  const upgrade = path === SIGNAL_PATH ? routes.signal : path === PACKETS_PATH ? routes.packets : undefined
+  if (upgrade === undefined) return refuseUpgrade(stream, 404, `${path}: there is no such WebSocket`)
+  const socket = request.socket as TLSSocket
+  const { identity, reason, expiresAtMs } = certificateOf(socket)
+  const address = addressOf(socket)
+  if (identity.kind !== 'node') {
+    log.warn({ addr: address, path, reason }, 'session refused')
+    return refuseUpgrade(stream, 401, `${reason}; run fulmar join on the node`)
+  }
+  upgrade(request, stream, head, { node: identity.node, address, expiresAtMs })
+}
+
+type CallerCertificate = { readonly identity: Identity; readonly reason: string; readonly expiresAtMs: number }
+/** A connection's certificate does not change; requests on one connection share what it says. */
+const certificates = new WeakMap<TLSSocket, CallerCertificate>()
+
+function certificateOf(socket: TLSSocket): CallerCertificate {
+  let certificate = certificates.get(socket)
+  if (certificate === undefined) {
+    certificate = readCertificate(socket)
+    certificates.set(socket, certificate)
+  }
+  const expired = certificate.identity.kind !== 'anonymous' && Date.now() >= certificate.expiresAtMs
+  return expired ? anonymous('the client certificate expired') : certificate
+}
+
+function readCertificate(socket: TLSSocket): CallerCertificate {
+  const presented = socket.getPeerCertificate()
+  // A resumed TLS 1.3 session counts as authorized even where no certificate was ever shown.
+  if (presented?.raw === undefined) return anonymous('no client certificate was presented')
+  if (!socket.authorized) return anonymous(`the client certificate is not valid here: ${reasonOf(socket.authorizationError)}`)
+  const identity = identityOf(presented.subject)
+  const { validToDate } = new X509Certificate(presented.raw)
+  return { identity, reason: `the client certificate of ${presented.subject?.CN} is not a node's`, expiresAtMs: validToDate.getTime() }
+}
+
+/** Node types it as an Error; at runtime it is OpenSSL's code as text. */
+function reasonOf(error: unknown): string {
+  switch (String(error)) {
+    case 'CERT_HAS_EXPIRED':
+      return 'it expired'
+    case 'CERT_NOT_YET_VALID':
+      return 'it is not valid yet by the clock of the relay'
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+      return 'it was issued by another relay'
+    default:
+      return String(error)
+  }
+}
+
+const anonymous = (reason: string): CallerCertificate => ({ identity: { kind: 'anonymous' }, reason, expiresAtMs: 0 })
+
+const pathOf = (request: IncomingMessage): string => (request.url ?? '').split('?', 1)[0]!
+
+function addressOf({ remoteAddress = '', remotePort = 0 }: TLSSocket): string {
+  return formatSocketAddress({ address: canonicalAddress(remoteAddress) ?? remoteAddress, port: remotePort })
+}
+
+/** @returns false where this machine lacks the address family and there are other addresses to listen on. */
+function listen(server: Server, { address, port }: ListenAddress, optional: boolean, log: Log): Promise<boolean> {
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>()
+  const where = formatSocketAddress({ address, port })
+  server.once('error', (cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'EAFNOSUPPORT' && optional) {
+      log.warn({ addr: where }, 'this machine has no such address family; not listening there')
+      return resolve(false)
+    }
+    reject(new UsageError(`cannot listen on ${where}: ${remedyOf(cause, port)}`, { cause }))
+  })
+  server.listen({ host: address, port, ipv6Only: address.includes(':') }, () => resolve(true))
+  return promise
+}
+
+function remedyOf(cause: NodeJS.ErrnoException, port: number): string {
+  switch (cause.code) {
+    case 'EADDRINUSE':
+      return `another process has it (ss -ltnp 'sport = :${port}' names it); stop that or choose another by --listen`
+    case 'EACCES':
+      return `ports below 1024 need root or CAP_NET_BIND_SERVICE; or choose another by --listen`
+    case 'EADDRNOTAVAIL':
+      return 'this machine does not have the address; choose another by --listen'
+    default:
+      return cause.message
+  }
+}
