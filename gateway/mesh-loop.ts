@@ -5,8 +5,7 @@ import type { SocketAddress } from '../lib/address.ts'
 import { formatSocketAddress } from '../lib/address.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
 import type { Log } from '../lib/log.ts'
-import { pause } from '../lib/net/lifetime.ts'
-import { createReconciler } from '../lib/reconcile.ts'
+import { createUpkeep } from '../lib/net/upkeep.ts'
 import type { Rung } from '../lib/status.ts'
 import { ulaOf } from './addresses.ts'
 import type { Announcement } from './announcement.ts'
@@ -26,6 +25,8 @@ export type Mesh = {
 
 /** WireGuard's own keepalive, on rungs that have carried a packet: it holds the session and the NAT's mapping. */
 const KEEPALIVE_SECONDS = 25
+/** Objects and announcements come in bursts; a new peer should not wait for more than the burst. */
+const COALESCE_MS = 2
 const RUNGS_USED: readonly Rung[] = ['direct', 'relay-tcp']
 
 export async function runMesh(
@@ -89,11 +90,14 @@ export async function runMesh(
       options.onConfigured(peer)
     }
   }
-  const reconciler = createReconciler(
-    run,
-    (err) => log.error({ err }, 'the mesh could not be applied; trying again'),
-    (ms) => pause(ms, signal),
-    () => signal.aborted,
+  const reconciler = createUpkeep(
+    {
+      pass: run,
+      onError: (err) => log.error({ err }, 'the mesh could not be applied; trying again'),
+      onEnd: () => {},
+      coalesceMs: COALESCE_MS,
+    },
+    signal,
   )
 
   const fail = (message: string) => (err: unknown) => {

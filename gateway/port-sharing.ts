@@ -32,3 +32,7 @@ table inet ${NFT_TABLE_GATEWAY} {
 }
 `
 }
+
+/** Whether a listing of the table has all of its rules still. */
+export const isComplete = (listing: string): boolean =>
+  ['sport set', 'dport set', 'maxseg size set'].every((rule) => listing.includes(rule))

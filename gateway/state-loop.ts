@@ -5,8 +5,7 @@ import { generateKeyPairSync, randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import type { Log } from '../lib/log.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from '../lib/net/files.ts'
-import { pause } from '../lib/net/lifetime.ts'
-import { createReconciler } from '../lib/reconcile.ts'
+import { createUpkeep } from '../lib/net/upkeep.ts'
 import type { SignedAnnouncement } from '../lib/wire/signal.ts'
 
 /** Random per gateway, since two behind one NAT must differ; kept, since peers and NATs remember them. */
@@ -40,11 +39,14 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
 
   const peersFile = join(folder, 'peers.json')
   let toSave: ReadonlyMap<string, SignedAnnouncement> = new Map()
-  const saver = createReconciler(
-    () => writeWhole(peersFile, JSON.stringify(Object.fromEntries(toSave)), PRIVATE_MODE),
-    (err) => log.warn({ err, path: peersFile }, 'cannot save what peers announced; a restart without the relay would miss it'),
-    (ms) => pause(ms, signal),
-    () => signal.aborted,
+  const saver = createUpkeep(
+    {
+      pass: () => writeWhole(peersFile, JSON.stringify(Object.fromEntries(toSave)), PRIVATE_MODE),
+      onError: (err) =>
+        log.warn({ err, path: peersFile }, 'cannot save what peers announced; a restart without the relay would miss it'),
+      onEnd: () => {},
+    },
+    signal,
   )
   return {
     privateKeyFile,

@@ -1,0 +1,85 @@
+// Keeps our own announcement true: asks STUN servers through WireGuard's port what address it has (which also keeps the
+// NAT's mapping alive), reads the interfaces, and learns the NAT's behaviour.
+
+import { networkInterfaces } from 'node:os'
+import type { SocketAddress } from '../lib/address.ts'
+import { formatSocketAddress } from '../lib/address.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import type { NatBehaviour } from '../lib/status.ts'
+import { hostCandidates, mergeCandidates } from './candidates.ts'
+import type { Candidate } from './announcement.ts'
+import { discoverNat, type Binder } from './stun-client.ts'
+
+export type Reachability = {
+  readonly candidates: () => readonly Candidate[]
+  readonly nat: () => NatBehaviour
+}
+
+/** Shorter than the 30 s after which the strictest NATs forget an unanswered mapping. */
+const REFRESH_MS = 20_000
+const BINDING_TIMEOUT_MS = 1_500
+/** Interfaces are read so often; a new address is announced at once. */
+const INTERFACES_MS = 2_000
+const DISCOVERY_MS = 30 * 60_000
+const DISCOVERY_RETRY_MS = 30_000
+
+export const UNKNOWN_NAT: NatBehaviour = { mapping: 'unknown', filtering: 'unknown', udp: 'unknown' }
+
+export function runCandidates(
+  options: {
+    readonly port: number
+    readonly stun: readonly SocketAddress[]
+    readonly binder: Binder
+    readonly meshPrefixes: () => readonly string[]
+    readonly onChange: () => void
+  },
+  signal: AbortSignal,
+): Reachability {
+  const { stun, binder, onChange } = options
+  let reflexive: readonly SocketAddress[] = []
+  let behaviour = UNKNOWN_NAT
+  let addresses = ''
+
+  const bind = async (): Promise<void> => {
+    while (!signal.aborted) {
+      const answers = await Promise.all(stun.map((server) => binder.request(server, BINDING_TIMEOUT_MS)))
+      const seen = answers.filter((answer) => answer !== undefined)
+      const news = JSON.stringify(seen) !== JSON.stringify(reflexive)
+      // A round without any answer says that UDP fails now, not that the address has gone.
+      if (seen.length > 0) reflexive = seen
+      if (news) onChange()
+      await pause(REFRESH_MS, signal)
+    }
+  }
+  const watchInterfaces = async (): Promise<void> => {
+    while (!signal.aborted) {
+      const text = JSON.stringify(hosts())
+      if (text !== addresses) onChange()
+      addresses = text
+      await pause(INTERFACES_MS, signal)
+    }
+  }
+  const discover = async (): Promise<void> => {
+    while (!signal.aborted) {
+      const family = stun.some((server) => server.family === 4) ? 4 : 6
+      const next = await discoverNat({ servers: stun.filter((server) => server.family === family), family }, signal)
+      if (JSON.stringify(next) !== JSON.stringify(behaviour)) {
+        behaviour = next
+        onChange()
+      }
+      await pause(next.udp === 'open' ? DISCOVERY_MS : DISCOVERY_RETRY_MS, signal)
+    }
+  }
+  const hosts = (): readonly Candidate[] => hostCandidates(networkInterfaces(), options.port, options.meshPrefixes())
+
+  void bind()
+  void watchInterfaces()
+  void discover()
+  return {
+    candidates: () => mergeCandidates(hosts(), reflexive),
+    nat: () => ({
+      ...behaviour,
+      ...(reflexive[0] === undefined ? {} : { mapped: formatSocketAddress(reflexive[0]) }),
+    }),
+  }
+}

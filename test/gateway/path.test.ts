@@ -1,0 +1,225 @@
+// Two paths, one per side, over a network of the test's making: a virtual clock, and switches for every link.
+
+import t from 'tap'
+import type { SocketAddress } from '../../lib/address.ts'
+import type { Rung } from '../../lib/status.ts'
+import { Path, type PathAction } from '../../gateway/path.ts'
+
+const LATENCY_MS = 10
+const ADDRESS: Record<Side, SocketAddress> = {
+  a: { address: '198.51.100.1', port: 4000, family: 4 },
+  b: { address: '203.0.113.1', port: 5000, family: 4 },
+}
+type Side = 'a' | 'b'
+type Move = { side: Side; rung: Rung; atMs: number }
+
+/** What the network lets through; a test turns switches while time goes on. */
+class World {
+  nowMs = 0
+  udp = true
+  relay = true
+  /** Only packets up to the MTU of a small echo get through directly. */
+  fullSize = true
+  /** The gateway process of a side: a dead one answers nothing. */
+  readonly alive = { a: true, b: true }
+  lossPercent = 0
+  readonly moves: Move[] = []
+  readonly counts = { probe: 0, echo: 0, call: 0 }
+  readonly paths: Record<Side, Path>
+  /** Whether a WireGuard session exists on the direct rung, and whether it was opened by both sides at once. */
+  #session = false
+  #endpoint = { a: false, b: false }
+  #events: { atMs: number; run: () => void }[] = []
+  #random = 1
+
+  constructor(rung: Rung | 'none' = 'none') {
+    this.paths = {
+      a: new Path({ controlling: true, rung, nowMs: 0 }),
+      b: new Path({ controlling: false, rung, nowMs: 0 }),
+    }
+    this.#session = rung === 'direct'
+  }
+
+  start(): this {
+    for (const side of ['a', 'b'] as const) {
+      this.paths[side].setCandidates([{ kind: 'reflexive', address: ADDRESS[other(side)] }], this.nowMs)
+      this.paths[side].setRelayOpen(true)
+      this.paths[side].ready(this.nowMs)
+    }
+    return this
+  }
+
+  /** Lets time go on in steps of a millisecond. */
+  run(ms: number): this {
+    for (const end = this.nowMs + ms; this.nowMs < end; this.nowMs++) {
+      const due = this.#events.filter(({ atMs }) => atMs <= this.nowMs)
+      this.#events = this.#events.filter(({ atMs }) => atMs > this.nowMs)
+      for (const { run } of due) run()
+      for (const side of ['a', 'b'] as const) {
+        const path = this.paths[side]
+        if (this.alive[side] && (due.length > 0 || path.nextMs <= this.nowMs || path.nextMs === Infinity))
+          for (const action of path.step(this.nowMs, 0.5)) this.#act(side, action)
+      }
+    }
+    return this
+  }
+
+  #act(side: Side, action: PathAction): void {
+    const peer = other(side)
+    switch (action.kind) {
+      case 'probe':
+        this.counts.probe++
+        if (action.ttl !== undefined) return
+        return this.#send(this.udp, peer, () => {
+          this.paths[peer].probed(ADDRESS[side], this.nowMs)
+          this.#send(this.udp, side, () => this.paths[side].probeAnswered(ADDRESS[peer], 2 * LATENCY_MS, this.nowMs))
+        })
+      case 'echo': {
+        this.counts.echo++
+        const { rung, sequence, full } = action
+        const carried = () =>
+          rung === 'direct' ? this.udp && (this.fullSize || !full) && (this.#session || this.#endpoint.a) : this.relay
+        return this.#send(carried(), peer, () => {
+          if (rung === 'direct') this.#session = true
+          this.paths[peer].echoRequested(rung, this.nowMs)
+          this.#send(carried(), side, () => this.paths[side].echoReplied(rung, sequence, this.nowMs))
+        })
+      }
+      case 'call':
+        this.counts.call++
+        return this.#send(true, peer, () => this.paths[peer].called(this.nowMs))
+      case 'endpoint':
+        this.#endpoint[side] = true
+        return
+      case 'move':
+        this.moves.push({ side, rung: action.rung, atMs: this.nowMs })
+    }
+  }
+
+  #send(open: boolean, to: Side, run: () => void): void {
+    this.#random = (this.#random * 48271) % 2147483647
+    if (!open || this.#random % 100 < this.lossPercent) return
+    this.#events.push({ atMs: this.nowMs + LATENCY_MS, run: () => this.alive[to] && run() })
+  }
+
+  rungs(): string {
+    return `${this.paths.a.rung} ${this.paths.b.rung}`
+  }
+}
+
+const other = (side: Side): Side => (side === 'a' ? 'b' : 'a')
+
+t.test('the relay carries first, then the direct path', async (t) => {
+  const world = new World().start().run(1_000)
+  t.equal(world.rungs(), 'direct direct')
+  t.strictSame(
+    world.moves.map(({ side, rung }) => `${side} ${rung}`).toSorted(),
+    ['a direct', 'a relay-tcp', 'b direct', 'b relay-tcp'],
+  )
+  t.ok(world.moves.every(({ atMs }) => atMs < 500), 'within half a second at 20 ms round trip')
+  t.ok(world.moves.findIndex(({ rung }) => rung === 'direct') >= 1, 'relay before direct')
+})
+
+t.test('only the controlling side speaks first on a rung', async (t) => {
+  const world = new World()
+  world.start()
+  const first = world.paths.b.step(0, 0.5)
+  t.notOk(first.some(({ kind }) => kind === 'echo'), 'the other side waits')
+  t.ok(world.paths.a.step(0, 0.5).some(({ kind }) => kind === 'echo'))
+})
+
+t.test('nothing is sent before the peer is ready', async (t) => {
+  const path = new Path({ controlling: true, rung: 'none', nowMs: 0 })
+  path.setRelayOpen(true)
+  path.setCandidates([{ kind: 'host', address: ADDRESS.b }], 0)
+  t.strictSame(path.step(0, 0.5), [])
+})
+
+t.test('UDP cut: back to the relay within 2 s, direct again within 10 s of healing', async (t) => {
+  for (const fault of ['udp'] as const) {
+    const world = new World().start().run(5_000)
+    t.equal(world.rungs(), 'direct direct')
+    world[fault] = false
+    world.run(2_000)
+    t.equal(world.rungs(), 'relay-tcp relay-tcp')
+    world.run(20_000)
+    t.equal(world.rungs(), 'relay-tcp relay-tcp')
+    world[fault] = true
+    world.run(10_000)
+    t.equal(world.rungs(), 'direct direct')
+  }
+})
+
+t.test('a path that carries no full-size packet never carries traffic', async (t) => {
+  const world = new World()
+  world.fullSize = false
+  world.start().run(20_000)
+  t.equal(world.rungs(), 'relay-tcp relay-tcp')
+})
+
+t.test("the peer's gateway process down: nobody answers, so nothing moves", async (t) => {
+  const world = new World().start().run(5_000)
+  world.alive.b = false
+  world.run(10_000)
+  t.equal(world.paths.a.rung, 'direct')
+  world.alive.b = true
+  world.run(2_000)
+  t.equal(world.rungs(), 'direct direct')
+  t.equal(world.moves.filter(({ rung }) => rung === 'relay-tcp').length, 2, 'only the two first moves')
+})
+
+t.test('a restarted gateway keeps what the kernel carries', async (t) => {
+  const world = new World('direct').start().run(5_000)
+  t.equal(world.rungs(), 'direct direct')
+  t.strictSame(world.moves, [])
+})
+
+t.test('the relay gone: a direct path stays, without a word', async (t) => {
+  const world = new World().start().run(5_000)
+  world.relay = false
+  for (const path of Object.values(world.paths)) path.setRelayOpen(false)
+  const moves = world.moves.length
+  world.run(60_000)
+  t.equal(world.rungs(), 'direct direct')
+  t.equal(world.moves.length, moves)
+})
+
+t.test('10 % loss each way does not flap', async (t) => {
+  const world = new World().start().run(5_000)
+  world.lossPercent = 10
+  const moves = world.moves.length
+  world.run(10 * 60_000)
+  t.equal(world.moves.length, moves)
+})
+
+t.test('a stall of our own process is not the path’s fault', async (t) => {
+  const world = new World().start().run(5_000)
+  const moves = world.moves.length
+  for (let i = 0; i < 10; i++) {
+    world.alive.a = false
+    world.run(900)
+    world.alive.a = true
+    world.run(600)
+  }
+  t.equal(world.paths.a.rung, 'direct')
+  t.equal(world.moves.length, moves)
+})
+
+t.test('an idle direct path costs two echoes a second', async (t) => {
+  const world = new World().start().run(10_000)
+  const before = { ...world.counts }
+  world.run(60_000)
+  t.equal(world.counts.probe - before.probe, 0)
+  t.equal(world.counts.call - before.call, 0)
+  t.ok(world.counts.echo - before.echo <= 2 * 2 * 60 + 2, `${world.counts.echo - before.echo} echoes in a minute, both sides`)
+})
+
+t.test('where nothing punches, tries grow rare', async (t) => {
+  const world = new World()
+  world.udp = false
+  world.start().run(60_000)
+  const before = world.counts.probe
+  world.run(10 * 60_000)
+  t.equal(world.rungs(), 'relay-tcp relay-tcp')
+  t.ok(world.counts.probe - before < 20 * 150, `${world.counts.probe - before} probes in ten minutes`)
+})
