@@ -1,8 +1,14 @@
-// The routes of a gateway to other pools: nexthop objects, routes and the rule, kept in the kernel as wanted.
+// The routes of a gateway to other pools, kept in the kernel as wanted. Nothing is removed at the end: packets go on while
+// the gateway restarts, which then finds by `observe` what it left.
 
-import type { Rung } from '../lib/status.ts'
 import type { Log } from '../lib/log.ts'
-import type { PoolRoute } from './routes.ts'
+import { NetlinkError, type Link } from '../lib/net/netlink.ts'
+import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-table.ts'
+import { ensureForwarding } from '../lib/net/sysctl.ts'
+import { DEVICES, PROTOCOL_GATEWAY } from '../lib/owned.ts'
+import { familyOfPrefix } from '../lib/routes.ts'
+import type { Rung } from '../lib/status.ts'
+import { nexthopId, nexthopIds, planRoutes, type PoolRoute } from './routes.ts'
 
 export type { PoolRoute } from './routes.ts'
 
@@ -22,6 +28,83 @@ export type RoutesOptions = {
   readonly log: Log
 }
 
-export async function openRoutes(_options: RoutesOptions, _signal: AbortSignal): Promise<Routes> {
-  throw new Error('not written yet')
+const RUNGS = Object.entries(DEVICES) as readonly (readonly [Rung, string])[]
+
+export async function openRoutes({ source4, source6, log }: RoutesOptions, signal: AbortSignal): Promise<Routes> {
+  let wanted: readonly PoolRoute[] | undefined
+  let ids: ReadonlyMap<string, number> = new Map()
+  let devices: ReadonlyMap<Rung, number> = new Map()
+
+  const table = openRouteTable(
+    {
+      protocol: PROTOCOL_GATEWAY,
+      plan(links) {
+        devices = devicesUp(links)
+        return wanted && planRoutes({ wanted, ids, devices, source4, source6 })
+      },
+      concerns: (event) =>
+        event.kind === 'link' ? changes(devices, event.link, event.removed) : isSource(event.address.address),
+      log,
+    },
+    signal,
+  )
+  const isSource = (address: string) => address === source4 || address === source6
+  await ensureForwarding(table.netlink, log)
+
+  return {
+    async apply(pools) {
+      wanted = pools
+      ids = nexthopIds(pools.map(({ pool }) => pool))
+      await table.apply()
+    },
+
+    async move(pool, rung) {
+      const current = wanted?.find((candidate) => candidate.pool === pool)
+      if (wanted === undefined || current === undefined) throw new RoutesError(`no routes to pool ${pool}: give them to apply first`)
+      const device = devices.get(rung) ?? devicesUp(await table.netlink.links()).get(rung)
+      if (device === undefined) throw new RoutesError(`pool ${pool} stays: device ${DEVICES[rung]} of ${rung} is missing or down`)
+      wanted = wanted.map((route) => (route.pool === pool ? { ...route, rung } : route))
+      if (current.rung === undefined) return table.apply()
+
+      table.interrupt()
+      const families = new Set(current.cidrs.map(familyOfPrefix))
+      const nexthops = [...families].map((family) => ({ id: nexthopId(ids, pool, family), family, device, protocol: PROTOCOL_GATEWAY }))
+      try {
+        await Promise.all(nexthops.map((nexthop) => table.netlink.replaceNexthop(nexthop)))
+      } catch (error) {
+        if (!(error instanceof NetlinkError)) throw error
+        // The device was made anew a moment ago, say: look again.
+        await table.apply()
+      }
+    },
+
+    async observe(pools) {
+      const rungs = new Map([...devicesUp(await table.netlink.links())].map(([rung, index]) => [index, rung]))
+      const nexthops = (await table.netlink.nexthops()).filter(isMeshNexthop)
+      const found = new Map<string, Rung>()
+      for (const [pool, id] of nexthopIds(pools)) {
+        const nexthop = nexthops.find((candidate) => candidate.id === id || candidate.id === id + 1)
+        const rung = nexthop && rungs.get(nexthop.device)
+        if (rung !== undefined) found.set(pool, rung)
+      }
+      return found
+    },
+  }
+}
+
+function devicesUp(links: readonly Link[]): ReadonlyMap<Rung, number> {
+  return new Map(
+    RUNGS.flatMap(([rung, name]) => {
+      const link = links.find((candidate) => candidate.name === name && candidate.up)
+      return link === undefined ? [] : [[rung, link.index] as const]
+    }),
+  )
+}
+
+/** Whether a notice about a link says something new about our devices: gone, down, or there with another index. */
+function changes(devices: ReadonlyMap<Rung, number>, { name, index, up }: Link, removed: boolean): boolean {
+  const rung = RUNGS.find(([, device]) => device === name)?.[0]
+  if (rung === undefined) return false
+  const known = devices.get(rung) === index
+  return removed || !up ? known : !known
 }

@@ -1,8 +1,16 @@
-// The WireGuard devices of a gateway, one per rung of the ladder: made or adopted, kept as wanted, made anew when lost.
+// The WireGuard devices of a gateway, one per rung of the ladder: made or adopted, kept as wanted, and made anew, with the
+// last peers at their last endpoints, within a second when someone removes one or its wireguard-go dies.
+// Nothing is removed at the end: the devices and their sessions outlive the gateway.
 
-import type { Rung } from '../lib/status.ts'
+import { familyOf } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
-import type { ObservedPeer, WireGuardPeer } from './wireguard.ts'
+import { Netlink, type NetlinkEvent } from '../lib/net/netlink.ts'
+import { createUpkeep, type Upkeep } from '../lib/net/upkeep.ts'
+import { changePeers, showDevice } from '../lib/net/wireguard.ts'
+import { ensureDevice, type DeviceSpec } from '../lib/net/wireguard-device.ts'
+import { DEVICE_MTU, DEVICES, WIREGUARD_MARK } from '../lib/owned.ts'
+import type { Rung } from '../lib/status.ts'
+import { planPeers, type ObservedPeer, type WireGuardPeer } from './wireguard.ts'
 
 export type { ObservedPeer, WireGuardPeer } from './wireguard.ts'
 
@@ -29,6 +37,147 @@ export type WireGuardOptions = {
   readonly log: Log
 }
 
-export async function openWireGuard(_options: WireGuardOptions, _signal: AbortSignal): Promise<WireGuard> {
-  throw new Error('not written yet')
+/** A rung that has no device, or a peer that a device does not have. */
+export class WireGuardError extends Error {
+  readonly code = 'FULMAR_WIREGUARD'
+  override readonly name = 'WireGuardError'
+}
+
+type Device = {
+  readonly name: string
+  readonly spec: DeviceSpec
+  index: number
+  /** undefined until the first setPeers: the peers of an adopted device stay until then. */
+  wanted: readonly WireGuardPeer[] | undefined
+  /** Whether the endpoints of `wanted` are still to be set; later they are WireGuard's own affair. */
+  endpointsDue: boolean
+  /** Where each peer was seen last, by public key. */
+  endpoints: ReadonlyMap<string, string>
+  readonly upkeep: Upkeep
+}
+
+/** @throws what made the first set-up fail: no privileges, a port in use, wireguard-go missing. */
+export async function openWireGuard(options: WireGuardOptions, signal: AbortSignal): Promise<WireGuard> {
+  const { log } = options
+  const failed = new AbortController()
+  const ended = AbortSignal.any([signal, failed.signal])
+  const netlink = new Netlink()
+  const devices = new Map<Rung, Device>()
+  let implementation: WireGuard['implementation'] = 'kernel'
+  let open = options.devices.length
+
+  for (const { rung, port } of options.devices) {
+    const name = DEVICES[rung]
+    let known = false
+    const pass = async (): Promise<void> => {
+      const result = await ensureDevice(netlink, device.spec, ended)
+      implementation = result.implementation
+      device.index = result.link.index
+      if (!known) log.info({ device: name, implementation, port, adopted: !result.made }, 'WireGuard device ready')
+      else if (result.made) log.warn({ device: name, implementation }, 'WireGuard device was lost and is made anew')
+      known = true
+      await ensurePeers(device, result.dump.peers)
+    }
+    const onError = (err: unknown) => log.error({ err, device: name }, 'WireGuard device is not as wanted')
+    const onEnd = () => --open === 0 && netlink.close()
+    const device: Device = {
+      name,
+      spec: specOf(options, name, port),
+      index: 0,
+      wanted: undefined,
+      endpointsDue: false,
+      endpoints: new Map(),
+      upkeep: createUpkeep({ pass, onError, onEnd }, ended),
+    }
+    devices.set(rung, device)
+  }
+
+  netlink.watch((event) => {
+    for (const device of devices.values()) if (concerns(event, device)) device.upkeep.trigger()
+  })
+  try {
+    await Promise.all([...devices.values()].map(({ upkeep }) => upkeep.now()))
+  } catch (error) {
+    failed.abort(error)
+    throw error
+  }
+
+  const deviceOf = (rung: Rung): Device => {
+    const device = devices.get(rung)
+    if (device === undefined) throw new WireGuardError(`no WireGuard device was asked for on rung ${rung}`)
+    return device
+  }
+  return {
+    get implementation() {
+      return implementation
+    },
+    async setPeers(rung, peers) {
+      const device = deviceOf(rung)
+      const keys = new Set(peers.map(({ publicKey }) => publicKey))
+      device.wanted = peers
+      device.endpointsDue = true
+      device.endpoints = new Map([...device.endpoints].filter(([publicKey]) => keys.has(publicKey)))
+      await device.upkeep.now()
+    },
+    async setEndpoint(rung, publicKey, endpoint, keepaliveSeconds) {
+      const device = deviceOf(rung)
+      if (!device.wanted?.some((peer) => peer.publicKey === publicKey))
+        throw new WireGuardError(`${device.name} has no peer ${publicKey}: give it to setPeers first`)
+      device.wanted = device.wanted.map((peer) => (peer.publicKey === publicKey ? { ...peer, keepaliveSeconds } : peer))
+      device.endpoints = new Map(device.endpoints).set(publicKey, endpoint)
+      await changePeers(device.name, [{ kind: 'set', publicKey, endpoint, keepaliveSeconds }])
+    },
+    async observe(rung) {
+      const device = deviceOf(rung)
+      const { peers } = await showDevice(device.name)
+      device.endpoints = new Map([...device.endpoints, ...endpointsOf(peers)])
+      return peers
+    },
+  }
+}
+
+async function ensurePeers(device: Device, observed: readonly ObservedPeer[]): Promise<void> {
+  device.endpoints = new Map([...device.endpoints, ...endpointsOf(observed)])
+  if (device.wanted === undefined) return
+  const due = device.endpointsDue
+  device.endpointsDue = false
+  try {
+    await changePeers(device.name, planPeers(observed, device.wanted, { last: device.endpoints, due }))
+  } catch (error) {
+    device.endpointsDue ||= due
+    throw error
+  }
+}
+
+const endpointsOf = (peers: readonly ObservedPeer[]) =>
+  peers.flatMap(({ publicKey, endpoint }) => (endpoint === undefined ? [] : [[publicKey, endpoint] as const]))
+
+/** Whether a notice may mean that the device is no longer as wanted; our own steps towards that are left out. */
+function concerns(event: NetlinkEvent, device: Device): boolean {
+  switch (event.kind) {
+    case 'link':
+      return event.link.name === device.name && (event.removed || !event.link.up || event.link.mtu !== device.spec.mtu)
+    case 'address':
+      return event.address.device === device.index && event.removed
+    case 'lost':
+      return true
+    default:
+      return false
+  }
+}
+
+function specOf({ privateKeyFile, addresses }: WireGuardOptions, name: string, port: number): DeviceSpec {
+  const { linkLocal, ula, ipv4, ipv6 } = addresses
+  const single = [ula, ipv4, ipv6].filter((address) => address !== undefined)
+  return {
+    name,
+    privateKeyFile,
+    port,
+    mark: WIREGUARD_MARK,
+    mtu: DEVICE_MTU,
+    addresses: [
+      { family: 6, address: linkLocal, length: 64 },
+      ...single.map((address) => ({ family: familyOf(address) ?? 6, address, length: familyOf(address) === 4 ? 32 : 128 })),
+    ],
+  }
 }

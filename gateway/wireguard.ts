@@ -3,6 +3,7 @@
 // touched, and a peer's endpoint, which WireGuard itself follows when the other side roams, is set only where asked for.
 
 import { normalise } from '../lib/cidr.ts'
+import type { DevicePeer, PeerSettings } from '../lib/net/wireguard.ts'
 
 export type WireGuardPeer = {
   /** 32 bytes in base64, as `wg pubkey` prints them. */
@@ -15,58 +16,44 @@ export type WireGuardPeer = {
   readonly keepaliveSeconds: number
 }
 
-export type ObservedPeer = {
-  readonly publicKey: string
-  readonly endpoint: string | undefined
-  readonly allowedIps: readonly string[]
-  /** Unix milliseconds with a resolution of one second; undefined before the first handshake. */
-  readonly latestHandshake: number | undefined
-  readonly rx: number
-  readonly tx: number
-  readonly keepaliveSeconds: number
+export type ObservedPeer = DevicePeer
+/** One peer's part of a change; what is absent stays as it is. */
+export type PeerChange = PeerSettings
+
+export type EndpointPolicy = {
+  /** Where each peer was seen or put last, by public key: for peers that the device does not have (any more). */
+  readonly last: ReadonlyMap<string, string>
+  /** Whether the endpoints of `wanted` are to be set on peers that are there; otherwise they are WireGuard's own affair. */
+  readonly due: boolean
 }
 
-/** One peer's part of a change; what is absent stays as it is. */
-export type PeerChange =
-  | { readonly kind: 'remove'; readonly publicKey: string }
-  | {
-      readonly kind: 'set'
-      readonly publicKey: string
-      readonly allowedIps?: readonly string[]
-      readonly endpoint?: string
-      readonly keepaliveSeconds?: number
-    }
-
 /** @returns the changes, removals last: a prefix that moves from one peer to another is never on neither. */
-export function planPeers(observed: readonly ObservedPeer[], wanted: readonly WireGuardPeer[]): readonly PeerChange[] {
+export function planPeers(
+  observed: readonly ObservedPeer[],
+  wanted: readonly WireGuardPeer[],
+  endpoints: EndpointPolicy,
+): readonly PeerChange[] {
   const present = new Map(observed.map((peer) => [peer.publicKey, peer]))
-  const changes = wanted.flatMap((peer) => changeOf(present.get(peer.publicKey), peer) ?? [])
+  const changes = wanted.flatMap((peer) => changeOf(present.get(peer.publicKey), peer, endpoints) ?? [])
   const keys = new Set(wanted.map(({ publicKey }) => publicKey))
   const removals = observed.flatMap(({ publicKey }) => (keys.has(publicKey) ? [] : [{ kind: 'remove' as const, publicKey }]))
   return [...changes, ...removals]
 }
 
-function changeOf(present: ObservedPeer | undefined, wanted: WireGuardPeer): PeerChange | undefined {
-  const { publicKey, endpoint, keepaliveSeconds } = wanted
+function changeOf(present: ObservedPeer | undefined, wanted: WireGuardPeer, { last, due }: EndpointPolicy): PeerChange | undefined {
+  const { publicKey, keepaliveSeconds } = wanted
   const allowedIps = wanted.allowedIps.map(prefixText)
-  if (present === undefined) return { kind: 'set', publicKey, allowedIps, keepaliveSeconds, ...(endpoint && { endpoint }) }
+  if (present === undefined) {
+    const endpoint = (due && wanted.endpoint) || (last.get(publicKey) ?? wanted.endpoint)
+    return { kind: 'set', publicKey, allowedIps, keepaliveSeconds, ...(endpoint && { endpoint }) }
+  }
+  const { endpoint } = due ? wanted : {}
   const change = {
     ...(!sameSet(present.allowedIps, allowedIps) && { allowedIps }),
     ...(endpoint !== undefined && endpoint !== present.endpoint && { endpoint }),
     ...(keepaliveSeconds !== present.keepaliveSeconds && { keepaliveSeconds }),
   }
   return Object.keys(change).length === 0 ? undefined : { kind: 'set', publicKey, ...change }
-}
-
-/** The peers to give to a device that was made anew: those wanted, at the endpoints where they were last seen. */
-export function peersAt(
-  wanted: readonly WireGuardPeer[],
-  endpoints: ReadonlyMap<string, string>,
-): readonly WireGuardPeer[] {
-  return wanted.map((peer) => {
-    const endpoint = endpoints.get(peer.publicKey) ?? peer.endpoint
-    return endpoint === undefined ? peer : { ...peer, endpoint }
-  })
 }
 
 /** Canonical text of a prefix as the kernel reports it; text that is none stays, for `wg` to refuse by name. */

@@ -1,0 +1,246 @@
+// rtnetlink messages: bytes ↔ values. Bodies are written by `netlink`'s encoders. They are read here, attribute by attribute
+// and only those needed, because its decoders refuse a whole link or rule over one attribute that a later kernel widened.
+//
+//   | ifinfomsg 16, ifaddrmsg 8, rtmsg 12, fib_rule_hdr 12 or nhmsg 8 bytes | attributes: u16 length, u16 type, value, pad |
+//   Integers are in the byte order of the host.
+
+import { endianness } from 'node:os'
+import ipaddr from 'ipaddr.js'
+import { AttrStream, ifla, parseAttributes, rt, type StreamData } from 'netlink'
+import type { Family } from '../cidr.ts'
+import type { Nexthop, Route, Rule } from '../routes.ts'
+
+export type Link = {
+  readonly index: number
+  readonly name: string
+  /** Such as `wireguard`, `tun`, `veth`; empty for hardware. */
+  readonly kind: string
+  readonly up: boolean
+  readonly mtu: number
+}
+export type LinkAddress = {
+  readonly device: number
+  readonly family: Family
+  readonly address: string
+  readonly length: number
+}
+export type NetlinkEvent =
+  | { readonly kind: 'link'; readonly link: Link; readonly removed: boolean }
+  | { readonly kind: 'address'; readonly address: LinkAddress; readonly removed: boolean }
+  | { readonly kind: 'route'; readonly protocol: number; readonly removed: boolean }
+  | { readonly kind: 'nexthop'; readonly id: number; readonly removed: boolean }
+  | { readonly kind: 'rule'; readonly table: number; readonly removed: boolean }
+  /** Notices were lost (the socket's buffer was full): anything may have changed. */
+  | { readonly kind: 'lost' }
+
+export const AF_INET = 2
+export const AF_INET6 = 10
+/** Where a route message has its protocol, which tells ours from a full BGP table without reading further. */
+export const ROUTE_PROTOCOL_OFFSET = 5
+const SCOPE_LINK = 253
+const SCOPE_NOWHERE = 255
+/** Tables over 255 do not fit the header and go in an attribute. */
+const TABLE_COMPAT = 252
+const IFF_UP = 1
+const RULE_INVERT = 2
+const ROUTE_UNREACHABLE = 7
+
+const IFLA = { ifname: 3, mtu: 4, linkinfo: 18, infoKind: 1 }
+const IFA = { address: 1, local: 2 }
+const RTA = { dst: 1, oif: 4, gateway: 5, priority: 6, prefsrc: 7, metrics: 8, table: 15, nhId: 30 }
+const RTAX_MTU = 2
+const FRA = { priority: 6, fwmark: 10, table: 15, fwmask: 16 }
+const NHA = { id: 1, oif: 5 }
+
+// === reading ===
+
+export function linkOf(bytes: Buffer): Link {
+  const attributes = attributesOf(bytes, 16)
+  const info = attributes.get(IFLA.linkinfo)
+  const kind = info && attributesOf(info, 0).get(IFLA.infoKind)
+  return {
+    index: u32(bytes, 4),
+    name: stringOf(attributes.get(IFLA.ifname)),
+    kind: stringOf(kind),
+    up: (u32(bytes, 8) & IFF_UP) !== 0,
+    mtu: numberOf(attributes.get(IFLA.mtu)),
+  }
+}
+
+/** @returns undefined for other families than IPv4 and IPv6. */
+export function addressOf(bytes: Buffer): LinkAddress | undefined {
+  const attributes = attributesOf(bytes, 8)
+  const family = familyOf(bytes)
+  const address = attributes.get(IFA.local) ?? attributes.get(IFA.address)
+  if (family === undefined || address === undefined) return undefined
+  return { device: u32(bytes, 4), family, address: addressText(address), length: bytes[1]! }
+}
+
+/** @returns undefined for other families than IPv4 and IPv6. */
+export function routeOf(bytes: Buffer): Route | undefined {
+  const family = familyOf(bytes)
+  if (family === undefined) return undefined
+  const attributes = attributesOf(bytes, 12)
+  const destination = attributes.get(RTA.dst)
+  const via = attributes.get(RTA.gateway)
+  const source = attributes.get(RTA.prefsrc)
+  const metrics = attributes.get(RTA.metrics)
+  const mtu = metrics && attributesOf(metrics, 0).get(RTAX_MTU)
+  const unreachable = bytes[7] === ROUTE_UNREACHABLE
+  return {
+    family,
+    table: numberOf(attributes.get(RTA.table), bytes[4]),
+    protocol: bytes[ROUTE_PROTOCOL_OFFSET]!,
+    destination: `${destination ? addressText(destination) : family === 4 ? '0.0.0.0' : '::'}/${bytes[1]}`,
+    metric: numberOf(attributes.get(RTA.priority)),
+    kind: unreachable ? 'unreachable' : 'unicast',
+    ...(attributes.has(RTA.nhId) && { nexthop: numberOf(attributes.get(RTA.nhId)) }),
+    ...(via && { via: addressText(via) }),
+    ...(attributes.has(RTA.oif) && !unreachable && { device: numberOf(attributes.get(RTA.oif)) }),
+    ...(source && { source: addressText(source) }),
+    ...(mtu && { mtu: u32(mtu, 0) }),
+  }
+}
+
+/** @returns undefined for groups and blackholes, which have no device and are never ours. */
+export function nexthopOf(bytes: Buffer): Nexthop | undefined {
+  const attributes = attributesOf(bytes, 8)
+  const family = familyOf(bytes)
+  if (family === undefined || !attributes.has(NHA.id) || !attributes.has(NHA.oif)) return undefined
+  const device = numberOf(attributes.get(NHA.oif))
+  return { id: numberOf(attributes.get(NHA.id)), family, device, protocol: bytes[2]! }
+}
+
+/** @returns undefined for other families than IPv4 and IPv6. */
+export function ruleOf(bytes: Buffer): Rule | undefined {
+  const family = familyOf(bytes)
+  if (family === undefined) return undefined
+  const attributes = attributesOf(bytes, 12)
+  return {
+    family,
+    priority: numberOf(attributes.get(FRA.priority)),
+    table: numberOf(attributes.get(FRA.table), bytes[4]),
+    invert: (u32(bytes, 8) & RULE_INVERT) !== 0,
+    mark: numberOf(attributes.get(FRA.fwmark)),
+    mask: numberOf(attributes.get(FRA.fwmask)),
+  }
+}
+
+/** What a notice says; undefined for what nobody asked about. */
+export function eventOf(type: number, bytes: Buffer): NetlinkEvent | undefined {
+  switch (type) {
+    case rt.MessageType.NEWLINK:
+    case rt.MessageType.DELLINK:
+      return { kind: 'link', link: linkOf(bytes), removed: type === rt.MessageType.DELLINK }
+    case rt.MessageType.NEWADDR:
+    case rt.MessageType.DELADDR: {
+      const address = addressOf(bytes)
+      return address && { kind: 'address', address, removed: type === rt.MessageType.DELADDR }
+    }
+    case rt.MessageType.NEWROUTE:
+    case rt.MessageType.DELROUTE:
+      return { kind: 'route', protocol: bytes[ROUTE_PROTOCOL_OFFSET]!, removed: type === rt.MessageType.DELROUTE }
+    case rt.MessageType.NEWNEXTHOP:
+    case rt.MessageType.DELNEXTHOP: {
+      const id = numberOf(attributesOf(bytes, 8).get(NHA.id))
+      return { kind: 'nexthop', id, removed: type === rt.MessageType.DELNEXTHOP }
+    }
+    case rt.MessageType.NEWRULE:
+    case rt.MessageType.DELRULE:
+      return { kind: 'rule', table: ruleOf(bytes)?.table ?? 0, removed: type === rt.MessageType.DELRULE }
+    default:
+      return undefined
+  }
+}
+
+// === writing ===
+
+export function linkBody(link: { index?: number; name?: string; kind?: string; up?: true; mtu?: number }): StreamData[] {
+  const { index, name, kind, up, mtu } = link
+  const flags = up && { flags: { up }, change: { up } }
+  const linkinfo = kind === undefined ? undefined : Buffer.concat(encode([(out) => out.push(IFLA.infoKind, Buffer.from(kind))]))
+  return [
+    rt.formatLink({ ...(index !== undefined && { index }), ...flags }),
+    ifla.formatLinkAttrs({
+      ...(name !== undefined && { ifname: name }),
+      ...(mtu !== undefined && { mtu }),
+      ...(linkinfo && { linkinfo }),
+    }),
+  ]
+}
+
+export function addressBody({ device, family, address, length }: LinkAddress): StreamData[] {
+  const local = addressBytes(address)
+  const flags = family === 6 ? { nodad: true as const } : {}
+  const scope = address.startsWith('fe80:') ? SCOPE_LINK : 0
+  return [
+    rt.formatAddress({ family: familyNumber(family), prefixlen: length, index: device, scope, flags }),
+    rt.formatAddressAttrs({ local, address: local }),
+  ]
+}
+
+/** @param use a removal matches routes of any scope. */
+export function routeBody(route: Route, use: 'add' | 'remove'): StreamData[] {
+  const { family, table, protocol, destination, metric, kind, nexthop, via, device, source, mtu } = route
+  const [address, length] = destination.split('/') as [string, string]
+  const header = {
+    family: familyNumber(family),
+    dstLen: Number(length),
+    table: tableByte(table),
+    protocol,
+    scope: use === 'add' ? 0 : SCOPE_NOWHERE,
+    type: kind === 'unreachable' ? 'UNREACHABLE' : 'UNICAST',
+  }
+  return [
+    rt.formatRoute(header as rt.Route),
+    rt.formatRouteAttrs({
+      dst: addressBytes(address),
+      table,
+      priority: metric,
+      ...(nexthop !== undefined && { nhId: u32Bytes(nexthop) }),
+      ...(via !== undefined && { gateway: addressBytes(via) }),
+      ...(device !== undefined && nexthop === undefined && { oif: device }),
+      ...(source !== undefined && { prefsrc: addressBytes(source) }),
+      ...(mtu !== undefined && { metrics: { mtu: u32Bytes(mtu) } }),
+    }),
+  ]
+}
+
+export function nexthopBody({ id, family, device, protocol }: Nexthop): StreamData[] {
+  return [rt.formatNextHop({ family: familyNumber(family), protocol }), rt.formatNextHopAttrs({ id, oif: device })]
+}
+
+export function ruleBody({ family, priority, table, invert, mark, mask }: Rule): StreamData[] {
+  const flags = invert ? { invert: true as const } : {}
+  return [
+    rt.formatRule({ family: familyNumber(family), table: tableByte(table), action: 'toTbl', flags }),
+    rt.formatRuleAttrs({ priority, table, fwmark: mark, fwmask: mask }),
+  ]
+}
+
+/** The parts of a body one after the other, attributes aligned. */
+export function encode(parts: readonly StreamData[]): Uint8Array[] {
+  const out = new AttrStream()
+  for (const part of parts) out.emit(part)
+  return out.bufs
+}
+
+// === fields ===
+
+function attributesOf(bytes: Buffer, headerLength: number): ReadonlyMap<number, Buffer> {
+  const attributes = new Map<number, Buffer>()
+  parseAttributes(bytes.subarray(headerLength), ({ type, data }) => attributes.set(type, data))
+  return attributes
+}
+
+const LITTLE_ENDIAN = endianness() === 'LE'
+const u32 = (bytes: Buffer, offset: number) => (LITTLE_ENDIAN ? bytes.readUInt32LE(offset) : bytes.readUInt32BE(offset))
+const u32Bytes = (value: number) => Buffer.from(Uint32Array.of(value).buffer)
+const numberOf = (bytes: Buffer | undefined, otherwise = 0) => (bytes?.length === 4 ? u32(bytes, 0) : otherwise)
+const stringOf = (bytes: Buffer | undefined) => bytes?.toString().replace(/\0$/, '') ?? ''
+const addressBytes = (address: string) => Buffer.from(ipaddr.parse(address).toByteArray())
+const addressText = (bytes: Uint8Array) => ipaddr.fromByteArray([...bytes]).toString()
+const tableByte = (table: number) => (table > 255 ? TABLE_COMPAT : table)
+const familyNumber = (family: Family) => (family === 4 ? AF_INET : AF_INET6)
+const familyOf = (bytes: Buffer): Family | undefined =>
+  bytes[0] === AF_INET ? 4 : bytes[0] === AF_INET6 ? 6 : undefined

@@ -1,0 +1,137 @@
+// The mesh's routing table as one daemon wants its part of it: the rule before main, nexthop objects and routes of its own
+// protocol number. Whatever someone else removes or changes of that is back within a second; nothing is removed at the end.
+
+import type { Log } from '../log.ts'
+import { NEXTHOP_BASE, NEXTHOP_RANGE, ROUTE_TABLE, RULE_PRIORITY, WIREGUARD_MARK, WIREGUARD_MARK_MASK } from '../owned.ts'
+import { planRouteSteps, routeText, type Nexthop, type RouteState, type RouteStep, type Rule } from '../routes.ts'
+import { Netlink, type Link, type LinkAddress, type NetlinkEvent } from './netlink.ts'
+import { createUpkeep } from './upkeep.ts'
+
+export type RouteTable = {
+  /** For single messages that cannot wait for a pass; call `interrupt` first. */
+  readonly netlink: Netlink
+  /** A pass that runs stops before its next step and begins again. */
+  interrupt(): void
+  /** Runs a pass now. @throws RoutesError where something could not be set; it is tried again by itself. */
+  apply(): Promise<void>
+}
+export type RouteTableOptions = {
+  readonly protocol: number
+  /** What is wanted on a node with these devices and addresses; asked in every pass. `undefined`: nothing is known yet. */
+  readonly plan: (links: readonly Link[], addresses: readonly LinkAddress[]) => RouteState | undefined
+  /** Notices of devices and addresses that may change the plan or have taken routes with them. */
+  readonly concerns: (event: NetlinkEvent & { kind: 'link' | 'address' }) => boolean
+  readonly log: Log
+}
+
+/** Routes, nexthops or rules that the kernel refused; `cause` is the first refusal. */
+export class RoutesError extends Error {
+  readonly code = 'FULMAR_ROUTES'
+  override readonly name = 'RoutesError'
+}
+
+export const MESH_RULES: readonly Rule[] = ([4, 6] as const).map((family) => ({
+  family,
+  priority: RULE_PRIORITY,
+  table: ROUTE_TABLE,
+  invert: true,
+  mark: WIREGUARD_MARK,
+  mask: WIREGUARD_MARK_MASK,
+}))
+
+export function openRouteTable({ protocol, plan, concerns, log }: RouteTableOptions, signal: AbortSignal): RouteTable {
+  const netlink = new Netlink()
+  const isOwn = (nexthop: Nexthop) => nexthop.protocol === protocol && isMeshNexthop(nexthop)
+  let generation = 0
+
+  /** @returns false where it was interrupted. */
+  const attempt = async (): Promise<boolean> => {
+    const started = generation
+    await ensureRules(netlink)
+    const wanted = plan(await netlink.links(), await netlink.addresses())
+    if (wanted === undefined) return true
+    const routes = (await netlink.routes([protocol])).filter(({ table }) => table === ROUTE_TABLE)
+    const nexthops = (await netlink.nexthops()).filter(isOwn)
+    const failures: { step: RouteStep; error: unknown }[] = []
+    for (const step of planRouteSteps({ nexthops, routes }, wanted)) {
+      if (generation !== started) return false
+      await takeStep(netlink, step).catch((error: unknown) => failures.push({ step, error }))
+    }
+    if (failures.length > 0) throw failureOf(failures)
+    return true
+  }
+  const pass = async (): Promise<void> => {
+    while (!(await attempt()) && !signal.aborted);
+  }
+
+  const upkeep = createUpkeep(
+    {
+      pass,
+      onError: (err) => log.error({ err }, 'routes are not as wanted'),
+      onEnd: () => netlink.close(),
+    },
+    signal,
+  )
+  netlink.watch((event) => {
+    if (isOurs(event)) upkeep.trigger()
+  })
+
+  function isOurs(event: NetlinkEvent): boolean {
+    switch (event.kind) {
+      case 'link':
+      case 'address':
+        return concerns(event)
+      case 'route':
+        return event.protocol === protocol
+      case 'nexthop':
+        return isMeshNexthop(event)
+      case 'rule':
+        return event.table === ROUTE_TABLE
+      case 'lost':
+        return true
+    }
+  }
+
+  return {
+    netlink,
+    interrupt: () => void generation++,
+    apply: () => {
+      generation++
+      return upkeep.now()
+    },
+  }
+}
+
+export function isMeshNexthop({ id }: { readonly id: number }): boolean {
+  return id >= NEXTHOP_BASE && id < NEXTHOP_BASE + NEXTHOP_RANGE
+}
+
+/** The rule is the agent's and the gateway's alike: whoever comes first adds it. One that looks up our table otherwise goes. */
+async function ensureRules(netlink: Netlink): Promise<void> {
+  const present = (await netlink.rules()).filter(({ table }) => table === ROUTE_TABLE)
+  for (const rule of MESH_RULES) if (!present.some((other) => sameRule(rule, other))) await netlink.addRule(rule)
+  for (const rule of present) if (!MESH_RULES.some((wanted) => sameRule(wanted, rule))) await netlink.removeRule(rule)
+}
+
+const sameRule = (a: Rule, b: Rule) =>
+  a.family === b.family && a.priority === b.priority && a.invert === b.invert && a.mark === b.mark && a.mask === b.mask
+
+function takeStep(netlink: Netlink, step: RouteStep): Promise<void> {
+  switch (step.kind) {
+    case 'replace-nexthop':
+      return netlink.replaceNexthop(step.nexthop)
+    case 'replace-route':
+      return netlink.replaceRoute(step.route)
+    case 'remove-route':
+      return netlink.removeRoute(step.route)
+    case 'remove-nexthop':
+      return netlink.removeNexthop(step.nexthop)
+  }
+}
+
+function failureOf(failures: readonly { readonly step: RouteStep; readonly error: unknown }[]): RoutesError {
+  const { step, error } = failures[0]!
+  const subject = 'route' in step ? routeText(step.route) : `nexthop ${step.nexthop.id}`
+  const more = failures.length > 1 ? ` and ${failures.length - 1} more` : ''
+  return new RoutesError(`${subject}${more}: ${(error as Error).message}; tried again until it works`, { cause: error })
+}

@@ -1,0 +1,58 @@
+// Kernel settings under /proc/sys, of the network namespace that the process is in.
+
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import type { Log } from '../log.ts'
+import type { Netlink } from './netlink.ts'
+
+/** A setting that could not be read or written. */
+export class SysctlError extends Error {
+  readonly code = 'FULMAR_SYSCTL'
+  override readonly name = 'SysctlError'
+}
+
+const ROOT = '/proc/sys'
+
+/**
+ * Makes a setting what it must be. @param name with slashes, e.g. `net/ipv4/ip_forward`, since device names contain dots.
+ * @returns whether it was something else before.
+ */
+export async function ensureSysctl(name: string, value: string): Promise<boolean> {
+  const path = `${ROOT}/${name}`
+  try {
+    if ((await readFile(path, 'utf8')).trim() === value) return false
+    await writeFile(path, value)
+    return true
+  } catch (error) {
+    const remedy = 'run as root with a writable /proc/sys (privileged), or set it on the host'
+    throw new SysctlError(`sysctl ${name}=${value}: ${(error as Error).message}; ${remedy}`, { cause: error })
+  }
+}
+
+/** rtnetlink's protocol number of routes learnt from router advertisements. */
+const PROTOCOL_RA = 9
+
+/**
+ * Lets the node forward packets of both families, as a node with pods must; says in the log what it changed. Forwarding
+ * makes Linux ignore router advertisements, so a device that got routes from them goes on accepting them (2).
+ */
+export async function ensureForwarding(netlink: Netlink, log: Log): Promise<void> {
+  if (await ensureSysctl('net/ipv4/ip_forward', '1')) log.info({ sysctl: 'net.ipv4.ip_forward' }, 'forwarding switched on')
+  if (!(await hasIPv6())) return
+  const [routes, links] = await Promise.all([netlink.routes([PROTOCOL_RA]), netlink.links()])
+  for (const index of new Set(routes.map(({ device }) => device))) {
+    const link = links.find((candidate) => candidate.index === index)
+    if (link === undefined) continue
+    const sysctl = `net/ipv6/conf/${link.name}/accept_ra`
+    if (await ensureSysctl(sysctl, '2')) log.info({ sysctl }, 'router advertisements accepted beside forwarding')
+  }
+  const sysctl = 'net/ipv6/conf/all/forwarding'
+  if (await ensureSysctl(sysctl, '1')) log.info({ sysctl }, 'forwarding switched on')
+}
+
+/** False on a kernel started with ipv6.disable=1. */
+async function hasIPv6(): Promise<boolean> {
+  return readdir(`${ROOT}/net/ipv6`).then(
+    () => true,
+    () => false,
+  )
+}

@@ -1,0 +1,90 @@
+// Keeps a piece of the kernel as it is wanted: passes (observe, plan, apply) run one at a time; triggers that come together
+// are one pass; a pass that failed is repeated with back-off, or sooner when something changes or someone asks.
+
+import { backoffMs, type Backoff } from '../backoff.ts'
+
+export type Upkeep = {
+  /** Asks for a pass soon; any number of calls before it begins are one. */
+  trigger(): void
+  /** Runs a pass now, or right after the one that runs. @throws what that pass threw; it is repeated none the less. */
+  now(): Promise<void>
+}
+
+export type UpkeepOptions = {
+  /** Observes, plans, applies. */
+  readonly pass: () => Promise<void>
+  /** Called for failures that no caller of `now` waits for. */
+  readonly onError: (error: unknown) => void
+  /** Called after the last pass, once the signal has aborted. */
+  readonly onEnd: () => void
+  /** Between a trigger and its pass: changes come in bursts, and two programs at odds must not spin. */
+  readonly coalesceMs?: number
+  readonly backoff?: Backoff
+}
+
+const COALESCE_MS = 20
+const BACKOFF: Backoff = { baseMs: 100, capMs: 5_000 }
+
+export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkeep {
+  const { pass, onError, onEnd, coalesceMs = COALESCE_MS, backoff = BACKOFF } = options
+  type Caller = { readonly resolve: () => void; readonly reject: (error: unknown) => void }
+  let callers: Caller[] = []
+  let timer: NodeJS.Timeout | undefined
+  let running = false
+  let again = false
+  let failures = 0
+
+  const schedule = (ms: number): void => {
+    clearTimeout(timer)
+    if (!signal.aborted) timer = setTimeout(() => void run(), ms)
+  }
+
+  /** Never rejects. */
+  async function run(): Promise<void> {
+    clearTimeout(timer)
+    running = true
+    again = false
+    const served = callers
+    callers = []
+    try {
+      await pass()
+      failures = 0
+      for (const { resolve } of served) resolve()
+    } catch (error) {
+      failures++
+      schedule(backoffMs(backoff, failures, Math.random()))
+      for (const { reject } of served) reject(error)
+      if (served.length === 0 && !signal.aborted) onError(error)
+    }
+    running = false
+    if (signal.aborted) end()
+    else if (callers.length > 0) await run()
+    else if (again) schedule(coalesceMs)
+  }
+
+  function end(): void {
+    clearTimeout(timer)
+    for (const { reject } of callers) reject(signal.reason)
+    callers = []
+    onEnd()
+  }
+
+  signal.addEventListener('abort', () => {
+    clearTimeout(timer)
+    if (!running) end()
+  })
+
+  return {
+    trigger() {
+      if (running) again = true
+      else schedule(coalesceMs)
+    },
+    now() {
+      if (signal.aborted) return Promise.reject(signal.reason)
+      return new Promise((resolve, reject) => {
+        callers.push({ resolve, reject })
+        if (!running) void run()
+      })
+    },
+  }
+}

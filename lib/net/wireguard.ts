@@ -1,0 +1,112 @@
+// WireGuard devices through `wg`, the same for the kernel's and wireguard-go's: show, configure, and start wireguard-go.
+
+import { run, ExecError } from './exec.ts'
+
+export type DevicePeer = {
+  readonly publicKey: string
+  readonly endpoint: string | undefined
+  readonly allowedIps: readonly string[]
+  /** Unix milliseconds with a resolution of one second; undefined before the first handshake. */
+  readonly latestHandshake: number | undefined
+  readonly rx: number
+  readonly tx: number
+  readonly keepaliveSeconds: number
+}
+export type DeviceDump = {
+  /** Base64; undefined while none is set. */
+  readonly privateKey: string | undefined
+  readonly publicKey: string | undefined
+  /** 0 while the device is down. */
+  readonly port: number
+  readonly mark: number
+  readonly peers: readonly DevicePeer[]
+}
+export type DeviceSettings = { readonly privateKeyFile?: string; readonly port?: number; readonly mark?: number }
+export type PeerSettings =
+  | { readonly kind: 'remove'; readonly publicKey: string }
+  | {
+      readonly kind: 'set'
+      readonly publicKey: string
+      readonly allowedIps?: readonly string[]
+      readonly endpoint?: string
+      readonly keepaliveSeconds?: number
+    }
+
+/** @throws ExecError where there is no such device, or its wireguard-go does not answer. */
+export async function showDevice(device: string): Promise<DeviceDump> {
+  return parseDump(await run('wg', ['show', device, 'dump']))
+}
+
+export async function configureDevice(device: string, settings: DeviceSettings): Promise<void> {
+  const { privateKeyFile, port, mark } = settings
+  const words = [
+    ...(privateKeyFile === undefined ? [] : ['private-key', privateKeyFile]),
+    ...(port === undefined ? [] : ['listen-port', String(port)]),
+    ...(mark === undefined ? [] : ['fwmark', `0x${mark.toString(16)}`]),
+  ]
+  if (words.length > 0) await run('wg', ['set', device, ...words])
+}
+
+/** Peers per call of `wg`, so that its arguments stay far below what the kernel takes (2 MB). */
+const PEERS_PER_CALL_MAX = 200
+
+export async function changePeers(device: string, changes: readonly PeerSettings[]): Promise<void> {
+  for (let i = 0; i < changes.length; i += PEERS_PER_CALL_MAX)
+    await run('wg', ['set', device, ...changes.slice(i, i + PEERS_PER_CALL_MAX).flatMap(peerWords)])
+}
+
+export function peerWords(change: PeerSettings): readonly string[] {
+  if (change.kind === 'remove') return ['peer', change.publicKey, 'remove']
+  const { publicKey, allowedIps, endpoint, keepaliveSeconds } = change
+  return [
+    'peer',
+    publicKey,
+    ...(allowedIps === undefined ? [] : ['allowed-ips', allowedIps.join(',')]),
+    ...(endpoint === undefined ? [] : ['endpoint', endpoint]),
+    ...(keepaliveSeconds === undefined ? [] : ['persistent-keepalive', String(keepaliveSeconds)]),
+  ]
+}
+
+/**
+ * Starts a wireguard-go process, which makes the TUN device; returns when the device is there (it then puts itself into the
+ * background). It must outlive us: a session of its own, no directory of ours, none of our environment (LOG_LEVEL would tie
+ * it to our stdout).
+ */
+export async function startWireGuardGo(device: string): Promise<void> {
+  const path = process.env['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+  try {
+    await run('env', ['-i', '-C', '/', `PATH=${path}`, 'setsid', 'wireguard-go', device])
+  } catch (error) {
+    if (!(error instanceof ExecError) || !error.stderr.includes('No such file')) throw error
+    const reason = 'the kernel has no WireGuard module and wireguard-go is not installed; install the package wireguard-go'
+    throw new ExecError(`wireguard-go ${device}`, reason, error.stderr, error)
+  }
+}
+
+/** Parses `wg show DEVICE dump`: a line of the device, then a line per peer, fields between tabs. */
+export function parseDump(text: string): DeviceDump {
+  const [device = '', ...peers] = text.split('\n').filter((line) => line !== '')
+  const [privateKey, publicKey, port, mark] = device.split('\t')
+  return {
+    privateKey: present(privateKey),
+    publicKey: present(publicKey),
+    port: Number(port),
+    mark: mark === 'off' ? 0 : Number(mark),
+    peers: peers.map(parsePeer),
+  }
+}
+
+function parsePeer(line: string): DevicePeer {
+  const [publicKey = '', , endpoint, allowedIps, handshake, rx, tx, keepalive] = line.split('\t')
+  return {
+    publicKey,
+    endpoint: present(endpoint),
+    allowedIps: present(allowedIps)?.split(',') ?? [],
+    latestHandshake: handshake === '0' ? undefined : Number(handshake) * 1_000,
+    rx: Number(rx),
+    tx: Number(tx),
+    keepaliveSeconds: keepalive === 'off' ? 0 : Number(keepalive),
+  }
+}
+
+const present = (field: string | undefined) => (field === undefined || field === '(none)' ? undefined : field)
