@@ -43,7 +43,9 @@ export async function serveStatus(options: StatusOptions, signal: AbortSignal): 
     }
   }
   if (Buffer.byteLength(socket) > MAX_SOCKET_PATH)
-    throw new UsageError(`${socket}: is longer than the ${MAX_SOCKET_PATH} bytes of a Unix socket; choose a shorter --run-dir`)
+    throw new UsageError(
+      `${socket}: is longer than the ${MAX_SOCKET_PATH} bytes of a Unix socket; choose a shorter --run-dir`,
+    )
   try {
     mkdirSync(dirname(socket), { recursive: true, mode: 0o755 })
     await removeStale(socket)

@@ -90,7 +90,9 @@ t.test('the socket of a killed daemon is replaced, that of a living one is not',
   await serveStatus(options(socket), controller.signal)
   t.match(await fetchStatus(socket), { kind: 'relay' })
 
-  await t.rejects(serveStatus(options(join(socket, 'x'.repeat(90))), controller.signal), { message: /longer than the 107/ })
+  await t.rejects(serveStatus(options(join(socket, 'x'.repeat(90))), controller.signal), {
+    message: /longer than the 107/,
+  })
 })
 
 t.test('a port in use is named with its flag', async (t) => {

@@ -1,0 +1,51 @@
+// The second half of the set-up behind `npm start` and `npm test`, as root: looks for what the lab needs of this
+// machine and, on Debian, installs it. Exits with 69 (EX_UNAVAILABLE) where something stays missing.
+
+import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { isDebian, probe } from '../lib/net/preflight.ts'
+import { announce, missing, packagesFor, report, requirementsOf, type Finding } from '../lib/preflight.ts'
+
+const EX_UNAVAILABLE = 69
+const say = (text: string): void => void process.stderr.write(text)
+
+async function main(): Promise<number> {
+  const requirements = requirementsOf('lab')
+  let findings = await probe(requirements)
+  const privileged = !findings.some(
+    ({ requirement, problem }) => requirement.probe.kind === 'root' && problem !== undefined,
+  )
+  if (packagesFor(findings).length > 0 && privileged && isDebian()) {
+    install(findings)
+    findings = await probe(requirements)
+  }
+  if (missing(findings).length === 0) return 0
+  say(`fulmar: this machine lacks what the lab and the tests need:\n${report(findings)}`)
+  if (!isDebian()) say('Only on Debian can this be installed for you. Install it, then run the same command again.\n')
+  return EX_UNAVAILABLE
+}
+
+function install(findings: readonly Finding[]): void {
+  const packages = packagesFor(findings)
+  say(`fulmar: installing by apt-get:\n${announce(findings)}`)
+  const get = (...args: readonly string[]): boolean =>
+    spawnSync('apt-get', args, {
+      stdio: ['ignore', 2, 2],
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    }).status === 0
+  const installed = (): boolean => get('install', '-y', '-q', '--no-install-recommends', ...packages)
+  if (hasLists() && installed()) return
+  say('fulmar: apt-get update, since its package lists do not do\n')
+  get('update', '-q')
+  if (!installed()) say(`fulmar: apt-get install ${packages.join(' ')} failed; what it said is above\n`)
+}
+
+const hasLists = (): boolean => {
+  try {
+    return readdirSync('/var/lib/apt/lists').some((name) => name.includes('_Packages'))
+  } catch {
+    return false
+  }
+}
+
+process.exitCode = await main()

@@ -1,0 +1,121 @@
+// What a host must have: for each thing its name, who needs it and why, and how to get it. A table and the text made
+// from what lib/net/preflight.ts found; nothing is probed here.
+
+/** Who needs it: the daemons by name, or the lab with its tests, benches and the demo. */
+export type Needer = 'agent' | 'gateway' | 'relay' | 'lab'
+
+export type Probe =
+  | { readonly kind: 'program'; readonly program: string }
+  /** A character device that must open for reading and writing. */
+  | { readonly kind: 'device'; readonly path: string }
+  | { readonly kind: 'root' }
+  | { readonly kind: 'cgroup2' }
+  | { readonly kind: 'nftables' }
+  | { readonly kind: 'wireguard' }
+
+export type Requirement = {
+  readonly name: string
+  readonly probe: Probe
+  readonly why: string
+  readonly needers: readonly Needer[]
+  /** The Debian package that brings it. */
+  readonly package?: string
+  /** What to do where no package helps. */
+  readonly remedy: string
+}
+
+export type Finding = {
+  readonly requirement: Requirement
+  /** Why it does not count as there; undefined if it does. */
+  readonly problem: string | undefined
+}
+
+const program = (name: string, debianPackage: string, why: string, needers: readonly Needer[]): Requirement => ({
+  name,
+  probe: { kind: 'program', program: name },
+  why,
+  needers,
+  package: debianPackage,
+  remedy: `install ${name} (Debian package ${debianPackage}) and see that it is in PATH`,
+})
+
+export const REQUIREMENTS: readonly Requirement[] = [
+  {
+    name: 'root',
+    probe: { kind: 'root' },
+    why: 'network devices, routes, nft rules and namespaces are set by root only',
+    needers: ['agent', 'gateway', 'lab'],
+    remedy: 'run as root or through sudo; a container needs --privileged, for CAP_NET_ADMIN and CAP_SYS_ADMIN',
+  },
+  program('nft', 'nftables', 'loads the rules for services, NAT and the port that WireGuard and STUN share', [
+    'agent',
+    'gateway',
+    'relay',
+    'lab',
+  ]),
+  program('wg', 'wireguard-tools', 'sets keys and peers of the WireGuard devices', ['gateway', 'lab']),
+  program('wireguard-go', 'wireguard-go', 'is WireGuard where the kernel has no module, and in the lab', ['lab']),
+  program('ip', 'iproute2', 'makes the namespaces and links of the lab', ['lab']),
+  program('conntrack', 'conntrack', 'forgets UDP flows to endpoints that are gone', ['agent', 'lab']),
+  program('nsenter', 'util-linux', 'runs a program on a host of the lab', ['lab']),
+  program('ping', 'iputils-ping', 'measures paths in the lab', ['lab']),
+  program('kubectl', 'kubernetes-client', 'tests the embedded Kubernetes API with the real client', ['lab']),
+  {
+    name: 'nftables in the kernel',
+    probe: { kind: 'nftables' },
+    why: 'services and NAT are nft rules',
+    needers: ['agent', 'gateway', 'lab'],
+    remedy: 'use a kernel of 5.13 or later with nf_tables (modprobe nf_tables)',
+  },
+  {
+    name: 'WireGuard',
+    probe: { kind: 'wireguard' },
+    why: 'the tunnels between pools are WireGuard, by the kernel’s module or wireguard-go',
+    needers: ['gateway', 'lab'],
+    package: 'wireguard-go',
+    remedy: 'modprobe wireguard, or install wireguard-go',
+  },
+  {
+    name: '/dev/net/tun',
+    probe: { kind: 'device', path: '/dev/net/tun' },
+    why: 'wireguard-go and the lab’s slow links are TUN devices',
+    needers: ['lab'],
+    remedy: 'modprobe tun; in a container pass the device in (docker run --device /dev/net/tun)',
+  },
+  {
+    name: 'cgroup2',
+    probe: { kind: 'cgroup2' },
+    why: 'CPU and memory of each host of the lab are accounted in a cgroup of its own',
+    needers: ['lab'],
+    remedy: 'mount -t cgroup2 none /sys/fs/cgroup, or any other place',
+  },
+]
+
+export const requirementsOf = (needer: Needer): readonly Requirement[] =>
+  REQUIREMENTS.filter(({ needers }) => needers.includes(needer))
+
+export const missing = (findings: readonly Finding[]): readonly Finding[] =>
+  findings.filter(({ problem }) => problem !== undefined)
+
+/** The Debian packages that bring what is missing, each once. */
+export const packagesFor = (findings: readonly Finding[]): readonly string[] => [
+  ...new Set(missing(findings).flatMap(({ requirement }) => requirement.package ?? [])),
+]
+
+/** What is missing, why it is needed and how to get it; three lines each, nothing if all is there. */
+export function report(findings: readonly Finding[]): string {
+  return missing(findings)
+    .map(
+      ({ requirement: { name, why, remedy }, problem }) =>
+        `  ${name}: ${problem}\n    why: ${why}\n    remedy: ${remedy}\n`,
+    )
+    .join('')
+}
+
+/** Says before apt-get runs what it will bring and why. */
+export function announce(findings: readonly Finding[]): string {
+  return missing(findings)
+    .filter(({ requirement }) => requirement.package !== undefined)
+    .map(({ requirement }) => `  ${requirement.package!.padEnd(18)} ${requirement.name}: ${requirement.why}\n`)
+    .join('')
+}
