@@ -1,0 +1,44 @@
+// Deletes stale UDP flows after services changed, beside the way of the rules themselves: one pass over the kernel's
+// table at a time, however many services changed.
+
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { run } from '../lib/net/exec.ts'
+import { deleteFlows, staleFlow, type StaleFlows, type UdpTargets } from './conntrack.ts'
+
+/** Groups of flows deleted in one pass; each costs a walk through the kernel's table. */
+const GROUPS_MAX = 64
+
+/** @returns the number of groups that were deleted and whether there may be more. @throws ExecError without conntrack-tools. */
+export async function deleteStaleFlows(targets: UdpTargets, signal: AbortSignal): Promise<{ deleted: number; more: boolean }> {
+  if (targets.size === 0) return { deleted: 0, more: false }
+  const stale = new Map<string, StaleFlows>()
+  let more = false
+  for (const family of ['ipv4', 'ipv6'])
+    for await (const line of listFlows(family, signal)) {
+      const flows = staleFlow(line, targets)
+      if (flows === undefined) continue
+      const key = Object.values(flows).join(' ')
+      if (stale.size < GROUPS_MAX || stale.has(key)) stale.set(key, flows)
+      else more = true
+    }
+  for (const flows of stale.values()) {
+    if (signal.aborted) break
+    // Exits with 1 where the flow ended by itself meanwhile.
+    await run('conntrack', deleteFlows(flows)).catch((error: Error) => {
+      if (!/0 flow entries/.test(error.message)) throw error
+    })
+  }
+  return { deleted: stale.size, more }
+}
+
+async function* listFlows(family: string, signal: AbortSignal): AsyncGenerator<string> {
+  const child = spawn('conntrack', ['-L', '-f', family, '-p', 'udp'], { stdio: ['ignore', 'pipe', 'ignore'], signal })
+  const ended = new Promise<Error | undefined>((resolve) => {
+    child.on('error', (cause) => resolve(new Error(`conntrack: ${cause.message}; install conntrack`, { cause })))
+    child.on('exit', () => resolve(undefined))
+  })
+  yield* createInterface({ input: child.stdout })
+  const error = await ended
+  if (error !== undefined && !signal.aborted) throw error
+}

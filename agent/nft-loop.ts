@@ -1,0 +1,176 @@
+// Keeps the kernel's service maps equal to the cluster: observe nothing but notices of loss, plan the difference to what
+// was applied, apply it as one transaction per family. Whatever goes wrong ends in one thing: the whole table anew.
+
+import { networkInterfaces } from 'node:os'
+import { contains, parseCidr, type Family } from '../lib/cidr.ts'
+import type { Log } from '../lib/log.ts'
+import { monitorNft } from '../lib/net/nft-monitor.ts'
+import { NftError, openNft } from '../lib/net/nft.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import { createReconciler } from '../lib/reconcile.ts'
+import type { Cluster } from './cluster.ts'
+import { deleteStaleFlows } from './conntrack-loop.ts'
+import { udpTargets } from './conntrack.ts'
+import { applied, endTakeover, noticeOf, planChanges, renderTable, renewTakeover, rulesetOf, type Held, type Ruleset, type Takeover } from './nft.ts'
+import type { Here } from './topology.ts'
+
+export type NftOptions = {
+  /** undefined before the cluster is known: then the rules of a predecessor stay as they are. */
+  readonly snapshot: () => { readonly cluster: Cluster; readonly here: Here } | undefined
+  /** What the agent's DNS answers for now; empty while it does not answer. */
+  readonly takeovers: () => readonly Takeover[]
+  readonly onSync?: (sync: { readonly durationMs: number }) => void
+  readonly log: Log
+}
+export type NftLoop = {
+  /** The snapshot changed. */
+  readonly trigger: () => void
+  /** Resolves once everything triggered so far is in the kernel. */
+  readonly idle: () => Promise<void>
+  /** Resolves after the signal aborted; the rules stay, the takeover is handed back. */
+  readonly done: Promise<void>
+}
+
+export const TAKEOVER_RENEW_MS = 1_000
+/** Notices of rules that went are judged by what else their transaction removed; it arrives within this. */
+const NOTICE_SETTLE_MS = 100
+/** Somebody who flushes in a loop must not make us load in a loop. */
+const REBUILD_MIN_INTERVAL_MS = 300
+const FAMILIES: readonly Family[] = [4, 6]
+
+export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
+  const { log } = options
+  // Outlives the signal by the last transaction, which hands the takeover back.
+  const closing = new AbortController()
+  const nft = openNft(closing.signal, log)
+  const held = new Map<Family, Held>()
+  let generation = Date.now()
+  let sources = ''
+  let lastRebuild = -REBUILD_MIN_INTERVAL_MS
+
+  const sync = async (): Promise<void> => {
+    const snapshot = options.snapshot()
+    if (snapshot === undefined) return
+    const startedAt = performance.now()
+    const own = sourcesOf(snapshot.cluster, snapshot.here.node)
+    sources = JSON.stringify(own)
+    const results = await Promise.allSettled(
+      FAMILIES.map((family) => syncFamily(rulesetOf(snapshot.cluster, family, { here: snapshot.here, sources: own }))),
+    )
+    for (const result of results) if (result.status === 'rejected') throw result.reason
+    options.onSync?.({ durationMs: performance.now() - startedAt })
+    flows.trigger()
+  }
+
+  /** What is held is noted before it is applied: notices of what we replace must not look like a loss. */
+  const syncFamily = async (wanted: Ruleset): Promise<void> => {
+    const { family } = wanted
+    const before = held.get(family)
+    const commands = before && planChanges(before.ruleset, wanted)
+    try {
+      if (before !== undefined && commands !== undefined) {
+        held.set(family, { ruleset: applied(before.ruleset, wanted), generation: before.generation })
+        await nft.apply(commands)
+        return
+      }
+      const early = lastRebuild + REBUILD_MIN_INTERVAL_MS - performance.now()
+      if (early > 0) await pause(early, signal)
+      held.set(family, { ruleset: wanted, generation: ++generation })
+      await nft.apply([renderTable(wanted, generation, options.takeovers())])
+      lastRebuild = performance.now()
+    } catch (error) {
+      held.delete(family)
+      throw error
+    }
+  }
+
+  const rules = createReconciler(
+    sync,
+    (err, failures) => log[err instanceof NftError ? 'warn' : 'error']({ err, failures }, 'cannot apply services; the whole table is loaded anew'),
+    (ms) => pause(ms, signal),
+    () => signal.aborted,
+  )
+  let cleaned = ''
+  const flows = createReconciler(
+    async () => {
+      const targets = udpTargets([...held.values()].map(({ ruleset }) => ruleset), options.takeovers())
+      const text = JSON.stringify([...targets].map(([key, values]) => [key, ...values]))
+      if (text === cleaned) return
+      const { deleted, more } = await deleteStaleFlows(targets, signal)
+      if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
+      if (more) flows.trigger()
+      else cleaned = text
+    },
+    (err, failures) => failures === 1 && log.warn({ err }, 'cannot delete stale UDP flows'),
+    (ms) => pause(ms, signal),
+    () => signal.aborted,
+  )
+  const rebuild = (reason: string): void => {
+    log.warn({ reason }, 'service rules were removed by somebody else and are restored')
+    held.clear()
+    rules.trigger()
+  }
+
+  let suspicion: NodeJS.Timeout | undefined
+  let started = false
+  const monitor = monitorNft(
+    {
+      onLine: (line) => {
+        const notice = noticeOf(line, [...held.values()])
+        if (notice === 'lost') rebuild(line)
+        else if (notice === 'replaced') clearTimeout(suspicion)
+        else if (notice === 'rules-gone') {
+          clearTimeout(suspicion)
+          suspicion = setTimeout(() => rebuild(line), NOTICE_SETTLE_MS)
+        }
+      },
+      onStart: () => {
+        if (started) rebuild('not watched for a moment')
+        started = true
+      },
+      log,
+    },
+    signal,
+  )
+
+  const renew = async (): Promise<void> => {
+    let taken: readonly Takeover[] = []
+    for (; !signal.aborted; await pause(TAKEOVER_RENEW_MS, signal)) {
+      const snapshot = options.snapshot()
+      if (snapshot !== undefined && JSON.stringify(sourcesOf(snapshot.cluster, snapshot.here.node)) !== sources) rules.trigger()
+      const wanted = options.takeovers()
+      const dropped = taken.filter((takeover) => !wanted.some((other) => other.clusterIp === takeover.clusterIp))
+      const began = wanted.some((takeover) => !taken.some((other) => other.clusterIp === takeover.clusterIp))
+      taken = wanted
+      const loaded = ({ family }: Takeover): boolean => held.has(family)
+      await nft
+        .apply([...dropped.filter(loaded).flatMap(endTakeover), ...wanted.filter(loaded).flatMap(renewTakeover)])
+        .catch((err: Error) => log.debug({ err }, 'cannot renew the takeover of the cluster DNS'))
+      if (began) flows.trigger()
+    }
+    // Before the DNS stops, so that clients find the cluster's own.
+    await nft.apply(taken.flatMap(endTakeover)).catch(() => undefined)
+  }
+
+  const done = Promise.all([monitor, renew()]).then(async () => {
+    clearTimeout(suspicion)
+    await rules.idle()
+    await flows.idle()
+    closing.abort()
+  })
+  rules.trigger()
+  return { trigger: rules.trigger, idle: rules.idle, done }
+}
+
+/** This node's own address among the addresses of pods, the lowest of each family; others are not routed between pools. */
+function sourcesOf(cluster: Cluster, node: string): readonly { family: Family; address: string }[] {
+  const cidrs = cluster.pools
+    .flatMap(({ nodes }) => nodes.filter(({ name }) => name === node))
+    .flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses?.map(({ address }) => address) ?? [])
+  return FAMILIES.flatMap((family) => {
+    const inside = own.filter((address) => cidrs.some((cidr) => cidr.family === family && contains(cidr, address)))
+    const [address] = inside.sort((a, b) => a.length - b.length || (a < b ? -1 : 1))
+    return address === undefined ? [] : [{ family, address }]
+  })
+}

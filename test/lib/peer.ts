@@ -1,0 +1,81 @@
+// A server and a client for tests in namespaces. `serve NAME PORT` answers TCP and UDP in both families with its name and
+// the caller's address, and repeats what comes after; `call tcp|udp ADDRESS PORT COUNT` prints one line per answer, each
+// over a socket of its own.
+
+import { createSocket } from 'node:dgram'
+import { connect, createServer, isIPv6 } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { spawn, type ChildProcess } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+const TIMEOUT_MS = 2_000
+const plain = (address: string | undefined) => address?.replace(/^::ffff:/, '') ?? ''
+
+async function serve(name: string, port: number): Promise<void> {
+  const tcp = createServer((socket) => {
+    socket.on('error', () => undefined)
+    socket.write(`${name} ${plain(socket.remoteAddress)}\n`)
+    socket.pipe(socket)
+  })
+  // One socket per address: a wildcard socket would answer from whatever address the route prefers.
+  for (const { address, family } of Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])) {
+    if (address.startsWith('fe80:')) continue
+    const udp = createSocket(family === 'IPv4' ? 'udp4' : 'udp6')
+    udp.on('message', (_, from) => udp.send(`${name} ${from.address}`, from.port, from.address))
+    await new Promise<void>((resolve) => udp.bind(port, address, resolve))
+  }
+  await new Promise<void>((resolve) => tcp.listen(port, '::', resolve))
+  process.stdout.write('listening\n')
+}
+
+/** @returns what the server said, or the error's code. */
+export function call(protocol: 'tcp' | 'udp', address: string, port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => finish('timeout'), TIMEOUT_MS)
+    const finish = (result: string): void => {
+      clearTimeout(timer)
+      end()
+      resolve(result.trim())
+    }
+    let end: () => void
+    if (protocol === 'tcp') {
+      const socket = connect(port, address)
+      end = () => socket.destroy()
+      socket.on('data', (data) => finish(data.toString()))
+      socket.on('error', (error: NodeJS.ErrnoException) => finish(error.code ?? error.message))
+      return
+    }
+    const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
+    end = () => socket.close()
+    socket.on('message', (data) => finish(data.toString()))
+    socket.on('error', (error: NodeJS.ErrnoException) => finish(error.code ?? error.message))
+    socket.connect(port, address, () => socket.send('?', (error) => error && finish((error as NodeJS.ErrnoException).code ?? '')))
+  })
+}
+
+/** Starts a server in a namespace; resolves once it listens. */
+export async function startServer(namespace: string, name: string, port: number): Promise<ChildProcess> {
+  const child = spawnIn(namespace, ['serve', name, `${port}`])
+  for await (const line of createInterface({ input: child.stdout! })) if (line === 'listening') break
+  return child
+}
+
+/** Calls from a namespace, `count` times. */
+export async function callFrom(namespace: string, protocol: 'tcp' | 'udp', address: string, port: number, count = 1): Promise<string[]> {
+  const child = spawnIn(namespace, ['call', protocol, address, `${port}`, `${count}`])
+  const lines: string[] = []
+  for await (const line of createInterface({ input: child.stdout! })) lines.push(line)
+  return lines
+}
+
+function spawnIn(namespace: string, args: readonly string[]): ChildProcess {
+  const file = fileURLToPath(import.meta.url)
+  return spawn('ip', ['netns', 'exec', namespace, process.execPath, file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [verb, first, second, third, fourth] = process.argv.slice(2)
+  if (verb === 'serve') await serve(first!, Number(second))
+  else for (let i = 0; i < Number(fourth); i++) console.log(await call(first as 'tcp' | 'udp', second!, Number(third)))
+}
