@@ -106,15 +106,19 @@ export function isMeshNexthop({ id }: { readonly id: number }): boolean {
   return id >= NEXTHOP_BASE && id < NEXTHOP_BASE + NEXTHOP_RANGE
 }
 
-/** The rule is the agent's and the gateway's alike: whoever comes first adds it. One that looks up our table otherwise goes. */
+export function isMeshRule({ table, priority }: Rule): boolean {
+  return table === ROUTE_TABLE && priority === RULE_PRIORITY
+}
+
+/** The rule is the agent's and the gateway's alike: whoever comes first adds it. A variant of it goes. */
 async function ensureRules(netlink: Netlink): Promise<void> {
-  const present = (await netlink.rules()).filter(({ table }) => table === ROUTE_TABLE)
+  const present = (await netlink.rules()).filter(isMeshRule)
   for (const rule of MESH_RULES) if (!present.some((other) => sameRule(rule, other))) await netlink.addRule(rule)
   for (const rule of present) if (!MESH_RULES.some((wanted) => sameRule(wanted, rule))) await netlink.removeRule(rule)
 }
 
 const sameRule = (a: Rule, b: Rule) =>
-  a.family === b.family && a.priority === b.priority && a.invert === b.invert && a.mark === b.mark && a.mask === b.mask
+  a.family === b.family && a.invert === b.invert && a.mark === b.mark && a.mask === b.mask
 
 function takeStep(netlink: Netlink, step: RouteStep): Promise<void> {
   switch (step.kind) {

@@ -1,0 +1,45 @@
+// Takes back what agent and gateway put into the kernel, known by the numbers and names of lib/owned and nothing else:
+// rules, routes, nexthop objects, WireGuard devices. A wireguard-go ends by itself when its device goes.
+
+import { DEVICES, PROTOCOL_AGENT, PROTOCOL_GATEWAY, ROUTE_TABLE } from '../owned.ts'
+import { routeText } from '../routes.ts'
+import { Netlink } from './netlink.ts'
+import { isMeshNexthop, isMeshRule } from './route-table.ts'
+
+/** @returns a line per thing removed; empty if there was nothing. Stop the daemons first: they put back what goes. */
+export async function removeOwned(): Promise<readonly string[]> {
+  const netlink = new Netlink()
+  const removed: string[] = []
+  const each = async <T>(things: readonly T[], remove: (thing: T) => Promise<void>, text: (thing: T) => string) => {
+    for (const thing of things) {
+      await remove(thing)
+      removed.push(text(thing))
+    }
+  }
+  try {
+    await each(
+      (await netlink.rules()).filter(isMeshRule),
+      (rule) => netlink.removeRule(rule),
+      ({ family, priority, table }) => `rule ${priority} for table ${table} (IPv${family})`,
+    )
+    await each(
+      (await netlink.routes([PROTOCOL_AGENT, PROTOCOL_GATEWAY])).filter(({ table }) => table === ROUTE_TABLE),
+      (route) => netlink.removeRoute(route),
+      (route) => `route ${routeText(route)}`,
+    )
+    await each(
+      (await netlink.nexthops()).filter(isMeshNexthop),
+      (nexthop) => netlink.removeNexthop(nexthop),
+      ({ id }) => `nexthop ${id}`,
+    )
+    const names: readonly string[] = Object.values(DEVICES)
+    await each(
+      (await netlink.links()).filter(({ name, kind }) => names.includes(name) && (kind === 'wireguard' || kind === 'tun')),
+      (link) => netlink.removeLink(link),
+      ({ name }) => `device ${name}`,
+    )
+  } finally {
+    netlink.close()
+  }
+  return removed
+}
