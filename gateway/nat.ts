@@ -1,0 +1,105 @@
+// What a NAT or firewall before us does, concluded from what STUN servers answered (RFC 5780 §4). A server has two
+// addresses, A and B, and two ports, p1 and p2.
+//
+//   mapping     Binding requests to A:p1, A:p2, B:p1, B:p2 from one socket: does the mapped address depend on where to?
+//   filtering   from another socket, which talks to A:p1 only: do answers from B:p2 and from A:p2 come through?
+//
+// The second socket is thrown away: answers that the NAT did not expect can leave an entry behind in a Linux NAT that
+// makes the next mapping of the same port look like another (measured: endpoint-independent taken for symmetric).
+
+import { sameSocketAddress, type SocketAddress } from '../lib/address.ts'
+import type { NatBehaviour } from '../lib/status.ts'
+
+/** An answer to a plain Binding request of the mapping socket. */
+export type MappingTest = { readonly server: SocketAddress; readonly mapped: SocketAddress }
+
+/** `unknown`: not asked, not finished, refused by the server, or answered from where it was not asked to. */
+export type FilteringTest = 'answered' | 'silent' | 'unknown'
+
+export type NatTests = {
+  /** The mapping socket as the host itself sees it. */
+  readonly local?: SocketAddress | undefined
+  readonly mappings: readonly MappingTest[]
+  /** B:p2 as the server names it; undefined for a server with one address. */
+  readonly other?: SocketAddress | undefined
+  /** A:p1, which the filtering socket talked to. */
+  readonly server?: SocketAddress | undefined
+  /** Asked to answer from B:p2. */
+  readonly fromOther: FilteringTest
+  /** Asked to answer from A:p2. */
+  readonly fromOtherPort: FilteringTest
+}
+
+export const UNKNOWN_NAT: NatBehaviour = { mapping: 'unknown', filtering: 'unknown', udp: 'unknown' }
+export const UDP_BLOCKED: NatBehaviour = { mapping: 'unknown', filtering: 'unknown', udp: 'blocked' }
+
+/** @param tests with at least one attempt behind them: no mapping at all means that UDP is blocked. */
+export function natBehaviour(tests: NatTests): NatBehaviour {
+  if (tests.mappings.length === 0) return UDP_BLOCKED
+  const mapping = mappingBehaviour(tests.mappings, tests.local)
+  const filtering = filteringBehaviour(tests)
+  const open = mapping === 'none' && filtering === 'endpoint-independent'
+  return { mapping, filtering: open ? 'none' : filtering, udp: 'open' }
+}
+
+/** Where else the mapping socket asks, once A:p1 has named B:p2. */
+export function furtherServers(server: SocketAddress, other: SocketAddress | undefined): readonly SocketAddress[] {
+  if (other === undefined) return []
+  return [{ ...other, port: server.port }, other, { ...server, port: other.port }]
+}
+
+/** OTHER-ADDRESS is of use if both its address and its port differ from the server's. */
+export const isUsefulOther = (server: SocketAddress, other: SocketAddress | undefined): other is SocketAddress =>
+  other !== undefined &&
+  other.family === server.family &&
+  other.port !== 0 &&
+  other.port !== server.port &&
+  other.address !== server.address
+
+/** How long after the first request its n-th repetition leaves: 100 ms, then 200, 400, … later (RFC 8489 §6.2.1 doubles too). */
+export const retransmitAtMs = (repetition: number): number => INITIAL_RTO_MS * (2 ** repetition - 1)
+
+/** Below the RFC's 500 ms: a gateway asks few servers, and waits for the answers. */
+const INITIAL_RTO_MS = 100
+
+/** Repetitions within which an answer would have come: at 20 % loss of round trips all four fail once in 600. */
+const REPETITIONS = 3
+
+/** @param rttMs to the server. @returns how long a test stays open until it counts as silent. */
+export const silentAfterMs = (rttMs: number): number => retransmitAtMs(REPETITIONS) + Math.max(150, 2 * rttMs)
+
+function mappingBehaviour(mappings: readonly MappingTest[], local: SocketAddress | undefined): NatBehaviour['mapping'] {
+  if (local !== undefined && mappings.every(({ mapped }) => sameSocketAddress(mapped, local))) return 'none'
+  const pairs = mappings.flatMap((a, i) => mappings.slice(i + 1).map((b) => relation(a, b)))
+  const has = (address: 'same-address' | 'other-address', mapped: 'same-mapping' | 'other-mapping'): boolean =>
+    pairs.some((pair) => pair.address === address && pair.mapped === mapped)
+  if (has('same-address', 'other-mapping')) return 'address-and-port-dependent'
+  if (has('other-address', 'other-mapping'))
+    // Without two ports of one address the two dependent kinds look alike; the worse is assumed, as peers must.
+    return has('same-address', 'same-mapping') ? 'address-dependent' : 'address-and-port-dependent'
+  return has('other-address', 'same-mapping') ? 'endpoint-independent' : 'unknown'
+}
+
+const relation = (a: MappingTest, b: MappingTest) =>
+  ({
+    address: a.server.address === b.server.address ? 'same-address' : 'other-address',
+    mapped: sameSocketAddress(a.mapped, b.mapped) ? 'same-mapping' : 'other-mapping',
+  }) as const
+
+/** A server that does not answer at all is silent too; so silence counts only for an address that answered when asked. */
+function filteringBehaviour({
+  server,
+  other,
+  fromOther,
+  fromOtherPort,
+  mappings,
+}: NatTests): NatBehaviour['filtering'] {
+  if (server === undefined || other === undefined) return 'unknown'
+  const answers = (address: string): boolean =>
+    mappings.some((test) => test.server.address === address && test.server.port === other.port)
+  const blocksOther = fromOther === 'silent' && answers(other.address)
+  const blocksOtherPort = fromOtherPort === 'silent' && answers(server.address)
+  if (fromOther === 'answered') return 'endpoint-independent'
+  if (blocksOtherPort) return 'address-and-port-dependent'
+  return blocksOther && fromOtherPort === 'answered' ? 'address-dependent' : 'unknown'
+}
