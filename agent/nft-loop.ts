@@ -111,17 +111,34 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     rules.trigger()
   }
 
+  let looking = false
+  /** One look at a time: who empties a map removes thousands of elements. */
+  const look = (command: string): void => {
+    if (looking) return
+    looking = true
+    void nft
+      .apply([command])
+      .catch(() => rebuild(command))
+      .finally(() => (looking = false))
+  }
+
   let suspicion: NodeJS.Timeout | undefined
   let started = false
   const monitor = monitorNft(
     {
       onLine: (line) => {
         const notice = noticeOf(line, [...held.values()])
-        if (notice === 'lost') rebuild(line)
-        else if (notice === 'replaced') clearTimeout(suspicion)
-        else if (notice === 'rules-gone') {
-          clearTimeout(suspicion)
-          suspicion = setTimeout(() => rebuild(line), NOTICE_SETTLE_MS)
+        switch (notice?.kind) {
+          case 'lost':
+            return rebuild(line)
+          case 'replaced':
+            return clearTimeout(suspicion)
+          case 'rules-gone':
+            clearTimeout(suspicion)
+            suspicion = setTimeout(() => rebuild(line), NOTICE_SETTLE_MS)
+            return
+          case 'doubtful':
+            return look(notice.command)
         }
       },
       onStart: () => {

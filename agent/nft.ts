@@ -259,32 +259,25 @@ function renderObject(head: string, type: string, elements: readonly string[]): 
 export type Held = { readonly ruleset: Ruleset; readonly generation: number }
 
 /**
- * What a line of `nft monitor destroy` means to us. `lost`: somebody removed what `held` should have. `rules-gone`: rules
- * were removed; ours only go with their table. `replaced`: a table of an older generation went, which is our own doing.
+ * What a line of `nft monitor destroy` means to us. `lost`: somebody removed our table. `rules-gone`: rules were removed;
+ * ours only go with their table. `replaced`: a table of an older generation went, which is our own doing. `doubtful`: an
+ * element went that should be there, unless the notice is late and we had taken it out and put it back: look by `command`.
  */
-export type Notice = 'lost' | 'rules-gone' | 'replaced' | undefined
+export type Notice = { readonly kind: 'lost' | 'rules-gone' | 'replaced' } | { readonly kind: 'doubtful'; readonly command: string }
 
-export function noticeOf(line: string, held: readonly Held[]): Notice {
+export function noticeOf(line: string, held: readonly Held[]): Notice | undefined {
   const [, kind, ip, name, rest] = DELETED.exec(line) ?? []
   const ours = held.find(({ ruleset }) => (ruleset.family === 4 ? 'ip' : 'ip6') === ip)
   if (ours === undefined) return undefined
-  switch (kind) {
-    case 'rule':
-      return 'rules-gone'
-    case 'chain':
-      return name === generationChain(ours.generation) ? 'lost' : name!.startsWith('generation-') ? 'replaced' : undefined
-    case 'element': {
-      const known = ours.ruleset.objects.get(name!)
-      const gone = /^\{ (.*) \}$/.exec(rest!)?.[1]!.split(', ') ?? []
-      return known !== undefined && gone.some((element) => isKnown(known, element)) ? 'lost' : undefined
-    }
-    default:
-      return undefined
+  if (kind === 'rule') return { kind: 'rules-gone' }
+  if (kind === 'chain') {
+    if (name === generationChain(ours.generation)) return { kind: 'lost' }
+    return name!.startsWith('generation-') ? { kind: 'replaced' } : undefined
   }
+  const known = ours.ruleset.objects.get(name!)
+  const [element] = /^\{ (.*) \}$/.exec(rest!)?.[1]!.split(', ') ?? []
+  const [key, value = ''] = element?.split(' : ') ?? []
+  if (key === undefined || known?.get(key) !== value) return undefined
+  return { kind: 'doubtful', command: `get element ${tableOf(ours.ruleset.family)} ${name} { ${key} }` }
 }
 const DELETED = new RegExp(`^delete (chain|element|rule) (ip6?) ${TABLE} (\\S+) ?(.*)$`)
-
-function isKnown(known: Elements, element: string): boolean {
-  const [key, value = ''] = element.split(' : ')
-  return known.get(key!) === value
-}

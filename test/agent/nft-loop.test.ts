@@ -10,8 +10,8 @@ import type { Takeover } from '../../agent/nft.ts'
 import { hereOf } from '../../agent/topology.ts'
 import type { EndpointSlice, Node, Service } from '../../lib/k8s/objects.ts'
 import { createLog } from '../../lib/log.ts'
-import { addPod, enterNamespace, ip } from '../lib/netns.ts'
-import { call, callFrom, startServer } from '../lib/peer.ts'
+import { addPod, enterNamespace, ip } from './namespace.ts'
+import { call, callFrom, startServer } from './peer.ts'
 
 const test = enterNamespace('fma-', import.meta.url)
 if (test !== undefined) {
