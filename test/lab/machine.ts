@@ -1,26 +1,18 @@
-// What a lab needs of the machine: root, programs, cgroup2.
+// What a lab needs of the machine: root, programs, cgroup2 and groups in it.
 
-import { accessSync, constants, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { UsageError } from '../../lib/net/lifetime.ts'
+import { probe } from '../../lib/net/preflight.ts'
+import { missing, report, requirementsOf } from '../../lib/preflight.ts'
 
-const PROGRAMS = {
-  ip: 'iproute2',
-  nft: 'nftables',
-  nsenter: 'util-linux',
-  unshare: 'util-linux',
-  mount: 'mount',
-} as const
+/** What only tests need; a lab runs without. */
+const OPTIONAL: readonly string[] = ['kubectl', 'ping', 'conntrack']
 
-/** @throws UsageError naming everything that is missing. */
-export function checkMachine(): void {
-  const missing = Object.entries(PROGRAMS).filter(([program]) => !isInstalled(program))
-  const problems = [
-    ...(process.getuid?.() === 0 ? [] : ['not root: network namespaces need it; run it through sudo']),
-    ...missing.map(([program, debianPackage]) => `${program} is not installed; on Debian: apt-get install ${debianPackage}`),
-    ...(findCgroupRoot() === undefined ? ['no cgroup2: mount it with: mount -t cgroup2 none /sys/fs/cgroup'] : []),
-  ]
-  if (problems.length > 0) throw new UsageError(problems.join('\n'))
+/** @throws UsageError naming everything that is missing and how to get it. */
+export async function checkMachine(): Promise<void> {
+  const findings = await probe(requirementsOf('lab').filter(({ name }) => !OPTIONAL.includes(name)))
+  const [problem] = missing(findings)
+  if (problem !== undefined) throw new UsageError(`this machine cannot have a lab:\n${report(findings)}`)
 }
 
 /** Where cgroup2 is mounted: /sys/fs/cgroup, or beside the old hierarchies. @throws UsageError */
@@ -65,15 +57,4 @@ function removeTree(directory: string): boolean {
     if (code === 'EBUSY') return false
     throw error
   }
-}
-
-function isInstalled(program: string): boolean {
-  return (process.env['PATH'] ?? '').split(':').some((directory) => {
-    try {
-      accessSync(`${directory}/${program}`, constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
 }

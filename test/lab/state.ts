@@ -17,8 +17,6 @@ export type LabState = {
   readonly topology: Topology
   /** The folder that the relay serves. */
   readonly manifests: string
-  /** Started or not: what runs on which host, by daemon name. */
-  readonly daemons: readonly { readonly host: string; readonly daemon: string }[]
 }
 
 /** Takes the lock of a lab. @returns the living owner that has it, or undefined when it is ours now. */

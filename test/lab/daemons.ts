@@ -1,0 +1,61 @@
+// Which processes run on which hosts of a lab, with their command lines: the relay in the cloud, an agent per node, a
+// gateway per pool, and a server per pod.
+
+import { cgroupOf, CLOUD } from './names.ts'
+import type { PodServer } from './pod-server.ts'
+import type { Topology } from './topology.ts'
+
+/** A process that the lab keeps alive. */
+export type Daemon = {
+  /** The host that it is asked for by, and whose folder has its log. */
+  readonly host: string
+  readonly daemon: 'relay' | 'agent' | 'gateway' | 'pod'
+  /** The host whose network and mounts it has: the node, for a hostNetwork pod. */
+  readonly namespaces: string
+  readonly cgroup: string
+  readonly command: readonly string[]
+}
+export type DaemonName = Daemon['daemon']
+export const DAEMONS = ['relay', 'agent', 'gateway', 'pod'] as const satisfies readonly DaemonName[]
+
+/** Paths on this machine that command lines start with. */
+export type Programs = { readonly node: string; readonly fulmar: string; readonly podServer: string }
+
+export const STUN_PORTS = [3478, 3479] as const
+
+export function relayOf({ id, relay }: Topology, { node, fulmar }: Programs, manifests: string): Daemon {
+  const options = [
+    ['--listen', '0.0.0.0:443,[::]:443'],
+    ['--public', relay.addresses.join(',')],
+    ['--stun', relay.stun.join(',')],
+    ['--stun-ports', STUN_PORTS.join(',')],
+    ['--manifests', manifests],
+  ]
+  return onNode(id, CLOUD, 'relay', [node, fulmar, 'relay', ...options.flat()])
+}
+
+export const agentsOf = ({ id, nodes }: Topology, { node, fulmar }: Programs): readonly Daemon[] =>
+  nodes.map(({ name }) => onNode(id, name, 'agent', [node, fulmar, 'agent']))
+
+export const gatewaysOf = ({ id, pools }: Topology, { node, fulmar }: Programs): readonly Daemon[] =>
+  pools.filter(({ gateway }) => gateway !== '').map(({ gateway }) => onNode(id, gateway, 'gateway', [node, fulmar, 'gateway']))
+
+export const podsOf = ({ id, pods }: Topology, { node, podServer }: Programs): readonly Daemon[] =>
+  pods.map(({ host, node: machine, name, namespace, hostNetwork, tcpPorts, udpPorts }) => {
+    const self: PodServer = { pod: name, namespace, node: machine, tcp: tcpPorts, udp: udpPorts }
+    return {
+      host,
+      daemon: 'pod',
+      namespaces: hostNetwork ? machine : host,
+      cgroup: `${cgroupOf(id)}/${machine}/${host}`,
+      command: [node, podServer, JSON.stringify(self)],
+    }
+  })
+
+const onNode = (id: string, host: string, daemon: DaemonName, command: readonly string[]): Daemon => ({
+  host,
+  daemon,
+  namespaces: host,
+  cgroup: `${cgroupOf(id)}/${host}`,
+  command,
+})

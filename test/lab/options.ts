@@ -1,0 +1,115 @@
+// What a lab can be asked to be: the flags of `up`, each mistake named with its remedy.
+
+import { list, type Option, type Values } from '../../lib/config.ts'
+import { flag, integer, optionalText } from '../../lib/config.ts'
+import { UsageError } from '../../lib/net/lifetime.ts'
+import { CLOUD, CORE, nodeOf, parseId, parsePoolName, repeated, routerOf } from './names.ts'
+import { NAT_TYPES, parseNatType, type NatType } from './nat.ts'
+import { NODES_MAX, SITES_MAX, UNDERLAYS, type Underlay } from './plan.ts'
+
+/** How a lab is asked for in code; the flags of `up` are the same. */
+export type LabOptions = {
+  readonly id?: string | undefined
+  /** Pools of generated manifests; without it and without `manifests`, the shop of test/lab/shop. */
+  readonly pools?: readonly string[] | undefined
+  /** Nodes of each of those pools. */
+  readonly nodes?: number | undefined
+  readonly nat?: ReadonlyMap<string, NatType> | undefined
+  /** A folder of objects to make the lab from, and to serve. */
+  readonly manifests?: string | undefined
+  readonly underlay?: Underlay | undefined
+  readonly overlapLans?: boolean | undefined
+  /** Whether a process that dies is started again. */
+  readonly restart?: boolean | undefined
+  /** How much of it to start; `hosts` has pods but none of our daemons, `nodes` all but gateways. */
+  readonly until?: 'hosts' | 'nodes' | 'all' | undefined
+}
+
+const pools = (value: string): readonly string[] => {
+  const names = list(parsePoolName)(value)
+  const [twice] = repeated(names)
+  if (twice !== undefined) throw new Error(`pool ${twice} is there twice: name each once`)
+  if (names.length > SITES_MAX) throw new Error(`${names.length} pools: a lab has room for ${SITES_MAX}`)
+  return names
+}
+
+const nats = (value: string): ReadonlyMap<string, NatType> => {
+  const pairs = list((item): [string, NatType] => {
+    const [pool, type, ...rest] = item.split('=')
+    if (!pool || !type || rest.length > 0) throw new Error(`${JSON.stringify(item)} is not POOL=TYPE, such as north=symmetric`)
+    return [pool, parseNatType(type)]
+  })(value)
+  const [twice] = repeated(pairs.map(([pool]) => pool))
+  if (twice !== undefined) throw new Error(`pool ${twice} is there twice: give it one type`)
+  return new Map(pairs)
+}
+
+const underlay = (value: string): Underlay => {
+  const known = UNDERLAYS.find((name) => name === value)
+  if (known === undefined) throw new Error(`is no underlay: ${UNDERLAYS.join(', ')}`)
+  return known
+}
+
+const flagOption = (name: string, doc: string) => ({ name, doc, fallback: 'false', parse: flag }) satisfies Option<boolean>
+
+export const ID = { name: 'id', doc: 'which lab', value: 'ID', fallback: 'lab', parse: parseId } satisfies Option<string>
+export const JSON_FLAG = flagOption('json', 'one JSON object on stdout')
+
+export const UP = {
+  id: ID,
+  pools: {
+    name: 'pools',
+    doc: 'sites to generate, such as north,south; the cloud is always there',
+    value: 'NAME,…',
+    fallback: '',
+    parse: pools,
+  } satisfies Option<readonly string[]>,
+  nodes: { name: 'nodes', doc: 'nodes in each of --pools (default 2)', value: 'N', fallback: '0', parse: integer(0, NODES_MAX) } satisfies Option<number>,
+  nat: {
+    name: 'nat',
+    doc: `type of NAT by pool: ${NAT_TYPES.join(', ')}`,
+    value: 'POOL=TYPE,…',
+    fallback: '',
+    parse: nats,
+  } satisfies Option<ReadonlyMap<string, NatType>>,
+  manifests: {
+    name: 'manifests',
+    doc: 'make the lab from the objects in this folder, instead of --pools',
+    value: 'DIR',
+    fallback: '',
+    parse: optionalText,
+  } satisfies Option<string | undefined>,
+  underlay: { name: 'underlay', doc: 'IP versions of the Internet between sites: v4, v6 or dual', value: 'V', fallback: 'v4', parse: underlay } satisfies Option<Underlay>,
+  overlapLans: flagOption('overlap-lans', 'all sites have 192.168.1.0/24'),
+  noRestart: flagOption('no-restart', 'leave processes that die dead'),
+  noDaemons: flagOption('no-daemons', 'hosts, NATs and pods only'),
+  detach: flagOption('detach', 'return when everything runs'),
+  json: JSON_FLAG,
+}
+
+/** @throws UsageError for flags that do not go together. */
+export function labOptionsOf(values: Values<typeof UP>): LabOptions {
+  const { pools: names, nodes, manifests, noRestart, noDaemons, ...rest } = values
+  const errors = [
+    ...(manifests !== undefined && names.length > 0 ? ['--manifests and --pools: give one of them'] : []),
+    ...(nodes > 0 && names.length === 0 ? ['--nodes: counts the nodes of --pools, which is not given'] : []),
+  ]
+  if (errors.length > 0) throw new UsageError(errors.join('\n'))
+  return {
+    ...rest,
+    ...(names.length > 0 ? { pools: names } : {}),
+    ...(nodes > 0 ? { nodes } : {}),
+    ...(manifests === undefined ? {} : { manifests }),
+    restart: !noRestart,
+    until: noDaemons ? 'hosts' : 'all',
+  }
+}
+
+/** @throws UsageError if two hosts of generated pools would have one name. */
+export function generatedPools(names: readonly string[], nodes: number): readonly { readonly name: string; readonly nodes: readonly string[] }[] {
+  const generated = names.map((name) => ({ name, nodes: Array.from({ length: nodes }, (_, index) => nodeOf(name, index + 1)) }))
+  const hosts = [CORE, CLOUD, ...generated.flatMap((pool) => [routerOf(pool.name), ...pool.nodes])]
+  const [twice] = repeated(hosts)
+  if (twice !== undefined) throw new UsageError(`--pools ${names.join(',')}: two hosts would be called ${twice}: choose other names`)
+  return generated
+}

@@ -1,0 +1,94 @@
+// The order in which a lab comes to life: relay, nodes join, their kubelets report, pods, agents, gateways.
+
+import { availableParallelism } from 'node:os'
+import { REPOSITORY } from './build.ts'
+import { agentsOf, gatewaysOf, podsOf, relayOf, type Daemon, type Programs } from './daemons.ts'
+import { execAt, placeOf } from './enter.ts'
+import type { KubeletNode } from './kubelet.ts'
+import { CLOUD, pathsOf } from './names.ts'
+import type { Supervisor } from './supervisor.ts'
+import type { Topology } from './topology.ts'
+
+export const PROGRAMS: Programs = {
+  node: process.execPath,
+  fulmar: `${REPOSITORY}/cli/main.ts`,
+  podServer: `${import.meta.dirname}/pod-server.ts`,
+}
+
+export type StartOptions = {
+  readonly topology: Topology
+  readonly manifests: string
+  readonly supervisor: Supervisor
+  readonly progress: (line: string) => void
+  readonly signal: AbortSignal
+}
+
+export async function startPods({ topology, supervisor, progress, signal }: StartOptions): Promise<void> {
+  const pods = podsOf(topology, PROGRAMS)
+  // More at once than there are processors only makes each of them slow to answer.
+  await inTurn(pods, (pod) => supervisor.start(pod), signal)
+  progress(`${count(pods.length, 'pod')} listening`)
+}
+
+/** Everything but gateways. */
+export async function startNodes(options: StartOptions): Promise<void> {
+  const { topology, manifests, supervisor, progress, signal } = options
+  const names = topology.nodes.map(({ name }) => name)
+  const [tokens] = await Promise.all([createTokens(topology, names), supervisor.start(relayOf(topology, PROGRAMS, manifests))])
+  progress(`relay at ${topology.relay.url}`)
+  await inTurn(names, (name) => join(topology, name, tokens.get(name) ?? ''), signal)
+  await reportNodes(topology)
+  progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
+  await startPods(options)
+  const agents = agentsOf(topology, PROGRAMS)
+  await startAll(agents, options)
+  progress(`${count(agents.length, 'agent')} answering`)
+}
+
+export async function startGateways(options: StartOptions): Promise<void> {
+  const gateways = gatewaysOf(options.topology, PROGRAMS)
+  await startAll(gateways, options)
+  options.progress(`${count(gateways.length, 'gateway')} answering: ${gateways.map(({ host }) => host).join(', ')}`)
+}
+
+async function startAll(daemons: readonly Daemon[], { supervisor, signal }: StartOptions): Promise<void> {
+  await Promise.all(daemons.map((daemon) => supervisor.start(daemon)))
+  signal.throwIfAborted()
+}
+
+/** One command makes the tokens of all nodes; the relay need not run yet. */
+async function createTokens(topology: Topology, nodes: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  if (nodes.length === 0) return new Map()
+  const output = await succeed(topology, CLOUD, ['fulmar', 'token', 'create', '--node', nodes.join(',')])
+  return new Map(output.trim().split('\n').map((line) => line.split(' ') as [string, string]))
+}
+
+async function join(topology: Topology, node: string, token: string): Promise<void> {
+  await succeed(topology, node, ['fulmar', 'join', '--relay', topology.relay.url, '--token', token])
+}
+
+async function reportNodes(topology: Topology): Promise<void> {
+  const { stateDir } = pathsOf(topology.id)
+  const nodes = topology.nodes.map(({ name, addresses }): KubeletNode => ({ name, addresses, stateDir: stateDir(name) }))
+  await succeed(topology, CLOUD, [PROGRAMS.node, `${import.meta.dirname}/kubelet.ts`, JSON.stringify(nodes)])
+}
+
+async function succeed(topology: Topology, host: string, command: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await execAt(topology.id, placeOf(topology, host), command)
+  if (code === 0) return stdout
+  throw new Error(`${command.slice(0, 3).join(' ')} on ${host} ended with code ${code}: ${stderr.trim() || stdout.trim()}`)
+}
+
+/** As many at once as there are processors. */
+async function inTurn<T>(items: readonly T[], body: (item: T) => Promise<void>, signal: AbortSignal): Promise<void> {
+  const waiting = [...items]
+  const worker = async (): Promise<void> => {
+    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) {
+      signal.throwIfAborted()
+      await body(item)
+    }
+  }
+  await Promise.all(Array.from({ length: availableParallelism() }, worker))
+}
+
+const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`

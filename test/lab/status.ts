@@ -1,0 +1,40 @@
+// What all daemons of a lab say of themselves, by host, with what is cut.
+
+import { fetchAll } from '../../lib/net/status-client.ts'
+import type { DaemonStatus } from '../../lib/status.ts'
+import { readCuts, type CutsByPool } from './cuts.ts'
+import { CLOUD, pathsOf } from './names.ts'
+import { readState } from './state.ts'
+import { withShortPath } from './supervisor.ts'
+
+export type LabStatus = {
+  readonly id: string
+  readonly state: 'starting' | 'running'
+  readonly startMs?: number | undefined
+  readonly pools: readonly { readonly name: string; readonly nat: string; readonly nodes: readonly string[]; readonly gateway: string }[]
+  readonly cuts: CutsByPool
+  readonly daemons: readonly { readonly host: string; readonly status: DaemonStatus }[]
+  /** Daemons that were started and do not answer, and why. */
+  readonly silent: readonly { readonly host: string; readonly daemon: string; readonly reason: string }[]
+}
+
+/** @throws UsageError where there is no such lab. */
+export async function readStatus(id: string): Promise<LabStatus> {
+  const { topology, state, startMs } = readState(id)
+  const hosts = [...new Set([CLOUD, ...topology.nodes.map(({ name }) => name)])]
+  const [cuts, answers] = await Promise.all([
+    readCuts(topology),
+    Promise.all(
+      hosts.map(async (host) => (await withShortPath(pathsOf(id).runDir(host), fetchAll)).map((answer) => ({ host, answer }))),
+    ),
+  ])
+  return {
+    id,
+    state,
+    startMs,
+    pools: topology.pools.map(({ name, nat, nodes, gateway }) => ({ name, nat, nodes, gateway })),
+    cuts,
+    daemons: answers.flat().flatMap(({ host, answer }) => (answer.kind === 'status' ? [{ host, status: answer.status }] : [])),
+    silent: answers.flat().flatMap(({ host, answer }) => (answer.kind === 'dead' ? [{ host, daemon: answer.daemon, reason: answer.reason }] : [])),
+  }
+}
