@@ -8,6 +8,7 @@ import { pause } from '../lib/net/lifetime.ts'
 import type { NatBehaviour } from '../lib/status.ts'
 import { hostCandidates, mergeCandidates } from './candidates.ts'
 import type { Candidate } from './announcement.ts'
+import { UNKNOWN_NAT } from './nat.ts'
 import { discoverNat, type Binder } from './stun-client.ts'
 
 export type Reachability = {
@@ -23,8 +24,6 @@ const INTERFACES_MS = 2_000
 const DISCOVERY_MS = 30 * 60_000
 const DISCOVERY_RETRY_MS = 30_000
 
-export const UNKNOWN_NAT: NatBehaviour = { mapping: 'unknown', filtering: 'unknown', udp: 'unknown' }
-
 export function runCandidates(
   options: {
     readonly port: number
@@ -37,7 +36,7 @@ export function runCandidates(
 ): Reachability {
   const { stun, binder, onChange } = options
   let reflexive: readonly SocketAddress[] = []
-  let behaviour = UNKNOWN_NAT
+  let behaviour: NatBehaviour = UNKNOWN_NAT
   let addresses = ''
 
   const bind = async (): Promise<void> => {

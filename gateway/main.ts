@@ -36,6 +36,12 @@ import { gatewayStatus } from './status.ts'
 import { createBinder } from './stun-client.ts'
 import { openWireGuard } from './wireguard-loop.ts'
 
+/**
+ * Put on the devices of a node that has no address in its podCIDR: the kernel takes a device without any IPv4 address
+ * for one with strict rp_filter, and drops what arrives while two sides use different rungs.
+ */
+const NO_ADDRESS = '169.254.20.54'
+
 export async function main(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
   const parsed = parseOptions(gatewayOptions, argv, env)
   switch (parsed.kind) {
@@ -163,7 +169,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
           { rung: 'direct', port: state.ports.direct },
           { rung: 'relay-tcp', port: state.ports.relayTcp },
         ],
-        addresses: { linkLocal: linkLocalOf(node), ula: ulaOf(node), ...source },
+        addresses: { linkLocal: linkLocalOf(node), ula: ulaOf(node), ...source, ipv4: source.ipv4 ?? NO_ADDRESS },
         log,
       },
       signal,
