@@ -29,15 +29,17 @@ function install(findings: readonly Finding[]): void {
   const packages = packagesFor(findings)
   say(`fulmar: installing by apt-get:\n${announce(findings)}`)
   const get = (...args: readonly string[]): boolean =>
-    spawnSync('apt-get', args, {
+    spawnSync('apt-get', ['-qq', '-o', 'Dpkg::Use-Pty=0', ...args], {
       stdio: ['ignore', 2, 2],
       env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
     }).status === 0
-  const installed = (): boolean => get('install', '-y', '-q', '--no-install-recommends', ...packages)
-  if (hasLists() && installed()) return
-  say('fulmar: apt-get update, since its package lists do not do\n')
-  get('update', '-q')
-  if (!installed()) say(`fulmar: apt-get install ${packages.join(' ')} failed; what it said is above\n`)
+  const fetch = (...names: readonly string[]): boolean => get('install', '-y', '--no-install-recommends', ...names)
+  if (hasLists() && fetch(...packages)) return
+  say('fulmar: apt-get update, since the package lists of this machine do not do\n')
+  get('update')
+  if (fetch(...packages)) return
+  // One package that cannot be had keeps apt-get from the others.
+  for (const name of packages) fetch(name)
 }
 
 const hasLists = (): boolean => {

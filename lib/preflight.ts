@@ -112,10 +112,12 @@ export function report(findings: readonly Finding[]): string {
     .join('')
 }
 
-/** Says before apt-get runs what it will bring and why. */
+/** What apt-get will bring and why, a line for each package. */
 export function announce(findings: readonly Finding[]): string {
-  return missing(findings)
-    .filter(({ requirement }) => requirement.package !== undefined)
-    .map(({ requirement }) => `  ${requirement.package!.padEnd(18)} ${requirement.name}: ${requirement.why}\n`)
+  return packagesFor(findings)
+    .map((name) => {
+      const { requirement } = missing(findings).find((finding) => finding.requirement.package === name)!
+      return `  ${name.padEnd(18)} ${requirement.name}: ${requirement.why}\n`
+    })
     .join('')
 }
