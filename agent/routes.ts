@@ -34,7 +34,11 @@ export function planAgentRoutes({ node, pools, links }: AgentRoutesInput): Agent
   const own = pools.find(({ nodes }) => nodes.some(({ name }) => name === node))
   const self = own?.nodes.find(({ name }) => name === node)
   if (own === undefined || self === undefined)
-    return { routes: [], problems: [`node ${node}: no Node object of that name is known yet, so no pods of others are routed`], gateway: undefined }
+    return {
+      routes: [],
+      problems: [`node ${node}: no Node object of that name is known yet, so no pods of others are routed`],
+      gateway: undefined,
+    }
 
   const lan = onLinkFinder(links)
   const neighbours = own.nodes.filter(({ name }) => name !== node).map((neighbour) => neighbourRoutes(neighbour, lan))
@@ -73,7 +77,9 @@ function remoteRoutes(
 ): Part {
   const routes: Route[] = []
   const lost: string[] = []
-  const destinations = pools.filter((pool) => pool !== own).flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs))
+  const destinations = pools
+    .filter((pool) => pool !== own)
+    .flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs))
   for (const destination of destinations) {
     const family = familyOfPrefix(destination)
     const hop = hopTo(gateway, family, lan)
@@ -107,7 +113,9 @@ function onLinkFinder(links: readonly LocalAddress[]): OnLink {
   const own = new Set(links.map(({ address }) => address))
   const networks = links
     .flatMap(({ address, length, device }) => ({ cidr: parseCidr(`${address}/${length}`), device }))
-    .filter((network): network is { cidr: Cidr; device: number } => network.cidr !== undefined && !isSingle(network.cidr))
+    .filter(
+      (network): network is { cidr: Cidr; device: number } => network.cidr !== undefined && !isSingle(network.cidr),
+    )
     .toSorted((a, b) => b.cidr.length - a.cidr.length)
   return (address) => (own.has(address) ? undefined : networks.find(({ cidr }) => contains(cidr, address))?.device)
 }

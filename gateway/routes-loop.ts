@@ -60,15 +60,22 @@ export async function openRoutes({ source4, source6, log }: RoutesOptions, signa
 
     async move(pool, rung) {
       const current = wanted?.find((candidate) => candidate.pool === pool)
-      if (wanted === undefined || current === undefined) throw new RoutesError(`no routes to pool ${pool}: give them to apply first`)
+      if (wanted === undefined || current === undefined)
+        throw new RoutesError(`no routes to pool ${pool}: give them to apply first`)
       const device = devices.get(rung) ?? devicesUp(await table.netlink.links()).get(rung)
-      if (device === undefined) throw new RoutesError(`pool ${pool} stays: device ${DEVICES[rung]} of ${rung} is missing or down`)
+      if (device === undefined)
+        throw new RoutesError(`pool ${pool} stays: device ${DEVICES[rung]} of ${rung} is missing or down`)
       wanted = wanted.map((route) => (route.pool === pool ? { ...route, rung } : route))
       if (current.rung === undefined) return table.apply()
 
       table.interrupt()
       const families = new Set(current.cidrs.map(familyOfPrefix))
-      const nexthops = [...families].map((family) => ({ id: nexthopId(ids, pool, family), family, device, protocol: PROTOCOL_GATEWAY }))
+      const nexthops = [...families].map((family) => ({
+        id: nexthopId(ids, pool, family),
+        family,
+        device,
+        protocol: PROTOCOL_GATEWAY,
+      }))
       try {
         await Promise.all(nexthops.map((nexthop) => table.netlink.replaceNexthop(nexthop)))
       } catch (error) {

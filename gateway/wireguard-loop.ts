@@ -177,7 +177,11 @@ function specOf({ privateKeyFile, addresses }: WireGuardOptions, name: string, p
     mtu: DEVICE_MTU,
     addresses: [
       { family: 6, address: linkLocal, length: 64 },
-      ...single.map((address) => ({ family: familyOf(address) ?? 6, address, length: familyOf(address) === 4 ? 32 : 128 })),
+      ...single.map((address) => ({
+        family: familyOf(address) ?? 6,
+        address,
+        length: familyOf(address) === 4 ? 32 : 128,
+      })),
     ],
   }
 }

@@ -36,11 +36,17 @@ export function planPeers(
   const present = new Map(observed.map((peer) => [peer.publicKey, peer]))
   const changes = wanted.flatMap((peer) => changeOf(present.get(peer.publicKey), peer, endpoints) ?? [])
   const keys = new Set(wanted.map(({ publicKey }) => publicKey))
-  const removals = observed.flatMap(({ publicKey }) => (keys.has(publicKey) ? [] : [{ kind: 'remove' as const, publicKey }]))
+  const removals = observed.flatMap(({ publicKey }) =>
+    keys.has(publicKey) ? [] : [{ kind: 'remove' as const, publicKey }],
+  )
   return [...changes, ...removals]
 }
 
-function changeOf(present: ObservedPeer | undefined, wanted: WireGuardPeer, { last, due }: EndpointPolicy): PeerChange | undefined {
+function changeOf(
+  present: ObservedPeer | undefined,
+  wanted: WireGuardPeer,
+  { last, due }: EndpointPolicy,
+): PeerChange | undefined {
   const { publicKey, keepaliveSeconds } = wanted
   const allowedIps = wanted.allowedIps.map(prefixText)
   if (present === undefined) {

@@ -22,7 +22,12 @@ export type Route = {
   readonly mtu?: number
 }
 
-export type Nexthop = { readonly id: number; readonly family: Family; readonly device: number; readonly protocol: number }
+export type Nexthop = {
+  readonly id: number
+  readonly family: Family
+  readonly device: number
+  readonly protocol: number
+}
 
 /** A rule that looks up `table` for all packets but those whose mark, masked, is `mark`. */
 export type Rule = {

@@ -27,7 +27,7 @@ export type LinkAddress = {
 export type NetlinkEvent =
   | { readonly kind: 'link'; readonly link: Link; readonly removed: boolean }
   | { readonly kind: 'address'; readonly address: LinkAddress; readonly removed: boolean }
-  | { readonly kind: 'route'; readonly protocol: number; readonly removed: boolean }
+  | { readonly kind: 'route'; readonly table: number; readonly removed: boolean }
   | { readonly kind: 'nexthop'; readonly id: number; readonly removed: boolean }
   | { readonly kind: 'rule'; readonly table: number; readonly removed: boolean }
   /** Notices were lost (the socket's buffer was full): anything may have changed. */
@@ -89,7 +89,7 @@ export function routeOf(bytes: Buffer): Route | undefined {
   const unreachable = bytes[7] === ROUTE_UNREACHABLE
   return {
     family,
-    table: numberOf(attributes.get(RTA.table), bytes[4]),
+    table: tableOf(bytes),
     protocol: bytes[ROUTE_PROTOCOL_OFFSET]!,
     destination: `${destination ? addressText(destination) : family === 4 ? '0.0.0.0' : '::'}/${bytes[1]}`,
     metric: numberOf(attributes.get(RTA.priority)),
@@ -100,6 +100,12 @@ export function routeOf(bytes: Buffer): Route | undefined {
     ...(source && { source: addressText(source) }),
     ...(mtu && { mtu: u32(mtu, 0) }),
   }
+}
+
+/** A table of up to 255 stands in the header: no need to read on for what a routing daemon does in main. */
+function tableOf(bytes: Buffer): number {
+  const table = bytes[4]!
+  return table !== 0 && table !== TABLE_COMPAT ? table : numberOf(attributesOf(bytes, 12).get(RTA.table), table)
 }
 
 /** @returns undefined for groups and blackholes, which have no device and are never ours. */
@@ -139,7 +145,7 @@ export function eventOf(type: number, bytes: Buffer): NetlinkEvent | undefined {
     }
     case rt.MessageType.NEWROUTE:
     case rt.MessageType.DELROUTE:
-      return { kind: 'route', protocol: bytes[ROUTE_PROTOCOL_OFFSET]!, removed: type === rt.MessageType.DELROUTE }
+      return { kind: 'route', table: tableOf(bytes), removed: type === rt.MessageType.DELROUTE }
     case rt.MessageType.NEWNEXTHOP:
     case rt.MessageType.DELNEXTHOP: {
       const id = numberOf(attributesOf(bytes, 8).get(NHA.id))
@@ -155,10 +161,17 @@ export function eventOf(type: number, bytes: Buffer): NetlinkEvent | undefined {
 
 // === writing ===
 
-export function linkBody(link: { index?: number; name?: string; kind?: string; up?: true; mtu?: number }): StreamData[] {
+export function linkBody(link: {
+  index?: number
+  name?: string
+  kind?: string
+  up?: true
+  mtu?: number
+}): StreamData[] {
   const { index, name, kind, up, mtu } = link
   const flags = up && { flags: { up }, change: { up } }
-  const linkinfo = kind === undefined ? undefined : Buffer.concat(encode([(out) => out.push(IFLA.infoKind, Buffer.from(kind))]))
+  const linkinfo =
+    kind === undefined ? undefined : Buffer.concat(encode([(out) => out.push(IFLA.infoKind, Buffer.from(kind))]))
   return [
     rt.formatLink({ ...(index !== undefined && { index }), ...flags }),
     ifla.formatLinkAttrs({
@@ -208,6 +221,11 @@ export function routeBody(route: Route, use: 'add' | 'remove'): StreamData[] {
 
 export function nexthopBody({ id, family, device, protocol }: Nexthop): StreamData[] {
   return [rt.formatNextHop({ family: familyNumber(family), protocol }), rt.formatNextHopAttrs({ id, oif: device })]
+}
+
+/** A removal takes the id and nothing else. */
+export function nexthopIdBody({ id }: Nexthop): StreamData[] {
+  return [rt.formatNextHop({}), rt.formatNextHopAttrs({ id })]
 }
 
 export function ruleBody({ family, priority, table, invert, mark, mask }: Rule): StreamData[] {

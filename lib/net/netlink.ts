@@ -3,11 +3,39 @@
 // on its socket, and a notice carries the sequence number of somebody else's request. So there are three sockets.
 
 import { getSystemErrorName } from 'node:util'
-import { createNetlink, Flags, FlagsGet, FlagsNew, parseError, Protocol, rt, type NetlinkMessage, type NetlinkSocket, type StreamData } from 'netlink'
+import {
+  createNetlink,
+  Flags,
+  FlagsGet,
+  FlagsNew,
+  parseError,
+  Protocol,
+  rt,
+  type NetlinkMessage,
+  type NetlinkSocket,
+  type StreamData,
+} from 'netlink'
 import type { Nexthop, Route, Rule } from '../routes.ts'
 import {
-  addressBody, addressOf, AF_INET, AF_INET6, encode, eventOf, linkBody, linkOf, nexthopBody, nexthopOf, ROUTE_PROTOCOL_OFFSET,
-  routeBody, routeOf, ruleBody, ruleOf, type Link, type LinkAddress, type NetlinkEvent,
+  addressBody,
+  addressOf,
+  AF_INET,
+  AF_INET6,
+  encode,
+  eventOf,
+  linkBody,
+  linkOf,
+  nexthopBody,
+  nexthopIdBody,
+  nexthopOf,
+  ROUTE_PROTOCOL_OFFSET,
+  routeBody,
+  routeOf,
+  ruleBody,
+  ruleOf,
+  type Link,
+  type LinkAddress,
+  type NetlinkEvent,
 } from './netlink-codec.ts'
 
 export type { Link, LinkAddress, NetlinkEvent } from './netlink-codec.ts'
@@ -70,7 +98,9 @@ export class Netlink {
   }
 
   async addresses(): Promise<readonly LinkAddress[]> {
-    return (await this.#dump('list addresses', TYPE.GETADDR, [Buffer.alloc(8)])).flatMap((bytes) => addressOf(bytes) ?? [])
+    return (await this.#dump('list addresses', TYPE.GETADDR, [Buffer.alloc(8)])).flatMap(
+      (bytes) => addressOf(bytes) ?? [],
+    )
   }
 
   /** Without duplicate address detection, so that the address works at once. */
@@ -91,7 +121,12 @@ export class Netlink {
   }
 
   replaceRoute(route: Route): Promise<void> {
-    return this.#change(`set ${route.kind} route to ${route.destination}`, TYPE.NEWROUTE, routeBody(route, 'add'), REPLACE)
+    return this.#change(
+      `set ${route.kind} route to ${route.destination}`,
+      TYPE.NEWROUTE,
+      routeBody(route, 'add'),
+      REPLACE,
+    )
   }
 
   /** One that is gone already is no error. */
@@ -100,18 +135,24 @@ export class Netlink {
   }
 
   async nexthops(): Promise<readonly Nexthop[]> {
-    return (await this.#dump('list nexthops', TYPE.GETNEXTHOP, [Buffer.alloc(8)])).flatMap((bytes) => nexthopOf(bytes) ?? [])
+    return (await this.#dump('list nexthops', TYPE.GETNEXTHOP, [Buffer.alloc(8)])).flatMap(
+      (bytes) => nexthopOf(bytes) ?? [],
+    )
   }
 
   /** Also moves all routes over this object at once. */
   replaceNexthop(nexthop: Nexthop): Promise<void> {
-    return this.#change(`set nexthop ${nexthop.id} to device #${nexthop.device}`, TYPE.NEWNEXTHOP, nexthopBody(nexthop), REPLACE)
+    return this.#change(
+      `set nexthop ${nexthop.id} to device #${nexthop.device}`,
+      TYPE.NEWNEXTHOP,
+      nexthopBody(nexthop),
+      REPLACE,
+    )
   }
 
   /** The routes over it go with it. One that is gone already is no error. */
   removeNexthop(nexthop: Nexthop): Promise<void> {
-    const idOnly = [Buffer.alloc(8), nexthopBody(nexthop)[1]!]
-    return this.#remove(`remove nexthop ${nexthop.id}`, TYPE.DELNEXTHOP, idOnly)
+    return this.#remove(`remove nexthop ${nexthop.id}`, TYPE.DELNEXTHOP, nexthopIdBody(nexthop))
   }
 
   async rules(): Promise<readonly Rule[]> {
@@ -126,7 +167,11 @@ export class Netlink {
 
   /** One that is gone already is no error. */
   removeRule(rule: Rule): Promise<void> {
-    return this.#remove(`remove IPv${rule.family} rule ${rule.priority} for table ${rule.table}`, TYPE.DELRULE, ruleBody(rule))
+    return this.#remove(
+      `remove IPv${rule.family} rule ${rule.priority} for table ${rule.table}`,
+      TYPE.DELRULE,
+      ruleBody(rule),
+    )
   }
 
   // === notices ===
@@ -164,7 +209,10 @@ export class Netlink {
 
   async #dumpFamilies(operation: string, type: number, headerLength: number): Promise<readonly Buffer[]> {
     const header = (family: number) => Buffer.alloc(headerLength).fill(family, 0, 1)
-    return [...(await this.#dump(operation, type, [header(AF_INET)])), ...(await this.#dump(operation, type, [header(AF_INET6)]))]
+    return [
+      ...(await this.#dump(operation, type, [header(AF_INET)])),
+      ...(await this.#dump(operation, type, [header(AF_INET6)])),
+    ]
   }
 
   /** One dump at a time: the kernel refuses a second on the same socket. */

@@ -34,7 +34,9 @@ export async function removeOwned(): Promise<readonly string[]> {
     )
     const names: readonly string[] = Object.values(DEVICES)
     await each(
-      (await netlink.links()).filter(({ name, kind }) => names.includes(name) && (kind === 'wireguard' || kind === 'tun')),
+      (await netlink.links()).filter(
+        ({ name, kind }) => names.includes(name) && (kind === 'wireguard' || kind === 'tun'),
+      ),
       (link) => netlink.removeLink(link),
       ({ name }) => `device ${name}`,
     )

@@ -2,7 +2,14 @@
 // protocol number. Whatever someone else removes or changes of that is back within a second; nothing is removed at the end.
 
 import type { Log } from '../log.ts'
-import { NEXTHOP_BASE, NEXTHOP_RANGE, ROUTE_TABLE, RULE_PRIORITY, WIREGUARD_MARK, WIREGUARD_MARK_MASK } from '../owned.ts'
+import {
+  NEXTHOP_BASE,
+  NEXTHOP_RANGE,
+  ROUTE_TABLE,
+  RULE_PRIORITY,
+  WIREGUARD_MARK,
+  WIREGUARD_MARK_MASK,
+} from '../owned.ts'
 import { planRouteSteps, routeText, type Nexthop, type RouteState, type RouteStep, type Rule } from '../routes.ts'
 import { Netlink, type Link, type LinkAddress, type NetlinkEvent } from './netlink.ts'
 import { createUpkeep } from './upkeep.ts'
@@ -82,7 +89,8 @@ export function openRouteTable({ protocol, plan, concerns, log }: RouteTableOpti
       case 'address':
         return concerns(event)
       case 'route':
-        return event.protocol === protocol
+        // Of any protocol: somebody's route may have replaced ours.
+        return event.table === ROUTE_TABLE
       case 'nexthop':
         return isMeshNexthop(event)
       case 'rule':

@@ -36,7 +36,8 @@ const PROTOCOL_RA = 9
  * makes Linux ignore router advertisements, so a device that got routes from them goes on accepting them (2).
  */
 export async function ensureForwarding(netlink: Netlink, log: Log): Promise<void> {
-  if (await ensureSysctl('net/ipv4/ip_forward', '1')) log.info({ sysctl: 'net.ipv4.ip_forward' }, 'forwarding switched on')
+  if (await ensureSysctl('net/ipv4/ip_forward', '1'))
+    log.info({ sysctl: 'net.ipv4.ip_forward' }, 'forwarding switched on')
   if (!(await hasIPv6())) return
   const [routes, links] = await Promise.all([netlink.routes([PROTOCOL_RA]), netlink.links()])
   for (const index of new Set(routes.map(({ device }) => device))) {

@@ -78,7 +78,8 @@ export async function startWireGuardGo(device: string): Promise<void> {
     await run('env', ['-i', '-C', '/', `PATH=${path}`, 'setsid', 'wireguard-go', device])
   } catch (error) {
     if (!(error instanceof ExecError) || !error.stderr.includes('No such file')) throw error
-    const reason = 'the kernel has no WireGuard module and wireguard-go is not installed; install the package wireguard-go'
+    const reason =
+      'the kernel has no WireGuard module and wireguard-go is not installed; install the package wireguard-go'
     throw new ExecError(`wireguard-go ${device}`, reason, error.stderr, error)
   }
 }

@@ -1,0 +1,41 @@
+// One host of the tests of WireGuard devices and routes: opens what it is told to and passes calls on.
+
+import { openRoutes, type Routes, type RoutesOptions } from '../../gateway/routes-loop.ts'
+import { openWireGuard, type WireGuard, type WireGuardOptions } from '../../gateway/wireguard-loop.ts'
+import { runRoutes, type AgentRoutes } from '../../agent/routes-loop.ts'
+import { createLog } from '../../lib/log.ts'
+import { removeOwned } from '../../lib/net/remove-owned.ts'
+import { serve } from '../lib/netns.ts'
+
+const log = createLog('test', process.env['TEST_LOG_LEVEL'] ?? 'silent')
+const { signal } = new AbortController()
+let wireguard: WireGuard
+let routes: Routes
+let agent: AgentRoutes
+
+serve({
+  async openWireGuard(options: Omit<WireGuardOptions, 'log'>) {
+    const start = performance.now()
+    wireguard = await openWireGuard({ ...options, log }, signal)
+    return { implementation: wireguard.implementation, ms: performance.now() - start }
+  },
+  setPeers: (...args: Parameters<WireGuard['setPeers']>) => wireguard.setPeers(...args),
+  setEndpoint: (...args: Parameters<WireGuard['setEndpoint']>) => wireguard.setEndpoint(...args),
+  observePeers: (...args: Parameters<WireGuard['observe']>) => wireguard.observe(...args),
+  async openRoutes(options: Omit<RoutesOptions, 'log'>) {
+    routes = await openRoutes({ ...options, log }, signal)
+  },
+  apply: (...args: Parameters<Routes['apply']>) => routes.apply(...args),
+  async move(...args: Parameters<Routes['move']>) {
+    const start = performance.now()
+    await routes.move(...args)
+    return performance.now() - start
+  },
+  observeRungs: async (pools: string[]) => Object.fromEntries(await routes.observe(pools)),
+  async openAgent() {
+    agent = await runRoutes({ log }, signal)
+  },
+  updateAgent: (...args: Parameters<AgentRoutes['update']>) => agent.update(...args),
+  agentPlan: () => agent.plan,
+  removeOwned,
+})
