@@ -1,7 +1,8 @@
 // Which UDP flows still lead where no endpoint is any more. A kernel translates the first packet of a flow only, so a
 // client that keeps its socket would send to a dead pod for as long as it sends.
 
-import type { Ruleset, Takeover } from './nft.ts'
+import type { Takeover } from './nft-text.ts'
+import type { Ruleset } from './nft.ts'
 
 /** `ClusterIP port` → the `address port` that may answer. */
 export type UdpTargets = ReadonlyMap<string, ReadonlySet<string>>

@@ -4,6 +4,7 @@
 import { networkInterfaces } from 'node:os'
 import { contains, parseCidr, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
+import { run } from '../lib/net/exec.ts'
 import { monitorNft } from '../lib/net/nft-monitor.ts'
 import { NftError, openNft } from '../lib/net/nft.ts'
 import { pause } from '../lib/net/lifetime.ts'
@@ -11,7 +12,9 @@ import { createReconciler } from '../lib/reconcile.ts'
 import type { Cluster } from './cluster.ts'
 import { deleteStaleFlows } from './conntrack-loop.ts'
 import { udpTargets } from './conntrack.ts'
-import { applied, endTakeover, noticeOf, planChanges, renderTable, renewTakeover, rulesetOf, type Held, type Ruleset, type Takeover } from './nft.ts'
+import { listTable, noticeOf, readTable, type Held } from './nft-observed.ts'
+import { endTakeover, markerOf, renderChanges, renderTable, renewTakeover, type Takeover } from './nft-text.ts'
+import { applied, planChanges, rulesetOf, type Ruleset } from './nft.ts'
 import type { Here } from './topology.ts'
 
 export type NftOptions = {
@@ -44,7 +47,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const closing = new AbortController()
   const nft = openNft(closing.signal, log)
   const held = new Map<Family, Held>()
-  let generation = Date.now()
+  let serial = Date.now()
+  const observed = new Set<Family>()
   let sources = ''
   let lastRebuild = -REBUILD_MIN_INTERVAL_MS
 
@@ -65,18 +69,24 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   /** What is held is noted before it is applied: notices of what we replace must not look like a loss. */
   const syncFamily = async (wanted: Ruleset): Promise<void> => {
     const { family } = wanted
+    if (!observed.has(family)) {
+      observed.add(family)
+      const left = await observe(wanted)
+      if (left !== undefined) held.set(family, left)
+    }
     const before = held.get(family)
-    const commands = before && planChanges(before.ruleset, wanted)
+    const changes = before && planChanges(before.ruleset, wanted)
     try {
-      if (before !== undefined && commands !== undefined) {
-        held.set(family, { ruleset: applied(before.ruleset, wanted), generation: before.generation })
-        await nft.apply(commands)
+      if (before !== undefined && changes !== undefined) {
+        held.set(family, { ruleset: applied(before.ruleset, wanted), marker: before.marker })
+        for (const transaction of renderChanges(family, changes)) await nft.apply(transaction)
         return
       }
       const early = lastRebuild + REBUILD_MIN_INTERVAL_MS - performance.now()
       if (early > 0) await pause(early, signal)
-      held.set(family, { ruleset: wanted, generation: ++generation })
-      await nft.apply([renderTable(wanted, generation, options.takeovers())])
+      const marker = markerOf(wanted, ++serial)
+      held.set(family, { ruleset: wanted, marker })
+      await nft.apply([renderTable(wanted, marker, options.takeovers())])
       lastRebuild = performance.now()
     } catch (error) {
       held.delete(family)
@@ -177,6 +187,15 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   })
   rules.trigger()
   return { trigger: rules.trigger, idle: rules.idle, done }
+}
+
+/** What a predecessor left, if its rules are ours: then nothing needs to be replaced under the packets of new connections. */
+async function observe(wanted: Ruleset): Promise<Held | undefined> {
+  try {
+    return readTable(await run('nft', listTable(wanted.family)), wanted)
+  } catch {
+    return undefined
+  }
 }
 
 /** This node's own address among the addresses of pods, the lowest of each family; others are not routed between pools. */

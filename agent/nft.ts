@@ -4,12 +4,12 @@
 //   endpoints-N  ClusterIP . protocol . port . random number below N → endpoint . port, one element per endpoint
 //   takeover     the same key → the agent's DNS; elements lapse unless the living agent renews them
 //
+// This file says what the maps hold; nft-text.ts writes it, nft-observed.ts reads what a kernel has.
+//
 // A packet of a new connection costs two lookups, a change of one service a few elements, however many services there
 // are (a chain per endpoint, as kube-proxy has it, loads super-linearly). Priority −101 comes before kube-proxy.
 
-import type { Family } from '../lib/cidr.ts'
-import { compareCidrs, overlaps, parseCidr } from '../lib/cidr.ts'
-import { NFT_TABLE_AGENT as TABLE } from '../lib/owned.ts'
+import { compareCidrs, overlaps, parseCidr, type Family } from '../lib/cidr.ts'
 import { keyOfService, type Cluster, type ClusterService, type Endpoint, type Port, type Protocol } from './cluster.ts'
 import { reachable, type Here } from './topology.ts'
 
@@ -102,182 +102,47 @@ function prefixesOf({ pools }: Cluster, family: Family, wanted: (pool: string) =
   return new Map(outermost.map(({ text }) => [text.replace(/\/(32|128)$/, ''), '']))
 }
 
-// === text ===
-
-const tableOf = (family: Family) => `${family === 4 ? 'ip' : 'ip6'} ${TABLE}`
 const protocolText: Readonly<Record<Protocol, string>> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' }
 
-/** A marker that tells which of our tables a notice of removal speaks of. */
-export const generationChain = (generation: number) => `generation-${generation}`
+// === changes ===
 
-export type Takeover = {
-  /** The ClusterIP that is answered by the agent's own DNS at `to`, both port 53. */
-  readonly clusterIp: string
-  readonly to: string
-  readonly family: Family
-}
-/** A killed agent's takeover lapses after this; the living one renews it every TAKEOVER_RENEW_MS. */
-export const TAKEOVER_TIMEOUT = '3s'
-
-/**
- * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
- * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
- */
-export function renderTable({ family, source, objects }: Ruleset, generation: number, takeovers: readonly Takeover[]): string {
-  const table = tableOf(family)
-  const ip = family === 4 ? 'ip' : 'ip6'
-  const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
-  const service = `${ip} daddr . meta l4proto . th dport`
-  const classes = [...objects.keys()].flatMap((name) => classOf(name) ?? [])
-  const taken = takeovers.filter((takeover) => takeover.family === family).flatMap(takeoverElements)
-  const elements = (name: string) => renderElements(objects.get(name) ?? new Map<string, string>())
-  const dispatch = (hook: string) => [
-    `  chain nat-${hook} {`,
-    `    type nat hook ${hook} priority -101`,
-    `    dnat ${ip} addr . port to ${service} map @takeover`,
-    `    ${service} vmap @services`,
-    `    ${ip} daddr @cluster-ips goto refuse`,
-    '  }',
-  ]
-  return [
-    `add table ${table}`,
-    `delete table ${table}`,
-    `table ${table} {`,
-    `  chain ${generationChain(generation)} {`,
-    '  }',
-    ...renderObject('map takeover', `type ${address} . inet_proto . inet_service : ${address} . inet_service; flags timeout`, taken),
-    ...renderObject('map services', `type ${address} . inet_proto . inet_service : verdict`, elements('services')),
-    ...renderObject('set cluster-ips', `type ${address}`, elements('cluster-ips')),
-    ...renderObject('set hairpin', `typeof ${ip} saddr . ${ip} daddr`, elements('hairpin')),
-    ...renderObject('set mesh', `type ${address}; flags interval`, elements('mesh')),
-    ...renderObject('set remote', `type ${address}; flags interval`, elements('remote')),
-    ...classes.flatMap((count) => [
-      ...renderObject(`map endpoints-${count}`, endpointsType(family, count), elements(`endpoints-${count}`)),
-      `  chain class-${count} {`,
-      `    ${classRule(family, count)}`,
-      '  }',
-    ]),
-    // Runs for the first packet of a connection only, as all of nat does: what is established goes on.
-    '  chain refuse {',
-    '    meta l4proto tcp reject with tcp reset',
-    '    reject',
-    '  }',
-    ...dispatch('prerouting'),
-    ...dispatch('output'),
-    '  chain nat-postrouting {',
-    '    type nat hook postrouting priority 99',
-    `    ct status dnat ct original ${ip} daddr @cluster-ips goto source`,
-    '  }',
-    '  chain source {',
-    // A pod that reaches itself must see an answer from the ClusterIP, which only comes by way of this node.
-    `    ${ip} saddr . ${ip} daddr @hairpin masquerade fully-random`,
-    `    ${ip} saddr @mesh return`,
-    // The node chose its source for the route to the ClusterIP; other pools accept addresses of pods only.
-    `    ${ip} daddr @remote ${source === undefined ? 'masquerade' : `snat to ${source}`}`,
-    // From outside the cluster: the answer has to come back through this node.
-    '    fib saddr type != local masquerade fully-random',
-    '  }',
-    '}',
-  ].join('\n')
+export type ElementChange = { readonly object: string; readonly removed: readonly string[]; readonly added: Elements }
+export type Changes = {
+  /** Classes that are needed for the first time, by number of endpoints. */
+  readonly created: readonly number[]
+  /** In one transaction after the creation. */
+  readonly changed: readonly ElementChange[]
+  /** In a later transaction: a packet that was sent to a class before the change still finds its endpoint there. */
+  readonly left: readonly ElementChange[]
 }
 
-/**
- * The commands from one ruleset to the other, for one transaction; undefined where the rules themselves differ and the
- * table must be rendered anew. Classes that nobody uses any more stay until then.
- */
-export function planChanges(before: Ruleset, after: Ruleset): readonly string[] | undefined {
+/** From one ruleset to the other; undefined where the rules themselves differ and the table must be written anew. */
+export function planChanges(before: Ruleset, after: Ruleset): Changes | undefined {
   if (before.source !== after.source) return undefined
-  const table = tableOf(after.family)
-  const additions: string[] = []
-  const removals: string[] = []
-  const created: string[] = []
-  for (const name of new Set([...before.objects.keys(), ...after.objects.keys()])) {
-    const had = before.objects.get(name)
-    const wanted = after.objects.get(name)
-    const count = classOf(name)
-    if (had === undefined && count !== undefined)
-      created.push(
-        `add map ${table} ${name} { ${endpointsType(after.family, count)}; }`,
-        `add chain ${table} class-${count}`,
-        `add rule ${table} class-${count} ${classRule(after.family, count)}`,
-      )
+  const created: number[] = []
+  const changed: ElementChange[] = []
+  const left: ElementChange[] = []
+  for (const object of new Set([...before.objects.keys(), ...after.objects.keys()])) {
+    const had = before.objects.get(object)
+    const wanted = after.objects.get(object)
+    const count = classOf(object)
+    if (had === undefined && count !== undefined) created.push(count)
     const gone = [...(had ?? [])].filter(([key, value]) => wanted?.get(key) !== value).map(([key]) => key)
-    const added = [...(wanted ?? [])].filter(([key, value]) => had?.get(key) !== value)
-    if (gone.length > 0) removals.push(`delete element ${table} ${name} { ${gone.join(', ')} }`)
-    if (added.length > 0) additions.push(`add element ${table} ${name} { ${renderElements(new Map(added)).join(', ')} }`)
+    const added = new Map([...(wanted ?? [])].filter(([key, value]) => had?.get(key) !== value))
+    const later = count === undefined ? [] : gone.filter((key) => !added.has(key))
+    const removed = count === undefined ? gone : gone.filter((key) => added.has(key))
+    if (removed.length + added.size > 0) changed.push({ object, removed, added })
+    if (later.length > 0) left.push({ object, removed: later, added: new Map() })
   }
-  return [...created, ...removals, ...additions]
+  return { created, changed, left }
 }
 
-/** What the kernel holds after planChanges: classes without elements are still there. */
+/** What the kernel holds after the changes: classes that nobody uses any more stay until the table is written anew. */
 export function applied(before: Ruleset, after: Ruleset): Ruleset {
-  const left = [...before.objects.keys()].filter((name) => !after.objects.has(name))
-  return { ...after, objects: new Map([...after.objects, ...left.map((name) => [name, new Map<string, string>()] as const)]) }
+  const unused = [...before.objects.keys()].filter((name) => !after.objects.has(name))
+  return { ...after, objects: new Map([...after.objects, ...unused.map((name) => [name, new Map<string, string>()] as const)]) }
 }
 
-/** Renews for TAKEOVER_TIMEOUT. An element that is there keeps its old timeout when added, so it is deleted between. */
-export function renewTakeover(takeover: Takeover): readonly string[] {
-  const table = tableOf(takeover.family)
-  return takeoverElements(takeover).flatMap((element) => {
-    const add = `add element ${table} takeover { ${element} }`
-    return [add, `delete element ${table} takeover { ${element.split(' timeout ')[0]} }`, add]
-  })
-}
-
-/** Hands the ClusterIP back at once; works whether or not it was taken. */
-export function endTakeover(takeover: Takeover): readonly string[] {
-  return renewTakeover(takeover).filter((_, index) => index % 3 !== 2)
-}
-
-function takeoverElements({ clusterIp, to }: Takeover): readonly string[] {
-  return ['udp', 'tcp'].map((protocol) => `${clusterIp} . ${protocol} . 53 timeout ${TAKEOVER_TIMEOUT} : ${to} . 53`)
-}
-
-/** Slot `key` of a class is picked by a number that is random for each connection. */
-const endpointsType = (family: Family, count: number) => {
-  const ip = family === 4 ? 'ip' : 'ip6'
-  return `typeof ${ip} daddr . meta l4proto . th dport . numgen random mod ${count} : ${ip} daddr . th dport`
-}
-const classRule = (family: Family, count: number) => {
-  const ip = family === 4 ? 'ip' : 'ip6'
-  return `dnat ${ip} addr . port to ${ip} daddr . meta l4proto . th dport . numgen random mod ${count} map @endpoints-${count}`
-}
-const classOf = (name: string) => (name.startsWith('endpoints-') ? Number(name.slice('endpoints-'.length)) : undefined)
-
-const renderElements = (elements: Elements): readonly string[] =>
-  [...elements].map(([key, value]) => (value === '' ? key : `${key} : ${value}`))
-
-/** nft 1.0.6 wants a line break or `;` before a closing brace. */
-function renderObject(head: string, type: string, elements: readonly string[]): readonly string[] {
-  const content = elements.length > 0 ? [`    elements = {`, `      ${elements.join(',\n      ')}`, '    }'] : []
-  return [`  ${head} {`, `    ${type}`, ...content, '  }']
-}
-
-// === notices ===
-
-/** A table as it was last applied. */
-export type Held = { readonly ruleset: Ruleset; readonly generation: number }
-
-/**
- * What a line of `nft monitor destroy` means to us. `lost`: somebody removed our table. `rules-gone`: rules were removed;
- * ours only go with their table. `replaced`: a table of an older generation went, which is our own doing. `doubtful`: an
- * element went that should be there, unless the notice is late and we had taken it out and put it back: look by `command`.
- */
-export type Notice = { readonly kind: 'lost' | 'rules-gone' | 'replaced' } | { readonly kind: 'doubtful'; readonly command: string }
-
-export function noticeOf(line: string, held: readonly Held[]): Notice | undefined {
-  const [, kind, ip, name, rest] = DELETED.exec(line) ?? []
-  const ours = held.find(({ ruleset }) => (ruleset.family === 4 ? 'ip' : 'ip6') === ip)
-  if (ours === undefined) return undefined
-  if (kind === 'rule') return { kind: 'rules-gone' }
-  if (kind === 'chain') {
-    if (name === generationChain(ours.generation)) return { kind: 'lost' }
-    return name!.startsWith('generation-') ? { kind: 'replaced' } : undefined
-  }
-  const known = ours.ruleset.objects.get(name!)
-  const [element] = /^\{ (.*) \}$/.exec(rest!)?.[1]!.split(', ') ?? []
-  const [key, value = ''] = element?.split(' : ') ?? []
-  if (key === undefined || known?.get(key) !== value) return undefined
-  return { kind: 'doubtful', command: `get element ${tableOf(ours.ruleset.family)} ${name} { ${key} }` }
-}
-const DELETED = new RegExp(`^delete (chain|element|rule) (ip6?) ${TABLE} (\\S+) ?(.*)$`)
+/** The number of endpoints of a class by the name of its map; undefined for other objects. */
+export const classOf = (object: string): number | undefined =>
+  object.startsWith('endpoints-') ? Number(object.slice('endpoints-'.length)) : undefined

@@ -1,0 +1,146 @@
+// The words of nft for the agent's maps: the whole table, the difference between two rulesets, and the takeover of the
+// cluster DNS's address. nft 1.0.6 is the oldest that must understand them.
+
+import { createHash } from 'node:crypto'
+import type { Family } from '../lib/cidr.ts'
+import { NFT_TABLE_AGENT as TABLE } from '../lib/owned.ts'
+import { classOf, type Changes, type ElementChange, type Elements, type Ruleset } from './nft.ts'
+
+export const tableOf = (family: Family): string => `${ipOf(family)} ${TABLE}`
+export const ipOf = (family: Family): 'ip' | 'ip6' => (family === 4 ? 'ip' : 'ip6')
+
+export type Takeover = {
+  readonly family: Family
+  /** The ClusterIP that is answered by the agent's own DNS at `to`, both port 53. */
+  readonly clusterIp: string
+  readonly to: string
+}
+/** A killed agent's takeover lapses after this. */
+export const TAKEOVER_TIMEOUT = '3s'
+
+/**
+ * The name of an empty chain, by which a table is known: its layout (a hash of the rules without their elements) says
+ * whether a new agent may go on with an old one's table, its serial which of our tables a notice of removal speaks of.
+ */
+export function markerOf({ family, source }: Ruleset, serial: number): string {
+  const rules = renderTable({ family, source, objects: new Map() }, '', [])
+  return `layout-${createHash('sha256').update(rules).update(classRule(family, 1)).digest('hex').slice(0, 12)}-${serial}`
+}
+
+/**
+ * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
+ * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
+ */
+export function renderTable({ family, source, objects }: Ruleset, marker: string, takeovers: readonly Takeover[]): string {
+  const table = tableOf(family)
+  const ip = ipOf(family)
+  const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
+  const service = `${ip} daddr . meta l4proto . th dport`
+  const classes = [...objects.keys()].flatMap((name) => classOf(name) ?? [])
+  const taken = takeovers.filter((takeover) => takeover.family === family).flatMap(takeoverElements)
+  const elements = (name: string) => renderElements(objects.get(name) ?? new Map<string, string>())
+  const dispatch = (hook: string) => [
+    `  chain nat-${hook} {`,
+    `    type nat hook ${hook} priority -101`,
+    `    dnat ${ip} addr . port to ${service} map @takeover`,
+    `    ${service} vmap @services`,
+    `    ${ip} daddr @cluster-ips goto refuse`,
+    '  }',
+  ]
+  return [
+    `add table ${table}`,
+    `delete table ${table}`,
+    `table ${table} {`,
+    `  chain ${marker} {`,
+    '  }',
+    ...renderObject('map takeover', `type ${address} . inet_proto . inet_service : ${address} . inet_service; flags timeout`, taken),
+    ...renderObject('map services', `type ${address} . inet_proto . inet_service : verdict`, elements('services')),
+    ...renderObject('set cluster-ips', `type ${address}`, elements('cluster-ips')),
+    ...renderObject('set hairpin', `typeof ${ip} saddr . ${ip} daddr`, elements('hairpin')),
+    ...renderObject('set mesh', `type ${address}; flags interval`, elements('mesh')),
+    ...renderObject('set remote', `type ${address}; flags interval`, elements('remote')),
+    ...classes.flatMap((count) => [
+      ...renderObject(`map endpoints-${count}`, endpointsType(family, count), elements(`endpoints-${count}`)),
+      `  chain class-${count} {`,
+      `    ${classRule(family, count)}`,
+      '  }',
+    ]),
+    // Runs for the first packet of a connection only, as all of nat does: what is established goes on.
+    '  chain refuse {',
+    '    meta l4proto tcp reject with tcp reset',
+    '    reject',
+    '  }',
+    ...dispatch('prerouting'),
+    ...dispatch('output'),
+    '  chain nat-postrouting {',
+    '    type nat hook postrouting priority 99',
+    `    ct status dnat ct original ${ip} daddr @cluster-ips goto source`,
+    '  }',
+    '  chain source {',
+    // A pod that reaches itself must see an answer from the ClusterIP, which only comes by way of this node.
+    `    ${ip} saddr . ${ip} daddr @hairpin masquerade fully-random`,
+    `    ${ip} saddr @mesh return`,
+    // The node chose its source for the route to the ClusterIP; other pools accept addresses of pods only.
+    `    ${ip} daddr @remote ${source === undefined ? 'masquerade' : `snat to ${source}`}`,
+    // From outside the cluster: the answer has to come back through this node.
+    '    fib saddr type != local masquerade fully-random',
+    '  }',
+    '}',
+  ].join('\n')
+}
+
+/** The transactions from one ruleset to the other, in order. */
+export function renderChanges(family: Family, { created, changed, left }: Changes): readonly (readonly string[])[] {
+  const table = tableOf(family)
+  const classes = created.flatMap((count) => [
+    `add map ${table} endpoints-${count} { ${endpointsType(family, count)}; }`,
+    `add chain ${table} class-${count}`,
+    `add rule ${table} class-${count} ${classRule(family, count)}`,
+  ])
+  const elements = (changes: readonly ElementChange[]): readonly string[] => [
+    ...changes.flatMap(({ object, removed }) =>
+      removed.length === 0 ? [] : [`delete element ${table} ${object} { ${removed.join(', ')} }`],
+    ),
+    ...changes.flatMap(({ object, added }) =>
+      added.size === 0 ? [] : [`add element ${table} ${object} { ${renderElements(added).join(', ')} }`],
+    ),
+  ]
+  return [[...classes, ...elements(changed)], elements(left)].filter((commands) => commands.length > 0)
+}
+
+/** Renews for TAKEOVER_TIMEOUT. An element that is there keeps its old timeout when added, so it is deleted between. */
+export function renewTakeover(takeover: Takeover): readonly string[] {
+  const table = tableOf(takeover.family)
+  return takeoverElements(takeover).flatMap((element) => {
+    const add = `add element ${table} takeover { ${element} }`
+    return [add, `delete element ${table} takeover { ${element.split(' timeout ')[0]} }`, add]
+  })
+}
+
+/** Hands the ClusterIP back at once; works whether or not it was taken. */
+export function endTakeover(takeover: Takeover): readonly string[] {
+  return renewTakeover(takeover).filter((_, index) => index % 3 !== 2)
+}
+
+function takeoverElements({ clusterIp, to }: Takeover): readonly string[] {
+  return ['udp', 'tcp'].map((protocol) => `${clusterIp} . ${protocol} . 53 timeout ${TAKEOVER_TIMEOUT} : ${to} . 53`)
+}
+
+/** Slot `key` of a class is picked by a number that is random for each connection. */
+const endpointsType = (family: Family, count: number) => {
+  const ip = ipOf(family)
+  return `typeof ${ip} daddr . meta l4proto . th dport . numgen random mod ${count} : ${ip} daddr . th dport`
+}
+const classRule = (family: Family, count: number) => {
+  const ip = ipOf(family)
+  return `dnat ${ip} addr . port to ${ip} daddr . meta l4proto . th dport . numgen random mod ${count} map @endpoints-${count}`
+}
+const renderElements = (elements: Elements): readonly string[] =>
+  [...elements].map(([key, value]) => (value === '' ? key : `${key} : ${value}`))
+
+/** nft 1.0.6 wants a line break or `;` before a closing brace. */
+function renderObject(head: string, type: string, elements: readonly string[]): readonly string[] {
+  const content = elements.length > 0 ? [`    elements = {`, `      ${elements.join(',\n      ')}`, '    }'] : []
+  return [`  ${head} {`, `    ${type}`, ...content, '  }']
+}
+
