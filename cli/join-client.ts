@@ -1,6 +1,6 @@
 // The network half of `fulmar join`: finds the CA that a token names at a relay, and posts the request.
 
-import { X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
 import { request } from 'node:https'
 import { isIP } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
@@ -84,7 +84,8 @@ export async function postJoin(relay: URL, caPem: string, join: JoinRequest): Pr
   const answer = status === 200 ? decodeJoinAnswer(text) : undefined
   if (answer !== undefined) return answer
   const refusal = decodeJoinRefusal(text)
-  if (refusal === undefined) throw new JoinError(`${relay.origin} answered ${status}; is it a Fulmar relay of this version?`)
+  if (refusal === undefined)
+    throw new JoinError(`${relay.origin} answered ${status}; is it a Fulmar relay of this version?`)
   throw new JoinError(`${relay.origin} refused: ${refusal.message}`, { code: refusal.code })
 }
 
@@ -108,12 +109,24 @@ function unreachable(relay: URL, cause: Error): JoinError {
   const now = new Date().toISOString()
   switch ((cause as NodeJS.ErrnoException).code) {
     case 'CERT_NOT_YET_VALID':
-      return new JoinError(`by the clock of this machine (${now}) the certificate of ${relay.origin} is not valid yet; set the clock`, { cause })
+      return new JoinError(
+        `by the clock of this machine (${now}) the certificate of ${relay.origin} is not valid yet; set the clock`,
+        { cause },
+      )
     case 'CERT_HAS_EXPIRED':
-      return new JoinError(`by the clock of this machine (${now}) the certificate of ${relay.origin} has expired; set the clock, or look at the relay`, { cause })
+      return new JoinError(
+        `by the clock of this machine (${now}) the certificate of ${relay.origin} has expired; set the clock, or look at the relay`,
+        { cause },
+      )
     case 'ERR_TLS_CERT_ALTNAME_INVALID':
-      return new JoinError(`the certificate of ${relay.origin} is not for this name; add ${relay.hostname} to --public of fulmar relay`, { cause })
+      return new JoinError(
+        `the certificate of ${relay.origin} is not for this name; add ${relay.hostname} to --public of fulmar relay`,
+        { cause },
+      )
     default:
-      return new JoinError(`cannot reach the relay ${relay.origin}: ${cause.message || String((cause as NodeJS.ErrnoException).code)}; is the address right and TCP open?`, { cause })
+      return new JoinError(
+        `cannot reach the relay ${relay.origin}: ${cause.message || String((cause as NodeJS.ErrnoException).code)}; is the address right and TCP open?`,
+        { cause },
+      )
   }
 }

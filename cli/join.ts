@@ -5,7 +5,16 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { rename } from 'node:fs/promises'
 import { createRequest } from '../lib/certificates.ts'
-import { describeOptions, flag, optionalText, parseOptions, text, url, type Option, type Values } from '../lib/config.ts'
+import {
+  describeOptions,
+  flag,
+  optionalText,
+  parseOptions,
+  text,
+  url,
+  type Option,
+  type Values,
+} from '../lib/config.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from '../lib/net/files.ts'
 import { identityPaths, IdentityError, loadIdentity, type NodeFile, type NodeIdentity } from '../lib/net/identity.ts'
 import { STATE_DIR } from '../lib/owned.ts'
@@ -20,7 +29,12 @@ const relayUrl = (value: string): URL => {
 
 const OPTIONS = {
   relay: { name: 'relay', value: 'URL', doc: 'the relay, https://HOST:PORT', parse: relayUrl } satisfies Option<URL>,
-  token: { name: 'token', value: 'TOKEN', doc: 'from fulmar token create, for this node', parse: parseToken } satisfies Option<JoinToken>,
+  token: {
+    name: 'token',
+    value: 'TOKEN',
+    doc: 'from fulmar token create, for this node',
+    parse: parseToken,
+  } satisfies Option<JoinToken>,
   node: {
     name: 'node',
     value: 'NAME',
@@ -28,8 +42,19 @@ const OPTIONS = {
     fallback: '',
     parse: optionalText,
   } satisfies Option<string | undefined>,
-  force: { name: 'force', doc: 'join again, as a new identity', fallback: 'false', parse: flag } satisfies Option<boolean>,
-  stateDir: { name: 'state-dir', value: 'DIR', doc: 'where the identity is kept', fallback: STATE_DIR, parse: text } satisfies Option<string>,
+  force: {
+    name: 'force',
+    doc: 'join again, as a new identity',
+    fallback: 'false',
+    parse: flag,
+  } satisfies Option<boolean>,
+  stateDir: {
+    name: 'state-dir',
+    value: 'DIR',
+    doc: 'where the identity is kept',
+    fallback: STATE_DIR,
+    parse: text,
+  } satisfies Option<string>,
 }
 
 const EX_USAGE = 64
@@ -45,12 +70,15 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
     return EX_USAGE
   }
   const { token, node, relay, force, stateDir } = parsed.values
-  if (node !== undefined && node !== token.node) throw new JoinError(`the token is for node ${token.node}, not for ${node}`)
+  if (node !== undefined && node !== token.node)
+    throw new JoinError(`the token is for node ${token.node}, not for ${node}`)
 
   const present = force ? undefined : await presentIdentity(stateDir)
   if (present !== undefined) return alreadyJoined(present, parsed.values)
   const identity = await join(relay, token, stateDir)
-  process.stdout.write(`joined ${relay.origin} as node ${identity.node}, until ${expiryOf(identity)}; the identity is in ${stateDir}\n`)
+  process.stdout.write(
+    `joined ${relay.origin} as node ${identity.node}, until ${expiryOf(identity)}; the identity is in ${stateDir}\n`,
+  )
   return 0
 }
 
@@ -65,12 +93,9 @@ async function join(relay: URL, token: JoinToken, stateDir: string): Promise<Nod
   const answer = await postJoin(relay, caPem, { version: 1, secret: token.secret, csr })
   checkAnswer(answer, token.node, keyPem, caPem)
 
-  const file: NodeFile = {
-    node: answer.node,
-    relays: [relay.origin, ...answer.relays.filter((other) => other !== relay.origin)].map(withPort),
-    stun: answer.stun,
-    server: withPort(relay.origin),
-  }
+  const server = withPort(relay.origin)
+  const relays = [...new Set([server, ...answer.relays])]
+  const file: NodeFile = { node: answer.node, relays, stun: answer.stun, server }
   await writeWhole(paths.certificate, answer.certificate)
   await writeWhole(paths.ca, caPem)
   await writeWhole(paths.node, `${JSON.stringify(file, undefined, 2)}\n`)
@@ -95,7 +120,8 @@ function checkAnswer(answer: JoinAnswer, node: string, keyPem: string, caPem: st
     answer.node === node &&
     certificate.checkPrivateKey(createPrivateKey(keyPem)) &&
     certificate.verify(new X509Certificate(caPem).publicKey)
-  if (!good) throw new JoinError('the relay answered with a certificate that is not for this key, this node and its own CA')
+  if (!good)
+    throw new JoinError('the relay answered with a certificate that is not for this key, this node and its own CA')
   const now = new Date()
   if (now < certificate.validFromDate)
     throw new JoinError(
@@ -117,16 +143,19 @@ async function presentIdentity(stateDir: string): Promise<NodeIdentity | undefin
   }
 }
 
-async function alreadyJoined(identity: NodeIdentity, { relay, token, stateDir }: Values<typeof OPTIONS>): Promise<number> {
+async function alreadyJoined(
+  identity: NodeIdentity,
+  { relay, token, stateDir }: Values<typeof OPTIONS>,
+): Promise<number> {
   const { spkiHash } = await import('../lib/certificates.ts')
   const same = identity.node === token.node && spkiHash(new X509Certificate(identity.caPem)) === token.caHash
   const what = `this machine is already node ${identity.node} of ${identity.relays[0]}, until ${expiryOf(identity)} (${stateDir})`
-  if (!same)
-    throw new JoinError(`${what}; to make it node ${token.node} of ${relay.origin} instead, give --force`)
+  if (!same) throw new JoinError(`${what}; to make it node ${token.node} of ${relay.origin} instead, give --force`)
   process.stdout.write(`${what}; nothing to do\n`)
   return 0
 }
 
-const expiryOf = ({ certificatePem }: NodeIdentity): string => new X509Certificate(certificatePem).validToDate.toISOString().slice(0, 10)
+const expiryOf = ({ certificatePem }: NodeIdentity): string =>
+  new X509Certificate(certificatePem).validToDate.toISOString().slice(0, 10)
 /** URL leaves out 443; here it is said. */
 const withPort = (origin: string): string => (URL.parse(origin)?.port === '' ? `${origin}:443` : origin)

@@ -27,9 +27,23 @@ const ttl = (value: string): number => {
 }
 
 const OPTIONS = {
-  node: { name: 'node', value: 'NAME,…', doc: 'the nodes to make tokens for', parse: nodeNames } satisfies Option<readonly string[]>,
-  ttlMs: { name: 'ttl', value: 'TIME', doc: 'how long they can be used, at most 24h', fallback: '24h', parse: ttl } satisfies Option<number>,
-  stateDir: { name: 'state-dir', value: 'DIR', doc: 'that of the relay', fallback: STATE_DIR, parse: text } satisfies Option<string>,
+  node: { name: 'node', value: 'NAME,…', doc: 'the nodes to make tokens for', parse: nodeNames } satisfies Option<
+    readonly string[]
+  >,
+  ttlMs: {
+    name: 'ttl',
+    value: 'TIME',
+    doc: 'how long they can be used, at most 24h',
+    fallback: '24h',
+    parse: ttl,
+  } satisfies Option<number>,
+  stateDir: {
+    name: 'state-dir',
+    value: 'DIR',
+    doc: 'that of the relay',
+    fallback: STATE_DIR,
+    parse: text,
+  } satisfies Option<string>,
 }
 
 const EX_USAGE = 64
@@ -41,7 +55,8 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
     return 0
   }
   const errors = parsed.kind === 'invalid' ? [...parsed.errors] : []
-  if (parsed.kind === 'ok' && parsed.positional.join(' ') !== 'create') errors.push('say what to do: fulmar token create --node NAME')
+  if (parsed.kind === 'ok' && parsed.positional.join(' ') !== 'create')
+    errors.push('say what to do: fulmar token create --node NAME')
   if (parsed.kind === 'invalid' || errors.length > 0) {
     for (const error of errors) process.stderr.write(`fulmar token: ${error}\n`)
     return EX_USAGE
@@ -49,7 +64,10 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   const { node: nodes, ttlMs, stateDir } = parsed.values
   const nowMs = Date.now()
   const authority = await openAuthority(stateDir, nowMs)
-  if (authority.created) process.stderr.write(`fulmar token: there was no CA in ${stateDir} yet; made one, for a relay with this --state-dir\n`)
+  if (authority.created)
+    process.stderr.write(
+      `fulmar token: there was no CA in ${stateDir} yet; made one, for a relay with this --state-dir\n`,
+    )
   const caHash = spkiHash(new X509Certificate(authority.certificatePem))
   for (const node of nodes) {
     const secret = await createToken(stateDir, node, nowMs + ttlMs)

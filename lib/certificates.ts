@@ -67,7 +67,12 @@ export async function issueServer(authority: KeyPair, names: readonly string[], 
 export type ClientSubject = { readonly commonName: string; readonly organization: string | undefined }
 
 /** @param spki the public key, DER; whoever asks has proven that it holds the private one. */
-export async function issueClient(authority: KeyPair, subject: ClientSubject, spki: Uint8Array, validity: Validity): Promise<string> {
+export async function issueClient(
+  authority: KeyPair,
+  subject: ClientSubject,
+  spki: Uint8Array,
+  validity: Validity,
+): Promise<string> {
   const x509 = await load()
   return issue(authority, {
     subject,

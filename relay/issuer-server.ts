@@ -35,10 +35,12 @@ export function createIssuer(options: IssuerOptions): Issuer {
   let working = 0
   const answer = async (request: IncomingMessage): Promise<Outcome> => {
     if (request.method !== 'POST') return malformed('is answered to POST only')
+    const body = await readBody(request)
+    // Counted from here: whoever sends its body slowly takes nobody's place.
     if (working >= MAX_JOINS) return refuse(503, 'FULMAR_JOIN_BUSY', 'many nodes join right now; try again in a moment')
     working++
     try {
-      return await join(options, await readBody(request))
+      return await join(options, body)
     } finally {
       working--
     }
@@ -57,7 +59,10 @@ export function createIssuer(options: IssuerOptions): Issuer {
         },
         (err: unknown) => {
           log.error({ err, addr }, 'cannot answer a join')
-          send(response, 500, { code: 'FULMAR_JOIN_FAILED', message: 'the relay could not issue a certificate; its log says why' })
+          send(response, 500, {
+            code: 'FULMAR_JOIN_FAILED',
+            message: 'the relay could not issue a certificate; its log says why',
+          })
         },
       )
     },
@@ -70,21 +75,35 @@ async function join(options: IssuerOptions, body: string | undefined): Promise<O
   if (request === undefined) return malformed('is not a join request; use the fulmar join of the same version')
   const token = await readToken(stateDir, request.secret)
   if (token === undefined)
-    return refuse(403, 'FULMAR_TOKEN_UNKNOWN', 'the token is not known here or expired long ago; make a new one with fulmar token create')
+    return refuse(
+      403,
+      'FULMAR_TOKEN_UNKNOWN',
+      'the token is not known here or expired long ago; make a new one with fulmar token create',
+    )
   if (now() >= token.expiresAt) {
     const when = new Date(token.expiresAt).toISOString()
-    return refuse(403, 'FULMAR_TOKEN_EXPIRED', `the token expired at ${when}; make a new one with fulmar token create --node ${token.node}`)
+    return refuse(
+      403,
+      'FULMAR_TOKEN_EXPIRED',
+      `the token expired at ${when}; make a new one with fulmar token create --node ${token.node}`,
+    )
   }
   const csr = await readRequest(request.csr)
-  if (csr === undefined) return malformed('holds no certificate request that is signed by a P-256, P-384 or Ed25519 key of its own')
+  if (csr === undefined)
+    return malformed('holds no certificate request that is signed by a P-256, P-384 or Ed25519 key of its own')
   const { commonName, organization } = csr.subject
   if (commonName !== `system:node:${token.node}` || (organization ?? NODES) !== NODES)
-    return refuse(403, 'FULMAR_TOKEN_OTHER_NODE', `the token is for node ${token.node}, the request for ${commonName}; make a token for that node`)
+    return refuse(
+      403,
+      'FULMAR_TOKEN_OTHER_NODE',
+      `the token is for node ${token.node}, the request for ${commonName}; make a token for that node`,
+    )
 
   // A join whose answer was lost on a bad link may be repeated: for the same key the token gives the same certificate,
   // which nobody else can use, until it expires. For another key it is used up, whatever happens to the first.
   const key = createHash('sha256').update(csr.spki).digest('base64url')
-  const use = (await readTokenUse(stateDir, request.secret)) ?? (await firstUse(options, request.secret, token.node, csr, key))
+  const use =
+    (await readTokenUse(stateDir, request.secret)) ?? (await firstUse(options, request.secret, token.node, csr, key))
   if (use.key !== key)
     return refuse(
       403,
@@ -125,7 +144,12 @@ async function readBody(request: IncomingMessage): Promise<string | undefined> {
   return Buffer.concat(chunks).toString('utf8')
 }
 
-const refuse = (status: number, code: JoinRefusalCode, message: string): Outcome => ({ kind: 'refused', status, code, message })
+const refuse = (status: number, code: JoinRefusalCode, message: string): Outcome => ({
+  kind: 'refused',
+  status,
+  code,
+  message,
+})
 const malformed = (what: string): Outcome => refuse(400, 'FULMAR_JOIN_MALFORMED', `the request ${what}`)
 
 function send(response: ServerResponse, status: number, value: unknown): void {

@@ -14,8 +14,9 @@ import { createIssuer } from './issuer-server.ts'
 import { runMaintenance } from './maintenance-loop.ts'
 import { runPacketServer } from './packet-server.ts'
 import { runSignalServer, type PairPolicy } from './signal-server.ts'
-import { loadApi, loadStun } from './parts.ts'
+import { loadApi } from './parts.ts'
 import { addRelayMetrics, advertised, relayStatus } from './status.ts'
+import { runStunServer } from './stun-server.ts'
 import { runTlsServer } from './tls-server.ts'
 
 const EX_USAGE = 64
@@ -68,9 +69,14 @@ async function serve(config: RelayConfig, signal: AbortSignal): Promise<void> {
     packets: packets.sessions.upgrade,
     api: api === undefined ? answerWithoutApi : api.handle,
   }
-  const tls = await runTlsServer({ listen: config.listen, certificate, authorityPem: authority.certificatePem, routes, log }, signal)
+  const tls = await runTlsServer(
+    { listen: config.listen, certificate, authorityPem: authority.certificatePem, routes, log },
+    signal,
+  )
   const stun =
-    config.stun.length === 0 ? undefined : await loadStun({ addresses: config.stun, ports: config.stunPorts, log }, signal)
+    config.stun.length === 0
+      ? undefined
+      : await runStunServer({ addresses: config.stun, ports: config.stunPorts, log }, signal)
 
   const parts = { startedAt, config, signals, packets, stun, api }
   const updateMetrics = addRelayMetrics(registry, parts)
@@ -78,8 +84,23 @@ async function serve(config: RelayConfig, signal: AbortSignal): Promise<void> {
   const metrics = { host: config.metrics.address, port: config.metrics.port }
   const status = () => relayStatus(parts)
   await serveStatus({ socket, metrics, registry, status, healthy: () => !signal.aborted, log }, signal)
-  const maintenance = { stateDir, authority, names: config.public, certificate, onCertificate: tls.setCertificate, updateMetrics, log }
-  await Promise.all([tls.closed, signals.closed, packets.closed, stun?.closed, apiClosed, runMaintenance(maintenance, signal)])
+  const maintenance = {
+    stateDir,
+    authority,
+    names: config.public,
+    certificate,
+    onCertificate: tls.setCertificate,
+    updateMetrics,
+    log,
+  }
+  await Promise.all([
+    tls.closed,
+    signals.closed,
+    packets.closed,
+    stun?.closed,
+    apiClosed,
+    runMaintenance(maintenance, signal),
+  ])
 }
 
 function answerWithoutApi(_request: IncomingMessage, response: ServerResponse): void {

@@ -38,7 +38,7 @@ export function createOutbox(
     if (!corked) {
       corked = true
       stream.cork()
-      process.nextTick(uncork)
+      queueMicrotask(uncork)
     }
     socket.send(frame, BINARY)
   }

@@ -78,7 +78,8 @@ export function runPacketServer(options: PacketOptions, signal: AbortSignal): Pa
 
   const bind = (sender: Receiver, frame: Buffer): void => {
     const index = indexOf(frame)
-    if (sender.routes.size >= MAX_PEERS && !sender.routes.has(index)) throw new ProtocolError(`binds more than ${MAX_PEERS} peers`)
+    if (sender.routes.size >= MAX_PEERS && !sender.routes.has(index))
+      throw new ProtocolError(`binds more than ${MAX_PEERS} peers`)
     sender.routes.set(index, { to: boundNode(frame), counts: undefined, receiver: undefined, index: 0 })
   }
 
@@ -127,7 +128,12 @@ export function runPacketServer(options: PacketOptions, signal: AbortSignal): Pa
   }
 
   const sessions = runSessions(
-    { kind: 'packets', maxPayloadBytes: MAX_PACKET_FRAME_BYTES, log, ...(options.heartbeatMs && { heartbeatMs: options.heartbeatMs }) },
+    {
+      kind: 'packets',
+      maxPayloadBytes: MAX_PACKET_FRAME_BYTES,
+      log,
+      ...(options.heartbeatMs && { heartbeatMs: options.heartbeatMs }),
+    },
     {
       open(session) {
         // A session that is replaced may take seconds to end; its packets go to the new one now.

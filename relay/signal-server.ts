@@ -63,7 +63,8 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
   const greet = (session: Session): void => {
     send(session, encode({ kind: 'welcome', version: 1, relay, observedAddress: session.address }))
     for (const [node, announcement] of announcements)
-      if (node !== session.node && mayReach(node, session.node)) send(session, encode({ kind: 'announce', node, announcement }))
+      if (node !== session.node && mayReach(node, session.node))
+        send(session, encode({ kind: 'announce', node, announcement }))
   }
 
   const announce = (session: Session, node: string, announcement: SignedAnnouncement): void => {
@@ -84,7 +85,12 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
   }
 
   const sessions = runSessions(
-    { kind: 'signal', maxPayloadBytes: MAX_SIGNAL_BYTES, log, ...(options.heartbeatMs && { heartbeatMs: options.heartbeatMs }) },
+    {
+      kind: 'signal',
+      maxPayloadBytes: MAX_SIGNAL_BYTES,
+      log,
+      ...(options.heartbeatMs && { heartbeatMs: options.heartbeatMs }),
+    },
     {
       open: (session) => gateways.set(session, { bucket: createBucket(FRAMES, Date.now()), greeted: false }),
       close(session, replaced) {

@@ -31,7 +31,11 @@ export function relayStatus({ startedAt, config, signals, packets, stun, api }: 
 }
 
 /** URLs and STUN servers, as nodes are told when they join. */
-export function advertised({ listen, public: hosts, ...stun }: Pick<RelayConfig, 'listen' | 'public' | 'stun' | 'stunPorts'>) {
+export function advertised({
+  listen,
+  public: hosts,
+  ...stun
+}: Pick<RelayConfig, 'listen' | 'public' | 'stun' | 'stunPorts'>) {
   const relays = hosts.map((address) => `https://${formatSocketAddress({ address, port: listen[0]!.port })}`)
   return { relays, stun: stunServers(stun) }
 }
@@ -48,8 +52,18 @@ function listed(kind: 'signal' | 'packets', { byNode }: Sessions): RelayStatus['
 /** Registers the relay's metrics. @returns what brings the counters of pairs up to date, for now and then. */
 export function addRelayMetrics(registry: Registry, { signals, packets, stun }: Parts): () => void {
   const { totals } = packets
-  gaugeFrom(registry, 'fulmar_relay_signal_sessions', 'Gateways that hold a signal session', () => signals.sessions.byNode.size)
-  gaugeFrom(registry, 'fulmar_relay_packet_sessions', 'Gateways that hold a packet session', () => packets.sessions.byNode.size)
+  gaugeFrom(
+    registry,
+    'fulmar_relay_signal_sessions',
+    'Gateways that hold a signal session',
+    () => signals.sessions.byNode.size,
+  )
+  gaugeFrom(
+    registry,
+    'fulmar_relay_packet_sessions',
+    'Gateways that hold a packet session',
+    () => packets.sessions.byNode.size,
+  )
   counterFrom(registry, 'fulmar_relay_packets_total', 'WireGuard packets forwarded', () => totals.forwarded)
   counterFrom(registry, 'fulmar_relay_packet_bytes_total', 'Bytes of these packets', () => totals.bytes)
   counterFrom(

@@ -83,7 +83,9 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
     throw error
   }
   const addresses = servers.map((server) => server.address() as { address: string; port: number })
-  const ended = Promise.all(servers.map((server) => new Promise<void>((resolve) => server.once('close', () => resolve()))))
+  const ended = Promise.all(
+    servers.map((server) => new Promise<void>((resolve) => server.once('close', () => resolve()))),
+  )
   const stop = (): void => {
     for (const server of servers) {
       server.close()
@@ -106,7 +108,10 @@ function dispatch({ routes }: TlsOptions, request: IncomingMessage, response: Se
   const path = pathOf(request)
   if (path === JOIN_PATH) return routes.join(request, response)
   if (path.startsWith(OUR_PATHS)) {
-    response.writeHead(path === SIGNAL_PATH || path === PACKETS_PATH ? 426 : 404, { 'content-type': 'text/plain', connection: 'close' })
+    response.writeHead(path === SIGNAL_PATH || path === PACKETS_PATH ? 426 : 404, {
+      'content-type': 'text/plain',
+      connection: 'close',
+    })
     return void response.end(`${path}: there is ${JOIN_PATH}, and for WebSockets ${SIGNAL_PATH} and ${PACKETS_PATH}\n`)
   }
   routes.api(request, response, certificateOf(request.socket as TLSSocket).identity)
@@ -144,10 +149,15 @@ function readCertificate(socket: TLSSocket): CallerCertificate {
   const presented = socket.getPeerCertificate()
   // A resumed TLS 1.3 session counts as authorized even where no certificate was ever shown.
   if (presented?.raw === undefined) return anonymous('no client certificate was presented')
-  if (!socket.authorized) return anonymous(`the client certificate is not valid here: ${reasonOf(socket.authorizationError)}`)
+  if (!socket.authorized)
+    return anonymous(`the client certificate is not valid here: ${reasonOf(socket.authorizationError)}`)
   const identity = identityOf(presented.subject)
   const { validToDate } = new X509Certificate(presented.raw)
-  return { identity, reason: `the client certificate of ${presented.subject?.CN} is not a node's`, expiresAtMs: validToDate.getTime() }
+  return {
+    identity,
+    reason: `the client certificate of ${presented.subject?.CN} is not a node's`,
+    expiresAtMs: validToDate.getTime(),
+  }
 }
 
 /** Node types it as an Error; at runtime it is OpenSSL's code as text. */

@@ -2,7 +2,10 @@
 
 export type Bucket = { readonly take: (nowMs: number) => boolean }
 
-export function createBucket({ perSecond, burst }: { readonly perSecond: number; readonly burst: number }, nowMs: number): Bucket {
+export function createBucket(
+  { perSecond, burst }: { readonly perSecond: number; readonly burst: number },
+  nowMs: number,
+): Bucket {
   let tokens = burst
   let atMs = nowMs
   return {

@@ -99,7 +99,10 @@ export function runSessions(options: SessionsOptions, handler: SessionHandler, s
         handler.message(session, data as Buffer, isBinary)
       } catch (err) {
         // Anything else than a ProtocolError is our mistake; one node's message must not end the others' sessions for it.
-        log[err instanceof ProtocolError ? 'warn' : 'error']({ err, node: session.node, kind }, 'session broke the protocol')
+        log[err instanceof ProtocolError ? 'warn' : 'error'](
+          { err, node: session.node, kind },
+          'session broke the protocol',
+        )
         socket.close(CLOSE_POLICY, String((err as Error).message).slice(0, 100))
       }
     })
@@ -131,7 +134,8 @@ export function runSessions(options: SessionsOptions, handler: SessionHandler, s
     closed: ended.promise,
     upgrade(request, stream, head, caller) {
       if (signal.aborted) return refuseUpgrade(stream, 503, 'the relay stops')
-      if (live.size >= MAX_SESSIONS) return refuseUpgrade(stream, 503, `the relay has ${MAX_SESSIONS} sessions and takes no more`)
+      if (live.size >= MAX_SESSIONS)
+        return refuseUpgrade(stream, 503, `the relay has ${MAX_SESSIONS} sessions and takes no more`)
       server.handleUpgrade(request, stream, head, (socket) => open(socket, stream, caller))
     },
   }

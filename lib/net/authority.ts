@@ -66,8 +66,10 @@ function usableUntil(pair: KeyPair, authority: KeyPair, names: readonly string[]
   const certificate = new X509Certificate(pair.certificatePem)
   const ca = new X509Certificate(authority.certificatePem)
   const renewAtMs = renewalOf(certificate)
-  if (nowMs >= renewAtMs || nowMs < certificate.validFromDate.getTime() || !certificate.verify(ca.publicKey)) return undefined
-  const has = (name: string) => (isIP(name) === 0 ? certificate.checkHost(name) : certificate.checkIP(name)) !== undefined
+  if (nowMs >= renewAtMs || nowMs < certificate.validFromDate.getTime() || !certificate.verify(ca.publicKey))
+    return undefined
+  const has = (name: string) =>
+    (isIP(name) === 0 ? certificate.checkHost(name) : certificate.checkIP(name)) !== undefined
   const count = certificate.subjectAltName?.split(', ').length
   return count === names.length && names.every(has) ? renewAtMs : undefined
 }

@@ -41,7 +41,8 @@ export async function loadIdentity(stateDir: string): Promise<NodeIdentity> {
   const [node, certificatePem, keyPem, caPem] = await Promise.all(
     [paths.node, paths.certificate, paths.key, paths.ca].map(async (path) => {
       const content = await readIfPresent(path)
-      if (content === undefined) throw new IdentityError(`${path} is missing: this machine is not a node yet; run fulmar join`)
+      if (content === undefined)
+        throw new IdentityError(`${path} is missing: this machine is not a node yet; run fulmar join`)
       return content
     }),
   )

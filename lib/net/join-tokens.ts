@@ -3,7 +3,7 @@
 // appears whole or not at all and is never changed, so there is nothing to lock and no crash to fear.
 
 import { createHash, randomBytes } from 'node:crypto'
-import { readdir, unlink } from 'node:fs/promises'
+import { readdir, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { SECRET_BYTES } from '../wire/join.ts'
 import { issuerFolder } from './authority.ts'
@@ -16,6 +16,8 @@ export type TokenUse = { readonly key: string; readonly certificate: string }
 export const MAX_TOKEN_TTL_MS = 24 * 3600_000
 /** Expired tokens are kept so long, that whoever tries one is told why it fails. */
 const KEEP_EXPIRED_MS = 7 * 86_400_000
+/** A file that is still being written after so long has lost its writer. */
+const LEFT_OVER_MS = 3600_000
 
 /** @returns the secret, which is nowhere on disk. */
 export async function createToken(stateDir: string, node: string, expiresAt: number): Promise<string> {
@@ -44,11 +46,15 @@ export async function removeOldTokens(stateDir: string, nowMs: number): Promise<
   const folder = folderOf(stateDir)
   await makePrivateFolder(folder)
   for (const name of await readdir(folder)) {
-    const [hash, kind] = name.split('.')
-    if (kind !== 'token') continue
+    const [hash, kind, ...rest] = name.split('.')
+    if (rest.at(-1) === 'tmp') {
+      const { mtimeMs } = await stat(join(folder, name))
+      if (nowMs - mtimeMs >= LEFT_OVER_MS) await unlink(join(folder, name))
+    }
+    if (kind !== 'token' || rest.length > 0) continue
     const record = parse<TokenRecord>(await readIfPresent(join(folder, name)))
     if (record === undefined || nowMs - record.expiresAt < KEEP_EXPIRED_MS) continue
-    // The use goes last: a token without its use would be good again, were the clock set back.
+    // The use goes last: a used token must not look unused for a moment, were the clock set back.
     await unlink(join(folder, name))
     await unlink(join(folder, `${hash}.used`)).catch(ignoreAbsent)
   }

@@ -40,15 +40,24 @@ export const formatToken = ({ node, secret, caHash }: JoinToken): string => [PRE
 /** @throws Error saying what is wrong with the text. */
 export function parseToken(text: string): JoinToken {
   const [prefix, node, secret, caHash, ...rest] = text.trim().split(':')
-  if (prefix !== PREFIX) throw new Error(`is not a join token; one starts with ${PREFIX}: and comes from fulmar token create`)
-  if (node === undefined || !isNodeName(node) || !isBase64Url(secret, SECRET_BYTES) || !isBase64Url(caHash, 32) || rest.length > 0)
+  if (prefix !== PREFIX)
+    throw new Error(`is not a join token; one starts with ${PREFIX}: and comes from fulmar token create`)
+  if (
+    node === undefined ||
+    !isNodeName(node) ||
+    !isBase64Url(secret, SECRET_BYTES) ||
+    !isBase64Url(caHash, 32) ||
+    rest.length > 0
+  )
     throw new Error('is damaged or cut off; copy the whole line that fulmar token create printed')
   return { node, secret, caHash }
 }
 
 /** A name that Kubernetes accepts for a Node (RFC 1123 subdomain). */
 export const isNodeName = (name: string): boolean =>
-  name.length <= 253 && isIP(name) === 0 && /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(name)
+  name.length <= 253 &&
+  isIP(name) === 0 &&
+  /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/.test(name)
 
 /** @returns undefined for anything else than a request. */
 export function decodeJoinRequest(text: string): JoinRequest | undefined {
@@ -68,7 +77,9 @@ export function decodeJoinAnswer(text: string): JoinAnswer | undefined {
 
 export function decodeJoinRefusal(text: string): JoinRefusal | undefined {
   const { code, message } = parseObject(text) ?? {}
-  return typeof code === 'string' && typeof message === 'string' ? { code: code as JoinRefusalCode, message } : undefined
+  return typeof code === 'string' && typeof message === 'string'
+    ? { code: code as JoinRefusalCode, message }
+    : undefined
 }
 
 function parseObject(text: string): Record<string, unknown> | undefined {

@@ -1,0 +1,134 @@
+import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { request } from 'node:https'
+import t from 'tap'
+import { createRequest } from '../../lib/certificates.ts'
+import { createToken } from '../../lib/net/join-tokens.ts'
+import { JOIN_PATH, type JoinAnswer, type JoinRefusal } from '../../lib/wire/join.ts'
+import { createIssuer } from '../../relay/issuer-server.ts'
+import { createMesh, log } from './mesh.ts'
+
+const newKey = (): string =>
+  generateKeyPairSync('ec', {
+    namedCurve: 'P-256',
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+  }).privateKey
+const csrOf = (
+  keyPem: string,
+  commonName: string,
+  organization: string | undefined = 'system:nodes',
+): Promise<string> =>
+  createRequest(keyPem, createPublicKey(keyPem).export({ type: 'spki', format: 'pem' }).toString(), {
+    commonName,
+    organization,
+  })
+
+const HOUR_MS = 3600_000
+
+async function start(t: { teardown(fn: () => unknown): unknown }) {
+  const mesh = await createMesh(t)
+  let nowMs = Date.now()
+  const told = { relays: ['https://192.0.2.1:443'], stun: ['192.0.2.1:3478'] }
+  const issuer = createIssuer({ stateDir: mesh.stateDir, authority: mesh.authority, ...told, now: () => nowMs, log })
+  const { port } = await mesh.listen({ join: issuer.handle })
+  const post = (body: string, method = 'POST') =>
+    new Promise<{ status: number; value: JoinAnswer & JoinRefusal }>((resolve, reject) => {
+      const options = {
+        host: '127.0.0.1',
+        port,
+        path: JOIN_PATH,
+        method,
+        ca: mesh.authority.certificatePem,
+        agent: false as const,
+      }
+      request(options, (response) => {
+        let text = ''
+        response.setEncoding('utf8')
+        response.on('data', (chunk: string) => (text += chunk))
+        response.on('end', () => resolve({ status: response.statusCode!, value: JSON.parse(text) }))
+      })
+        .on('error', reject)
+        .end(body)
+    })
+  return {
+    mesh,
+    told,
+    post,
+    join: (secret: string, csr: string) => post(JSON.stringify({ version: 1, secret, csr })),
+    token: (node: string) => createToken(mesh.stateDir, node, nowMs + HOUR_MS),
+    pass: (ms: number) => void (nowMs += ms),
+    now: () => nowMs,
+  }
+}
+
+t.test('a token becomes a certificate of its node', async (t) => {
+  const { mesh, told, join, token, now } = await start(t)
+  const key = newKey()
+  const { status, value } = await join(await token('h1'), await csrOf(key, 'system:node:h1'))
+  t.equal(status, 200)
+  t.match(value, { version: 1, node: 'h1', ca: mesh.authority.certificatePem, ...told })
+  const certificate = new X509Certificate(value.certificate)
+  t.equal(certificate.subject, 'O=system:nodes\nCN=system:node:h1')
+  t.ok(certificate.checkPrivateKey(createPrivateKey(key)))
+  t.ok(certificate.verify(new X509Certificate(mesh.authority.certificatePem).publicKey))
+  t.same(certificate.keyUsage, ['1.3.6.1.5.5.7.3.2'], 'for clients')
+  const days = (certificate.validToDate.getTime() - now()) / 86_400_000
+  t.ok(days > 364 && days < 366, `${days} days`)
+  t.ok(certificate.validFromDate.getTime() <= now() - 5 * 60_000 + 1000, 'back-dated')
+})
+
+t.test('a token is good once, and for its key again', async (t) => {
+  const { join, token, pass } = await start(t)
+  const [secret, key] = [await token('h1'), newKey()]
+  const first = await join(secret, await csrOf(key, 'system:node:h1'))
+  const again = await join(secret, await csrOf(key, 'system:node:h1'))
+  t.equal(again.value.certificate, first.value.certificate, 'the same key gets the same answer')
+  const other = await join(secret, await csrOf(newKey(), 'system:node:h1'))
+  t.match(other, {
+    status: 403,
+    value: { code: 'FULMAR_TOKEN_USED', message: /used before.*fulmar token create --node h1/ },
+  })
+  t.equal((await join(secret, await csrOf(key, 'system:node:h1'))).status, 200, 'nor does the attempt spoil it')
+  pass(HOUR_MS)
+  t.match(await join(secret, await csrOf(key, 'system:node:h1')), {
+    status: 403,
+    value: { code: 'FULMAR_TOKEN_EXPIRED' },
+  })
+})
+
+t.test('of many keys that try one token at a time, one wins', async (t) => {
+  const { join, token } = await start(t)
+  const secret = await token('h1')
+  const requests = await Promise.all(Array.from({ length: 12 }, () => csrOf(newKey(), 'system:node:h1')))
+  const answers = await Promise.all(requests.map((csr) => join(secret, csr)))
+  t.equal(answers.filter(({ status }) => status === 200).length, 1)
+  t.equal(answers.filter(({ value }) => value.code === 'FULMAR_TOKEN_USED').length, 11)
+})
+
+t.test('what is refused, and why', async (t) => {
+  const { join, post, token, pass } = await start(t)
+  const old = await token('old')
+  pass(HOUR_MS)
+  const secret = await token('h1')
+  const good = await csrOf(newKey(), 'system:node:h1')
+  const flipped = (() => {
+    const der = Buffer.from(good.replaceAll(/-----[^-]+-----/g, ''), 'base64')
+    der[der.length - 5]! ^= 1
+    return `-----BEGIN CERTIFICATE REQUEST-----\n${der.toString('base64')}\n-----END CERTIFICATE REQUEST-----\n`
+  })()
+  const rows: readonly [name: string, secret: string, csr: string, status: number, code: string][] = [
+    ['another node', secret, await csrOf(newKey(), 'system:node:h2'), 403, 'FULMAR_TOKEN_OTHER_NODE'],
+    ['no node', secret, await csrOf(newKey(), 'h1'), 403, 'FULMAR_TOKEN_OTHER_NODE'],
+    ['masters', secret, await csrOf(newKey(), 'system:node:h1', 'system:masters'), 403, 'FULMAR_TOKEN_OTHER_NODE'],
+    ['expired', old, await csrOf(newKey(), 'system:node:old'), 403, 'FULMAR_TOKEN_EXPIRED'],
+    ['unknown', 'A'.repeat(32), good, 403, 'FULMAR_TOKEN_UNKNOWN'],
+    ['a path for a secret', '../../../../../../etc/passwd____', good, 400, 'FULMAR_JOIN_MALFORMED'],
+    ['no request', secret, 'x', 400, 'FULMAR_JOIN_MALFORMED'],
+    ['a request that its key did not sign', secret, flipped, 400, 'FULMAR_JOIN_MALFORMED'],
+  ]
+  for (const [name, usedSecret, csr, status, code] of rows)
+    t.match(await join(usedSecret, csr), { status, value: { code } }, name)
+  t.match(await post('x'.repeat(100_000)), { status: 400 }, 'too long')
+  t.match(await post('', 'GET'), { status: 400, value: { message: /POST/ } })
+  t.equal((await join(secret, good)).status, 200, 'none of this used the token up')
+})

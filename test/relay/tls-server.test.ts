@@ -1,0 +1,141 @@
+import { Agent, request } from 'node:https'
+import { connect, type TLSSocket } from 'node:tls'
+import t from 'tap'
+import { createClient, validFor, type KeyPair } from '../../lib/certificates.ts'
+import { openServerCertificate } from '../../lib/net/authority.ts'
+import { runTlsServer } from '../../relay/tls-server.ts'
+import { anotherAuthority, createMesh, echoIdentity, log, nodeOf } from './mesh.ts'
+
+const DAY_MS = 86_400_000
+const text = (
+  port: number,
+  caPem: string,
+  path: string,
+  client?: KeyPair,
+  agent: Agent | false = false,
+): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const options = {
+      host: '127.0.0.1',
+      port,
+      path,
+      ca: caPem,
+      agent,
+      ...(client && { cert: client.certificatePem, key: client.keyPem }),
+    }
+    request(options, (response) => {
+      let body = ''
+      response.setEncoding('utf8')
+      response.on('data', (chunk: string) => (body += chunk))
+      response.on('end', () => resolve(`${response.statusCode} ${body.trim()}`))
+    })
+      .on('error', reject)
+      .end()
+  })
+
+t.test('who may open a session, and whom the API sees', async (t) => {
+  const mesh = await createMesh(t)
+  const upgraded: string[] = []
+  const { port } = await mesh.listen({
+    api: echoIdentity,
+    signal: (_request, stream, _head, caller) => {
+      upgraded.push(caller.node)
+      stream.end('HTTP/1.1 418 Upgraded\r\nconnection: close\r\n\r\n')
+    },
+  })
+  const past = validFor(Date.now() - 3 * DAY_MS, 1)
+  const future = validFor(Date.now() + 3 * DAY_MS, 1)
+  const user = (commonName: string, organization?: string) =>
+    createClient(mesh.authority, { commonName, organization }, validFor(Date.now(), 1))
+  const anonymous = { kind: 'anonymous' }
+  const rows: readonly [name: string, client: KeyPair | undefined, upgrade: RegExp, identity: unknown][] = [
+    ['a node', await mesh.node('h1'), /^418/, { kind: 'node', node: 'h1' }],
+    ['nobody', undefined, /^401 no client certificate was presented; run fulmar join/, anonymous],
+    [
+      'a node of another CA',
+      await nodeOf(await anotherAuthority(), 'h1', validFor(Date.now(), 1)),
+      /^401 .*issued by another relay/,
+      anonymous,
+    ],
+    ['a node whose certificate expired', await mesh.node('h1', past), /^401 .*expired/, anonymous],
+    ['a node whose certificate is of tomorrow', await mesh.node('h1', future), /^401 .*not valid yet/, anonymous],
+    [
+      'a user',
+      await user('admin', 'system:masters'),
+      /^401 .*not a node/,
+      { kind: 'user', user: 'admin', groups: ['system:masters'] },
+    ],
+    ['a node without its group', await user('system:node:h1'), /^401/, anonymous],
+    ['the relay itself', mesh.server, /^401/, anonymous],
+  ]
+  for (const [name, client, upgrade, identity] of rows) {
+    await t.rejects(mesh.dial(port, '/fulmar/v1/signal', client), { message: upgrade }, `${name}: session`)
+    t.same(
+      JSON.parse((await text(port, mesh.authority.certificatePem, '/api', client)).slice(4)),
+      identity,
+      `${name}: API`,
+    )
+  }
+  t.same(upgraded, ['h1'])
+  await t.rejects(mesh.dial(port, '/fulmar/v2/signal', await mesh.node('h1')), { message: /^404/ }, 'no such WebSocket')
+  t.match(
+    await text(port, mesh.authority.certificatePem, '/fulmar/v1/signal'),
+    /^426/,
+    'a WebSocket asked for as a page',
+  )
+})
+
+t.test('a resumed TLS session is nobody without a certificate', async (t) => {
+  const mesh = await createMesh(t)
+  const { port } = await mesh.listen({
+    api: (request, response, caller) => {
+      response.end(`${caller.kind} ${(request.socket as TLSSocket).isSessionReused() ? 'resumed' : 'first'}`)
+    },
+  })
+  for (const [client, kind] of [
+    [undefined, 'anonymous'],
+    [await mesh.node('h1'), 'node'],
+  ] as const) {
+    const agent = new Agent({ keepAlive: false })
+    for (const session of ['first', 'resumed'])
+      t.equal(await text(port, mesh.authority.certificatePem, '/api', client, agent), `200 ${kind} ${session}`)
+    agent.destroy()
+  }
+})
+
+t.test('a port in use is named, with what to do', async (t) => {
+  const mesh = await createMesh(t)
+  const { port } = await mesh.listen({})
+  const other = { join: () => {}, signal: () => {}, packets: () => {}, api: () => {} }
+  const listen = (address: string, atPort: number) =>
+    runTlsServer(
+      {
+        listen: [{ address, port: atPort }],
+        certificate: mesh.server,
+        authorityPem: mesh.authority.certificatePem,
+        routes: other,
+        log,
+      },
+      mesh.signal,
+    )
+  await t.rejects(listen('127.0.0.1', port), {
+    code: 'FULMAR_USAGE',
+    message: new RegExp(`127.0.0.1:${port}: another process has it.*--listen`),
+  })
+  await t.rejects(listen('192.0.2.77', port), { code: 'FULMAR_USAGE', message: /does not have the address/ })
+})
+
+t.test('a new certificate is used from the next connection on', async (t) => {
+  const mesh = await createMesh(t)
+  const server = await mesh.listen({ api: echoIdentity })
+  const names = (): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connect({ host: '127.0.0.1', port: server.port, ca: mesh.authority.certificatePem }, () => {
+        resolve(socket.getPeerCertificate().subjectaltname ?? '')
+        socket.destroy()
+      }).on('error', reject)
+    })
+  t.match(await names(), /192\.0\.2\.1/)
+  server.setCertificate(await openServerCertificate(mesh.stateDir, mesh.authority, ['192.0.2.2'], Date.now()))
+  t.match(await names(), /192\.0\.2\.2/)
+})
