@@ -34,8 +34,9 @@ export function respond(
   const changesAddress = changeRequest?.address === true
   const changesPort = changeRequest?.port === true
   const twoAddresses = sockets.length === 4
-  // A CHANGE-REQUEST that changes nothing is what clients of RFC 3489 send in every request.
-  const refused = (changesAddress || changesPort) && !twoAddresses ? [CHANGE_REQUEST] : []
+  // RFC 5780 §6.1 refuses even one that changes nothing; clients of RFC 3489 send that in every request.
+  const refusable = changeRequest !== undefined && (!request.classic || changesAddress || changesPort)
+  const refused = refusable && !twoAddresses ? [CHANGE_REQUEST] : []
   const unknownAttributes = [...request.unknownAttributes, ...refused]
   const error = (code: number, reason: string): StunReply => ({
     datagram: encodeStun({ ...answer(request, 'error'), errorCode: { code, reason }, unknownAttributes }),
@@ -51,7 +52,9 @@ export function respond(
   const other = twoAddresses ? sockets[received ^ 3] : undefined
   const message: StunMessage = {
     ...answer(request, 'success'),
-    ...(request.classic ? { mappedAddress: source } : { xorMappedAddress: source }),
+    // RFC 5780 §6.1 wants both: where they differ, something on the way rewrites addresses in packets.
+    mappedAddress: source,
+    ...(request.classic ? {} : { xorMappedAddress: source }),
     ...(isUnspecified(origin.address) ? {} : { responseOrigin: origin }),
     ...(other === undefined ? {} : { otherAddress: other }),
     // As long as the request's and no longer: whoever forges a source must not get more out of us than he puts in.

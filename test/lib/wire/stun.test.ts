@@ -1,5 +1,5 @@
 import t from 'tap'
-import { randomBytes, randomInt } from 'node:crypto'
+import { createHash, createHmac, randomBytes, randomInt } from 'node:crypto'
 import type { SocketAddress } from '../../../lib/address.ts'
 import { decodeStun, encodeStun, hasIntegrity, isStun, type StunMessage } from '../../../lib/wire/stun.ts'
 
@@ -40,6 +40,40 @@ for (const [name, vector, message] of vectors) {
   t.notOk(hasIntegrity(damaged, KEY), `${name}: a wrong MAC`)
   t.strictSame(decodeStun(Buffer.concat([vector, bytes('ffff')])), message, `${name}: bytes behind it`)
 }
+
+// RFC 8489 appendix B.1 with erratum 6268.
+const SHA256_REQUEST = bytes(`
+  0001 0090 2112a442 78ad3433c6ad72c029da412e
+  001e 0020 4a3cf38fef6992bda952c6780417da0f24819415569e60b205c46e41407f1704
+  0015 0029 ${Buffer.from('obMatJos2AAACf//499k954d6OL34oL9FSTvy64sA').toString('hex')} 000000
+  0014 000b ${Buffer.from('example.org').toString('hex')} 00
+  001d 0004 00020000
+  001c 0020 b5c7bf005b6c52a21c51c5e892f81924136296cb927c43149309278cc6518e65`)
+const SHA256_KEY = createHash('sha256').update('マトリックス:example.org:TheMatrIX').digest()
+t.ok(hasIntegrity(SHA256_REQUEST, SHA256_KEY), 'RFC 8489 B.1: MESSAGE-INTEGRITY-SHA256')
+t.notOk(hasIntegrity(SHA256_REQUEST, KEY))
+t.strictSame(decodeStun(SHA256_REQUEST), {
+  ...plain,
+  class: 'request',
+  transactionId: bytes('78ad3433c6ad72c029da412e'),
+})
+
+t.test('of two proofs the SHA-256 one counts', async (t) => {
+  const key = randomBytes(32)
+  const both = (first: Buffer, second: Buffer): Buffer => {
+    const seal = (datagram: Buffer, type: string, algorithm: string, key: Buffer): Buffer => {
+      const macBytes = algorithm === 'sha1' ? 20 : 32
+      datagram.writeUInt16BE(datagram.length - 20 + 4 + macBytes, 2)
+      const mac = createHmac(algorithm, key).update(datagram).digest()
+      return Buffer.concat([datagram, bytes(type), mac])
+    }
+    const request = encodeStun({ ...plain, class: 'request', username: 'evtj:h6vY' })
+    return seal(seal(request, '00080014', 'sha1', first), '001c0020', 'sha256', second)
+  }
+  t.ok(hasIntegrity(both(key, key), key))
+  t.ok(hasIntegrity(both(KEY, key), key))
+  t.notOk(hasIntegrity(both(key, KEY), key))
+})
 
 const all: StunMessage = {
   ...plain,

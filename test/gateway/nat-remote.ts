@@ -1,0 +1,45 @@
+// One end of the tests behind NATs: a STUN server, a question, a discovery; called from the test (test/lib/netns.ts).
+
+import { createSocket } from 'node:dgram'
+import { socketAddress, type SocketAddress } from '../../lib/address.ts'
+import { createLog } from '../../lib/log.ts'
+import type { NatBehaviour } from '../../lib/status.ts'
+import { decodeStun } from '../../lib/wire/stun.ts'
+import { createBinder, discoverNat } from '../../gateway/stun-client.ts'
+import { runStunServer, type StunServer } from '../../relay/stun-server.ts'
+import { serve } from '../lib/netns.ts'
+
+export type Discovery = { readonly nat: NatBehaviour; readonly tookMs: number }
+
+const PORTS = [3478, 3479] as const
+let server: StunServer | undefined
+let ending = new AbortController()
+
+serve({
+  async startServer(addresses: readonly string[]): Promise<void> {
+    ending = new AbortController()
+    server = await runStunServer({ addresses, ports: PORTS, log: createLog('relay', 'silent') }, ending.signal)
+  },
+  async stopServer(): Promise<void> {
+    ending.abort()
+    await server?.closed
+  },
+  async discover(address: string): Promise<Discovery> {
+    const startedAt = performance.now()
+    const place = socketAddress(address, PORTS[0])!
+    const nat = await discoverNat({ servers: [place], family: place.family }, new AbortController().signal)
+    return { nat, tookMs: performance.now() - startedAt }
+  },
+  async mapped(address: string, fromPort: number): Promise<SocketAddress | undefined> {
+    const socket = createSocket('udp4')
+    await new Promise<void>((done) => socket.bind(fromPort, done))
+    const binder = createBinder((datagram, to) => socket.send(datagram, to.port, to.address))
+    socket.on('message', (datagram, from) => {
+      const message = decodeStun(datagram)
+      if (message) binder.onDatagram(message, datagram, socketAddress(from.address, from.port)!)
+    })
+    const mapped = await binder.request(socketAddress(address, PORTS[0])!, 1000)
+    socket.close()
+    return mapped
+  },
+})
