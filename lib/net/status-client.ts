@@ -13,11 +13,14 @@ export class StatusError extends Error {
   override readonly name = 'StatusError'
 }
 
-/** What one daemon of a run directory says: its status, that it was never started or left a dead socket, or neither. */
+/**
+ * What comes of asking one daemon: its status; no socket, so that it was never started; or a socket that does not answer,
+ * with the errno of the attempt (ECONNREFUSED: its daemon was killed).
+ */
 export type Answer =
   | { readonly kind: 'status'; readonly daemon: Daemon; readonly status: DaemonStatus }
   | { readonly kind: 'absent'; readonly daemon: Daemon }
-  | { readonly kind: 'dead'; readonly daemon: Daemon; readonly reason: string }
+  | { readonly kind: 'dead'; readonly daemon: Daemon; readonly reason: string; readonly code: string | undefined }
 
 const DEADLINE_MS = 1_000
 /** A cloud's relay with a thousand sessions answers with some hundred kB. */
@@ -63,7 +66,7 @@ export function fetchAll(runDir: string): Promise<readonly Answer[]> {
       } catch (error) {
         const cause = (error as Error).cause as NodeJS.ErrnoException | undefined
         if (cause?.code === 'ENOENT') return { kind: 'absent', daemon }
-        return { kind: 'dead', daemon, reason: (error as Error).message }
+        return { kind: 'dead', daemon, reason: (error as Error).message, code: cause?.code }
       }
     }),
   )

@@ -1,0 +1,261 @@
+// What `fulmar status` and the lab show of any number of daemons: problems first, then agents, gateways, the path of
+// each pair of pools with the reason why it is not a better one, and the relay with its sessions.
+
+import type {
+  AgentStatus,
+  DaemonStatus,
+  GatewayStatus,
+  MetadataStatus,
+  NatBehaviour,
+  PathStatus,
+  RelayStatus,
+} from './status.ts'
+import { bytesText, countText, durationText, listText, millisecondsText, renderTable } from './text-table.ts'
+
+export type HostStatus = { readonly host: string; readonly status: DaemonStatus }
+/** A daemon that should answer and does not. */
+export type SilentDaemon = { readonly host: string; readonly daemon: string; readonly reason: string }
+
+type Gateway = { readonly host: string; readonly status: GatewayStatus }
+type Problem = { readonly where: string; readonly text: string }
+/** One way of a pair of pools. */
+type Way = { readonly from: string; readonly gateway: string; readonly path: PathStatus }
+
+/** A table names the first few; all of them are in the JSON. */
+const MAX_PROBLEMS = 50
+const MAX_PLACES = 4
+const MAX_SESSIONS = 50
+const MAX_CANDIDATES = 6
+
+/** @param nowMs Unix time, against which all ages are shown. */
+export function renderStatus(
+  statuses: readonly HostStatus[],
+  nowMs: number,
+  silent: readonly SilentDaemon[] = [],
+): string {
+  const agents = of(statuses, 'agent')
+  const gateways = of(statuses, 'gateway')
+  const relays = of(statuses, 'relay')
+  const oneHost = new Set(statuses.map(({ host }) => host)).size === 1
+  const sections = [
+    problemsText([...silentProblems(silent), ...statuses.flatMap((entry) => problemsOf(entry, nowMs))]),
+    agents.length > 0 && `Agents\n${agentsTable(agents, nowMs)}`,
+    gateways.length > 0 && `Gateways\n${gatewaysTable(gateways, nowMs)}`,
+    gateways.length > 0 && `Paths\n${pathsText(gateways, nowMs, oneHost)}`,
+    ...relays.map((relay) => relayText(relay, nowMs)),
+  ]
+  return sections.filter((section) => section !== false).join('\n')
+}
+
+/** RFC 4787's behaviour by the names that people know. */
+export function natName(nat: NatBehaviour): string {
+  if (nat.udp === 'blocked') return 'UDP blocked'
+  switch (nat.mapping) {
+    case 'none':
+      return nat.filtering === 'none' || nat.filtering === 'endpoint-independent' ? 'none' : `no NAT, ${firewall(nat)}`
+    case 'endpoint-independent':
+      return { ...CONES, unknown: 'cone, filtering unknown' }[nat.filtering]
+    case 'address-dependent':
+    case 'address-and-port-dependent':
+      return 'symmetric'
+    case 'unknown':
+      return 'unknown'
+  }
+}
+
+const CONES = {
+  none: 'full cone',
+  'endpoint-independent': 'full cone',
+  'address-dependent': 'restricted cone',
+  'address-and-port-dependent': 'port restricted cone',
+} as const
+
+const firewall = ({ filtering }: NatBehaviour): string => (filtering === 'unknown' ? 'filtering unknown' : 'firewall')
+
+function of<K extends DaemonStatus['kind']>(statuses: readonly HostStatus[], kind: K) {
+  type Wanted = Extract<DaemonStatus, { kind: K }>
+  return statuses
+    .filter((entry): entry is { host: string; status: Wanted } => entry.status.kind === kind)
+    .toSorted((a, b) => compare(a.host, b.host))
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+const ago = (since: number, nowMs: number): string => durationText(nowMs - since)
+
+// Problems
+
+const silentProblems = (silent: readonly SilentDaemon[]): readonly Problem[] =>
+  silent.map(({ host, daemon, reason }) => ({ where: `${host} ${daemon}`, text: `does not answer: ${reason}` }))
+
+function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Problem[] {
+  const where = `${host} ${status.kind}`
+  const problems: string[] = []
+  switch (status.kind) {
+    case 'relay':
+      problems.push(...(status.manifests?.problems ?? []))
+      break
+    case 'gateway':
+      if (status.relay.state !== 'connected') {
+        const { url, since, error } = status.relay
+        problems.push(
+          `no session to the relay ${url} for ${ago(since, nowMs)}${error === undefined ? '' : `: ${error}`}`,
+        )
+      }
+      for (const path of status.paths)
+        if (path.rung === 'none')
+          problems.push(`no path to pool ${path.pool} for ${ago(path.since, nowMs)}: ${path.reason}`)
+      problems.push(...status.problems, ...metadataProblems(status.metadata))
+      break
+    case 'agent':
+      problems.push(...status.problems, ...metadataProblems(status.metadata))
+      break
+  }
+  return problems.map((text) => ({ where, text }))
+}
+
+function metadataProblems({ source, server, error }: MetadataStatus): readonly string[] {
+  if (source === 'cloud') return []
+  const what = source === 'disk' ? 'works from what is on disk' : 'has no metadata yet'
+  return [`${what}, since ${server} does not answer${error === undefined ? '' : `: ${error}`}`]
+}
+
+/** The same problem is told once, with everybody who has it. */
+function problemsText(problems: readonly Problem[]): string {
+  const places = new Map<string, string[]>()
+  for (const { where, text } of problems) places.set(text, [...(places.get(text) ?? []), where])
+  if (places.size === 0) return 'No problems\n'
+  const lines = [...places].map(([text, wheres]) => `  ${listText(wheres, MAX_PLACES)}: ${text}\n`)
+  const rest = lines.length - MAX_PROBLEMS
+  return `${countText(lines.length, 'problem')}\n${lines.slice(0, MAX_PROBLEMS).join('')}${rest > 0 ? `  and ${rest} more\n` : ''}`
+}
+
+// Agents and gateways
+
+function agentsTable(agents: readonly { host: string; status: AgentStatus }[], nowMs: number): string {
+  const titles = ['NODE', 'POOL', 'UP', 'TO OTHER POOLS', 'SERVICES', 'DNS', 'METADATA']
+  const rows = agents.map(({ status }) => [
+    status.node,
+    status.pool,
+    ago(status.startedAt, nowMs),
+    status.gateway === undefined ? 'itself' : `by ${status.gateway.node} (${status.gateway.address})`,
+    `${status.services.count}, ${countText(status.services.endpoints, 'endpoint')}, ${status.services.path}`,
+    dnsText(status.dns),
+    metadataText(status.metadata, nowMs),
+  ])
+  return renderTable(
+    titles.map((title) => ({ title })),
+    rows,
+  )
+}
+
+function dnsText({ addresses, takeover, queries }: AgentStatus['dns']): string {
+  const over = takeover.length === 0 ? '' : ` for ${takeover.join(' ')}`
+  return `${addresses.join(' ')}${over}, ${queries === 1 ? '1 query' : `${queries} queries`}`
+}
+
+function gatewaysTable(gateways: readonly Gateway[], nowMs: number): string {
+  const titles = ['NODE', 'POOL', 'UP', 'WIREGUARD', 'RELAY SESSION', 'NAT', 'MAPPED ADDRESS', 'METADATA']
+  const rows = gateways.map(({ status }) => [
+    status.node,
+    status.pool,
+    ago(status.startedAt, nowMs),
+    `${status.wireguard.implementation}, port ${status.wireguard.port}`,
+    `${status.relay.state === 'connected' ? '' : `${status.relay.state} `}for ${ago(status.relay.since, nowMs)}`,
+    natName(status.nat),
+    status.nat.mapped ?? '-',
+    metadataText(status.metadata, nowMs),
+  ])
+  return renderTable(
+    titles.map((title) => ({ title })),
+    rows,
+  )
+}
+
+function metadataText({ source, updatedAt }: MetadataStatus, nowMs: number): string {
+  if (source === 'none') return 'none'
+  return updatedAt === undefined ? source : `${source}, ${ago(updatedAt, nowMs)} old`
+}
+
+// Paths
+
+/** One row for each pair of pools; two where its ways differ, or where one side only is known. */
+function pathsText(gateways: readonly Gateway[], nowMs: number, candidates: boolean): string {
+  const ways = gateways.flatMap(({ status }) =>
+    status.paths.map((path): Way => ({ from: status.pool, gateway: status.node, path })),
+  )
+  const used = new Set<Way>()
+  const rows: { readonly cells: readonly string[]; readonly path: PathStatus }[] = []
+  for (const way of ways.toSorted((a, b) => compare(pairOf(a), pairOf(b)) || compare(a.from, b.from))) {
+    if (used.has(way)) continue
+    const back = ways.find(
+      (other) =>
+        !used.has(other) && other !== way && other.gateway === way.path.node && other.path.node === way.gateway,
+    )
+    const equal = back !== undefined && back.path.rung === way.path.rung && back.path.reason === way.path.reason
+    used.add(way)
+    if (equal) used.add(back)
+    const arrow = equal ? '↔' : '→'
+    const since = Math.max(way.path.since, equal ? back.path.since : 0)
+    rows.push({ cells: pathCells(way, arrow, since, nowMs), path: way.path })
+  }
+  if (rows.length === 0) return '  none: no other pool is known\n'
+  const titles = ['POOLS', 'PATH', 'GATEWAYS', 'SINCE', 'RTT', 'PEER AT, OR WHY IT IS NOT BETTER']
+  const lines = renderTable(
+    titles.map((title) => ({ title, align: title === 'RTT' ? 'right' : 'left' })),
+    rows.map(({ cells }) => cells),
+  ).split(/(?<=\n)/)
+  const details = rows.map(({ path }) => (candidates && path.rung !== 'direct' ? candidatesText(path) : ''))
+  return lines.map((line, index) => line + (details[index - 1] ?? '')).join('')
+}
+
+/** Equal for both ways of a pair. */
+const pairOf = ({ from, path }: Way): string => [from, path.pool].toSorted().join(' ')
+
+function pathCells({ from, gateway, path }: Way, arrow: string, since: number, nowMs: number): readonly string[] {
+  return [
+    `${from} ${arrow} ${path.pool}`,
+    path.rung,
+    `${gateway} ${arrow} ${path.node}`,
+    `${ago(since, nowMs)} ago`,
+    path.rttMs === undefined ? '-' : millisecondsText(path.rttMs),
+    path.reason === '' ? (path.endpoint ?? '') : path.reason,
+  ]
+}
+
+function candidatesText({ candidates }: PathStatus): string {
+  const rest = candidates.length - MAX_CANDIDATES
+  const lines = candidates
+    .slice(0, MAX_CANDIDATES)
+    .map(({ kind, address, result }) => `      ${kind} ${address}: ${result}\n`)
+  return lines.join('') + (rest > 0 ? `      and ${countText(rest, 'candidate')} more\n` : '')
+}
+
+// The relay
+
+function relayText({ host, status }: { host: string; status: RelayStatus }, nowMs: number): string {
+  const { stun, packets, manifests, sessions } = status
+  const facts = [
+    `up ${ago(status.startedAt, nowMs)}`,
+    `STUN on ${stun.addresses.join(' ')}, ${countText(stun.requests, 'request')}`,
+    `${countText(packets.forwarded, 'packet')} relayed (${bytesText(packets.bytes)}), ` +
+      `${packets.overKeepalive} of them more than keepalives, ${packets.dropped} dropped`,
+    ...(manifests === undefined ? [] : [`${countText(manifests.objects, 'object')} from ${manifests.directory}`]),
+  ]
+  const rows = sessions
+    .toSorted((a, b) => compare(a.node, b.node) || compare(b.kind, a.kind))
+    .slice(0, MAX_SESSIONS)
+    .map(({ node, kind, address, since }) => [node, kind, address, ago(since, nowMs)])
+  const titles = ['SESSION OF', 'KIND', 'ADDRESS', 'SINCE']
+  const rest = sessions.length - rows.length
+  return [
+    `Relay on ${host}\n`,
+    ...facts.map((fact) => `  ${fact}\n`),
+    rows.length === 0
+      ? '  no sessions\n'
+      : renderTable(
+          titles.map((title) => ({ title })),
+          rows,
+        ),
+    rest > 0 ? `  and ${countText(rest, 'session')} more\n` : '',
+  ].join('')
+}

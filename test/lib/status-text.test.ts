@@ -1,0 +1,213 @@
+import t from 'tap'
+import type {
+  AgentStatus,
+  GatewayStatus,
+  MetadataStatus,
+  NatBehaviour,
+  PathStatus,
+  RelayStatus,
+} from '../../lib/status.ts'
+import { natName, renderStatus } from '../../lib/status-text.ts'
+
+const NOW = Date.UTC(2026, 4, 1, 3, 0, 0)
+const SECOND = 1000
+const MINUTE = 60 * SECOND
+
+const fresh: MetadataStatus = {
+  source: 'cloud',
+  server: 'https://203.0.113.10:443',
+  updatedAt: NOW - 2 * SECOND,
+  objects: { nodes: 6, services: 12 },
+}
+const portRestricted: NatBehaviour = {
+  mapping: 'endpoint-independent',
+  filtering: 'address-and-port-dependent',
+  udp: 'open',
+  mapped: '198.18.1.2:51820',
+}
+const path = (pool: string, more: Partial<PathStatus> = {}): PathStatus => ({
+  pool,
+  node: `${pool}1`,
+  rung: 'direct',
+  since: NOW - 3 * MINUTE - 12 * SECOND,
+  rttMs: 12.44,
+  reason: '',
+  endpoint: '198.18.2.2:40112',
+  candidates: [],
+  ...more,
+})
+const gateway = (pool: string, paths: readonly PathStatus[], more: Partial<GatewayStatus> = {}): GatewayStatus => ({
+  kind: 'gateway',
+  version: '0.1.0',
+  node: `${pool}1`,
+  pool,
+  startedAt: NOW - 5 * MINUTE,
+  relay: { url: 'https://203.0.113.10:443', state: 'connected', since: NOW - 4 * MINUTE },
+  wireguard: { implementation: 'wireguard-go', publicKey: 'k', port: 51820 },
+  nat: portRestricted,
+  paths,
+  problems: [],
+  metadata: fresh,
+  ...more,
+})
+const agent = (node: string, pool: string, more: Partial<AgentStatus> = {}): AgentStatus => ({
+  kind: 'agent',
+  version: '0.1.0',
+  node,
+  pool,
+  startedAt: NOW - 5 * MINUTE,
+  dns: { addresses: ['169.254.20.53'], queries: 1, takeover: ['10.96.0.10'] },
+  services: { count: 12, endpoints: 31, path: 'nft' },
+  gateway: undefined,
+  problems: [],
+  metadata: fresh,
+  ...more,
+})
+const relay: RelayStatus = {
+  kind: 'relay',
+  version: '0.1.0',
+  startedAt: NOW - 6 * MINUTE,
+  stun: { addresses: ['203.0.113.10:3478', '203.0.113.11:3478'], requests: 40 },
+  sessions: [
+    { node: 'sylt1', kind: 'packets', address: '198.18.2.2:33012', since: NOW - 4 * MINUTE },
+    { node: 'sylt1', kind: 'signal', address: '198.18.2.2:33010', since: NOW - 4 * MINUTE },
+    { node: 'hamburg1', kind: 'signal', address: '198.18.1.2:41000', since: NOW - MINUTE },
+  ],
+  packets: { forwarded: 120, bytes: 51_000, overKeepalive: 100, dropped: 1 },
+  manifests: { directory: '/etc/fulmar', objects: 40, problems: ['shop.yaml:12: not YAML'] },
+}
+
+const GOLDEN_ONE_NODE = `3 problems
+  hamburg1 gateway: no session to the relay https://203.0.113.10:443 for 1m30s: connect ETIMEDOUT
+  hamburg1 gateway: no path to pool kiel for 30s: its gateway has no session to the relay
+  hamburg1 gateway, hamburg1 agent: works from what is on disk, since https://203.0.113.10:443 does not answer: connect ETIMEDOUT
+
+Agents
+  NODE      POOL     UP     TO OTHER POOLS  SERVICES               DNS                                    METADATA
+  hamburg1  hamburg  5m00s  itself          12, 31 endpoints, nft  169.254.20.53 for 10.96.0.10, 1 query  disk, 2h00m old
+
+Gateways
+  NODE      POOL     UP     WIREGUARD                 RELAY SESSION         NAT          MAPPED ADDRESS  METADATA
+  hamburg1  hamburg  5m00s  wireguard-go, port 51820  connecting for 1m30s  UDP blocked  -               disk, 2h00m old
+
+Paths
+  POOLS           PATH       GATEWAYS          SINCE          RTT  PEER AT, OR WHY IT IS NOT BETTER
+  hamburg → kiel  none       hamburg1 → kiel1  30s ago          -  its gateway has no session to the relay
+  hamburg → sylt  relay-tcp  hamburg1 → sylt1  3m12s ago  48.1 ms  no probe came back from any of 2 candidates
+      host 192.168.2.11:40112: no answer to 40 probes
+      reflexive 198.18.2.2:40112: no answer to 40 probes
+`
+const GOLDEN_MESH = `3 problems
+  sylt2 agent: does not answer: it was killed and left its socket
+  sylt1 gateway, kiel1 gateway: pools sylt and kiel both claim 10.244.3.0/24; neither gets it (nodes sylt2, kiel1)
+  cloud relay: shop.yaml:12: not YAML
+
+Agents
+  NODE      POOL     UP     TO OTHER POOLS              SERVICES               DNS                                    METADATA
+  hamburg2  hamburg  5m00s  by hamburg1 (192.168.1.11)  12, 31 endpoints, nft  169.254.20.53 for 10.96.0.10, 1 query  cloud, 2.0s old
+
+Gateways
+  NODE      POOL     UP     WIREGUARD                 RELAY SESSION  NAT                   MAPPED ADDRESS    METADATA
+  hamburg1  hamburg  5m00s  wireguard-go, port 51820  for 4m00s      port restricted cone  198.18.1.2:51820  cloud, 2.0s old
+  kiel1     kiel     5m00s  wireguard-go, port 51820  for 4m00s      port restricted cone  198.18.1.2:51820  cloud, 2.0s old
+  sylt1     sylt     5m00s  wireguard-go, port 51820  for 4m00s      port restricted cone  198.18.1.2:51820  cloud, 2.0s old
+
+Paths
+  POOLS           PATH       GATEWAYS          SINCE          RTT  PEER AT, OR WHY IT IS NOT BETTER
+  hamburg → kiel  direct     hamburg1 → kiel1  3m12s ago  12.4 ms  198.18.2.2:40112
+  kiel → hamburg  relay-tcp  kiel1 → hamburg1  3m12s ago  30.0 ms  validating the direct path
+  hamburg ↔ sylt  direct     hamburg1 ↔ sylt1  3m00s ago  12.4 ms  198.18.2.2:40112
+
+Relay on cloud
+  up 6m00s
+  STUN on 203.0.113.10:3478 203.0.113.11:3478, 40 requests
+  120 packets relayed (51.0 kB), 100 of them more than keepalives, 1 dropped
+  40 objects from /etc/fulmar
+  SESSION OF  KIND     ADDRESS           SINCE
+  hamburg1    signal   198.18.1.2:41000  1m00s
+  sylt1       signal   198.18.2.2:33010  4m00s
+  sylt1       packets  198.18.2.2:33012  4m00s
+`
+
+t.test('one node at 3 a.m., the cloud is gone and UDP is blocked', async (t) => {
+  const blocked = path('sylt', {
+    rung: 'relay-tcp',
+    rttMs: 48.1,
+    reason: 'no probe came back from any of 2 candidates',
+    candidates: [
+      { address: '192.168.2.11:40112', kind: 'host', result: 'no answer to 40 probes' },
+      { address: '198.18.2.2:40112', kind: 'reflexive', result: 'no answer to 40 probes' },
+    ],
+  })
+  const none = path('kiel', {
+    rung: 'none',
+    since: NOW - 30 * SECOND,
+    reason: 'its gateway has no session to the relay',
+  })
+  delete (none as { rttMs?: number }).rttMs
+  const offline: MetadataStatus = {
+    ...fresh,
+    source: 'disk',
+    updatedAt: NOW - 2 * 60 * MINUTE,
+    error: 'connect ETIMEDOUT',
+  }
+  const statuses = [
+    {
+      host: 'hamburg1',
+      status: gateway('hamburg', [blocked, none], {
+        nat: { mapping: 'unknown', filtering: 'unknown', udp: 'blocked' },
+        relay: {
+          url: 'https://203.0.113.10:443',
+          state: 'connecting',
+          since: NOW - 90 * SECOND,
+          error: 'connect ETIMEDOUT',
+        },
+        metadata: offline,
+      }),
+    },
+    { host: 'hamburg1', status: agent('hamburg1', 'hamburg', { metadata: offline }) },
+  ]
+  t.equal(renderStatus(statuses, NOW), GOLDEN_ONE_NODE)
+})
+
+t.test('all hosts of a mesh: a pair whose ways are alike is one row, one that differs is two', async (t) => {
+  const hamburg = gateway('hamburg', [path('sylt'), path('kiel')])
+  const sylt = gateway('sylt', [path('hamburg', { since: NOW - 3 * MINUTE, endpoint: '198.18.1.2:51820' })])
+  const kiel = gateway('kiel', [
+    path('hamburg', { rung: 'relay-tcp', rttMs: 30, reason: 'validating the direct path' }),
+  ])
+  const conflict = 'pools sylt and kiel both claim 10.244.3.0/24; neither gets it (nodes sylt2, kiel1)'
+  const statuses = [
+    { host: 'sylt1', status: { ...sylt, problems: [conflict] } },
+    { host: 'kiel1', status: { ...kiel, problems: [conflict] } },
+    { host: 'hamburg1', status: hamburg },
+    {
+      host: 'hamburg2',
+      status: agent('hamburg2', 'hamburg', { gateway: { node: 'hamburg1', address: '192.168.1.11' } }),
+    },
+    { host: 'cloud', status: relay },
+  ]
+  const silent = [{ host: 'sylt2', daemon: 'agent', reason: 'it was killed and left its socket' }]
+  t.equal(renderStatus(statuses, NOW, silent), GOLDEN_MESH)
+})
+
+t.test('nothing to tell', async (t) => {
+  t.equal(renderStatus([], NOW), 'No problems\n')
+  t.match(renderStatus([{ host: 'a1', status: gateway('a', []) }], NOW), /Paths\n  none: no other pool is known\n/)
+})
+
+t.test('names of NATs', async (t) => {
+  const rows: readonly [mapping: NatBehaviour['mapping'], filtering: NatBehaviour['filtering'], expected: string][] = [
+    ['none', 'endpoint-independent', 'none'],
+    ['none', 'address-and-port-dependent', 'no NAT, firewall'],
+    ['endpoint-independent', 'endpoint-independent', 'full cone'],
+    ['endpoint-independent', 'address-dependent', 'restricted cone'],
+    ['endpoint-independent', 'address-and-port-dependent', 'port restricted cone'],
+    ['endpoint-independent', 'unknown', 'cone, filtering unknown'],
+    ['address-and-port-dependent', 'address-and-port-dependent', 'symmetric'],
+    ['unknown', 'unknown', 'unknown'],
+  ]
+  for (const [mapping, filtering, expected] of rows)
+    t.equal(natName({ mapping, filtering, udp: 'open' }), expected, `${mapping}, ${filtering}: ${expected}`)
+  t.equal(natName({ ...portRestricted, udp: 'blocked' }), 'UDP blocked')
+})
