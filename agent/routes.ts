@@ -45,7 +45,7 @@ export function planAgentRoutes({ node, pools, links }: AgentRoutesInput): Agent
   const active = own.gateways[0]
   const gateway = active === node ? undefined : own.nodes.find(({ name }) => name === active)
   const remote = gateway && remoteRoutes(pools, own, gateway, self, links, lan)
-  const address = gateway?.addresses.find((candidate) => lan(candidate) !== undefined)
+  const address = gateway && (hopTo(gateway, 4, lan) ?? hopTo(gateway, 6, lan))?.via
   return {
     routes: [...neighbours.flatMap(({ routes }) => routes), ...(remote?.routes ?? [])],
     problems: [...neighbours.flatMap(({ problems }) => problems), ...(remote?.problems ?? [])],

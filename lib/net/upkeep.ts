@@ -24,24 +24,37 @@ export type UpkeepOptions = {
 
 const COALESCE_MS = 20
 const BACKOFF: Backoff = { baseMs: 100, capMs: 5_000 }
+/** After failures a trigger is served this soon at the latest. */
+const AFTER_FAILURE_MAX_MS = 500
 
 export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkeep {
   const { pass, onError, onEnd, coalesceMs = COALESCE_MS, backoff = BACKOFF } = options
   type Caller = { readonly resolve: () => void; readonly reject: (error: unknown) => void }
   let callers: Caller[] = []
   let timer: NodeJS.Timeout | undefined
+  let dueAt = 0
   let running = false
   let again = false
   let failures = 0
 
+  /** A pass that is due sooner stays: a stream of triggers must not put it off for ever. */
   const schedule = (ms: number): void => {
+    const at = performance.now() + ms
+    if (signal.aborted || (timer !== undefined && dueAt <= at)) return
     clearTimeout(timer)
-    if (!signal.aborted) timer = setTimeout(() => void run(), ms)
+    dueAt = at
+    timer = setTimeout(() => void run(), ms)
   }
+  const cancel = (): void => {
+    clearTimeout(timer)
+    timer = undefined
+  }
+  /** A pass that fails may itself cause the triggers that ask for the next. */
+  const soonMs = () => (failures === 0 ? coalesceMs : Math.min(AFTER_FAILURE_MAX_MS, backoff.baseMs * failures))
 
   /** Never rejects. */
   async function run(): Promise<void> {
-    clearTimeout(timer)
+    cancel()
     running = true
     again = false
     const served = callers
@@ -58,26 +71,26 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
     }
     running = false
     if (signal.aborted) end()
-    else if (callers.length > 0) await run()
-    else if (again) schedule(coalesceMs)
+    else if (callers.length > 0) void run()
+    else if (again) schedule(soonMs())
   }
 
   function end(): void {
-    clearTimeout(timer)
+    cancel()
     for (const { reject } of callers) reject(signal.reason)
     callers = []
     onEnd()
   }
 
   signal.addEventListener('abort', () => {
-    clearTimeout(timer)
+    cancel()
     if (!running) end()
   })
 
   return {
     trigger() {
       if (running) again = true
-      else schedule(coalesceMs)
+      else schedule(soonMs())
     },
     now() {
       if (signal.aborted) return Promise.reject(signal.reason)

@@ -101,12 +101,15 @@ async function remoteOf(child: ChildProcess): Promise<Remote> {
 /** In a script that `start` runs: answers calls by these functions until the test is gone. */
 // oxlint-disable-next-line no-explicit-any
 export function serve(methods: Readonly<Record<string, (...args: any[]) => unknown>>): void {
-  process.on('message', async ({ id, method, args }: { id: number; method: string; args: unknown[] }) => {
+  const answer = async (id: number, method: string, args: unknown[]): Promise<void> => {
     try {
       process.send!({ id, result: await methods[method]!(...args) })
     } catch (error) {
       process.send!({ id, error: (error as Error).message })
     }
+  }
+  process.on('message', ({ id, method, args }: { id: number; method: string; args: unknown[] }) => {
+    void answer(id, method, args)
   })
   process.on('disconnect', () => process.exit())
   process.send!({})
