@@ -23,13 +23,30 @@ export const LABEL_NODE_POOL = 'apps.openyurt.io/nodepool'
 export const LABEL_RAVEN_GATEWAY = 'raven.openyurt.io/gateway'
 export const LABEL_GATEWAY_CANDIDATE = 'fulmar.dev/gateway'
 
+/** What was left out and the remedy, with the names of the nodes whose objects would have to change. */
+export type PoolProblem = { readonly message: string; readonly nodes: readonly string[] }
+
 /** Pools by name; `problems` names each object, or part of one, that was left out, and the remedy. */
 export function poolsOf(
   nodes: readonly Node[],
   nodePools: readonly NodePool[],
   gateways: readonly RavenGateway[],
 ): { pools: readonly Pool[]; problems: readonly string[] } {
-  const problems: string[] = []
+  const { pools, problems } = readPools(nodes, nodePools, gateways)
+  return { pools, problems: problems.map(({ message }) => message) }
+}
+
+/** The problems of `poolsOf`, for a reader that knows where the nodes' objects stand. */
+export function poolProblems(
+  nodes: readonly Node[],
+  nodePools: readonly NodePool[],
+  gateways: readonly RavenGateway[],
+): readonly PoolProblem[] {
+  return readPools(nodes, nodePools, gateways).problems
+}
+
+function readPools(nodes: readonly Node[], nodePools: readonly NodePool[], gateways: readonly RavenGateway[]) {
+  const problems: PoolProblem[] = []
   const members = membersByPool(nodes, nodePools, problems)
   const claims = [...members].flatMap(([pool, list]) => list.flatMap((node) => claimsOf(node, pool, problems)))
   const contested = contestedPrefixes(claims, problems)
@@ -52,7 +69,7 @@ export function poolsOf(
 }
 
 /** Nodes by the name of their pool, both sorted. */
-function membersByPool(nodes: readonly Node[], nodePools: readonly NodePool[], problems: string[]): Map<string, Node[]> {
+function membersByPool(nodes: readonly Node[], nodePools: readonly NodePool[], problems: PoolProblem[]): Map<string, Node[]> {
   const isolated = new Set(
     nodePools.filter(({ spec }) => spec?.interConnectivity === false).map(({ metadata }) => metadata?.name),
   )
@@ -69,10 +86,12 @@ function membersByPool(nodes: readonly Node[], nodePools: readonly NodePool[], p
     const name = nameOf(node)
     // Merged into that pool, the node would be taken for a neighbour on a LAN that it is not on.
     if (shared.has(name))
-      problems.push(
-        `node ${name} is in no pool and has the name of a pool of others: it is left out; ` +
+      problems.push({
+        nodes: [name],
+        message:
+          `node ${name} is in no pool and has the name of a pool of others: it is left out; ` +
           `set its label ${LABEL_NODE_POOL}, or rename the node or the pool`,
-      )
+      })
     else shared.set(name, [node])
   }
   return new Map([...shared].toSorted(([a], [b]) => compare(a, b)))
@@ -80,13 +99,16 @@ function membersByPool(nodes: readonly Node[], nodePools: readonly NodePool[], p
 
 type Claim = { readonly cidr: Cidr; readonly node: string; readonly pool: string }
 
-function claimsOf(node: Node, pool: string, problems: string[]): readonly Claim[] {
+function claimsOf(node: Node, pool: string, problems: PoolProblem[]): readonly Claim[] {
   const claims = new Map<string, Claim>()
   for (const text of [node.spec?.podCIDRs ?? (node.spec?.podCIDR || [])].flat()) {
     const cidr = parseCidr(String(text))
     const reason = cidr === undefined ? 'is no CIDR such as 10.244.1.0/24 or fd00:244:1::/64' : unfit(cidr)
     if (reason !== undefined)
-      problems.push(`node ${nameOf(node)}: podCIDR ${JSON.stringify(text)} ${reason}: it is left out; correct spec.podCIDRs`)
+      problems.push({
+        nodes: [nameOf(node)],
+        message: `node ${nameOf(node)}: podCIDR ${JSON.stringify(text)} ${reason}: it is left out; correct spec.podCIDRs`,
+      })
     else claims.set(cidr!.text, { cidr: cidr!, node: nameOf(node), pool })
   }
   return [...claims.values()]
@@ -105,34 +127,36 @@ function unfit(cidr: Cidr): string | undefined {
  * Prefixes that a node of another pool claims too, wholly or in part; each is named once. Sorted prefixes nest, so what
  * contains the current one is on the stack, which is never deeper than an address has bits.
  */
-function contestedPrefixes(claims: readonly Claim[], problems: string[]): ReadonlySet<string> {
+function contestedPrefixes(claims: readonly Claim[], problems: PoolProblem[]): ReadonlySet<string> {
   const contested = new Set<string>()
   const groups = [...Map.groupBy(claims, ({ cidr }) => cidr.text).values()].toSorted((a, b) =>
     compareCidrs(a[0]!.cidr, b[0]!.cidr),
   )
   const around: Claim[][] = []
+  const name = (claimants: readonly Claim[], message: string) =>
+    problems.push({
+      nodes: claimants.slice(0, HOLDERS_NAMED_MAX).map(({ node }) => node),
+      message: `${message}; give each node a podCIDR of its own`,
+    })
   for (const group of groups) {
     const { cidr } = group[0]!
     while (around.length > 0 && !overlaps(around.at(-1)![0]!.cidr, cidr)) around.pop()
     if (poolsIn(group) > 1) {
       contested.add(cidr.text)
-      problems.push(`podCIDR ${cidr.text} is claimed by ${holders(group)}: none of them gets it; ${REMEDY}`)
+      name(group, `podCIDR ${cidr.text} is claimed by ${holders(group)}: none of them gets it`)
     } else if (group.length > 1) {
-      problems.push(`podCIDR ${cidr.text} is claimed by ${holders(group)}: its pods may be looked for on the wrong node; ${REMEDY}`)
+      name(group, `podCIDR ${cidr.text} is claimed by ${holders(group)}: its pods may be looked for on the wrong node`)
     }
     for (const outer of around.filter((other) => poolsIn([...other, ...group]) > 1)) {
       contested.add(cidr.text).add(outer[0]!.cidr.text)
-      problems.push(
-        `podCIDR ${cidr.text} of ${holders(group)} lies in ${outer[0]!.cidr.text} of ${holders(outer)}: ` +
-          `none of them gets either; ${REMEDY}`,
-      )
+      const wider = `${outer[0]!.cidr.text} of ${holders(outer)}`
+      name([...group, ...outer], `podCIDR ${cidr.text} of ${holders(group)} lies in ${wider}: none of them gets either`)
     }
     around.push(group)
   }
   return contested
 }
 
-const REMEDY = 'give each node a podCIDR of its own'
 const HOLDERS_NAMED_MAX = 5
 
 function holders(claims: readonly Claim[]): string {
@@ -143,13 +167,16 @@ function holders(claims: readonly Claim[]): string {
 
 const poolsIn = (claims: readonly Claim[]) => new Set(claims.map(({ pool }) => pool)).size
 
-function addressesOf(node: Node, problems: string[]): readonly string[] {
+function addressesOf(node: Node, problems: PoolProblem[]): readonly string[] {
   const addresses = new Set<string>()
   for (const { type, address } of node.status?.addresses ?? []) {
     if (type !== 'InternalIP') continue
     const canonical = normalise(String(address))
     if (canonical === undefined || canonical.includes('/'))
-      problems.push(`node ${nameOf(node)}: InternalIP ${JSON.stringify(address)} is no IP address: it is left out; correct status.addresses`)
+      problems.push({
+        nodes: [nameOf(node)],
+        message: `node ${nameOf(node)}: InternalIP ${JSON.stringify(address)} is no IP address: it is left out; correct status.addresses`,
+      })
     else addresses.add(canonical)
   }
   return [...addresses]
@@ -159,14 +186,18 @@ function candidatesOf(
   pool: string,
   nodes: readonly Node[],
   gateway: RavenGateway | undefined,
-  problems: string[],
+  problems: PoolProblem[],
 ): readonly string[] {
   const names = nodes.map(nameOf)
   const chosen = new Set<string>()
   for (const { nodeName, type } of gateway?.spec?.endpoints ?? []) {
     if (type !== undefined && type !== '' && type !== 'tunnel') continue
     if (names.includes(nodeName)) chosen.add(nodeName)
-    else problems.push(`Gateway ${pool}: endpoint ${nodeName} is no node of pool ${pool}: it is left out; correct spec.endpoints or the node's labels`)
+    else
+      problems.push({
+        nodes: [nodeName],
+        message: `Gateway ${pool}: endpoint ${nodeName} is no node of pool ${pool}: it is left out; correct spec.endpoints or the node's labels`,
+      })
   }
   if (chosen.size > 0) return [...chosen]
   const labelled = nodes.filter(({ metadata }) => metadata?.labels?.[LABEL_GATEWAY_CANDIDATE] === 'true').map(nameOf)

@@ -1,0 +1,73 @@
+// Opens a SQLite file for a daemon's own state: write-ahead log, so that kill -9 loses nothing; a corrupt file is put
+// aside and said, for a daemon must start whatever its disk holds.
+
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import type { Log } from './log.ts'
+
+export type DatabaseLayout = {
+  /** Counts changes of the schema; the tables of a file of another version are dropped. */
+  readonly version: number
+  readonly tables: readonly string[]
+  readonly schema: string
+}
+
+/** How long another process may hold the file. */
+const BUSY_MS = 2_000
+const SQLITE_CORRUPT = 11
+const SQLITE_NOTADB = 26
+
+/** @throws whatever SQLite or the file system says, but not for a corrupt file, which becomes `FILE.corrupt`. */
+export function openDatabase(file: string, layout: DatabaseLayout, log: Log): DatabaseSync {
+  mkdirSync(dirname(file), { recursive: true })
+  try {
+    return open(file, layout)
+  } catch (error) {
+    if (!isCorrupt(error)) throw error
+    const aside = `${file}.corrupt`
+    log.warn({ file, aside, err: error }, 'database is corrupt; starting empty')
+    renameSync(file, aside)
+    for (const suffix of ['-wal', '-shm']) rmSync(file + suffix, { force: true })
+    return open(file, layout)
+  }
+}
+
+/** For a disk that went read-only: what it holds is still good. Undefined where there is nothing to be read. */
+export function openDatabaseReadOnly(file: string): DatabaseSync | undefined {
+  return existsSync(file) ? new DatabaseSync(file, { readOnly: true, timeout: BUSY_MS }) : undefined
+}
+
+/** Runs `write` in one transaction: all of it or nothing. */
+export function transaction(database: DatabaseSync, write: () => void): void {
+  database.exec('BEGIN IMMEDIATE')
+  try {
+    write()
+    database.exec('COMMIT')
+  } catch (error) {
+    if (database.isTransaction) database.exec('ROLLBACK')
+    throw error
+  }
+}
+
+function open(file: string, { version, tables, schema }: DatabaseLayout): DatabaseSync {
+  const database = new DatabaseSync(file, { timeout: BUSY_MS })
+  try {
+    // A power cut may cost the last transactions with NORMAL, never the file; and fsync is dear on flash.
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+    const check = database.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
+    if (check !== 'ok') throw Object.assign(new Error(`quick_check: ${String(check)}`), { errcode: SQLITE_CORRUPT })
+    if (database.prepare('PRAGMA user_version').get()?.['user_version'] !== version)
+      database.exec(`${tables.map((table) => `DROP TABLE IF EXISTS ${table};`).join('')} ${schema}; PRAGMA user_version = ${version}`)
+    return database
+  } catch (error) {
+    database.close()
+    throw error
+  }
+}
+
+/** The low byte of SQLite's code is the kind, the rest says where. */
+function isCorrupt(error: unknown): boolean {
+  const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff
+  return code === SQLITE_CORRUPT || code === SQLITE_NOTADB
+}

@@ -1,0 +1,50 @@
+// Who may do what: everybody with a certificate reads; a node writes its own status and its own Leases; members of
+// system:masters write any node's. Nothing else is written through this API by anyone.
+
+import { GROUP_MASTERS, type Identity } from '../auth.ts'
+import { resourceNameOf } from './kinds.ts'
+import type { ResourceRequest } from './request.ts'
+import type { Failure } from './status.ts'
+
+/** Where nodes keep Leases. */
+const LEASE_NAMESPACES: readonly string[] = ['kube-node-lease', 'fulmar-system']
+
+/**
+ * @param name of the object; that of the body for a create.
+ * @param nodes names of all nodes, so that `a` does not own the Lease of `a-b`.
+ */
+export function mayAccess(caller: Identity, request: ResourceRequest, name: string, nodes: Iterable<string>): boolean {
+  if (caller.kind === 'anonymous') return false
+  if (request.verb === 'get' || request.verb === 'list' || request.verb === 'watch') return true
+  if (caller.kind === 'user') return caller.groups.includes(GROUP_MASTERS)
+  const { resource, subresource, namespace, verb } = request
+  if (verb === 'delete' || verb === 'deletecollection') return false
+  if (resource.kind === 'Node') return subresource === 'status' && name === caller.node
+  if (resource.kind !== 'Lease' || subresource !== undefined || !LEASE_NAMESPACES.includes(namespace)) return false
+  return ownsLease(caller.node, name, nodes)
+}
+
+/** The Lease `NAME`, `NAME-…` or `…-NAME` belongs to the node; of several that it could belong to, to the longest name. */
+export function ownsLease(node: string, lease: string, nodes: Iterable<string>): boolean {
+  const fits = (name: string) => lease === name || lease.startsWith(`${name}-`) || lease.endsWith(`-${name}`)
+  if (!fits(node)) return false
+  for (const other of nodes) if (other.length > node.length && fits(other)) return false
+  return true
+}
+
+/** In Kubernetes' words. */
+export function forbidden(caller: Identity, request: ResourceRequest, name: string): Failure {
+  const { resource, subresource, namespace, verb } = request
+  const what = subresource === undefined ? resource.plural : `${resource.plural}/${subresource}`
+  const scope = namespace === '' ? 'at the cluster scope' : `in the namespace ${JSON.stringify(namespace)}`
+  const user = caller.kind === 'node' ? `system:node:${caller.node}` : caller.kind === 'user' ? caller.user : 'system:anonymous'
+  const quoted = name === '' ? '' : ` ${JSON.stringify(name)}`
+  return {
+    code: 403,
+    reason: 'Forbidden',
+    message:
+      `${resourceNameOf(resource)}${quoted} is forbidden: User ${JSON.stringify(user)} cannot ${verb} resource ` +
+      `${JSON.stringify(what)} in API group ${JSON.stringify(resource.group)} ${scope}`,
+    details: { name, group: resource.group, kind: resource.plural },
+  }
+}

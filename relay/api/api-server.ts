@@ -1,0 +1,218 @@
+// The embedded Kubernetes API over a folder of manifests: discovery, get, list, watch, and the few writes that nodes do.
+// The relay terminates TLS and says who calls; here is everything from the request on.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { join } from 'node:path'
+import type { KubernetesObject } from '../../lib/k8s/objects.ts'
+import type { Log } from '../../lib/log.ts'
+import type { RelayStatus } from '../../lib/status.ts'
+import type { Identity } from '../auth.ts'
+import { forbidden, mayAccess } from './access.ts'
+import { Cluster } from './cluster.ts'
+import { discoveryDocuments } from './discovery.ts'
+import { followFolder } from './folder-loop.ts'
+import { builtIn } from './kinds.ts'
+import { nextToken, pageOf, parseListOptions } from './list.ts'
+import type { Json } from './patch.ts'
+import { chooseRepresentation, listBody, objectBody, type Representation } from './representation.ts'
+import { parseRequest, type ResourceRequest } from './request.ts'
+import { openState } from './state-client.ts'
+import * as status from './status.ts'
+import { serveWatch } from './watch-server.ts'
+import { planWrite } from './write.ts'
+
+export type ApiOptions = {
+  readonly directory: string
+  readonly stateDir: string
+  readonly log: Log
+  /** Of Fulmar, for /version. */
+  readonly version?: string
+}
+export type Api = {
+  /** Answers any path; the caller is who the connection's certificate proves. Never throws. */
+  readonly handle: (request: IncomingMessage, response: ServerResponse, caller: Identity) => void
+  /**
+   * Follows the folder until the signal aborts.
+   * @throws UsageError if the folder cannot be read at the start.
+   */
+  readonly run: (signal: AbortSignal) => Promise<void>
+  readonly status: () => RelayStatus['manifests']
+}
+
+/** Kubernetes' own bound of a request. */
+const BODY_MAX_BYTES = 3 << 20
+const BODY_TIMEOUT_MS = 30_000
+const WATCHES_MAX = 20_000
+const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
+
+export function createApi({ directory, stateDir, log, version = '0' }: ApiOptions): Api {
+  const documents = discoveryDocuments(version)
+  const state = openState(join(stateDir, 'kubernetes.db'), directory, Date.now(), log)
+  const cluster = new Cluster(state)
+  const watching = new Set<ServerResponse>()
+  let folderProblems: readonly string[] = []
+
+  const handle: Api['handle'] = (request, response, caller) => {
+    answer(request, response, caller).catch((error: unknown) => {
+      log.error({ path: request.url, err: error }, 'request to the Kubernetes API failed')
+      if (response.headersSent) response.destroy()
+      else fail(response, { code: 500, reason: 'InternalError', message: `Internal error occurred: ${(error as Error).message}` })
+    })
+  }
+
+  const answer = async (request: IncomingMessage, response: ServerResponse, caller: Identity): Promise<void> => {
+    if (caller.kind === 'anonymous') return fail(response, status.UNAUTHORIZED)
+    const method = request.method ?? 'GET'
+    const asked = parseRequest(method, request.url ?? '/')
+    if (asked.kind === 'nothing') return fail(response, status.noSuchPath)
+    if (asked.kind === 'document') {
+      if (method !== 'GET' && method !== 'HEAD') return fail(response, status.notServed(`${method} ${asked.path}`))
+      if (HEALTH.includes(asked.path)) return cluster.loaded ? text(response, 'ok') : fail(response, status.STARTING)
+      const document = documents[asked.path]
+      return document === undefined ? fail(response, status.noSuchPath) : send(response, 200, document)
+    }
+    if (!cluster.loaded) return fail(response, status.STARTING)
+    const representation = chooseRepresentation(request.headers.accept, asked.query.get('includeObject'))
+    if (representation === undefined) return fail(response, status.notAcceptable(request.headers.accept ?? ''))
+    switch (asked.verb) {
+      case 'get':
+        return get(response, asked, representation)
+      case 'list':
+      case 'watch':
+        return listOrWatch(response, asked, representation)
+      default:
+        return write(request, response, asked, caller, representation)
+    }
+  }
+
+  const get = (response: ServerResponse, asked: ResourceRequest, representation: Representation): void => {
+    const { resource, namespace, name = '', subresource } = asked
+    if (subresource !== undefined && subresource !== 'status') return fail(response, status.noSuchPath)
+    const object = cluster.registry.get(resource, namespace, name)
+    if (object === undefined) return fail(response, status.notFound(resource, name))
+    send(response, 200, objectBody(object, resource, { representation, nowMs: Date.now() }))
+  }
+
+  const listOrWatch = (response: ServerResponse, asked: ResourceRequest, representation: Representation): void => {
+    const { resource: kind } = asked
+    const { registry } = cluster
+    const options = parseListOptions(asked, registry.version, Math.random())
+    if (options.kind === 'refused') return fail(response, options.failure)
+    if (options.kind === 'watch') {
+      if (watching.size >= WATCHES_MAX) return fail(response, status.TOO_MANY_WATCHES)
+      watching.add(response)
+      response.once('close', () => watching.delete(response))
+      return serveWatch(registry, response, { kind, representation, ...options.watch })
+    }
+    // A page of a list that others changed since is made right by a watch from the first page's version.
+    if (options.since !== undefined && registry.since(kind, options.since) === undefined)
+      return fail(response, status.expired('The provided continue parameter is too old: list again'))
+    const resourceVersion = String(options.since ?? registry.version)
+    const page = pageOf(registry.list(kind), options)
+    const metadata = {
+      resourceVersion,
+      ...(page.next !== undefined && { continue: nextToken(Number(resourceVersion), page.next), remainingItemCount: page.remaining }),
+    }
+    send(response, 200, listBody(page.items, kind, metadata, { representation, nowMs: Date.now() }))
+  }
+
+  const write = async (
+    request: IncomingMessage,
+    response: ServerResponse,
+    asked: ResourceRequest,
+    caller: Identity,
+    representation: Representation,
+  ): Promise<void> => {
+    const { resource, namespace, verb } = asked
+    // A create names its object in the body alone, so that the body is read before it is known whether it may.
+    const body = await readJson(request)
+    const name = asked.name ?? (verb === 'create' && body.kind === 'json' ? nameIn(body.value) : '')
+    const nodes = cluster.registry.list(builtIn('Node')).map(({ metadata }) => metadata?.name ?? '')
+    if (!mayAccess(caller, asked, name, nodes)) return fail(response, forbidden(caller, asked, name))
+    if (body.kind === 'refused') return fail(response, body.failure)
+    const nowMs = Date.now()
+    const contentType = (request.headers['content-type'] ?? '').split(';')[0]!.trim()
+    const plan = planWrite(asked, name, cluster.registry.get(resource, namespace, name), body.value, contentType)
+    if (plan.kind === 'refused') return fail(response, plan.failure)
+    const object =
+      plan.kind === 'status'
+        ? cluster.patchStatus(resource, namespace, name, plan.patch, nowMs)
+        : cluster.put(resource, namespace, name, plan.object, nowMs)
+    if (object === undefined) return fail(response, { ...status.TOO_MANY_WATCHES, message: `too many ${resource.plural}` })
+    const code = plan.kind === 'object' && plan.created ? 201 : 200
+    send(response, code, objectBody(object, resource, { representation, nowMs }))
+  }
+
+  return {
+    handle,
+    run: async (signal) => {
+      try {
+        await followFolder(
+          {
+            directory,
+            log,
+            onFiles: (files, problems) => {
+              folderProblems = problems
+              const before = new Set(cluster.problems)
+              cluster.setFiles(files, Date.now())
+              for (const problem of [...problems, ...cluster.problems]) if (!before.has(problem)) log.warn({ problem }, 'manifest problem')
+              log.info({ path: directory, objects: cluster.size }, 'manifests read')
+            },
+          },
+          signal,
+        )
+      } finally {
+        for (const response of watching) response.end()
+        state.close()
+      }
+    },
+    status: () => {
+      const disk = state.error()
+      const problems = [...folderProblems, ...cluster.problems, ...(disk === undefined ? [] : [disk])]
+      return { directory, objects: cluster.size, problems }
+    },
+  }
+}
+
+type Body = { readonly kind: 'json'; readonly value: Json } | { readonly kind: 'refused'; readonly failure: status.Failure }
+
+async function readJson(request: IncomingMessage): Promise<Body> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  const timer = setTimeout(() => request.destroy(), BODY_TIMEOUT_MS)
+  try {
+    // Left early, the request has to stay open for its answer.
+    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      bytes += chunk.length
+      if (bytes > BODY_MAX_BYTES) return { kind: 'refused', failure: status.tooLarge(BODY_MAX_BYTES) }
+      chunks.push(chunk)
+    }
+    return { kind: 'json', value: JSON.parse(Buffer.concat(chunks).toString() || '{}') as Json }
+  } catch (error) {
+    return { kind: 'refused', failure: status.badRequest(`the body is not JSON: ${(error as Error).message}`) }
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function nameIn(body: Json): string {
+  const name = (body as KubernetesObject | null)?.metadata?.name
+  return typeof name === 'string' ? name : ''
+}
+
+function send(response: ServerResponse, code: number, body: object): void {
+  const payload = Buffer.from(JSON.stringify(body))
+  const headers = { 'content-type': 'application/json', 'content-length': payload.length, 'cache-control': 'no-cache, private' }
+  response.writeHead(code, headers).end(payload)
+}
+
+function text(response: ServerResponse, body: string): void {
+  response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end(body)
+}
+
+function fail(response: ServerResponse, failure: status.Failure): void {
+  if (failure.retryAfterSeconds !== undefined) response.setHeader('retry-after', failure.retryAfterSeconds)
+  // The rest of a body that was too large is not waited for.
+  if (failure.code === 413) response.setHeader('connection', 'close')
+  send(response, failure.code, status.statusObject(failure))
+}

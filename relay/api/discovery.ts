@@ -1,0 +1,60 @@
+// Discovery: which groups, versions and resources there are, as /version, /api, /apis and below answer it.
+
+import { KINDS, type Kind } from './kinds.ts'
+
+/** The Kubernetes whose API this follows: clients look at it to know what they may ask. */
+const KUBERNETES = { major: '1', minor: '32' }
+
+const READ = ['get', 'list', 'watch']
+const WRITE = ['create', 'patch', 'update']
+
+/** Documents by path without a trailing slash. @param version of Fulmar. */
+export function discoveryDocuments(version: string): Readonly<Record<string, object>> {
+  const groups = Map.groupBy(KINDS, ({ group }) => group)
+  const named = [...groups.keys()].filter((group) => group !== '')
+  const groupObject = (name: string) => {
+    const versions = [...new Set(groups.get(name)!.map((kind) => kind.version))].map((each) => ({
+      groupVersion: `${name}/${each}`,
+      version: each,
+    }))
+    return { name, versions, preferredVersion: versions[0]! }
+  }
+  return {
+    '/version': {
+      ...KUBERNETES,
+      gitVersion: `v${KUBERNETES.major}.${KUBERNETES.minor}.0+fulmar-${version}`,
+      gitCommit: '',
+      gitTreeState: '',
+      buildDate: '1970-01-01T00:00:00Z',
+      goVersion: '',
+      compiler: '',
+      platform: '',
+    },
+    '/api': { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] },
+    '/apis': { kind: 'APIGroupList', apiVersion: 'v1', groups: named.map(groupObject) },
+    '/api/v1': resourceList('v1', groups.get('')!),
+    ...Object.fromEntries(named.map((name) => [`/apis/${name}`, { kind: 'APIGroup', apiVersion: 'v1', ...groupObject(name) }])),
+    ...Object.fromEntries(
+      [...Map.groupBy(KINDS, ({ group, version: each }) => `${group}/${each}`)]
+        .filter(([groupVersion]) => !groupVersion.startsWith('/'))
+        .map(([groupVersion, kinds]) => [`/apis/${groupVersion}`, resourceList(groupVersion, kinds)]),
+    ),
+  }
+}
+
+const resourceList = (groupVersion: string, kinds: readonly Kind[]) => ({
+  kind: 'APIResourceList',
+  apiVersion: 'v1',
+  groupVersion,
+  resources: kinds.flatMap(({ plural, singular, namespaced, kind, shortNames, writable }) => [
+    {
+      name: plural,
+      singularName: singular,
+      namespaced,
+      kind,
+      verbs: writable === 'objects' ? [...READ, ...WRITE] : READ,
+      ...(shortNames.length > 0 && { shortNames }),
+    },
+    ...(writable === 'status' ? [{ name: `${plural}/status`, singularName: '', namespaced, kind, verbs: ['get', 'patch', 'update'] }] : []),
+  ]),
+})
