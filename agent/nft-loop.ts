@@ -63,7 +63,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     )
     for (const result of results) if (result.status === 'rejected') throw result.reason
     options.onSync?.({ durationMs: performance.now() - startedAt })
-    flows.trigger()
+    cleanFlows()
   }
 
   /** What is held is noted before it is applied: notices of what we replace must not look like a loss. */
@@ -100,16 +100,30 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     (ms) => pause(ms, signal),
     () => signal.aborted,
   )
-  let cleaned = ''
+  const flowTargets = () => udpTargets([...held.values()].map(({ ruleset }) => ruleset), options.takeovers())
+  let lastTargets = ''
+  let staleFlows = false
+  /** Targets that came and went during a pass have left flows behind too: what counts is that they changed. */
+  const cleanFlows = (): void => {
+    const text = JSON.stringify([...flowTargets()].map(([key, values]) => [key, ...values]))
+    if (text === lastTargets) return
+    lastTargets = text
+    staleFlows = true
+    flows.trigger()
+  }
   const flows = createReconciler(
     async () => {
-      const targets = udpTargets([...held.values()].map(({ ruleset }) => ruleset), options.takeovers())
-      const text = JSON.stringify([...targets].map(([key, values]) => [key, ...values]))
-      if (text === cleaned) return
-      const { deleted, more } = await deleteStaleFlows(targets, signal)
-      if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
-      if (more) flows.trigger()
-      else cleaned = text
+      if (!staleFlows) return
+      staleFlows = false
+      try {
+        const { deleted, more } = await deleteStaleFlows(flowTargets(), signal)
+        if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
+        staleFlows ||= more
+        if (more) flows.trigger()
+      } catch (error) {
+        staleFlows = true
+        throw error
+      }
     },
     (err, failures) => failures === 1 && log.warn({ err }, 'cannot delete stale UDP flows'),
     (ms) => pause(ms, signal),
@@ -173,7 +187,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       await nft
         .apply([...dropped.filter(loaded).flatMap(endTakeover), ...wanted.filter(loaded).flatMap(renewTakeover)])
         .catch((err: Error) => log.debug({ err }, 'cannot renew the takeover of the cluster DNS'))
-      if (began) flows.trigger()
+      if (began) cleanFlows()
     }
     // Before the DNS stops, so that clients find the cluster's own.
     await nft.apply(taken.flatMap(endTakeover)).catch(() => undefined)
