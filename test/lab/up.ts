@@ -29,7 +29,7 @@ export async function up(values: UpValues, argv: readonly string[]): Promise<num
     if (values.json) process.stdout.write(`${JSON.stringify(summaryOf(values.id))}\n`)
     say(`npm run lab -- exec${idFlag(values.id)} HOST -- COMMAND, with HOST one of ${hostsOf(lab.topology)}`)
     say('Ctrl-C takes it down')
-    await aborted(signal)
+    await untilAborted(signal)
     await lab.close()
     say('down; nothing is left')
   })
@@ -89,7 +89,7 @@ async function superviseDetached(values: UpValues): Promise<number> {
       const lab = await open(values, signal, say)
       if (lab === undefined) return
       await send({ kind: 'running' })
-      await aborted(signal)
+      await untilAborted(signal)
       await lab.close()
     })
     return 0
@@ -97,6 +97,13 @@ async function superviseDetached(values: UpValues): Promise<number> {
     await send({ kind: 'failed', message: (error as Error).message, usage: error instanceof UsageError })
     return 1
   }
+}
+
+/** A lab without pods and daemons has nothing else that would keep this process. */
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  const timer = setInterval(() => {}, 2 ** 30)
+  await aborted(signal)
+  clearInterval(timer)
 }
 
 /** Lines with the seconds since the start. */

@@ -1,0 +1,262 @@
+// A whole Internet with NATs of every type, raised without daemons and examined with plain UDP, TCP and ping.
+
+import { spawn, execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { openLab, type Lab, type LabEvent, type LabOptions } from './lab.ts'
+import { cgroupRoot } from './machine.ts'
+import { NAT_TYPES, type NatType } from './nat.ts'
+import type { NatObservation } from './reflector.ts'
+import { ownerOf } from './state.ts'
+import { takeDown } from './teardown.ts'
+
+t.setTimeout(120_000)
+const PREFIX = `la${process.pid % 100_000}`
+const REFLECTOR = join(import.meta.dirname, 'reflector.ts')
+const MAIN = join(import.meta.dirname, 'main.ts')
+const CLOUD4 = ['203.0.113.10', '203.0.113.11']
+const CLOUD6 = ['2001:db8:1::10', '2001:db8:1::11']
+
+const open = (options: LabOptions) => openLab({ until: 'hosts', ...options })
+
+/** What a lab leaves: namespaces, groups, files, processes. */
+function tracesOf(id: string): readonly string[] {
+  const names = (directory: string) => (existsSync(directory) ? readdirSync(directory) : [])
+  const processes = names('/proc').filter((pid) => /^\d+$/.test(pid) && commandOf(pid).includes(`/run/fulmar-lab/${id}/`))
+  return [
+    ...names('/run/netns').filter((name) => name.startsWith(`fm-${id}-`)),
+    ...names(cgroupRoot()).filter((name) => name.startsWith(`fm-${id}`)),
+    ...names('/run/fulmar-lab').filter((name) => name.startsWith(id)),
+    ...processes.map((pid) => `process ${pid}`),
+    ...readFileSync('/proc/self/mounts', 'utf8').split('\n').filter((line) => line.includes(`/fulmar-lab/${id}`)),
+  ]
+}
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+const ping = async (lab: Lab, from: string, to: string) => (await lab.exec(from, ['ping', '-c', '1', '-W', '1', to])).code === 0
+const get = async (lab: Lab, from: string, url: string) => (await lab.exec(from, ['curl', '-s', '-m', '2', url])).stdout
+const main = (...args: string[]) => spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+async function run(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const child = main(...args)
+  const output = { stdout: '', stderr: '' }
+  child.stdout.on('data', (text: Buffer) => (output.stdout += text))
+  child.stderr.on('data', (text: Buffer) => (output.stderr += text))
+  const [code] = (await once(child, 'close')) as [number | null]
+  return { code, ...output }
+}
+
+t.test('NATs of every type, and firewalls in IPv6', async (t) => {
+  const pools = NAT_TYPES.map((type) => type)
+  const lab = await open({ id: `${PREFIX}n`, pools, nodes: 1, underlay: 'dual', nat: new Map(NAT_TYPES.map((type) => [type, type])) })
+  t.teardown(() => lab.close())
+  const servers = [CLOUD4, CLOUD6].map((addresses) => lab.spawn('cloud', [process.execPath, REFLECTOR, 'serve', ...addresses], { stdio: ['ignore', 'pipe', 'inherit'] }))
+  await Promise.all(servers.map((server) => once(server.stdout!, 'data')))
+
+  const all = (addresses: readonly string[]) => addresses.flatMap((address) => [`${address}:7000`, `${address}:7001`])
+  const [from10, from11] = [all(CLOUD4).slice(0, 2), all(CLOUD4).slice(2)]
+  type Row = { mapping: 'one' | 'many' | 'nothing'; heard4: readonly string[]; heard6: readonly string[] }
+  const solicited = { heard6: all(CLOUD6).slice(0, 1) }
+  const rows: Record<NatType, Row> = {
+    'full-cone': { mapping: 'one', heard4: [...from10, ...from11], ...solicited },
+    restricted: { mapping: 'one', heard4: from10, ...solicited },
+    'port-restricted': { mapping: 'one', heard4: from10.slice(0, 1), ...solicited },
+    symmetric: { mapping: 'many', heard4: from10.slice(0, 1), ...solicited },
+    'udp-blocked': { mapping: 'nothing', heard4: [], heard6: [] },
+    none: { mapping: 'one', heard4: [...from10, ...from11], heard6: all(CLOUD6) },
+  }
+  for (const type of NAT_TYPES) {
+    const { mapping, heard4, heard6 } = rows[type]
+    const node = `${type}1`
+    const [v4, v6] = (await Promise.all(
+      [CLOUD4, CLOUD6].map(async (addresses) => JSON.parse((await lab.exec(node, [process.execPath, REFLECTOR, 'probe', ...addresses])).stdout) as NatObservation),
+    )) as [NatObservation, NatObservation]
+    const seen = new Set(v4.mapped)
+    t.equal(v4.mapped.includes(null) ? 'nothing' : seen.size === 1 ? 'one' : 'many', mapping, `${type}: mapped ports`)
+    t.strictSame(v4.heard, heard4, `${type}: whose packets come in`)
+    t.strictSame(v6.heard, heard6, `${type}: whose packets come in by IPv6`)
+    const pool = lab.topology.pools.find(({ name }) => name === type)!
+    const own = lab.topology.nodes.find(({ name }) => name === node)!.addresses
+    const [address4 = ''] = type === 'none' ? own : pool.wan
+    if (mapping !== 'nothing') {
+      t.ok(v4.mapped.every((text) => text!.startsWith(`${address4}:`)), `${type}: seen as ${address4}`)
+      t.ok(v6.mapped.every((text) => text!.startsWith(own[1]!)), `${type}: IPv6 is not translated`)
+    }
+  }
+
+  await t.test('TCP where UDP is blocked', async (t) => {
+    const listen = `for (const port of [443, 80]) require('net').createServer((s) => s.end('hello')).listen(port, '::', () => console.log(port))`
+    const server = lab.spawn('cloud', [process.execPath, '-e', listen], { stdio: ['ignore', 'pipe', 'inherit'] })
+    await once(server.stdout!, 'data')
+    const dial = (host: string, address: string, port: number) =>
+      lab.exec(host, ['timeout', '1', 'bash', '-c', `cat < /dev/tcp/${address}/${port}`]).then(({ stdout }) => stdout)
+    for (const address of [CLOUD4[0]!, CLOUD6[0]!]) {
+      t.equal(await dial('udp-blocked1', address, 443), 'hello', `443 of ${address}`)
+      t.equal(await dial('udp-blocked1', address, 80), '', `80 of ${address}`)
+      t.equal(await dial('symmetric1', address, 80), 'hello', `80 of ${address} from elsewhere`)
+    }
+  })
+
+  await t.test('sites are not routed to each other', async (t) => {
+    t.notOk(await ping(lab, 'symmetric1', '192.168.1.11'), 'a private address')
+    t.notOk(await ping(lab, 'cloud', lab.topology.nodes.find(({ name }) => name === 'symmetric1')!.addresses[1]!), 'a firewalled IPv6 address')
+    t.ok(await ping(lab, 'symmetric1', lab.topology.nodes.find(({ name }) => name === 'none1')!.addresses[1]!), 'a public IPv6 address')
+  })
+
+  await t.test('cut and heal', async (t) => {
+    const pool = (name: string) => lab.topology.pools.find((each) => each.name === name)!.wan[0]!
+    const heard = async () =>
+      (JSON.parse((await lab.exec('full-cone1', [process.execPath, REFLECTOR, 'probe', ...CLOUD4])).stdout) as NatObservation).heard.length
+    const tcp = async () => (await lab.exec('full-cone1', ['timeout', '1', 'bash', '-c', `cat < /dev/tcp/${CLOUD4[0]}/443`])).stdout === 'hello'
+    const state = async () => ({ udp: (await heard()) > 0, tcp: await tcp(), public: await ping(lab, 'full-cone1', '198.18.5.1') })
+    t.strictSame(await state(), { udp: true, tcp: true, public: true }, 'whole')
+    await lab.cut('udp', 'full-cone')
+    t.strictSame(await state(), { udp: false, tcp: true, public: true }, 'without UDP')
+    await lab.cut('udp', 'full-cone')
+    t.strictSame(await lab.cuts(), { 'full-cone': ['udp'] }, 'twice is once')
+    await lab.heal('full-cone')
+    await lab.cut('relay', 'full-cone')
+    t.strictSame(await state(), { udp: false, tcp: false, public: true }, 'without the cloud')
+    await lab.cut('wan', 'full-cone')
+    await lab.cut('wan', 'symmetric')
+    t.notOk(await ping(lab, 'full-cone1', pool('symmetric')), 'without anything')
+    await lab.heal('full-cone')
+    t.strictSame(await lab.cuts(), { symmetric: ['wan'] }, 'one healed')
+    await lab.heal()
+    t.strictSame(await lab.cuts(), {}, 'all healed')
+    t.strictSame(await state(), { udp: true, tcp: true, public: true }, 'whole again')
+    await t.rejects(lab.cut('udp', 'cloud'), /no site of this name; the sites are full-cone/)
+  })
+})
+
+t.test('nodes and pods of a site, twice with one plan', async (t) => {
+  const options = { pools: ['east', 'west'], nodes: 2, overlapLans: true }
+  const labs = await Promise.all(['a', 'b'].map((suffix) => open({ id: PREFIX + suffix, ...options })))
+  for (const lab of labs) t.teardown(() => lab.close())
+  const [lab, other] = labs as [Lab, Lab]
+  const podOf = (name: string) => lab.topology.pods.find(({ host }) => host === name)!
+  const shop = podOf('east1-shop')
+  for (const address of shop.addresses) {
+    const url = `http://${address.includes(':') ? `[${address}]` : address}:${shop.tcpPorts[0]}/`
+    const client = podOf('east1-client').addresses.find((each) => each.includes(':') === address.includes(':'))
+    t.match(JSON.parse(await get(lab, 'east1-client', url)), { pod: shop.name, node: 'east1', client }, `pod to pod of one node: ${url}`)
+    t.match(JSON.parse(await get(lab, 'east1', url)), { pod: shop.name }, `node to its pod: ${url}`)
+    t.equal(await get(lab, 'east2-client', url), '', `not to another node's pod, which is the agent's to route: ${url}`)
+  }
+  t.equal((await get(lab, 'east1-client', `http://${shop.addresses[0]}:${shop.tcpPorts[0]}/bytes?n=300000`)).length, 300000, 'a download')
+  for (const address of lab.topology.nodes.find(({ name }) => name === 'east2')!.addresses) t.ok(await ping(lab, 'east1', address), `LAN: ${address}`)
+  t.ok(await ping(lab, 'east2-client', CLOUD4[0]!), 'pods reach the Internet')
+  t.match(readFileSync(`/run/fulmar-lab/${lab.id}/hosts/east1-client/resolv.conf`, 'utf8'), /^nameserver 10\.96\.0\.10\nsearch shop\.svc/)
+  t.match((await lab.exec('east1-client', ['cat', '/etc/resolv.conf', '/proc/self/cgroup'])).stdout, new RegExp(`ndots:5\n[^]*0::/fm-${lab.id}/east1/east1-client\n`))
+
+  await t.test('hosts have files of their own', async (t) => {
+    const touch = 'echo mine > /run/fulmar/x; echo mine > /var/lib/fulmar/x; echo mine > /run/wireguard/x'
+    await lab.exec('east1', ['sh', '-c', touch])
+    t.equal(readFileSync(`/run/fulmar-lab/${lab.id}/hosts/east1/run/x`, 'utf8'), 'mine\n', 'outside sees them')
+    for (const where of [() => lab.exec('east2', SHOW), () => other.exec('east1', SHOW)]) t.equal((await where()).stdout, '', 'other hosts do not')
+    t.match((await lab.exec('east1', ['ls', '/sys/class/net'])).stdout, /eth0\nfmp/, '/sys shows the devices of the host')
+    t.equal((await lab.exec('east1', ['sh', '-c', 'kill -KILL $$'])).code, 137)
+  })
+
+  await t.test('what dies is started again', async (t) => {
+    const events: LabEvent[] = []
+    const ready = new Promise<void>((resolve) => lab.onEvent((event) => (events.push(event), event.kind === 'ready' && resolve())))
+    lab.kill('east1-shop', 'pod')
+    await ready
+    t.match(events, [{ kind: 'died', signal: 'SIGKILL' }, { kind: 'started' }, { kind: 'ready' }])
+    t.ok(events[1]!.at - events[0]!.at >= 190, 'after 200 ms')
+    t.match(await get(lab, 'east1-client', `http://${shop.addresses[0]}:${shop.tcpPorts[0]}/`), /east1-shop/)
+    await lab.stop('east1-shop', 'pod')
+    t.equal(lab.pidOf('east1-shop', 'pod'), undefined, 'and not what was stopped')
+    await lab.startAgain('east1-shop', 'pod')
+    t.ok(lab.pidOf('east1-shop', 'pod'))
+  })
+
+  await lab.close()
+  t.strictSame(tracesOf(lab.id), [], 'the first leaves nothing')
+  t.ok(await ping(other, 'east1', CLOUD4[0]!), 'the second goes on')
+  await other.close()
+  await other.close()
+  t.strictSame(tracesOf(other.id), [], 'the second leaves nothing')
+})
+const SHOW = ['sh', '-c', 'cat /run/fulmar/x /var/lib/fulmar/x /run/wireguard/x 2>/dev/null']
+
+t.test('the commands, and death by kill -9', async (t) => {
+  const id = `${PREFIX}c`
+  t.teardown(() => takeDown(id))
+  const manifests = mkdtempSync(join(tmpdir(), 'fulmar-lab-'))
+  t.teardown(() => rmSync(manifests, { recursive: true }))
+  writeFileSync(join(manifests, 'node.yaml'), 'apiVersion: v1\nkind: Node\nmetadata: { name: edge1.example, labels: { apps.openyurt.io/nodepool: edge } }\nspec: { podCIDRs: [10.244.9.0/24] }\n---\nkind: [\n')
+  const first = await run('up', '--id', id, '--no-daemons', '--manifests', manifests, '--detach', '--json')
+  t.equal(first.code, 0, first.stderr)
+  t.match(JSON.parse(first.stdout), { id, nodes: [{ name: 'edge1.example', pool: 'edge' }], problems: [/node\.yaml:\d+: /] }, 'a broken document is named, the rest is there')
+  t.match(first.stderr, /\[ +\d+\.\d\d s\] .* hosts/, 'progress')
+  const again = await run('up', '--id', id, '--no-daemons')
+  t.equal(again.code, 64)
+  t.match(again.stderr, new RegExp(`--id ${id}: this lab is up .*down --id ${id}`), 'a living lab is not built over')
+  t.match(await run('exec', '--id', id, 'edge1.example', '--', 'sh', '-c', 'hostname -I; exit 7'), { code: 7, stdout: /192\.168\.1\.11 / })
+  t.match(await run('exec', '--id', id, 'edge2', '--', 'true'), { code: 64, stderr: /host edge2: there is none; the hosts are core/ })
+  t.equal((await run('cut', '--id', id, 'wan', 'edge')).code, 0)
+  t.match(JSON.parse((await run('status', '--id', id, '--json')).stdout), { id, state: 'running', cuts: { edge: ['wan'] } })
+  t.equal((await run('heal', '--id', id, 'all')).code, 0)
+
+  process.kill(ownerOf(id)!.pid, 'SIGKILL')
+  const rubble = await run('up', '--id', id, '--no-daemons', '--pools', 'x', '--nodes', '1', '--detach')
+  t.equal(rubble.code, 0, `over the rubble: ${rubble.stderr}`)
+  process.kill(ownerOf(id)!.pid, 'SIGKILL')
+  t.equal((await run('down', '--id', id)).code, 0)
+  t.strictSame(tracesOf(id), [], 'nothing is left')
+  t.equal((await run('down', '--id', id)).code, 0, 'twice is fine')
+  t.match(await run('status', '--id', id), { code: 64, stderr: /no such lab/ })
+
+  const building = main('up', '--id', id, '--no-daemons')
+  await once(building.stderr, 'data')
+  building.kill('SIGKILL')
+  await once(building, 'close')
+  t.not(tracesOf(id).length, 0, 'half-built')
+  t.equal((await run('down', '--id', id)).code, 0)
+  t.strictSame(tracesOf(id), [], 'nothing is left of that either')
+
+  const interrupted = main('up', '--id', id, '--no-daemons')
+  await once(interrupted.stderr, 'data')
+  interrupted.kill('SIGINT')
+  await once(interrupted, 'close')
+  t.equal(interrupted.exitCode, 0)
+  t.strictSame(tracesOf(id), [], 'Ctrl-C leaves nothing')
+})
+
+t.test('mistakes are named with their remedy', async (t) => {
+  const rows = [
+    { args: ['up', '--pools', 'a,a'], message: /--pools "a,a": pool a is there twice/ },
+    { args: ['up', '--pools', 'A_b'], message: /--pools "A_b": "A_b" is no pool name/ },
+    { args: ['up', '--pools', 'cloud'], message: /cloud is always there/ },
+    { args: ['up', '--nat', 'a=cone'], message: /--nat "a=cone": "cone" is no NAT type: full-cone, restricted/ },
+    { args: ['up', '--nat', 'a'], message: /is not POOL=TYPE/ },
+    { args: ['up', '--nodes', 'two', '--underlay', 'v5', '--pool', 'x'], message: /--pool: no such flag[^]*--nodes "two"[^]*--underlay "v5"/ },
+    { args: ['up', '--nodes', '2'], message: /--nodes: counts the nodes of --pools/ },
+    { args: ['up', '--manifests', '/nowhere'], message: /--manifests \/nowhere: there is no such folder/ },
+    { args: ['up', '--id', 'a-b'], message: /--id "a-b": is no lab id/ },
+    { args: ['up', '--id', `${PREFIX}m`, '--no-daemons', '--nat', 'nowhere=none'], message: /--nat nowhere: no site of this name; the sites are/ },
+    { args: ['down', 'lab'], message: /name a lab with --id lab/ },
+    { args: ['dwon'], message: /dwon: no such command, is it down\?/ },
+    { args: ['exec', '--id', 'nosuch', 'h1', '--', 'true'], message: /--id nosuch: no such lab/ },
+  ]
+  for (const { args, message } of rows) {
+    const { code, stderr } = await run(...args)
+    t.equal(code, 64, args.join(' '))
+    t.match(stderr, message)
+    t.notMatch(stderr, /\n +at /, 'without a stack')
+  }
+  t.strictSame(tracesOf(`${PREFIX}m`), [], 'a refused start leaves nothing')
+  // Root's capabilities cannot be dropped by this test itself.
+  const script = execFileSync('sh', ['-c', `setpriv --reuid 65534 --regid 65534 --clear-groups ${process.execPath} ${MAIN} up --id ${PREFIX}m 2>&1 || true`])
+  t.match(script.toString(), /root/, 'not being root')
+})
