@@ -4,7 +4,7 @@
 import { contains, familyOf, parseCidr, type Cidr, type Family } from '../lib/cidr.ts'
 import type { Pool, PoolNode } from '../lib/k8s/pools.ts'
 import { DEVICE_MTU, PROTOCOL_AGENT, ROUTE_TABLE } from '../lib/owned.ts'
-import { familyOfPrefix, type Route } from '../lib/routes.ts'
+import { prefixOf, type Route } from '../lib/routes.ts'
 
 /** An address of this node, with the prefix that its device is on. */
 export type LocalAddress = {
@@ -60,7 +60,7 @@ function neighbourRoutes(neighbour: PoolNode, lan: OnLink): Part {
   const routes: Route[] = []
   const lost: string[] = []
   for (const destination of neighbour.podCidrs) {
-    const hop = hopTo(neighbour, familyOfPrefix(destination), lan)
+    const hop = hopTo(neighbour, prefixOf(destination).family, lan)
     if (hop === undefined) lost.push(destination)
     else routes.push({ ...common(destination), kind: 'unicast', metric: METRIC_AGENT, ...hop })
   }
@@ -81,7 +81,7 @@ function remoteRoutes(
     .filter((pool) => pool !== own)
     .flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs))
   for (const destination of destinations) {
-    const family = familyOfPrefix(destination)
+    const family = prefixOf(destination).family
     const hop = hopTo(gateway, family, lan)
     const source = sourceOf(self, family, links)
     routes.push({ ...common(destination), kind: 'unreachable', metric: METRIC_AGENT_UNREACHABLE })
@@ -100,7 +100,7 @@ function remoteRoutes(
 }
 
 const common = (destination: string) => ({
-  family: familyOfPrefix(destination),
+  family: prefixOf(destination).family,
   table: ROUTE_TABLE,
   protocol: PROTOCOL_AGENT,
   destination,
@@ -142,7 +142,9 @@ function sourceOf(self: PoolNode, family: Family, links: readonly LocalAddress[]
 }
 
 function problemOf({ name, addresses }: PoolNode, lost: readonly string[]): string {
-  const families = [...new Set(lost.map(familyOfPrefix))].map((family) => `IPv${family}`).join(' or ')
+  const families = [...new Set(lost.map((prefix) => prefixOf(prefix).family))]
+    .map((family) => `IPv${family}`)
+    .join(' or ')
   const has = addresses.length === 0 ? 'none' : addresses.join(', ')
   return (
     `node ${name}: no ${families} InternalIP of it is on a network of this node (it has ${has}), so nothing is routed to ` +

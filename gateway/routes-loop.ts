@@ -1,12 +1,13 @@
 // The routes of a gateway to other pools, kept in the kernel as wanted. Nothing is removed at the end: packets go on while
 // the gateway restarts, which then finds by `observe` what it left.
 
+import { normalise } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { NetlinkError, type Link } from '../lib/net/netlink.ts'
 import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-table.ts'
 import { ensureForwarding } from '../lib/net/sysctl.ts'
 import { DEVICES, PROTOCOL_GATEWAY } from '../lib/owned.ts'
-import { familyOfPrefix } from '../lib/routes.ts'
+import { prefixOf } from '../lib/routes.ts'
 import type { Rung } from '../lib/status.ts'
 import { nexthopId, nexthopIds, planRoutes, type PoolRoute } from './routes.ts'
 
@@ -30,7 +31,9 @@ export type RoutesOptions = {
 
 const RUNGS = Object.entries(DEVICES) as readonly (readonly [Rung, string])[]
 
-export async function openRoutes({ source4, source6, log }: RoutesOptions, signal: AbortSignal): Promise<Routes> {
+export async function openRoutes(options: RoutesOptions, signal: AbortSignal): Promise<Routes> {
+  const { log } = options
+  const [source4, source6] = [options.source4, options.source6].map((address) => address && normalise(address))
   let wanted: readonly PoolRoute[] | undefined
   let ids: ReadonlyMap<string, number> = new Map()
   let devices: ReadonlyMap<Rung, number> = new Map()
@@ -69,7 +72,7 @@ export async function openRoutes({ source4, source6, log }: RoutesOptions, signa
       if (current.rung === undefined) return table.apply()
 
       table.interrupt()
-      const families = new Set(current.cidrs.map(familyOfPrefix))
+      const families = new Set(current.cidrs.map((cidr) => prefixOf(cidr).family))
       const nexthops = [...families].map((family) => ({
         id: nexthopId(ids, pool, family),
         family,

@@ -3,7 +3,7 @@
 // `unreachable` one, so that pod traffic never leaks to the Internet while a pool has no path.
 
 import { createHash } from 'node:crypto'
-import { familyOfPrefix, type Nexthop, type Route, type RouteState } from '../lib/routes.ts'
+import { prefixOf, type Nexthop, type Route, type RouteState } from '../lib/routes.ts'
 import { DEVICE_MTU, NEXTHOP_BASE, NEXTHOP_RANGE, PROTOCOL_GATEWAY, ROUTE_TABLE } from '../lib/owned.ts'
 import type { Family } from '../lib/cidr.ts'
 import type { Rung } from '../lib/status.ts'
@@ -37,12 +37,12 @@ export function planRoutes({ wanted, ids, devices, source4, source6 }: RoutesInp
   for (const { pool, cidrs, rung } of wanted) {
     const device = rung && devices.get(rung)
     for (const family of FAMILIES) {
-      const prefixes = cidrs.filter((cidr) => familyOfPrefix(cidr) === family)
+      const prefixes = cidrs.map(prefixOf).filter((prefix) => prefix.family === family)
       if (prefixes.length === 0) continue
       const nexthop = nexthopId(ids, pool, family)
       const source = family === 4 ? source4 : source6
       if (device !== undefined) nexthops.push({ id: nexthop, family, device, protocol: PROTOCOL_GATEWAY })
-      for (const destination of prefixes) {
+      for (const { text: destination } of prefixes) {
         const common = { family, table: ROUTE_TABLE, protocol: PROTOCOL_GATEWAY, destination }
         routes.push({ ...common, kind: 'unreachable', metric: METRIC_GATEWAY_UNREACHABLE })
         if (device === undefined) continue

@@ -2,7 +2,7 @@
 // last peers at their last endpoints, within a second when someone removes one or its wireguard-go dies.
 // Nothing is removed at the end: the devices and their sessions outlive the gateway.
 
-import { familyOf } from '../lib/cidr.ts'
+import { familyOf, normalise } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { Netlink, type NetlinkEvent } from '../lib/net/netlink.ts'
 import { createUpkeep, type Upkeep } from '../lib/net/upkeep.ts'
@@ -168,7 +168,8 @@ function concerns(event: NetlinkEvent, device: Device): boolean {
 
 function specOf({ privateKeyFile, addresses }: WireGuardOptions, name: string, port: number): DeviceSpec {
   const { linkLocal, ula, ipv4, ipv6 } = addresses
-  const single = [ula, ipv4, ipv6].filter((address) => address !== undefined)
+  const canonical = (address: string) => normalise(address) ?? address
+  const single = [ula, ipv4, ipv6].filter((address) => address !== undefined).map(canonical)
   return {
     name,
     privateKeyFile,
@@ -176,7 +177,7 @@ function specOf({ privateKeyFile, addresses }: WireGuardOptions, name: string, p
     mark: WIREGUARD_MARK,
     mtu: DEVICE_MTU,
     addresses: [
-      { family: 6, address: linkLocal, length: 64 },
+      { family: 6, address: canonical(linkLocal), length: 64 },
       ...single.map((address) => ({
         family: familyOf(address) ?? 6,
         address,

@@ -55,7 +55,7 @@ function changeOf(
   }
   const { endpoint } = due ? wanted : {}
   const change = {
-    ...(!sameSet(present.allowedIps, allowedIps) && { allowedIps }),
+    ...(!sameSet(present.allowedIps.map(prefixText), allowedIps) && { allowedIps }),
     ...(endpoint !== undefined && endpoint !== present.endpoint && { endpoint }),
     ...(keepaliveSeconds !== present.keepaliveSeconds && { keepaliveSeconds }),
   }

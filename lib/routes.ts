@@ -1,7 +1,7 @@
 // Routes, nexthop objects and rules as values, and the difference between what a kernel has and what is wanted of it.
 // Agent and gateway share one table; the protocol number says whose a route is, and each touches only its own.
 
-import { parseCidr, type Family } from './cidr.ts'
+import { parseCidr, type Cidr, type Family } from './cidr.ts'
 
 export type Route = {
   readonly family: Family
@@ -107,8 +107,8 @@ function sameRoute(a: Route | undefined, b: Route): boolean {
 }
 
 /** @throws Error for what is no prefix: whoever asks has parsed it before. */
-export function familyOfPrefix(text: string): Family {
+export function prefixOf(text: string): Cidr {
   const cidr = parseCidr(text)
   if (cidr === undefined) throw new Error(`${JSON.stringify(text)} is no prefix such as 10.244.1.0/24`)
-  return cidr.family
+  return cidr
 }

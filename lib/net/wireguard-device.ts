@@ -2,6 +2,7 @@
 // that its sessions outlive every restart of ours. Else it is made: by the kernel's module, or by a wireguard-go process.
 
 import { readFile } from 'node:fs/promises'
+import { ExecError } from './exec.ts'
 import { NetlinkError, type Link, type LinkAddress, type Netlink } from './netlink.ts'
 import { ensureSysctl } from './sysctl.ts'
 import { configureDevice, showDevice, startWireGuardGo, type DeviceDump } from './wireguard.ts'
@@ -58,14 +59,20 @@ type Found = { readonly link: Link; readonly dump: DeviceDump }
 async function adopt(netlink: Netlink, name: string): Promise<Found | undefined> {
   const link = await findLink(netlink, name)
   if (link === undefined) return undefined
-  implementationOf(link)
+  const implementation = implementationOf(link)
   try {
     return { link, dump: await showDevice(name) }
-  } catch {
+  } catch (error) {
+    if (implementation === 'kernel' || !isUnanswered(error)) throw error
     await netlink.removeLink(link)
     return undefined
   }
 }
+
+/** Nothing listens on the device's control socket; a `wg` that is missing or not permitted says nothing of the device. */
+const isUnanswered = (error: unknown) =>
+  error instanceof ExecError &&
+  /^Unable to access interface: (?!Operation not permitted|Permission denied)/.test(error.stderr)
 
 async function make(netlink: Netlink, name: string): Promise<Found> {
   try {
