@@ -118,6 +118,17 @@ function unreachable(relay: URL, cause: Error): JoinError {
         `by the clock of this machine (${now}) the certificate of ${relay.origin} has expired; set the clock, or look at the relay`,
         { cause },
       )
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'CERT_SIGNATURE_FAILURE':
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+      return new JoinError(
+        `${relay.origin} shows a certificate that the CA of the token did not issue: someone is in between; nothing was sent`,
+        {
+          cause,
+        },
+      )
     case 'ERR_TLS_CERT_ALTNAME_INVALID':
       return new JoinError(
         `the certificate of ${relay.origin} is not for this name; add ${relay.hostname} to --public of fulmar relay`,

@@ -9,12 +9,13 @@ import { createRegistry } from '../lib/metrics.ts'
 import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
 import { runUntilSignal } from '../lib/net/lifetime.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
+import { VERSION } from '../lib/version.ts'
+import { createApi } from './api/api-server.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
 import { createIssuer } from './issuer-server.ts'
 import { runMaintenance } from './maintenance-loop.ts'
 import { runPacketServer } from './packet-server.ts'
 import { runSignalServer, type PairPolicy } from './signal-server.ts'
-import { loadApi } from './parts.ts'
 import { addRelayMetrics, advertised, relayStatus } from './status.ts'
 import { runStunServer } from './stun-server.ts'
 import { runTlsServer } from './tls-server.ts'
@@ -60,8 +61,10 @@ async function serve(config: RelayConfig, signal: AbortSignal): Promise<void> {
   const issuer = createIssuer({ stateDir, authority, ...advertised(config), log, now: Date.now })
   const signals = await runSignalServer({ stateDir, relay: hostname(), mayReach, log }, signal)
   const packets = runPacketServer({ mayReach, log }, signal)
-  const api = manifests === undefined ? undefined : await loadApi({ directory: manifests, stateDir, log })
+  const api = manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, log, version: VERSION })
   const apiClosed = api?.run(signal)
+  // It may fail before it is awaited below, where the failure is handled.
+  apiClosed?.catch(() => undefined)
 
   const routes = {
     join: issuer.handle,

@@ -68,6 +68,7 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
         requestCert: true,
         rejectUnauthorized: false,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+        headersTimeout: HANDSHAKE_TIMEOUT_MS,
         requestTimeout: REQUEST_TIMEOUT_MS,
         keepAliveTimeout: KEEP_ALIVE_MS,
         shouldUpgradeCallback: (request) => pathOf(request).startsWith(OUR_PATHS),
@@ -189,14 +190,20 @@ function addressOf({ remoteAddress = '', remotePort = 0 }: TLSSocket): string {
 function listen(server: Server, { address, port }: ListenAddress, optional: boolean, log: Log): Promise<boolean> {
   const { promise, resolve, reject } = Promise.withResolvers<boolean>()
   const where = formatSocketAddress({ address, port })
-  server.once('error', (cause: NodeJS.ErrnoException) => {
+  const refused = (cause: NodeJS.ErrnoException): void => {
     if (cause.code === 'EAFNOSUPPORT' && optional) {
       log.warn({ addr: where }, 'this machine has no such address family; not listening there')
       return resolve(false)
     }
     reject(new UsageError(`cannot listen on ${where}: ${remedyOf(cause, port)}`, { cause }))
+  }
+  server.once('error', refused)
+  server.listen({ host: address, port, ipv6Only: address.includes(':') }, () => {
+    server.off('error', refused)
+    // Out of file descriptors, most likely; those who are connected go on.
+    server.on('error', (err) => log.error({ err, addr: where }, 'cannot accept a connection'))
+    resolve(true)
   })
-  server.listen({ host: address, port, ipv6Only: address.includes(':') }, () => resolve(true))
   return promise
 }
 
