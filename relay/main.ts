@@ -9,7 +9,6 @@ import { createRegistry } from '../lib/metrics.ts'
 import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
 import { runUntilSignal } from '../lib/net/lifetime.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
-import { VERSION } from '../lib/version.ts'
 import { createApi } from './api/api-server.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
 import { createIssuer } from './issuer-server.ts'
@@ -61,7 +60,7 @@ async function serve(config: RelayConfig, signal: AbortSignal): Promise<void> {
   const issuer = createIssuer({ stateDir, authority, ...advertised(config), log, now: Date.now })
   const signals = await runSignalServer({ stateDir, relay: hostname(), mayReach, log }, signal)
   const packets = runPacketServer({ mayReach, log }, signal)
-  const api = manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, log, version: VERSION })
+  const api = manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, log })
   const apiClosed = api?.run(signal)
   // It may fail before it is awaited below, where the failure is handled.
   apiClosed?.catch(() => undefined)
