@@ -1,0 +1,146 @@
+// `fulmar cleanup`: takes back all that Fulmar put on this machine, and nothing else: what is ours is known by the names
+// and numbers of lib/owned. One line for each thing removed; a second run finds nothing.
+
+import { access, readdir, rm, rmdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { flag, text, type Option } from '../lib/config.ts'
+import { run } from '../lib/net/exec.ts'
+import { UsageError } from '../lib/net/lifetime.ts'
+import { Netlink } from '../lib/net/netlink.ts'
+import { find } from '../lib/net/preflight.ts'
+import { removeOwned } from '../lib/net/remove-owned.ts'
+import { DAEMONS, fetchAll } from '../lib/net/status-client.ts'
+import { NFT_TABLE_AGENT, NFT_TABLE_GATEWAY, RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+import { readOptions } from './options.ts'
+
+const OPTIONS = {
+  state: {
+    name: 'state',
+    doc: 'also remove keys, certificate and what is known of the cluster: this node must join anew',
+    fallback: 'false',
+    parse: flag,
+  } satisfies Option<boolean>,
+  force: { name: 'force', doc: 'although daemons still run', fallback: 'false', parse: flag } satisfies Option<boolean>,
+  runDir: { name: 'run-dir', value: 'DIR', doc: 'where the daemons’ sockets are', fallback: RUN_DIR, parse: text },
+  stateDir: { name: 'state-dir', value: 'DIR', doc: 'what --state removes', fallback: STATE_DIR, parse: text },
+}
+
+const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] = [
+  { family: 'ip', name: NFT_TABLE_AGENT },
+  { family: 'ip6', name: NFT_TABLE_AGENT },
+  { family: 'inet', name: NFT_TABLE_GATEWAY },
+]
+/** Where the agent's DNS answers, on lo. */
+const DNS_ADDRESSES = ['169.254.20.53', 'fd66:756c:6d61::53']
+const SOCKETS = DAEMONS.map((daemon) => `${daemon}.sock`)
+/** What daemons and `fulmar join` keep in a state directory; anything else there is somebody else's. */
+const STATE_ENTRIES = [
+  'identity',
+  'node.json',
+  'agent',
+  'gateway',
+  'issuer',
+  'announcements',
+  'kubernetes.db',
+  'kubernetes.db-wal',
+  'kubernetes.db-shm',
+]
+
+/** Told of each thing as it goes, so that nothing is left untold when a later one fails. */
+type Told = (removed: string) => void
+type Step = { readonly name: string; readonly remove: (told: Told) => Promise<void> }
+
+/** @returns 0, or 1 if something could not be removed. */
+export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const values = readOptions('fulmar cleanup [--state] [--force]', OPTIONS, argv, env)
+  if (typeof values === 'number') return values
+  const { state, force, runDir, stateDir } = values
+  if (process.geteuid!() !== 0)
+    throw new UsageError('removes rules, routes and devices, which needs root; run it through sudo')
+  if (!force) await refuseWhileRunning(runDir)
+  if (state)
+    process.stderr.write(
+      `fulmar cleanup: --state removes the keys and the identity in ${stateDir}; this node must join anew\n`,
+    )
+
+  const steps: readonly Step[] = [
+    { name: 'nft tables', remove: removeTables },
+    { name: 'rules, routes and devices', remove: async (told) => (await removeOwned()).forEach(told) },
+    { name: 'DNS addresses', remove: removeDnsAddresses },
+    { name: runDir, remove: (told) => removeEntries(told, runDir, SOCKETS) },
+    { name: stateDir, remove: async (told) => (state ? removeEntries(told, stateDir, STATE_ENTRIES) : undefined) },
+  ]
+  let count = 0
+  let failed = false
+  const told: Told = (line) => {
+    count++
+    process.stdout.write(`removed ${line}\n`)
+  }
+  for (const { name, remove } of steps) {
+    try {
+      await remove(told)
+    } catch (error) {
+      failed = true
+      process.stderr.write(`fulmar cleanup: ${name}: ${(error as Error).message}\n`)
+    }
+  }
+  if (count === 0 && !failed) process.stdout.write('nothing of Fulmar’s is on this machine\n')
+  return failed ? 1 : 0
+}
+
+/** A daemon that lives would put back what goes. */
+async function refuseWhileRunning(runDir: string): Promise<void> {
+  const answers = await fetchAll(runDir)
+  const alive = answers.filter(
+    (answer) => answer.kind === 'status' || (answer.kind === 'dead' && answer.code !== 'ECONNREFUSED'),
+  )
+  if (alive.length === 0) return
+  const names = alive.map(({ daemon }) => `fulmar ${daemon}`).join(' and ')
+  throw new UsageError(`${names} still answers in ${runDir}; stop it first, or use --force`)
+}
+
+async function removeTables(told: Told): Promise<void> {
+  if (find('nft') === undefined) return
+  const listed = JSON.parse(await run('nft', ['-j', 'list', 'tables'])) as {
+    nftables: readonly { table?: { family: string; name: string } }[]
+  }
+  for (const { table } of listed.nftables) {
+    if (!NFT_TABLES.some(({ family, name }) => family === table?.family && name === table.name)) continue
+    await run('nft', ['delete', 'table', table!.family, table!.name])
+    told(`nft table ${table!.family} ${table!.name}`)
+  }
+}
+
+async function removeDnsAddresses(told: Told): Promise<void> {
+  const netlink = new Netlink()
+  try {
+    const lo = (await netlink.links()).find(({ name }) => name === 'lo')
+    for (const address of await netlink.addresses()) {
+      if (address.device !== lo?.index || !DNS_ADDRESSES.includes(address.address)) continue
+      await netlink.removeAddress(address)
+      told(`address ${address.address} on lo`)
+    }
+  } finally {
+    netlink.close()
+  }
+}
+
+/** Removes what is ours in a folder, and the folder if it is empty then; a folder may be given by hand and hold more. */
+async function removeEntries(told: Told, folder: string, entries: readonly string[]): Promise<void> {
+  for (const path of entries.map((entry) => join(folder, entry))) {
+    if (!(await exists(path))) continue
+    await rm(path, { recursive: true })
+    told(path)
+  }
+  if (!(await exists(folder))) return
+  const rest = await readdir(folder)
+  if (rest.length > 0) throw new Error(`keeps ${rest.join(', ')}, which Fulmar does not know`)
+  await rmdir(folder)
+  told(folder)
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  )

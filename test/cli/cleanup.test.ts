@@ -1,0 +1,61 @@
+import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import t from 'tap'
+import { createHost, isRoot } from '../lib/netns.ts'
+
+const MAIN = resolve(import.meta.dirname, '../../cli/main.ts')
+
+t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRoot && 'needs root' }, async (t) => {
+  const host = await createHost()
+  t.teardown(() => host.close())
+  const dir = mkdtempSync(join(tmpdir(), 'fulmar-'))
+  t.teardown(() => rmSync(dir, { recursive: true }))
+  await host.sh(`set -e
+    nft 'add table ip fulmar; add table ip6 fulmar; add table inet fulmar-gateway; add table ip other; add table ip kube-proxy'
+    ip addr add 169.254.20.53/32 dev lo; ip -6 addr add fd66:756c:6d61::53/128 dev lo; ip addr add 192.0.2.1/32 dev lo
+    ip tuntap add fm-direct mode tun; ip link set fm-direct up; ip tuntap add other0 mode tun
+    ip rule add not fwmark 0x46000000/0xff000000 lookup 7077 priority 5101
+    ip route add 10.244.9.0/24 dev fm-direct table 7077 proto 178
+    ip route add 198.51.100.0/24 dev lo
+    mkdir -p ${dir}/run ${dir}/state/identity; touch ${dir}/run/agent.sock ${dir}/state/identity/node.key ${dir}/state/notes.txt`)
+  const cleanup = (...flags: string[]): Promise<string> =>
+    host.sh(
+      `${process.execPath} ${MAIN} cleanup --run-dir ${dir}/run --state-dir ${dir}/state ${flags.join(' ')} 2>&1; echo "exit $?"`,
+    )
+
+  t.same((await cleanup()).split('\n'), [
+    'removed nft table ip fulmar',
+    'removed nft table ip6 fulmar',
+    'removed nft table inet fulmar-gateway',
+    'removed rule 5101 for table 7077 (IPv4)',
+    'removed route 10.244.9.0/24 dev #2 table 7077 metric 0',
+    'removed device fm-direct',
+    'removed address 169.254.20.53 on lo',
+    'removed address fd66:756c:6d61::53 on lo',
+    `removed ${dir}/run/agent.sock`,
+    `removed ${dir}/run`,
+    'exit 0',
+  ])
+  t.equal(await cleanup(), 'nothing of Fulmar’s is on this machine\nexit 0')
+  t.match(await host.sh('nft list tables'), /table ip other\ntable ip kube-proxy/)
+  t.match(await host.sh('ip addr show dev lo; ip route; ip link'), /192\.0\.2\.1[\s\S]*198\.51\.100\.0[\s\S]*other0/)
+  t.ok(existsSync(`${dir}/state/identity/node.key`), 'keys stay without --state')
+
+  t.match(await cleanup('--state'), /removed .*identity\n[\s\S]*keeps notes\.txt, which Fulmar does not know\nexit 1/)
+  t.notOk(existsSync(`${dir}/state/identity`))
+})
+
+t.test('it refuses while a daemon lives', { skip: !isRoot && 'needs root' }, async (t) => {
+  const host = await createHost()
+  t.teardown(() => host.close())
+  const dir = mkdtempSync(join(tmpdir(), 'fulmar-'))
+  t.teardown(() => rmSync(dir, { recursive: true }))
+  const daemon = createServer(() => {}).listen(join(dir, 'gateway.sock'))
+  await once(daemon, 'listening')
+  const answer = await host.sh(`${process.execPath} ${MAIN} cleanup --run-dir ${dir} 2>&1; echo "exit $?"`)
+  t.match(answer, /fulmar gateway still answers in .*; stop it first, or use --force\nexit 64/)
+  daemon.close()
+})
