@@ -3,8 +3,8 @@ import { isRoot, ping, until } from '../lib/netns.ts'
 import { SCRIPT, twoGateways } from './two-gateways.ts'
 
 t.test('routes over two WireGuard devices', { skip: isRoot ? false : 'needs root' }, async (t) => {
-  const { a, b } = await twoGateways()
-  t.teardown(() => Promise.all([a.host.close(), b.host.close()]))
+  const { a, b, close } = await twoGateways()
+  t.teardown(close)
   const pingable = (address: string) =>
     a.host.sh(`ping -c 1 -W 1 ${address}`).then(
       () => true,

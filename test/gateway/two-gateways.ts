@@ -1,7 +1,7 @@
 // Two gateways, a and b, of pools of the same names, on one wire: WireGuard on two rungs, routes to each other over the
 // first. Pods are the gateways' own addresses in their podCIDRs.
 
-import { mkdtemp, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { linkLocalOf, ulaOf } from '../../gateway/addresses.ts'
@@ -29,6 +29,7 @@ export async function twoGateways(): Promise<{
   a: Gateway
   b: Gateway
   opened: readonly { ms: number; implementation: string }[]
+  close: () => Promise<void>
 }> {
   const folder = await mkdtemp(join(tmpdir(), 'fmk-'))
   const [hostA, hostB] = await Promise.all([createHost(), createHost()])
@@ -41,7 +42,11 @@ export async function twoGateways(): Promise<{
     [b, a, '198.18.0.1'],
   ] as const)
     await meet(own, other, address)
-  return { a, b, opened }
+  const close = async (): Promise<void> => {
+    await Promise.all([hostA.close(), hostB.close()])
+    await rm(folder, { recursive: true })
+  }
+  return { a, b, opened, close }
 }
 
 /** Gives `own` the other as peer on both rungs, and routes to it over the first. */

@@ -3,8 +3,8 @@ import { isRoot, ping, until } from '../lib/netns.ts'
 import { SCRIPT, twoGateways } from './two-gateways.ts'
 
 t.test('WireGuard devices', { skip: isRoot ? false : 'needs root' }, async (t) => {
-  const { a, b, opened } = await twoGateways()
-  t.teardown(() => Promise.all([a.host.close(), b.host.close()]))
+  const { a, b, opened, close } = await twoGateways()
+  t.teardown(close)
   const identities = () =>
     a.host.sh('ip -o link show | grep -o "^.*: fm-[a-z]*"; ss -xlpH | grep -o "wireguard-go.*pid=[0-9]*" | sort')
   const pingable = (address: string) =>
