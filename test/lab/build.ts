@@ -1,14 +1,13 @@
 // Makes the hosts of a topology on this machine.
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
-import { resolve } from 'node:path'
 import { run } from '../../lib/net/exec.ts'
 import { makeCgroups } from './machine.ts'
 import { pathsOf } from './names.ts'
+import { FULMAR } from './paths.ts'
 import { hostScript, machineBatch } from './script.ts'
 import type { LabHost, Topology } from './topology.ts'
 
-export const REPOSITORY = resolve(import.meta.dirname, '../..')
 const AT_ONCE = 4
 
 /** The lab's folder, before anything else of it. */
@@ -19,7 +18,7 @@ export async function makeFolder(id: string): Promise<void> {
   // Namespaces can only be bound onto files of a private mount.
   await run('mount', ['--make-private', directory])
   mkdirSync(programs)
-  writeFileSync(`${programs}/fulmar`, `#!/bin/sh\nexec ${process.execPath} ${REPOSITORY}/cli/main.ts "$@"\n`)
+  writeFileSync(`${programs}/fulmar`, `#!/bin/sh\nexec ${process.execPath} ${FULMAR} "$@"\n`)
   chmodSync(`${programs}/fulmar`, 0o755)
   // The one folder that is made on the machine itself: each host's state is mounted over it. It stays, since removing it
   // would unmount the state of other labs.

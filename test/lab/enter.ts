@@ -6,6 +6,7 @@ import { constants } from 'node:os'
 import { UsageError } from '../../lib/net/lifetime.ts'
 import { cgroupRoot } from './machine.ts'
 import { pathsOf } from './names.ts'
+import { COMPILE_CACHE } from './paths.ts'
 import type { Topology } from './topology.ts'
 
 /** Where a program runs: whose namespaces, and which group. */
@@ -24,7 +25,7 @@ export function placeOf({ hosts, pods }: Topology, name: string): Place {
 /** `fulmar` comes first in the path, and is the checkout that the lab runs from. */
 export function hostEnvironment(id: string): NodeJS.ProcessEnv {
   const { PATH, HOME, TERM, LANG, USER } = process.env
-  return { PATH: `${pathsOf(id).programs}:${PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`, HOME, TERM, LANG, USER, FULMAR_LAB: id }
+  return { PATH: `${pathsOf(id).programs}:${PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`, HOME, TERM, LANG, USER, FULMAR_LAB: id, NODE_COMPILE_CACHE: COMPILE_CACHE }
 }
 
 /** @returns program and arguments that run `command` at a place. */

@@ -18,6 +18,7 @@ import { generateManifests } from './manifests.ts'
 import { parseId, pathsOf } from './names.ts'
 import type { Cut } from './nat.ts'
 import { generatedPools, type LabOptions } from './options.ts'
+import { SHOP } from './paths.ts'
 import { startGateways, startNodes, startPods } from './start.ts'
 import { takeLock, writeState, type LabState } from './state.ts'
 import { readStatus, type LabStatus } from './status.ts'
@@ -37,7 +38,6 @@ export type ExecOptions = { readonly input?: string; readonly timeoutMs?: number
 type LabEvents = { readonly event: [LabEvent] }
 
 const DEFAULT_NODES = 2
-const SHOP = join(import.meta.dirname, 'shop')
 
 /**
  * Makes a lab and starts what runs in it. Rubble of a dead lab of the same id is removed first.

@@ -1,18 +1,18 @@
 // The order in which a lab comes to life: relay, nodes join, their kubelets report, pods, agents, gateways.
 
 import { availableParallelism } from 'node:os'
-import { REPOSITORY } from './build.ts'
 import { agentsOf, gatewaysOf, podsOf, relayOf, type Daemon, type Programs } from './daemons.ts'
 import { execAt, placeOf } from './enter.ts'
 import type { KubeletNode } from './kubelet.ts'
 import { CLOUD, pathsOf } from './names.ts'
+import { FULMAR, POD_SERVER } from './paths.ts'
 import type { Supervisor } from './supervisor.ts'
 import type { Topology } from './topology.ts'
 
 export const PROGRAMS: Programs = {
   node: process.execPath,
-  fulmar: `${REPOSITORY}/cli/main.ts`,
-  podServer: `${import.meta.dirname}/pod-server.ts`,
+  fulmar: FULMAR,
+  podServer: POD_SERVER,
 }
 
 export type StartOptions = {
