@@ -1,7 +1,7 @@
 // Who may do what: everybody with a certificate reads; a node writes its own status and its own Leases; members of
 // system:masters write any node's. Nothing else is written through this API by anyone.
 
-import { GROUP_MASTERS, type Identity } from '../auth.ts'
+import { GROUP_MASTERS, type Identity } from '../../lib/identity.ts'
 import { resourceNameOf } from './kinds.ts'
 import type { ResourceRequest } from './request.ts'
 import type { Failure } from './status.ts'

@@ -6,11 +6,12 @@ import { join } from 'node:path'
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
 import type { Log } from '../../lib/log.ts'
 import type { RelayStatus } from '../../lib/status.ts'
-import type { Identity } from '../auth.ts'
+import { VERSION } from '../../lib/version.ts'
+import type { Identity } from '../../lib/identity.ts'
 import { forbidden, mayAccess } from './access.ts'
 import { Cluster } from './cluster.ts'
 import { discoveryDocuments } from './discovery.ts'
-import { followFolder } from './folder-loop.ts'
+import { checkFolder, followFolder } from './folder-loop.ts'
 import { builtIn } from './kinds.ts'
 import { nextToken, pageOf, parseListOptions } from './list.ts'
 import type { Json } from './patch.ts'
@@ -25,16 +26,11 @@ export type ApiOptions = {
   readonly directory: string
   readonly stateDir: string
   readonly log: Log
-  /** Of Fulmar, for /version. */
-  readonly version?: string
 }
 export type Api = {
   /** Answers any path; the caller is who the connection's certificate proves. Never throws. */
   readonly handle: (request: IncomingMessage, response: ServerResponse, caller: Identity) => void
-  /**
-   * Follows the folder until the signal aborts.
-   * @throws UsageError if the folder cannot be read at the start.
-   */
+  /** Follows the folder until the signal aborts. */
   readonly run: (signal: AbortSignal) => Promise<void>
   readonly status: () => RelayStatus['manifests']
 }
@@ -45,8 +41,10 @@ const BODY_TIMEOUT_MS = 30_000
 const WATCHES_MAX = 20_000
 const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
 
-export function createApi({ directory, stateDir, log, version = '0' }: ApiOptions): Api {
-  const documents = discoveryDocuments(version)
+/** @throws UsageError if there is no such folder. */
+export function createApi({ directory, stateDir, log }: ApiOptions): Api {
+  checkFolder(directory)
+  const documents = discoveryDocuments(VERSION)
   const state = openState(join(stateDir, 'kubernetes.db'), directory, Date.now(), log)
   const cluster = new Cluster(state)
   const watching = new Set<ServerResponse>()

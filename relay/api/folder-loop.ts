@@ -1,7 +1,7 @@
 // Follows the folder: reads every manifest file once, and each again when it changes. inotify says when to look, a slow
 // poll catches what it misses (network file systems, a queue that ran over); what counts is what stands in the files.
 
-import { watch, type Dirent, type FSWatcher } from 'node:fs'
+import { readdirSync, watch, type Dirent, type FSWatcher } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -29,10 +29,16 @@ const SETTLE_ROUNDS_MAX = 20
 
 type Known = { readonly stamp: string; readonly size: number; readonly parsed: ManifestFile }
 
-/**
- * Ends when the signal aborts.
- * @throws UsageError if the folder cannot be read at the start; later that is a problem, and the last files stay.
- */
+/** @throws UsageError: a folder that is not there at the start was mistyped; later that is a problem, and all stays. */
+export function checkFolder(directory: string): void {
+  try {
+    readdirSync(directory)
+  } catch (cause) {
+    throw new UsageError(`--manifests ${directory}: ${(cause as Error).message}; name a folder of YAML files`, { cause })
+  }
+}
+
+/** Ends when the signal aborts. */
 export async function followFolder({ directory, log, onFiles }: FolderOptions, signal: AbortSignal): Promise<void> {
   let known: ReadonlyMap<string, Known> = new Map()
   let problems: readonly string[] = []
@@ -50,8 +56,6 @@ export async function followFolder({ directory, log, onFiles }: FolderOptions, s
       wake = new AbortController()
       const scan = await scanFolder(directory, known)
       if (signal.aborted) return
-      if (first && scan.kind === 'failed')
-        throw new UsageError(`--manifests ${directory}: ${scan.error.message}; name a folder of YAML files that can be read`, { cause: scan.error })
       const now = scan.kind === 'failed' ? [`${directory}: ${scan.error.message}: all is served as last known; make the folder readable`] : scan.problems
       followDirectories(watchers, scan.kind === 'read' ? scan.directories : new Map(), onEvent, log)
       if (first || (scan.kind === 'read' && scan.changed) || !sameLines(now, problems)) {

@@ -31,7 +31,7 @@ export function parseManifest(file: string, text: string): ManifestFile {
   const documents = parseAllDocuments(text, { lineCounter, prettyErrors: false })
   const objects: ManifestObject[] = []
   const problems: string[] = []
-  if (!Array.isArray(documents)) return { objects, problems: [`${file}: is empty: write objects into it or remove it`] }
+  if (documents.length === 0) return { objects, problems: [`${file}: is empty: write objects into it or remove it`] }
 
   for (const [index, document] of documents.entries()) {
     const source: Source = { file, number: index + 1, document, lineCounter, problems }
