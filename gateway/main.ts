@@ -135,7 +135,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       probes: () => probes,
       echoes: () => echoes,
       effects: {
-        setEndpoint: (peer, to) => mesh?.setEndpoint(peer, to),
+        setEndpoint: async (peer, to) => mesh?.setEndpoint(peer, to),
         move: (peer, rung) => mesh?.move(peer, rung),
         call: (peer) => void signalling.send({ kind: 'call', node: peer.node, epoch: 0, startInMs: 0 }),
       },

@@ -19,7 +19,7 @@ export type Mesh = {
   readonly trigger: () => void
   readonly plan: () => PeerPlan | undefined
   /** What a path decided; see PathEffects. */
-  readonly setEndpoint: (peer: Peer, to: SocketAddress) => void
+  readonly setEndpoint: (peer: Peer, to: SocketAddress) => Promise<void>
   readonly move: (peer: Peer, rung: Rung) => void
 }
 
@@ -100,22 +100,18 @@ export async function runMesh(
     signal,
   )
 
-  const fail = (message: string) => (err: unknown) => {
-    log.error({ err }, message)
-    reconciler.trigger()
-  }
   return {
     trigger: reconciler.trigger,
     plan: () => plan,
-    setEndpoint: (peer, to) => {
-      wireguard
-        .setEndpoint('direct', peer.wireguardKey, formatSocketAddress(to), keepalive('direct', peer.wireguardKey))
-        .catch(fail('the endpoint of a peer could not be set'))
-    },
+    setEndpoint: (peer, to) =>
+      wireguard.setEndpoint('direct', peer.wireguardKey, formatSocketAddress(to), keepalive('direct', peer.wireguardKey)),
     move: (peer, rung) => {
       rungs?.set(peer.pool, rung)
       alive.add(`${rung} ${peer.wireguardKey}`)
-      routes.move(peer.pool, rung).catch(fail('the route of a pool could not be moved'))
+      routes.move(peer.pool, rung).catch((err: unknown) => {
+        log.error({ err, pool: peer.pool, path: rung }, 'the route of a pool could not be moved')
+        reconciler.trigger()
+      })
       reconciler.trigger()
     },
   }

@@ -56,17 +56,24 @@ export const isUsefulOther = (server: SocketAddress, other: SocketAddress | unde
   other.port !== server.port &&
   other.address !== server.address
 
-/** How long after the first request its n-th repetition leaves: 100 ms, then 200, 400, … later (RFC 8489 §6.2.1 doubles too). */
-export const retransmitAtMs = (repetition: number): number => INITIAL_RTO_MS * (2 ** repetition - 1)
+/** How long after the first request its n-th repetition leaves: at 100, 300 and 700 ms, then every 400 ms. */
+export const retransmitAtMs = (repetition: number): number =>
+  repetition <= DOUBLINGS
+    ? INITIAL_RTO_MS * (2 ** repetition - 1)
+    : retransmitAtMs(DOUBLINGS) + (repetition - DOUBLINGS) * INITIAL_RTO_MS * 2 ** (DOUBLINGS - 1)
 
-/** Below the RFC's 500 ms: a gateway asks few servers, and waits for the answers. */
+/** Below the 500 ms of RFC 8489 §6.2.1: a gateway asks few servers, seldom, and waits for the answers. */
 const INITIAL_RTO_MS = 100
+const DOUBLINGS = 3
 
 /** Repetitions within which an answer would have come: at 20 % loss of round trips all four fail once in 600. */
 const REPETITIONS = 3
 
 /** @param rttMs to the server. @returns how long a test stays open until it counts as silent. */
 export const silentAfterMs = (rttMs: number): number => retransmitAtMs(REPETITIONS) + Math.max(150, 2 * rttMs)
+
+/** False if the wait was cut so short that an answer may still have been on its way: two tries need their time. */
+export const isSilence = (waitedMs: number, rttMs: number): boolean => waitedMs >= retransmitAtMs(1) + 2 * rttMs
 
 function mappingBehaviour(mappings: readonly MappingTest[], local: SocketAddress | undefined): NatBehaviour['mapping'] {
   if (local !== undefined && mappings.every(({ mapped }) => sameSocketAddress(mapped, local))) return 'none'

@@ -16,7 +16,8 @@ import { encodeProbe, encodeProbeAnswer, probeKey, usernameOf } from './probe.ts
 
 /** What a path asks of the rest of the gateway. */
 export type PathEffects = {
-  readonly setEndpoint: (peer: Peer, to: SocketAddress) => void
+  /** Resolves when WireGuard has it. */
+  readonly setEndpoint: (peer: Peer, to: SocketAddress) => Promise<void>
   readonly move: (peer: Peer, rung: Rung, why: string) => void
   readonly call: (peer: Peer) => void
 }
@@ -85,7 +86,14 @@ export function runPaths(
         return effects.call(member.peer)
       case 'endpoint':
         member.endpoint.text = formatSocketAddress(action.to)
-        return effects.setEndpoint(member.peer, action.to)
+        effects.setEndpoint(member.peer, action.to).then(
+          () => {
+            member.path.endpointSet(action.to, now())
+            step(member)
+          },
+          (err: unknown) => log.error({ err, peer: member.peer.node }, 'the endpoint of a peer could not be set'),
+        )
+        return
       case 'move':
         log.info(
           { pool: member.peer.pool, peer: member.peer.node, path: action.rung, why: action.why, rttMs: member.path.rttMs },

@@ -48,7 +48,10 @@ const ATTEMPT_MS = 5_000
 /** Openers die on the way: they open our own NAT without reaching the peer's, which might take them for strangers. */
 const OPENER_TTLS = [2, 3, 4]
 const OPENER_LEAD_MS = 30
-const VALIDATION_MS = 1_500
+/** WireGuard repeats a lost handshake after 5 s; a candidate whose probes were answered gets that second chance. */
+const VALIDATION_MS = 6_500
+/** What counts as "now" for echoes on a rung that the other side set up. */
+const FRESH_MS = 1_500
 const RETRY = { baseMs: 1_000, capMs: 60_000 }
 /** A pair that was direct before is tried again at least this often. */
 const RETRY_KNOWN = { baseMs: 1_000, capMs: 8_000 }
@@ -84,7 +87,8 @@ export class Path {
   #attempt: Attempt | undefined
   #nextAttemptMs = -Infinity
   #calledMs = -Infinity
-  #chosen: { readonly candidate: TriedCandidate; readonly atMs: number } | undefined
+  /** The candidate being validated, and since when WireGuard has it for the peer's endpoint. */
+  #chosen: { readonly candidate: TriedCandidate; setMs: number | undefined } | undefined
   #suspectSinceMs: number | undefined
   #wasDirect: boolean
   #falls = 0
@@ -155,6 +159,14 @@ export class Path {
     if (candidate === undefined) return
     candidate.rttMs = rttMs
     candidate.answeredMs = nowMs
+  }
+
+  /**
+   * WireGuard has the endpoint that an action asked for. Nothing goes through the device before: a handshake without
+   * an endpoint is lost, and the next one 5 s away.
+   */
+  endpointSet(to: SocketAddress, nowMs: number): void {
+    if (this.#chosen?.candidate.address === to) this.#chosen.setMs = nowMs
   }
 
   echoRequested(rung: Rung, nowMs: number): void {
@@ -246,9 +258,8 @@ export class Path {
       this.#begin(nowMs)
     }
     const attempt = this.#attempt!
-    if (nowMs - attempt.startedMs > ATTEMPT_MS) {
+    if (nowMs - attempt.startedMs > ATTEMPT_MS && this.#chosen === undefined) {
       this.#attempt = undefined
-      this.#chosen = undefined
       this.lastAttemptEndMs = nowMs
       this.#nextAttemptMs = nowMs + backoffMs(this.#wasDirect ? RETRY_KNOWN : RETRY, this.attempts, random)
       return
@@ -285,9 +296,9 @@ export class Path {
   }
 
   #choose(attempt: Attempt, nowMs: number): void {
-    const unheard = this.#health.direct.lastReplyMs < (this.#chosen?.atMs ?? Infinity)
-    if (this.#chosen !== undefined && unheard && nowMs - this.#chosen.atMs > VALIDATION_MS) {
-      this.#chosen.candidate.refused = true
+    const setMs = this.#chosen?.setMs
+    if (setMs !== undefined && nowMs - setMs > VALIDATION_MS) {
+      this.#chosen!.candidate.refused = true
       this.#chosen = undefined
     }
     if (this.#chosen !== undefined) return
@@ -295,7 +306,7 @@ export class Path {
       .filter(({ refused, answeredMs }) => !refused && answeredMs >= attempt.startedMs)
       .sort((a, b) => PREFERENCE[a.kind] - PREFERENCE[b.kind] || (a.rttMs ?? 0) - (b.rttMs ?? 0))
     if (candidate === undefined) return
-    this.#chosen = { candidate, atMs: nowMs }
+    this.#chosen = { candidate, setMs: undefined }
     this.#actions.push({ kind: 'endpoint', to: candidate.address })
   }
 
@@ -315,9 +326,9 @@ export class Path {
   /** Since when echoes on the direct rung count; undefined while there is nothing to validate. */
   #validatesFromMs(nowMs: number): number | undefined {
     if (nowMs < this.#holdDownUntilMs) return undefined
-    if (this.controlling) return this.#chosen?.atMs
+    if (this.controlling) return this.#chosen?.setMs
     const spokenTo = nowMs - this.#health.direct.lastRequestMs <= 2 * ECHO_INTERVAL_MS
-    return spokenTo ? nowMs - VALIDATION_MS : undefined
+    return spokenTo ? nowMs - FRESH_MS : undefined
   }
 
   #move(rung: Rung, why: string, nowMs: number): void {
@@ -354,7 +365,7 @@ export class Path {
   }
 
   #usable(rung: Rung, nowMs: number): boolean {
-    if (rung === 'direct') return this.#chosen !== undefined || this.#wasDirect
+    if (rung === 'direct') return this.#chosen?.setMs !== undefined || this.#wasDirect
     if (!this.#relayOpen || this.#readySinceMs === undefined) return false
     const spokenTo = this.#health[rung].lastRequestMs > -Infinity
     return this.controlling || spokenTo || nowMs - this.#readySinceMs > PATIENCE_MS

@@ -9,6 +9,7 @@ import type { NatBehaviour } from '../lib/status.ts'
 import { decodeStun, encodeStun, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } from '../lib/wire/stun.ts'
 import {
   furtherServers,
+  isSilence,
   isUsefulOther,
   natBehaviour,
   retransmitAtMs,
@@ -134,7 +135,7 @@ export async function discoverNat(options: NatDiscovery, signal: AbortSignal): P
     const timeoutMs = Math.min(silentAfterMs(found.rttMs), endsAtMs - performance.now())
     const [further, [fromOther, fromOtherPort], source] = await Promise.all([
       Promise.all(furtherServers(server, other).map((place) => testMapping(mapping.asker, place, timeoutMs))),
-      other === undefined ? UNTESTED : testFiltering(await openAsker(family, stopped), server, other, timeoutMs),
+      other === undefined ? UNTESTED : testFiltering(await openAsker(family, stopped), found, other, timeoutMs),
       sourceAddress(server),
     ])
     if (signal.aborted) return UNKNOWN_NAT
@@ -196,13 +197,13 @@ const UNTESTED: readonly [FilteringTest, FilteringTest] = ['unknown', 'unknown']
 /** Both questions go to A:p1, so neither opens the filter for the other's answer. */
 async function testFiltering(
   { asker }: { readonly asker: Asker },
-  server: SocketAddress,
+  { server, rttMs }: Found,
   other: SocketAddress,
   timeoutMs: number,
 ): Promise<readonly [FilteringTest, FilteringTest]> {
   const test = async (change: ChangeRequest, expected: SocketAddress): Promise<FilteringTest> => {
     const answer = await asker.ask(server, timeoutMs, change)
-    if (answer === undefined) return 'silent'
+    if (answer === undefined) return isSilence(timeoutMs, rttMs) ? 'silent' : 'unknown'
     return answer.message.class === 'success' && sameSocketAddress(answer.from, expected) ? 'answered' : 'unknown'
   }
   const fromOther = test({ address: true, port: true }, other)
@@ -245,17 +246,18 @@ async function sourceAddress({ address, port, family }: SocketAddress): Promise<
   }
 }
 
-function open(family: Family, start: (socket: Socket, done: () => void) => void): Promise<Socket> {
+function open(family: Family, start: (socket: Socket, done: (error?: Error) => void) => void): Promise<Socket> {
   const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6 })
   return new Promise((resolve, reject) => {
-    socket.once('error', (cause) => {
-      socket.close()
-      reject(cause)
-    })
-    start(socket, () => {
+    // bind() reports a failure as an event, connect() to its callback.
+    const done = (error?: Error): void => {
       socket.removeAllListeners('error')
-      resolve(socket)
-    })
+      if (error === undefined) return resolve(socket)
+      socket.close()
+      reject(error)
+    }
+    socket.once('error', done)
+    start(socket, done)
   })
 }
 

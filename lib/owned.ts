@@ -26,3 +26,5 @@ export const NFT_TABLE_GATEWAY = 'fulmar-gateway'
 
 export const RUN_DIR = '/run/fulmar'
 export const STATE_DIR = '/var/lib/fulmar'
+/** Compiled code of our own, by version of Node; may be removed at any time. */
+export const CACHE_DIR = '/var/cache/fulmar'

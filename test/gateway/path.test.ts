@@ -23,6 +23,8 @@ class World {
   /** The gateway process of a side: a dead one answers nothing. */
   readonly alive = { a: true, b: true }
   lossPercent = 0
+  /** Echoes into a device without an endpoint: each costs WireGuard 5 s. */
+  wasted = 0
   readonly moves: Move[] = []
   readonly counts = { probe: 0, echo: 0, call: 0 }
   readonly paths: Record<Side, Path>
@@ -77,6 +79,7 @@ class World {
       case 'echo': {
         this.counts.echo++
         const { rung, sequence, full } = action
+        if (rung === 'direct' && !this.#session && !this.#endpoint[side]) this.wasted++
         const carried = () =>
           rung === 'direct' ? this.udp && (this.fullSize || !full) && (this.#session || this.#endpoint.a) : this.relay
         return this.#send(carried(), peer, () => {
@@ -89,7 +92,13 @@ class World {
         this.counts.call++
         return this.#send(true, peer, () => this.paths[peer].called(this.nowMs))
       case 'endpoint':
-        this.#endpoint[side] = true
+        this.#events.push({
+          atMs: this.nowMs + LATENCY_MS,
+          run: () => {
+            this.#endpoint[side] = true
+            this.paths[side].endpointSet(action.to, this.nowMs)
+          },
+        })
         return
       case 'move':
         this.moves.push({ side, rung: action.rung, atMs: this.nowMs })
@@ -117,6 +126,7 @@ t.test('the relay carries first, then the direct path', async (t) => {
     ['a direct', 'a relay-tcp', 'b direct', 'b relay-tcp'],
   )
   t.ok(world.moves.every(({ atMs }) => atMs < 500), 'within half a second at 20 ms round trip')
+  t.equal(world.wasted, 0)
   t.ok(world.moves.findIndex(({ rung }) => rung === 'direct') >= 1, 'relay before direct')
 })
 
