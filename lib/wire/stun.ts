@@ -9,7 +9,8 @@
 //
 // What follows an integrity attribute is not covered by it and therefore never read.
 
-import { readAddress, writeAddress, type SocketAddress } from '../address.ts'
+import type { SocketAddress } from '../address.ts'
+import { addressValueBytes, readAddressValue, writeAddressValue } from './stun-address.ts'
 import * as format from './stun-format.ts'
 import { HEADER_BYTES, isClassicStun, isStun, padded, u16, u32 } from './stun-format.ts'
 import { fingerprintOf, integrityOf, SHA256_BYTES } from './stun-integrity.ts'
@@ -109,7 +110,9 @@ export function encodeStun(
   const target = Buffer.allocUnsafe(sizeBound(message))
   let end = writeHeader(target, message)
   const address = (attribute: number, value: SocketAddress | undefined, xor = false): void => {
-    if (value !== undefined) end = writeSocketAddress(target, end, attribute, value, xor)
+    if (value === undefined) return
+    end = writeAttributeHeader(target, end, attribute, addressValueBytes(value))
+    end = writeAddressValue(target, end, value, xor)
   }
   const number = (attribute: number, value: number): void => {
     end = writeAttributeHeader(target, end, attribute, 4)
@@ -155,15 +158,15 @@ function readAttribute(
 ): boolean {
   switch (attribute) {
     case format.MAPPED_ADDRESS:
-      return keep(message, 'mappedAddress', readSocketAddress(datagram, value, length, false))
+      return keep(message, 'mappedAddress', readAddressValue(datagram, value, length, false))
     case format.XOR_MAPPED_ADDRESS:
-      return keep(message, 'xorMappedAddress', readSocketAddress(datagram, value, length, true))
+      return keep(message, 'xorMappedAddress', readAddressValue(datagram, value, length, true))
     case format.RESPONSE_ORIGIN:
     case format.SOURCE_ADDRESS:
-      return keep(message, 'responseOrigin', readSocketAddress(datagram, value, length, false))
+      return keep(message, 'responseOrigin', readAddressValue(datagram, value, length, false))
     case format.OTHER_ADDRESS:
     case format.CHANGED_ADDRESS:
-      return keep(message, 'otherAddress', readSocketAddress(datagram, value, length, false))
+      return keep(message, 'otherAddress', readAddressValue(datagram, value, length, false))
     case format.CHANGE_REQUEST: {
       if (length !== 4) return false
       const bits = u32(datagram, value)
@@ -208,25 +211,6 @@ function append(unknown: number[], attribute: number): void {
   if (unknown.length < MAX_UNKNOWN_ATTRIBUTES) unknown.push(attribute)
 }
 
-function readSocketAddress(
-  datagram: Uint8Array,
-  value: number,
-  length: number,
-  xor: boolean,
-): SocketAddress | undefined {
-  const family =
-    length === 8 && datagram[value + 1] === 1 ? 4 : length === 20 && datagram[value + 1] === 2 ? 6 : undefined
-  if (family === undefined) return undefined
-  const bytes = new Uint8Array(datagram.subarray(value + 2, value + length))
-  if (xor) toggle(bytes, datagram)
-  return { address: readAddress(bytes, family, 2), port: u16(bytes, 0), family }
-}
-
-/** RFC 8489 §14.2: the port and the address are each XORed with the header from the cookie on. */
-function toggle(portAndAddress: Uint8Array, header: Uint8Array): void {
-  for (let i = 0; i < portAndAddress.length; i++) portAndAddress[i]! ^= header[i < 2 ? 4 + i : 2 + i]!
-}
-
 const utf8 = (bytes: Uint8Array, offset: number, length: number): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset + offset, length).toString()
 
@@ -263,22 +247,6 @@ function writeBytes(target: Buffer, offset: number, attribute: number, bytes: Ui
   target.fill(0, value, end)
   target.set(bytes, value)
   return end
-}
-
-function writeSocketAddress(
-  target: Buffer,
-  offset: number,
-  attribute: number,
-  { address, port, family }: SocketAddress,
-  xor: boolean,
-): number {
-  const length = family === 4 ? 8 : 20
-  const value = writeAttributeHeader(target, offset, attribute, length)
-  target.writeUInt16BE(family === 4 ? 1 : 2, value)
-  target.writeUInt16BE(port, value + 2)
-  writeAddress(address, family, target, value + 4)
-  if (xor) toggle(target.subarray(value + 2, value + length), target)
-  return value + length
 }
 
 function encodeError({ code, reason }: { readonly code: number; readonly reason: string }): Buffer {

@@ -7,6 +7,7 @@ import {
   natBehaviour,
   retransmitAtMs,
   silentAfterMs,
+  isSilence,
   type NatTests,
 } from '../../gateway/nat.ts'
 
@@ -111,5 +112,7 @@ for (const [name, other, useful] of [
   ['another family', { address: '2001:db8::1', port: 2, family: 6 } as const, false],
 ] as const)
   t.equal(isUsefulOther(A1, other), useful, `OTHER-ADDRESS: ${name}`)
-t.strictSame([0, 1, 2, 3, 4].map(retransmitAtMs), [0, 100, 300, 700, 1500])
+t.strictSame([0, 1, 2, 3, 4, 5].map(retransmitAtMs), [0, 100, 300, 700, 1100, 1500])
 t.ok(silentAfterMs(0) < 1000 && silentAfterMs(300) === 1300)
+for (const rttMs of [0, 20, 300]) t.ok(isSilence(silentAfterMs(rttMs), rttMs))
+t.notOk(isSilence(200, 100))
