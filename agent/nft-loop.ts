@@ -6,7 +6,7 @@ import { contains, parseCidr, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { run } from '../lib/net/exec.ts'
 import { monitorNft } from '../lib/net/nft-monitor.ts'
-import { NftError, openNft } from '../lib/net/nft.ts'
+import { openNft } from '../lib/net/nft.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { createReconciler } from '../lib/reconcile.ts'
 import type { Cluster } from './cluster.ts'
@@ -30,6 +30,8 @@ export type NftLoop = {
   readonly trigger: () => void
   /** Resolves once everything triggered so far is in the kernel. */
   readonly idle: () => Promise<void>
+  /** Why the kernel does not have what is wanted. */
+  readonly problems: () => readonly string[]
   /** Resolves after the signal aborted; the rules stay, the takeover is handed back. */
   readonly done: Promise<void>
 }
@@ -50,6 +52,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   let serial = Date.now()
   const observed = new Set<Family>()
   let sources = ''
+  let problem: string | undefined
+  let flowProblem: string | undefined
   let lastRebuild = -REBUILD_MIN_INTERVAL_MS
 
   const sync = async (): Promise<void> => {
@@ -62,6 +66,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       FAMILIES.map((family) => syncFamily(rulesetOf(snapshot.cluster, family, { here: snapshot.here, sources: own }))),
     )
     for (const result of results) if (result.status === 'rejected') throw result.reason
+    problem = undefined
     options.onSync?.({ durationMs: performance.now() - startedAt })
     cleanFlows()
   }
@@ -96,7 +101,10 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
 
   const rules = createReconciler(
     sync,
-    (err, failures) => log[err instanceof NftError ? 'warn' : 'error']({ err, failures }, 'cannot apply services; the whole table is loaded anew'),
+    (err, failures) => {
+      problem = `services are not in the kernel: ${(err as Error).message}`
+      log.warn({ err, failures }, 'cannot apply services; the whole table is loaded anew')
+    },
     (ms) => pause(ms, signal),
     () => signal.aborted,
   )
@@ -118,6 +126,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       try {
         const { deleted, more } = await deleteStaleFlows(flowTargets(), signal)
         if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
+        flowProblem = undefined
         staleFlows ||= more
         if (more) flows.trigger()
       } catch (error) {
@@ -125,7 +134,10 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
         throw error
       }
     },
-    (err, failures) => failures === 1 && log.warn({ err }, 'cannot delete stale UDP flows'),
+    (err, failures) => {
+      flowProblem = `stale UDP flows are not deleted: ${(err as Error).message}`
+      if (failures === 1) log.warn({ err }, 'cannot delete stale UDP flows')
+    },
     (ms) => pause(ms, signal),
     () => signal.aborted,
   )
@@ -200,7 +212,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     closing.abort()
   })
   rules.trigger()
-  return { trigger: rules.trigger, idle: rules.idle, done }
+  return { trigger: rules.trigger, idle: rules.idle, problems: () => [problem, flowProblem].filter((text) => text !== undefined), done }
 }
 
 /** What a predecessor left, if its rules are ours: then nothing needs to be replaced under the packets of new connections. */

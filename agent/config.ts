@@ -1,0 +1,73 @@
+// The agent's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
+
+import { isIP } from 'node:net'
+import { parseSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { normalise } from '../lib/cidr.ts'
+import { integer, list, logLevel, optionalText, text, url, type Options, type Values } from '../lib/config.ts'
+import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+
+const socketAddress = (value: string): SocketAddress => {
+  const address = parseSocketAddress(value)
+  if (address === undefined) throw new Error('is not ADDRESS:PORT or [ADDRESS]:PORT')
+  return address
+}
+const ipAddress = (value: string): string => {
+  const address = value.includes('/') ? undefined : normalise(value)
+  if (address === undefined) throw new Error(`${value} is no IP address`)
+  return address
+}
+const dnsServer = (value: string): string => {
+  if (isIP(value) === 0 && parseSocketAddress(value) === undefined) throw new Error(`${value} is neither ADDRESS nor ADDRESS:PORT`)
+  return value
+}
+const domain = (value: string): string => {
+  const name = value.toLowerCase().replace(/^\.|\.$/g, '')
+  if (!/^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*$/.test(name)) throw new Error('is no domain such as cluster.local')
+  return name
+}
+const serviceName = (value: string): { namespace: string; name: string } | undefined => {
+  const [namespace, name, ...rest] = value.split('/')
+  if (value === '') return undefined
+  if (!namespace || !name || rest.length > 0) throw new Error('is not NAMESPACE/NAME')
+  return { namespace, name }
+}
+
+export const agentOptions = {
+  node: { name: 'node', doc: 'name of this node, instead of the one that it joined as', value: 'NAME', fallback: '', parse: optionalText },
+  server: {
+    name: 'server',
+    doc: 'URL of the Kubernetes API, instead of the one that the node joined',
+    value: 'URL',
+    fallback: '',
+    parse: (value) => (value === '' ? undefined : url('https', 'http')(value)),
+  },
+  clusterDomain: { name: 'cluster-domain', doc: "the cluster's DNS domain", value: 'DOMAIN', fallback: 'cluster.local', parse: domain },
+  dnsAddresses: {
+    name: 'dns-addresses',
+    doc: 'where DNS answers; put on the loopback device where they are not there',
+    value: 'ADDRESS,…',
+    fallback: '169.254.20.53,fd66:756c:6d61::53',
+    parse: list(ipAddress),
+  },
+  dnsPort: { name: 'dns-port', doc: 'port of DNS; the cluster DNS is taken over on 53 only', value: 'PORT', fallback: '53', parse: integer(1, 65535) },
+  dnsUpstream: {
+    name: 'dns-upstream',
+    doc: 'resolvers for names outside of the cluster, instead of those of /etc/resolv.conf',
+    value: 'ADDRESS[:PORT],…',
+    fallback: '',
+    parse: list(dnsServer),
+  },
+  clusterDnsService: {
+    name: 'cluster-dns-service',
+    doc: 'the Service whose ClusterIPs the agent answers for; empty for none',
+    value: 'NAMESPACE/NAME',
+    fallback: 'kube-system/kube-dns',
+    parse: serviceName,
+  },
+  stateDir: { name: 'state-dir', doc: 'certificate and last known objects', value: 'DIR', fallback: STATE_DIR, parse: text },
+  runDir: { name: 'run-dir', doc: 'the Unix socket for status', value: 'DIR', fallback: RUN_DIR, parse: text },
+  metrics: { name: 'metrics', doc: 'where /metrics and /healthz answer', value: 'ADDRESS:PORT', fallback: '127.0.0.1:9470', parse: socketAddress },
+  logLevel,
+} satisfies Options
+
+export type AgentConfig = Values<typeof agentOptions>

@@ -1,0 +1,126 @@
+// The agent of a node: names, services and routes from one store that starts from disk and follows the cloud.
+
+import { join } from 'node:path'
+import { describeOptions, parseOptions } from '../lib/config.ts'
+import { createApiClient } from '../lib/k8s/api-client.ts'
+import { runStore } from '../lib/k8s/store-loop.ts'
+import { createLog } from '../lib/log.ts'
+import { createRegistry } from '../lib/metrics.ts'
+import { loadIdentity } from '../lib/net/identity.ts'
+import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
+import { ensureOwnAddress } from '../lib/net/own-address.ts'
+import { probe } from '../lib/net/preflight.ts'
+import { serveStatus } from '../lib/net/status-server.ts'
+import { missing, report, requirementsOf } from '../lib/preflight.ts'
+import { agentOptions, type AgentConfig } from './config.ts'
+import { runDnsServer } from './dns-server.ts'
+import { openUpstream } from './dns-upstream-client.ts'
+import { registerMetrics } from './metrics.ts'
+import { runNft } from './nft-loop.ts'
+import { runRoutes } from './routes-loop.ts'
+import { createSnapshots, RESOURCES, takeoversOf } from './snapshot.ts'
+import { agentStatus } from './status.ts'
+
+export async function main(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  const parsed = parseOptions(agentOptions, argv, env)
+  switch (parsed.kind) {
+    case 'help':
+      process.stdout.write(`fulmar agent: names, services and routes of this node\n\n${describeOptions(agentOptions)}\n`)
+      return 0
+    case 'invalid':
+      throw new UsageError(parsed.errors.join('\n'))
+    case 'ok':
+      await runUntilSignal((signal) => runAgent(parsed.values, signal))
+      return 0
+  }
+}
+
+async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void> {
+  const startedAt = Date.now()
+  const log = createLog('agent', config.logLevel)
+  const lacks = missing(await probe(requirementsOf('agent')))
+  if (lacks.length > 0) throw new UsageError(`fulmar agent cannot run on this machine:\n${report(lacks)}`)
+  const identity = await loadIdentity(config.stateDir)
+  const node = config.node ?? identity.node
+
+  let onChange = (): void => undefined
+
+  // What the cluster knows: from disk at once, from the API as it comes.
+  const store = await runStore(
+    {
+      resources: RESOURCES,
+      client: createApiClient({
+        server: config.server ?? identity.server,
+        ca: identity.caPem,
+        cert: identity.certificatePem,
+        key: identity.keyPem,
+      }),
+      file: join(config.stateDir, 'agent', 'store.db'),
+      log,
+      onChange: () => onChange(),
+    },
+    signal,
+  )
+  const snapshot = createSnapshots(store, { node, domain: config.clusterDomain, servers: config.dnsAddresses })
+
+  // For people and for Prometheus.
+  const registry = createRegistry('agent')
+  const metrics = registerMetrics(registry, { snapshot, malformed: () => dns.malformed() })
+
+  // Names.
+  const clusterDns = () => takeoversOf(snapshot(), config.clusterDnsService, config.dnsAddresses).map(({ clusterIp }) => clusterIp)
+  const upstream = openUpstream({ servers: config.dnsUpstream, except: () => [...config.dnsAddresses, ...clusterDns()] }, signal)
+  const dns = runDnsServer(
+    {
+      addresses: config.dnsAddresses,
+      port: config.dnsPort,
+      ensureAddress: ensureOwnAddress,
+      zone: () => snapshot().zone,
+      upstream,
+      onAnswer: metrics.onAnswer,
+      log,
+    },
+    signal,
+  )
+  const takeovers = () => (config.dnsPort === 53 ? takeoversOf(snapshot(), config.clusterDnsService, dns.listening()) : [])
+
+  // Services.
+  const nft = runNft(
+    {
+      snapshot: () => {
+        const { cluster, here } = snapshot()
+        return cluster && { cluster, here }
+      },
+      takeovers,
+      onSync: metrics.onSync,
+      log,
+    },
+    signal,
+  )
+
+  // Routes to the pods of neighbours and, through the gateway, of other pools.
+  const routes = await runRoutes({ log }, signal)
+  onChange = () => {
+    nft.trigger()
+    const { cluster } = snapshot()
+    if (cluster === undefined) return
+    routes.update({ node, pools: cluster.pools }).catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
+  }
+  onChange()
+
+  const status = () => agentStatus({ node, startedAt, snapshot: snapshot(), store, dns, nft, takeovers: takeovers(), routes: routes.plan })
+  await serveStatus(
+    {
+      socket: join(config.runDir, 'agent.sock'),
+      metrics: { host: config.metrics.address, port: config.metrics.port },
+      registry,
+      status,
+      healthy: () => nft.problems().length === 0,
+      log,
+    },
+    signal,
+  )
+  log.info({ node, services: snapshot().cluster?.services.length }, 'agent runs')
+  await aborted(signal)
+  await Promise.all([nft.done, dns.done, store.done])
+}

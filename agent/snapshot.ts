@@ -1,0 +1,56 @@
+// One snapshot for all of the agent's loops: made from the store when it is asked for, once for each state of the store.
+
+import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '../lib/k8s/objects.ts'
+import type { StoreView } from '../lib/k8s/store.ts'
+import { clusterOf, type Cluster } from './cluster.ts'
+import { zoneOf, type Zone } from './dns.ts'
+import type { Takeover } from './nft-text.ts'
+import { hereOf, type Here } from './topology.ts'
+
+/** What the agent follows. OpenYurt's kinds may be unknown to a cluster: then there are none. */
+export const RESOURCES = [SERVICES, ENDPOINT_SLICES, NODES, NODE_POOLS, RAVEN_GATEWAYS] as const
+
+export type Snapshot = {
+  /** undefined until services, endpoints and nodes are known, from disk or from the API. */
+  readonly cluster: Cluster | undefined
+  readonly here: Here
+  readonly zone: Zone
+}
+export type SnapshotOptions = { readonly node: string; readonly domain: string; readonly servers: readonly string[] }
+
+export function createSnapshots(store: StoreView, { node, domain, servers }: SnapshotOptions): () => Snapshot {
+  let revision: number | undefined
+  let known = false
+  let snapshot: Snapshot
+  return () => {
+    const synced = [SERVICES, ENDPOINT_SLICES, NODES].every((resource) => store.synced(resource))
+    if (revision === store.revision && known === synced) return snapshot
+    revision = store.revision
+    known = synced
+    const cluster = synced
+      ? clusterOf({
+          services: store.list(SERVICES),
+          slices: store.list(ENDPOINT_SLICES),
+          nodes: store.list(NODES),
+          nodePools: store.list(NODE_POOLS),
+          gateways: store.list(RAVEN_GATEWAYS),
+        })
+      : undefined
+    const here = hereOf(cluster ?? { nodePools: new Map() }, node)
+    snapshot = { cluster, here, zone: zoneOf({ cluster, here, domain, servers }) }
+    return snapshot
+  }
+}
+
+/** The cluster DNS's ClusterIPs, each answered by our address of the same family; nothing while it is not known or served. */
+export function takeoversOf(
+  { cluster }: Snapshot,
+  service: { readonly namespace: string; readonly name: string } | undefined,
+  listening: readonly string[],
+): readonly Takeover[] {
+  const found = cluster?.services.find(({ namespace, name }) => namespace === service?.namespace && name === service?.name)
+  return (found?.clusterIps ?? []).flatMap(({ family, address }) => {
+    const to = listening.find((own) => own.includes(':') === (family === 6))
+    return to === undefined ? [] : [{ family, clusterIp: address, to }]
+  })
+}

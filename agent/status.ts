@@ -1,0 +1,37 @@
+// What the agent says of itself on its Unix socket.
+
+import type { AgentStatus } from '../lib/status.ts'
+import type { StoreView } from '../lib/k8s/store.ts'
+import { VERSION } from '../lib/version.ts'
+import type { DnsServer } from './dns-server.ts'
+import type { NftLoop } from './nft-loop.ts'
+import type { Takeover } from './nft-text.ts'
+import type { AgentRoutesPlan } from './routes.ts'
+import type { Snapshot } from './snapshot.ts'
+
+export type StatusInput = {
+  readonly node: string
+  readonly startedAt: number
+  readonly snapshot: Snapshot
+  readonly store: StoreView
+  readonly dns: DnsServer
+  readonly nft: NftLoop
+  readonly takeovers: readonly Takeover[]
+  readonly routes: AgentRoutesPlan | undefined
+}
+
+export function agentStatus({ node, startedAt, snapshot, store, dns, nft, takeovers, routes }: StatusInput): AgentStatus {
+  const { services = [], pools = [], problems = [] } = snapshot.cluster ?? {}
+  return {
+    kind: 'agent',
+    version: VERSION,
+    node,
+    pool: pools.find(({ nodes }) => nodes.some(({ name }) => name === node))?.name ?? '',
+    startedAt,
+    dns: { addresses: dns.listening(), queries: dns.queries(), takeover: takeovers.map(({ clusterIp }) => clusterIp) },
+    services: { count: services.length, endpoints: services.reduce((sum, { endpoints }) => sum + endpoints.length, 0), path: 'nft' },
+    gateway: routes?.gateway,
+    problems: [...new Set([...problems, ...(routes?.problems ?? []), ...nft.problems(), ...dns.problems()])],
+    metadata: store.status(),
+  }
+}
