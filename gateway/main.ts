@@ -143,7 +143,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     },
     signal,
   )
-  const binder = createBinder((datagram, to) => probes.send(datagram, to))
+  const binder = createBinder((datagram, to) => probes.send(datagram, to), signal)
   const [probes, echoes] = await Promise.all([
     openProbeSocket(
       {

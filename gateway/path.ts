@@ -45,6 +45,8 @@ const PROBE_INTERVAL_MS = 50
 const PROBE_FAST_MS = 2_000
 const PROBE_SLOW_INTERVAL_MS = 200
 const ATTEMPT_MS = 5_000
+/** Where nothing carries traffic yet, the relay does so soonest: probes and handshakes do not compete with it at first. */
+const RELAY_HEAD_START_MS = 300
 /** Openers die on the way: they open our own NAT without reaching the peer's, which might take them for strangers. */
 const OPENER_TTLS = [2, 3, 4]
 const OPENER_LEAD_MS = 30
@@ -135,7 +137,7 @@ export class Path {
   called(nowMs: number): void {
     this.ready(nowMs)
     this.#calledMs = nowMs
-    if (this.rung !== 'direct' && this.#attempt === undefined) this.#begin(nowMs)
+    if (this.rung !== 'direct' && this.#attempt === undefined && !this.#leavesToRelay(nowMs)) this.#begin(nowMs)
   }
 
   /** An authenticated probe came from this address: the peer is reachable there, whatever it announces. */
@@ -149,7 +151,7 @@ export class Path {
       candidate = { kind: 'peer-reflexive', address: from, probes: 0, rttMs: undefined, answeredMs: -Infinity, refused: false }
       this.candidates.set(text, candidate)
     }
-    if (this.rung === 'direct') return
+    if (this.rung === 'direct' || this.#leavesToRelay(nowMs)) return
     if (this.#attempt === undefined) this.#begin(nowMs)
     if (candidate.answeredMs < this.#attempt!.startedMs) this.#probe(candidate, undefined)
   }
@@ -254,7 +256,7 @@ export class Path {
     }
     if (this.#readySinceMs === undefined || this.candidates.size === 0) return
     if (this.#attempt === undefined) {
-      if (nowMs < this.#nextAttemptMs) return
+      if (nowMs < this.#nextAttemptMs || this.#leavesToRelay(nowMs)) return
       this.#begin(nowMs)
     }
     const attempt = this.#attempt!
@@ -266,6 +268,10 @@ export class Path {
     }
     if (nowMs >= attempt.nextProbeMs) this.#probeAll(attempt, nowMs)
     if (this.controlling) this.#choose(attempt, nowMs)
+  }
+
+  #leavesToRelay(nowMs: number): boolean {
+    return this.rung === 'none' && this.#relayOpen && nowMs - this.#readySinceMs! < RELAY_HEAD_START_MS
   }
 
   #begin(nowMs: number): void {

@@ -17,6 +17,10 @@ export type ProbeSocket = {
 
 const USUAL_TTL = 64
 
+/** Targets are addresses. dgram's own lookup answers on the next tick, when the hop limit is another packet's. */
+const sameAddress = ((address: string, family: number, done: (error: null, address: string, family: number) => void): void =>
+  done(null, address, family)) as never
+
 /** @throws UsageError when the port is taken. */
 export async function openProbeSocket(
   options: {
@@ -34,7 +38,7 @@ export async function openProbeSocket(
     else options.onMessage(message, datagram, from)
   }
   const open = async (family: 4 | 6): Promise<Socket | undefined> => {
-    const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6 })
+    const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: sameAddress })
     const bound = Promise.withResolvers<void>()
     socket.once('error', bound.reject)
     socket.bind(options.port, bound.resolve)
@@ -59,7 +63,7 @@ export async function openProbeSocket(
     send: (datagram, { address, port, family }, ttl) => {
       const socket = family === 4 ? v4 : v6
       if (socket === undefined || signal.aborted) return
-      // libuv sends at once when nothing is queued, so the hop limit holds for this packet only.
+      // With `sameAddress` the packet leaves within this call, so the hop limit is this packet's only.
       if (ttl !== undefined) socket.setTTL(ttl)
       socket.send(datagram, port, address, () => {})
       if (ttl !== undefined) socket.setTTL(USUAL_TTL)
