@@ -7,7 +7,7 @@ import { ApiError, errorOfResponse, type StatusBody } from './api-error.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
 
 export type ApiClientOptions = {
-  /** `https://ADDRESS:PORT`; plain http is for a server on loopback. */
+  /** `https://ADDRESS:PORT`, with a path where the API is behind one; plain http is for a server on loopback. */
   readonly server: string | URL
   /** PEM. */
   readonly ca?: string
@@ -77,13 +77,14 @@ const TCP_KEEPALIVE_MS = 10_000
 
 export function createApiClient(options: ApiClientOptions): ApiClient {
   const server = new URL(options.server)
+  const base = server.origin + server.pathname.replace(/\/$/, '')
   const { ca, cert, key, watchIdleMs = WATCH_IDLE_MS } = options
   const settings = { keepAlive: true, maxSockets: CONNECTIONS_MAX, scheduling: 'lifo' } as const
   const agent =
     server.protocol === 'https:'
       ? new https.Agent({ ...settings, ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), minVersion: 'TLSv1.2' })
       : new http.Agent(settings)
-  const connection: Connection = { server, agent, token: options.token }
+  const connection: Connection = { base, agent, token: options.token }
 
   const exchange = async <T>(method: string, path: string, write: Write = {}): Promise<T> => {
     const response = await send(connection, method, path, write)
@@ -91,7 +92,7 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
   }
 
   return {
-    server: server.origin,
+    server: base,
     list: async <T extends KubernetesObject>(resource: Resource<T>, signal: AbortSignal, selection: Selection = {}) => {
       const items: T[] = []
       let token = ''
@@ -104,7 +105,7 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
         // The version of the first page and of the last are the same: pages are one snapshot, or the list expires.
         if (token === '') return { items, resourceVersion: list.metadata?.resourceVersion ?? '' }
       }
-      throw new ApiError(`GET ${server.origin}${pathOf(resource)}: more than ${PAGES_MAX} pages`, { code: 'BadResponse' })
+      throw new ApiError(`GET ${base}${pathOf(resource)}: more than ${PAGES_MAX} pages`, { code: 'BadResponse' })
     },
     watch: async <T extends KubernetesObject>(resource: Resource<T>, signal: AbortSignal, watch: WatchOptions) => {
       const { resourceVersion, timeoutSeconds } = watch
@@ -132,7 +133,12 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
   }
 }
 
-type Connection = { readonly server: URL; readonly agent: http.Agent; readonly token: (() => string) | undefined }
+type Connection = {
+  /** The server's URL without a slash at its end. */
+  readonly base: string
+  readonly agent: http.Agent
+  readonly token: (() => string) | undefined
+}
 type Write = { readonly signal?: AbortSignal | undefined; readonly body?: object; readonly contentType?: string }
 type ListBody<T> = {
   readonly items?: readonly T[]
@@ -157,7 +163,7 @@ function answer(
   what: string,
   retry: boolean,
 ): Promise<http.IncomingMessage> {
-  const { server, agent, token } = connection
+  const { base, agent, token } = connection
   const payload = write.body === undefined ? undefined : JSON.stringify(write.body)
   const headers: Record<string, string | number> = { accept: 'application/json' }
   if (token !== undefined) headers['authorization'] = `Bearer ${token().trim()}`
@@ -167,7 +173,7 @@ function answer(
   }
   return new Promise((resolve, reject) => {
     const { signal } = write
-    const request = (server.protocol === 'https:' ? https : http).request(new URL(path, server), {
+    const request = (agent instanceof https.Agent ? https : http).request(base + path, {
       method,
       headers,
       agent,
@@ -289,7 +295,7 @@ function parseObject(text: string): object {
   throw new ApiError(`the server answered no object: ${text.slice(0, 80)}`, { code: 'BadResponse' })
 }
 
-const describe = ({ server }: Connection, method: string, path: string) => `${method} ${server.origin}${path.split('?')[0]}`
+const describe = ({ base }: Connection, method: string, path: string) => `${method} ${base}${path.split('?')[0]}`
 
 function unreachable(what: string, cause: unknown): ApiError {
   const { message, code } = cause as NodeJS.ErrnoException

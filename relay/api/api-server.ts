@@ -124,10 +124,10 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
     const { resource, namespace, verb } = asked
     // A create names its object in the body alone, so that the body is read before it is known whether it may.
     const body = await readJson(request)
-    const name = asked.name ?? (verb === 'create' && body.kind === 'json' ? nameIn(body.value) : '')
+    if (body.kind === 'refused') return fail(response, body.failure)
+    const name = asked.name ?? (verb === 'create' ? nameIn(body.value) : '')
     const nodes = cluster.registry.list(builtIn('Node')).map(({ metadata }) => metadata?.name ?? '')
     if (!mayAccess(caller, asked, name, nodes)) return fail(response, forbidden(caller, asked, name))
-    if (body.kind === 'refused') return fail(response, body.failure)
     const nowMs = Date.now()
     const contentType = (request.headers['content-type'] ?? '').split(';')[0]!.trim()
     const plan = planWrite(asked, name, cluster.registry.get(resource, namespace, name), body.value, contentType)
