@@ -25,6 +25,7 @@ import { readStatus, type LabStatus } from './status.ts'
 import { appendEvent, Supervisor, type LabEvent } from './supervisor.ts'
 import { removeEmptyFolder, removeLab, takeDown } from './teardown.ts'
 import { planTopology, type Topology } from './topology.ts'
+import { warmCompileCache } from './warm.ts'
 
 export type { LabEvent, LabOptions, LabStatus, Output, Topology }
 
@@ -69,7 +70,7 @@ export async function openLab(options: LabOptions = {}, { signal = new AbortCont
     for (const problem of topology.problems) progress(problem)
     const state: LabState = { state: 'starting', startedAt, topology, manifests }
     writeState(id, state)
-    await buildHosts(topology, starting)
+    await Promise.all([buildHosts(topology, starting), options.until === 'hosts' ? undefined : warmCompileCache()])
     progress(describe(topology))
     lab = new Lab(topology, manifests, options.restart ?? true)
     await unlessAborted(lab.start(options.until ?? 'all', progress, starting), starting)
