@@ -21,6 +21,8 @@ type Problem = { readonly where: string; readonly text: string }
 /** One way of a pair of pools. */
 type Way = { readonly from: string; readonly gateway: string; readonly path: PathStatus }
 
+/** A gateway that has just started is still looking; that is no problem yet. */
+const PATH_GRACE_MS = 5_000
 /** A table names the first few; all of them are in the JSON. */
 const MAX_PROBLEMS = 50
 const MAX_PLACES = 4
@@ -102,7 +104,7 @@ function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Probl
         )
       }
       for (const path of status.paths)
-        if (path.rung === 'none')
+        if (path.rung === 'none' && nowMs - path.since > PATH_GRACE_MS)
           problems.push(`no path to pool ${path.pool} for ${ago(path.since, nowMs)}: ${path.reason}`)
       problems.push(...status.problems, ...metadataProblems(status.metadata))
       break
