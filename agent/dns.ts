@@ -157,7 +157,8 @@ function external(zone: Zone, name: string, { externalName }: ClusterService, ty
   if (depth >= ALIASES_MAX) return failure('SERVFAIL')
   const labels = lower.slice(0, -zone.domain.length - 1).split('.')
   const inner = answerInZone(zone, externalName, labels, type, random, depth + 1)
-  return inner.kind === 'forward' ? inner : { ...inner, answers: [alias, ...inner.answers] }
+  const failed = inner.kind === 'answer' && inner.rcode === 'SERVFAIL'
+  return inner.kind === 'forward' || failed ? inner : { ...inner, answers: [alias, ...inner.answers] }
 }
 
 /** `10-244-1-5.shop.pod`: what the label says, for namespaces that exist (CoreDNS: `pods insecure`). */

@@ -224,7 +224,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     { socket: join(config.runDir, 'gateway.sock'), metrics: { host: config.metrics.address, port: config.metrics.port }, registry, status, healthy: () => mesh!.plan() !== undefined, log },
     signal,
   )
-  log.info({ node, port: state.ports.direct, implementation: wireguard.implementation }, 'gateway runs')
+  log.info({ node, port: state.ports.direct, afterMs: Math.round(performance.now()), cpuMs: Math.round(process.cpuUsage().user / 1000) }, 'gateway runs')
   await aborted(signal)
   await Promise.all([signalling.closed, packets.closed, store.done])
 }

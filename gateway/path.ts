@@ -319,7 +319,9 @@ export class Path {
   /** Moves traffic to a better rung that has carried a small and a full-size echo both ways since it was set up. */
   #promote(nowMs: number): void {
     const relay = this.#health['relay-tcp']
-    if (this.rung === 'none' && relay.lastReplyMs > -Infinity) this.#move('relay-tcp', 'the relay answers', nowMs)
+    // With no path at all there is nothing to lose: the way back stands before the peer, who hears our reply, sends.
+    if (this.rung === 'none' && Math.max(relay.lastReplyMs, relay.lastRequestMs) > -Infinity)
+      this.#move('relay-tcp', 'the relay carries echoes', nowMs)
     if (this.rung === 'direct') return
     const direct = this.#health.direct
     const fromMs = this.#validatesFromMs(nowMs)

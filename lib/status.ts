@@ -87,6 +87,14 @@ export type AgentStatus = {
   readonly metadata: MetadataStatus
 }
 
+export type RelayedPackets = {
+  readonly forwarded: number
+  readonly bytes: number
+  /** Those of more than 32 bytes, which is what a WireGuard keepalive has. */
+  readonly overKeepalive: number
+  readonly dropped: number
+}
+
 export type RelayStatus = {
   readonly kind: 'relay'
   readonly version: string
@@ -98,13 +106,9 @@ export type RelayStatus = {
     readonly address: string
     readonly since: number
   }[]
-  /** Packets relayed between gateways, by size of the WireGuard packet. */
-  readonly packets: {
-    readonly forwarded: number
-    readonly bytes: number
-    /** Those of more than 32 bytes, which is what a WireGuard keepalive has. */
-    readonly overKeepalive: number
-    readonly dropped: number
+  /** WireGuard packets relayed between gateways: all, and by pair of nodes and direction. */
+  readonly packets: RelayedPackets & {
+    readonly pairs: readonly (RelayedPackets & { readonly from: string; readonly to: string })[]
   }
   readonly manifests: {
     readonly directory: string

@@ -25,7 +25,7 @@ export function relayStatus({ startedAt, config, signals, packets, stun, api }: 
     startedAt,
     stun: { addresses: stunServers(config), requests: stun?.requests() ?? 0 },
     sessions: [...listed('signal', signals.sessions), ...listed('packets', packets.sessions)],
-    packets: { forwarded, bytes, overKeepalive, dropped },
+    packets: { forwarded, bytes, overKeepalive, dropped, pairs: [...packets.pairs()] },
     manifests: api?.status(),
   }
 }

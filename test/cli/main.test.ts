@@ -51,7 +51,7 @@ t.test('fulmar status asks the daemon', async (t) => {
     startedAt: Date.now(),
     stun: { addresses: ['203.0.113.10:3478'], requests: 0 },
     sessions: [],
-    packets: { forwarded: 0, bytes: 0, overKeepalive: 0, dropped: 0 },
+    packets: { forwarded: 0, bytes: 0, overKeepalive: 0, dropped: 0, pairs: [] },
     manifests: undefined,
   }
   const controller = new AbortController()

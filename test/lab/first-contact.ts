@@ -16,6 +16,7 @@ export type Pair = {
   readonly server: { readonly host: string; readonly pool: string; readonly address: string }
   readonly service: string
   readonly url: string
+  readonly family: 4 | 6
 }
 
 /** Times in milliseconds since the start of the last gateway process. */
@@ -67,6 +68,7 @@ export function findPairs(lab: Lab, services: readonly Service[], slices: readon
         server: { host: server.host, pool, address: addressOf(server.addresses)! },
         service: `${name}.${namespace}`,
         url: `http://${name}.${namespace}.svc.cluster.local:${port}/`,
+        family,
       }))
   })
   const sites = new Set(pools.filter(({ router }) => router !== undefined).map(({ name }) => name))
@@ -78,7 +80,7 @@ export function findPairs(lab: Lab, services: readonly Service[], slices: readon
 export async function measureFirstContact(lab: Lab, pair: Pair, progress: (line: string) => void): Promise<FirstContact> {
   const there = startStream(lab, pair.client.host, pair.server.address)
   const back = startStream(lab, pair.server.host, pair.client.address)
-  const calls = startCalls(lab, pair.client.host, { url: pair.url, intervalMs: 20, timeoutMs: 1_000, successes: 1 })
+  const calls = startCalls(lab, pair.client.host, { url: pair.url, family: pair.family, intervalMs: 20, timeoutMs: 1_000, successes: 1 })
   try {
     await sleep(SETTLE_MS)
     let startedAt = 0
@@ -93,12 +95,12 @@ export async function measureFirstContact(lab: Lab, pair: Pair, progress: (line:
       bothOn(lab, pair, 'relay-tcp', startedAt),
       bothOn(lab, pair, 'direct', startedAt),
     ])
-    const relayedBefore = await relayedOverKeepalive(lab)
+    const relayedBefore = await relayedOverKeepalive(lab, pair)
     progress(`direct after ${directAt - startedAt} ms; counting for ${AFTER_DIRECT_MS / 1000} s more`)
-    await sleep(directAt + AFTER_DIRECT_MS - Date.now())
+    await sleep(Math.max(0, directAt + AFTER_DIRECT_MS - Date.now()))
     const [thereReport, backReport] = await Promise.all([back.stop(), there.stop()])
-    const relayedAfter = (await relayedOverKeepalive(lab)) - relayedBefore
-    const later = await startCalls(lab, pair.client.host, { url: pair.url, intervalMs: 10, timeoutMs: 1_000, successes: CALLS_MEASURED }).all
+    const relayedAfter = (await relayedOverKeepalive(lab, pair)) - relayedBefore
+    const later = await startCalls(lab, pair.client.host, { url: pair.url, family: pair.family, intervalMs: 10, timeoutMs: 1_000, successes: CALLS_MEASURED }).all
     return {
       pair,
       relayedMs: relayedAt - startedAt,
@@ -143,10 +145,14 @@ export function movesOf(lab: Lab, pool: string): readonly Move[] {
   })
 }
 
-export async function relayedOverKeepalive(lab: Lab): Promise<number> {
+/** Packets with data that the relay has forwarded between the gateways of a pair, both ways. */
+export async function relayedOverKeepalive(lab: Lab, { client, server }: Pair): Promise<number> {
   const { daemons } = await lab.status()
-  const relay = daemons.find(({ status }) => status.kind === 'relay')?.status
-  return relay?.kind === 'relay' ? relay.packets.overKeepalive : 0
+  const nodes = [client, server].map(({ pool }) => lab.topology.pools.find(({ name }) => name === pool)?.gateway)
+  return daemons
+    .flatMap(({ status }) => (status.kind === 'relay' ? status.packets.pairs : []))
+    .filter(({ from, to }) => nodes.includes(from) && nodes.includes(to))
+    .reduce((sum, { overKeepalive }) => sum + overKeepalive, 0)
 }
 
 export function startStream(lab: Lab, host: string, peer: string): { readonly stop: () => Promise<StreamReport> } {

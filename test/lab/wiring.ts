@@ -38,7 +38,11 @@ export function routerLines({ lan, uplink }: Site, ports: readonly string[]): re
 export function nodeLines(id: string, node: LabNode, { lan }: Site, guests: readonly PlacedPod[]): readonly string[] {
   const gateways = gatewayAddresses(node.podCidrs)
   const own = [lan.v4, lan.v6].flatMap((prefix, family) => `address add ${node.addresses[family]}/${prefix.length} dev eth0${nodad(prefix.at(1))}`)
-  const extra = node.name === CLOUD ? [lan.v4, lan.v6].flatMap((prefix) => address(prefix, plan.CLOUD_HOSTS[1], 'eth0')) : []
+  // Deprecated, the second IPv6 address is used by who binds it and never chosen as a source; IPv4's is so by coming second.
+  const extra =
+    node.name === CLOUD
+      ? [...address(lan.v4, plan.CLOUD_HOSTS[1], 'eth0'), ...address(lan.v6, plan.CLOUD_HOSTS[1], 'eth0').map((line) => `${line} preferred_lft 0`)]
+      : []
   return [
     ...own,
     ...extra,

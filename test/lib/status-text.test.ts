@@ -73,7 +73,7 @@ const relay: RelayStatus = {
     { node: 'sylt1', kind: 'signal', address: '198.18.2.2:33010', since: NOW - 4 * MINUTE },
     { node: 'hamburg1', kind: 'signal', address: '198.18.1.2:41000', since: NOW - MINUTE },
   ],
-  packets: { forwarded: 120, bytes: 51_000, overKeepalive: 100, dropped: 1 },
+  packets: { forwarded: 120, bytes: 51_000, overKeepalive: 100, dropped: 1, pairs: [] },
   manifests: { directory: '/etc/fulmar', objects: 40, problems: ['shop.yaml:12: not YAML'] },
 }
 
