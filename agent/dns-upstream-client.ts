@@ -6,10 +6,8 @@ import { randomInt } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { readFileSync, statSync } from 'node:fs'
 import { connect, isIP } from 'node:net'
-import type { SocketAddress } from '../lib/address.ts'
-import { canonicalAddress, parseSocketAddress, socketAddress } from '../lib/address.ts'
-import { readResponse, withId, type DnsQuery, type ForeignResponse } from '../lib/wire/dns.ts'
-import { adaptResponse } from '../lib/wire/dns.ts'
+import { canonicalAddress, parseSocketAddress, socketAddress, type SocketAddress } from '../lib/address.ts'
+import { adaptResponse, readResponse, withId, type DnsQuery, type ForeignResponse } from '../lib/wire/dns.ts'
 import { DnsCache, keyOf } from './dns-cache.ts'
 
 export type Upstream = {
@@ -175,8 +173,10 @@ export function parseServer(text: string): SocketAddress | undefined {
   return isIP(text) === 0 ? parseSocketAddress(text) : socketAddress(text, DNS_PORT)
 }
 
+/** A link-local resolver keeps its zone: without it the address leads nowhere. */
 export function parseResolvConf(text: string): readonly SocketAddress[] {
   return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].flatMap(([, address]) => {
+    if (address!.includes('%')) return isIP(address!) === 6 ? [{ address: address!, port: DNS_PORT, family: 6 as const }] : []
     const canonical = canonicalAddress(address!)
     return (canonical && socketAddress(canonical, DNS_PORT)) || []
   })

@@ -1,0 +1,205 @@
+import t from 'tap'
+import { clusterOf, type Cluster, type ClusterObjects } from '../../agent/cluster.ts'
+import { hereOf, reachable } from '../../agent/topology.ts'
+import { rulesetOf } from '../../agent/nft.ts'
+import type { EndpointSlice, Node, Service } from '../../lib/k8s/objects.ts'
+
+type SlicePart = Partial<EndpointSlice> & { readonly of?: string }
+const slice = ({ of = 'web', ...rest }: SlicePart): EndpointSlice => ({
+  metadata: { namespace: 'shop', name: 'slice', labels: { 'kubernetes.io/service-name': of } },
+  addressType: 'IPv4',
+  endpoints: [],
+  ports: [{ name: 'http', port: 8080, protocol: 'TCP' }],
+  ...rest,
+})
+const web = (spec: Service['spec'] = {}, metadata: Service['metadata'] = {}): Service => ({
+  metadata: { namespace: 'shop', name: 'web', ...metadata },
+  spec: { clusterIP: '10.96.0.1', ports: [{ name: 'http', port: 80, protocol: 'TCP' }], ...spec },
+})
+const node = (name: string, pool?: string): Node => ({
+  metadata: { name, ...(pool === undefined ? {} : { labels: { 'apps.openyurt.io/nodepool': pool } }) },
+})
+const clusterWith = (objects: Partial<ClusterObjects>): Cluster =>
+  clusterOf({ services: [web()], slices: [], nodes: [], nodePools: [], gateways: [], ...objects })
+/** What nft does with ports of 10.96.0.1 on node `h1`: `protocol/port → targets or verdict`. */
+function served(cluster: Cluster): Record<string, string> {
+  const { objects } = rulesetOf(cluster, 4, { here: hereOf(cluster, 'h1'), sources: [] })
+  return Object.fromEntries(
+    [...objects.get('services')!].map(([key, verdict]) => {
+      const slots = [...(objects.get(`endpoints-${verdict.split('-').at(-1)}`) ?? [])].filter(([slot]) => slot.startsWith(`${key} . `))
+      const [, protocol, port] = key.split(' . ')
+      return [`${protocol}/${port}`, slots.length > 0 ? slots.map(([, target]) => target.replace(' . ', ':')).join(' ') : verdict]
+    }),
+  )
+}
+
+t.test('which endpoints serve a port', async (t) => {
+  const rows: readonly { name: string; objects: Partial<ClusterObjects>; served: Record<string, string> }[] = [
+    { name: 'no slice', objects: {}, served: { 'tcp/80': 'goto refuse' } },
+    {
+      name: 'slices are merged, equal endpoints are one',
+      objects: {
+        slices: [
+          slice({ endpoints: [{ addresses: ['10.244.1.5'] }, { addresses: ['10.244.1.4'] }] }),
+          slice({ endpoints: [{ addresses: ['10.244.1.5'] }] }),
+        ],
+      },
+      served: { 'tcp/80': '10.244.1.4:8080 10.244.1.5:8080' },
+    },
+    {
+      name: 'ports meet by name and protocol, whatever their numbers',
+      objects: {
+        services: [web({ ports: [{ name: 'dns', port: 53, protocol: 'UDP' }, { name: 'dns-tcp', port: 53, protocol: 'TCP' }] })],
+        slices: [
+          slice({
+            endpoints: [{ addresses: ['10.244.1.4'] }],
+            ports: [{ name: 'dns', port: 1053, protocol: 'UDP' }, { name: 'dns-tcp', port: 2053, protocol: 'TCP' }, { name: 'dns', port: 9, protocol: 'TCP' }],
+          }),
+          slice({ endpoints: [{ addresses: ['10.244.1.9'] }], ports: [{ name: 'dns', port: 1054, protocol: 'UDP' }] }),
+        ],
+      },
+      served: { 'udp/53': '10.244.1.4:1053 10.244.1.9:1054', 'tcp/53': '10.244.1.4:2053' },
+    },
+    {
+      name: 'without names and protocols, as in a hand-written manifest',
+      objects: { services: [web({ ports: [{ port: 80 }] })], slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }], ports: [{ port: 8080 }] })] },
+      served: { 'tcp/80': '10.244.1.4:8080' },
+    },
+    {
+      name: 'a port without a number is no port',
+      objects: { slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }], ports: [{ name: 'http', protocol: 'TCP' }] })] },
+      served: { 'tcp/80': 'goto refuse' },
+    },
+    {
+      name: 'not ready is left out, unknown is ready',
+      objects: {
+        slices: [
+          slice({
+            endpoints: [{ addresses: ['10.244.1.4'], conditions: { ready: false } }, { addresses: ['10.244.1.5'], conditions: {} }],
+          }),
+        ],
+      },
+      served: { 'tcp/80': '10.244.1.5:8080' },
+    },
+    {
+      name: 'what drains serves where nothing is ready',
+      objects: {
+        slices: [
+          slice({
+            endpoints: [
+              { addresses: ['10.244.1.4'], conditions: { ready: false, serving: true, terminating: true } },
+              { addresses: ['10.244.1.5'], conditions: { ready: false, serving: false, terminating: true } },
+              { addresses: ['10.244.1.6'], conditions: { ready: false, serving: true, terminating: false } },
+            ],
+          }),
+        ],
+      },
+      served: { 'tcp/80': '10.244.1.4:8080' },
+    },
+    {
+      name: 'an endpoint that moves between slices is ready if either says so',
+      objects: {
+        slices: [
+          slice({ endpoints: [{ addresses: ['10.244.1.4'], conditions: { ready: false } }] }),
+          slice({ endpoints: [{ addresses: ['10.244.1.4'], conditions: { ready: true } }] }),
+        ],
+      },
+      served: { 'tcp/80': '10.244.1.4:8080' },
+    },
+    {
+      name: 'publishNotReadyAddresses',
+      objects: {
+        services: [web({ publishNotReadyAddresses: true })],
+        slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'], conditions: { ready: false } }] })],
+      },
+      served: { 'tcp/80': '10.244.1.4:8080' },
+    },
+    {
+      name: 'only the first address; names and other families are none',
+      objects: {
+        slices: [
+          slice({ endpoints: [{ addresses: ['10.244.1.4', '10.244.1.5'] }, { addresses: ['fd00::1'] }, { addresses: ['nowhere'] }] }),
+          slice({ addressType: 'FQDN', endpoints: [{ addresses: ['10.244.1.9'] }] }),
+        ],
+      },
+      served: { 'tcp/80': '10.244.1.4:8080' },
+    },
+    { name: 'headless', objects: { services: [web({ clusterIP: 'None' })] }, served: {} },
+    { name: 'ExternalName', objects: { services: [web({ type: 'ExternalName', externalName: 'example.com' })] }, served: {} },
+    {
+      name: 'another proxy was asked for',
+      objects: { services: [web({}, { labels: { 'service.kubernetes.io/service-proxy-name': 'other' } })] },
+      served: {},
+    },
+    { name: 'the label headless', objects: { services: [web({}, { labels: { 'service.kubernetes.io/headless': '' } })] }, served: {} },
+    {
+      name: 'internalTrafficPolicy Local',
+      objects: {
+        services: [web({ internalTrafficPolicy: 'Local' })],
+        slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'], nodeName: 'h1' }, { addresses: ['10.244.2.4'], nodeName: 'h2' }] })],
+      },
+      served: { 'tcp/80': '10.244.1.4:8080' },
+    },
+    {
+      name: 'internalTrafficPolicy Local without a local endpoint is dropped, not refused',
+      objects: {
+        services: [web({ internalTrafficPolicy: 'Local' })],
+        slices: [slice({ endpoints: [{ addresses: ['10.244.2.4'], nodeName: 'h2' }] })],
+      },
+      served: { 'tcp/80': 'drop' },
+    },
+  ]
+  for (const row of rows) t.strictSame(served(clusterWith(row.objects)), row.served, row.name)
+})
+
+t.test('topology', async (t) => {
+  const nodes = [node('h1', 'hangzhou'), node('h2', 'hangzhou'), node('s1', 'shanghai'), node('lone')]
+  const endpoints = ['h1', 'h2', 's1', 'lone', undefined].map((nodeName, i) => ({
+    addresses: [`10.244.0.${i}`],
+    ...(nodeName === undefined ? {} : { nodeName }),
+  }))
+  const rows: readonly { keys: string | undefined; from: string; nodes: readonly (string | undefined)[] }[] = [
+    { keys: undefined, from: 'h1', nodes: ['h1', 'h2', 's1', 'lone', undefined] },
+    { keys: 'kubernetes.io/hostname', from: 'h1', nodes: ['h1'] },
+    { keys: 'openyurt.io/nodepool', from: 'h1', nodes: ['h1', 'h2'] },
+    { keys: 'kubernetes.io/zone', from: 's1', nodes: ['s1'] },
+    { keys: 'openyurt.io/nodepool', from: 'lone', nodes: ['lone'] },
+    { keys: 'openyurt.io/nodepool', from: 'unknown', nodes: [] },
+    { keys: 'kubernetes.io/hostname,openyurt.io/nodepool', from: 'h1', nodes: ['h1', 'h2', 's1', 'lone', undefined] },
+    { keys: '*', from: 'h1', nodes: ['h1', 'h2', 's1', 'lone', undefined] },
+  ]
+  for (const { keys, from, nodes: expected } of rows) {
+    const cluster = clusterWith({
+      nodes,
+      services: [web({}, keys === undefined ? {} : { annotations: { 'openyurt.io/topologyKeys': keys } })],
+      slices: [slice({ endpoints })],
+    })
+    t.strictSame(reachable(cluster.services[0]!, hereOf(cluster, from)).map((endpoint) => endpoint.node), expected, `${keys} from ${from}`)
+  }
+})
+
+t.test('a node is in the pool of its label, else in the one that lists it', async (t) => {
+  const { nodePools } = clusterWith({
+    nodes: [node('h1', 'hangzhou'), node('h2'), node('h3')],
+    nodePools: [{ metadata: { name: 'shanghai' }, status: { nodes: ['h1', 'h2'] } }],
+  })
+  t.strictSame(Object.fromEntries(nodePools), { h1: 'hangzhou', h2: 'shanghai' })
+})
+
+t.test('what is left out is named', async (t) => {
+  const { problems } = clusterWith({
+    services: [
+      web({ clusterIP: '10.96.0.1' }),
+      { ...web(), metadata: { namespace: 'shop', name: 'twin' } },
+      { ...web({ clusterIP: '10.96.0.999' }), metadata: { namespace: 'shop', name: 'typo' } },
+      { ...web({ clusterIP: '' }), metadata: { namespace: 'shop', name: 'unset' } },
+    ],
+  })
+  t.match(problems, [/typo.*"10.96.0.999" is no IP address/, /unset has no ClusterIP/, /10.96.0.1 is claimed by services shop\/twin and shop\/web/])
+})
+
+t.test('the order of the input does not matter', async (t) => {
+  const services = [web(), { ...web({ clusterIP: '10.96.0.2' }), metadata: { namespace: 'a', name: 'z' } }]
+  const slices = [slice({ endpoints: [{ addresses: ['10.244.1.4'] }] }), slice({ endpoints: [{ addresses: ['10.244.1.3'] }] })]
+  t.strictSame(clusterWith({ services, slices }), clusterWith({ services: services.toReversed(), slices: slices.toReversed() }))
+})
