@@ -1,5 +1,6 @@
 // The routes that an agent wants: to the pods of its neighbours on the LAN, and through the pool's gateway to the pods of
-// other pools. On the gateway itself only the neighbours: the gateway daemon sees to other pools.
+// other pools. On the gateway itself the gateway daemon sees to other pools; until it does they are unreachable, so that
+// pod traffic never leaks to the Internet.
 
 import { contains, familyOf, parseCidr, type Cidr, type Family } from '../lib/cidr.ts'
 import type { Pool, PoolNode } from '../lib/k8s/pools.ts'
@@ -44,10 +45,17 @@ export function planAgentRoutes({ node, pools, links }: AgentRoutesInput): Agent
   const neighbours = own.nodes.filter(({ name }) => name !== node).map((neighbour) => neighbourRoutes(neighbour, lan))
   const active = own.gateways[0]
   const gateway = active === node ? undefined : own.nodes.find(({ name }) => name === active)
-  const remote = gateway && remoteRoutes(pools, own, gateway, self, links, lan)
+  const destinations = pools
+    .filter((pool) => pool !== own)
+    .flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs))
+  const remote = gateway && remoteRoutes(destinations, gateway, self, links, lan)
   const address = gateway && (hopTo(gateway, 4, lan) ?? hopTo(gateway, 6, lan))?.via
   return {
-    routes: [...neighbours.flatMap(({ routes }) => routes), ...(remote?.routes ?? [])],
+    routes: [
+      ...neighbours.flatMap(({ routes }) => routes),
+      ...destinations.map((destination): Route => ({ ...common(destination), kind: 'unreachable', metric: METRIC_AGENT_UNREACHABLE })),
+      ...(remote?.routes ?? []),
+    ],
     problems: [...neighbours.flatMap(({ problems }) => problems), ...(remote?.problems ?? [])],
     gateway: gateway && address !== undefined ? { node: gateway.name, address } : undefined,
   }
@@ -68,8 +76,7 @@ function neighbourRoutes(neighbour: PoolNode, lan: OnLink): Part {
 }
 
 function remoteRoutes(
-  pools: readonly Pool[],
-  own: Pool,
+  destinations: readonly string[],
   gateway: PoolNode,
   self: PoolNode,
   links: readonly LocalAddress[],
@@ -77,14 +84,10 @@ function remoteRoutes(
 ): Part {
   const routes: Route[] = []
   const lost: string[] = []
-  const destinations = pools
-    .filter((pool) => pool !== own)
-    .flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs))
   for (const destination of destinations) {
     const family = prefixOf(destination).family
     const hop = hopTo(gateway, family, lan)
     const source = sourceOf(self, family, links)
-    routes.push({ ...common(destination), kind: 'unreachable', metric: METRIC_AGENT_UNREACHABLE })
     if (hop === undefined) lost.push(destination)
     else
       routes.push({

@@ -2,7 +2,7 @@
 // Files are never written; a status is kept as a patch over the file's object, so that edits of the file still count.
 
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
-import { combineFiles, impliedNamespaces, objectKey, type Folder } from './folder.ts'
+import { combineFiles, impliedNamespaces, objectKey, type Contribution, type Folder } from './folder.ts'
 import { builtIn, type Kind } from './kinds.ts'
 import type { ManifestFile } from './manifest-file.ts'
 import { composePatches, isObject, mergePatch, type Json, type JsonObject } from './patch.ts'
@@ -17,7 +17,7 @@ export class Cluster {
   readonly #state: State
   readonly #written: Map<string, Written>
   #folder: Folder
-  #loaded = false
+  #loaded: boolean
 
   constructor(state: State) {
     const { byFile, written } = state.restored
@@ -25,9 +25,10 @@ export class Cluster {
     this.registry = new Registry(state.restored)
     this.#written = new Map(written.map((each) => [objectKey(each.kind, each.namespace, each.name), each]))
     this.#folder = { objects: new Map(), byFile, problems: [] }
+    this.#loaded = state.restored.objects.length > 0
   }
 
-  /** False until the folder was read once: before that, "absent" would be a lie. */
+  /** False until something is known, from disk or by reading the folder: before that, "absent" would be a lie. */
   get loaded(): boolean {
     return this.#loaded
   }
@@ -49,7 +50,7 @@ export class Cluster {
     for (const [key] of erased) this.#written.delete(key)
     const wanted = this.#wanted()
     const changes = this.registry.planAll(wanted, nowMs)
-    this.#save({ changes, byFile: this.#folder.byFile, erased: erased.map(([, written]) => written) })
+    this.#save({ changes, byFile: changedFiles(before, this.#folder.byFile), erased: erased.map(([, written]) => written) })
     this.#loaded = true
     this.registry.commit(changes)
   }
@@ -102,6 +103,18 @@ export class Cluster {
     })
   }
 }
+
+/** A file that is gone changed too: it gives nothing. */
+function changedFiles(before: Folder['byFile'], after: Folder['byFile']): Folder['byFile'] {
+  const changed = new Map<string, Contribution>()
+  for (const file of new Set([...before.keys(), ...after.keys()])) {
+    const [old, now] = [before.get(file) ?? NOTHING, after.get(file) ?? NOTHING]
+    if (old.size !== now.size || [...now].some(([key, object]) => old.get(key) !== object)) changed.set(file, now)
+  }
+  return changed
+}
+
+const NOTHING: Contribution = new Map()
 
 function laidOver(base: Placed | undefined, { form, object }: Written): KubernetesObject {
   if (form === 'object' || base === undefined) return object

@@ -49,6 +49,8 @@ export class Registry {
   readonly #base: number
   readonly #lastChange: ReadonlyMap<string, number>
   readonly #restoredVersion: number
+  /** What each object was made from: the same thing again needs no comparison. */
+  readonly #sources = new Map<string, KubernetesObject>()
   #firstVersion: number | undefined
   #version: number
 
@@ -91,7 +93,7 @@ export class Registry {
     return () => void listeners.delete(listener)
   }
 
-  /** The changes that would make `wanted`, by object key, the whole contents. */
+  /** The changes that make `wanted`, by object key, the whole contents; they have to be committed. */
   planAll(wanted: ReadonlyMap<string, Placed>, nowMs: number): readonly Change[] {
     const changes: Change[] = []
     const next = this.#versions(nowMs)
@@ -110,8 +112,10 @@ export class Registry {
     for (const change of changes) {
       const shelf = this.#shelf(change.kind)
       const key = objectKey(change.kind, change.namespace, change.name)
-      if (change.type === 'DELETED') shelf.objects.delete(key)
-      else shelf.objects.set(key, change.object)
+      if (change.type === 'DELETED') {
+        shelf.objects.delete(key)
+        this.#sources.delete(key)
+      } else shelf.objects.set(key, change.object)
       shelf.sorted = undefined
       this.#version = change.version
       this.#firstVersion ??= change.version
@@ -122,10 +126,12 @@ export class Registry {
   }
 
   #planOne({ kind, namespace, name, object }: Placed, next: () => number, nowMs: number): readonly Change[] {
+    const key = objectKey(kind, namespace, name)
+    if (this.#sources.get(key) === object) return []
+    this.#sources.set(key, object)
     const previous = this.get(kind, namespace, name)
     if (previous !== undefined && isDeepStrictEqual(bare(previous), bare(object))) return []
     const version = next()
-    const key = objectKey(kind, namespace, name)
     const metadata: ObjectMeta = {
       ...bare(object).metadata,
       uid: previous?.metadata?.uid ?? object.metadata?.uid ?? uidOf(`${key} ${version}`),

@@ -18,7 +18,7 @@ export type Written = Placed & {
 export type RestoredState = Restored & { readonly byFile: Folder['byFile']; readonly written: readonly Written[] }
 export type Save = {
   readonly changes: readonly Change[]
-  /** Absent if the files are as they were. */
+  /** Files that give something else than before; absent if there are none. */
   readonly byFile?: Folder['byFile']
   readonly written?: readonly Written[]
   readonly erased?: readonly Pick<Placed, 'kind' | 'namespace' | 'name'>[]
@@ -123,11 +123,13 @@ function write(database: DatabaseSync, { changes, byFile, written = [], erased =
   const erase = database.prepare('DELETE FROM written WHERE resource = ? AND namespace = ? AND name = ?')
   for (const { kind, namespace, name } of erased) erase.run(resourceKeyOf(kind), namespace, name)
   if (byFile === undefined) return
-  database.exec('DELETE FROM manifest')
+  const clear = database.prepare('DELETE FROM manifest WHERE file = ?')
   const putManifest = database.prepare('INSERT INTO manifest VALUES (?, ?, ?, ?, ?, ?, ?)')
-  for (const [file, contribution] of byFile)
+  for (const [file, contribution] of byFile) {
+    clear.run(file)
     for (const { kind, namespace, name, place, flawed, object } of contribution.values())
       putManifest.run(file, resourceKeyOf(kind), namespace, name, place, flawed ? 1 : 0, JSON.stringify(object))
+  }
 }
 
 /** Undefined where the file is new or belongs to another folder. */

@@ -1,13 +1,16 @@
 // A server and a client for tests in namespaces. `serve NAME PORT` answers TCP and UDP in both families with its name and
 // the caller's address, and repeats what comes after; `call tcp|udp ADDRESS PORT COUNT` prints one line per answer, each
-// over a socket of its own.
+// over a socket of its own; `ask ADDRESS NAME TYPE COUNT` asks DNS every 50 ms over one and the same socket and prints the
+// milliseconds since the start and the answer of each that was answered.
 
 import { createSocket } from 'node:dgram'
 import { connect, createServer, isIPv6 } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import packet from 'dns-packet'
 
 const TIMEOUT_MS = 2_000
 const plain = (address: string | undefined) => address?.replace(/^::ffff:/, '') ?? ''
@@ -54,6 +57,34 @@ export function call(protocol: 'tcp' | 'udp', address: string, port: number): Pr
   })
 }
 
+async function ask(address: string, name: string, type: string, count: number): Promise<void> {
+  const startedAt = performance.now()
+  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
+  socket.on('error', () => undefined)
+  socket.on('message', (bytes) => {
+    const { answers, rcode } = packet.decode(bytes) as unknown as { answers: { data: string }[]; rcode: string }
+    console.log(`${Math.round(performance.now() - startedAt)} ${answers[0]?.data ?? rcode}`)
+  })
+  await new Promise<void>((resolve) => socket.connect(53, address, resolve))
+  for (let id = 1; id <= count; id++) {
+    socket.send(packet.encode({ type: 'query', id, flags: 0x100, questions: [{ name, type }] }), () => undefined)
+    await sleep(50)
+  }
+  await sleep(200)
+  socket.close()
+}
+
+/** Asks from a namespace; the times and answers. */
+export async function askFrom(namespace: string, address: string, name: string, type: string, count: number): Promise<{ atMs: number; answer: string }[]> {
+  const child = spawnIn(namespace, ['ask', address, name, type, `${count}`])
+  const found: { atMs: number; answer: string }[] = []
+  for await (const line of createInterface({ input: child.stdout! })) {
+    const [atMs, answer] = line.split(' ')
+    found.push({ atMs: Number(atMs), answer: answer! })
+  }
+  return found
+}
+
 /** Starts a server in a namespace; resolves once it listens. */
 export async function startServer(namespace: string, name: string, port: number): Promise<ChildProcess> {
   const child = spawnIn(namespace, ['serve', name, `${port}`])
@@ -77,5 +108,6 @@ function spawnIn(namespace: string, args: readonly string[]): ChildProcess {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [verb, first, second, third, fourth] = process.argv.slice(2)
   if (verb === 'serve') await serve(first!, Number(second))
+  else if (verb === 'ask') await ask(first!, second!, third!, Number(fourth))
   else for (let i = 0; i < Number(fourth); i++) console.log(await call(first as 'tcp' | 'udp', second!, Number(third)))
 }

@@ -32,14 +32,16 @@ export async function buildHosts(topology: Topology, signal: AbortSignal): Promi
   makeCgroups(hosts.map(({ cgroup }) => cgroup))
   mkdirSync(`${paths.directory}/mnt`)
   for (const { name, resolvConf } of hosts) {
-    for (const directory of [paths.runDir(name), paths.stateDir(name), `${paths.host(name)}/root`]) mkdirSync(directory, { recursive: true })
+    for (const directory of [paths.runDir(name), paths.stateDir(name), `${paths.host(name)}/root`])
+      mkdirSync(directory, { recursive: true })
     writeFileSync(paths.resolvConf(name), resolvConf)
     writeFileSync(paths.mountNamespace(name), '')
   }
   await run('ip', ['-batch', '-'], { input: machineBatch(topology) })
   const waiting = [...hosts]
   const worker = async (): Promise<void> => {
-    for (let host = waiting.shift(); host !== undefined && !signal.aborted; host = waiting.shift()) await buildHost(id, host)
+    for (let host = waiting.shift(); host !== undefined && !signal.aborted; host = waiting.shift())
+      await buildHost(id, host)
   }
   await Promise.all(Array.from({ length: AT_ONCE }, worker))
   signal.throwIfAborted()
@@ -49,7 +51,9 @@ async function buildHost(id: string, host: LabHost): Promise<void> {
   const paths = pathsOf(id)
   const command = ['unshare', `--mount=${paths.mountNamespace(host.name)}`, '--propagation=private', 'sh', '-e']
   try {
-    await run('nsenter', [`--net=${paths.networkNamespace(host.name)}`, '--', ...command], { input: hostScript(id, host) })
+    await run('nsenter', [`--net=${paths.networkNamespace(host.name)}`, '--', ...command], {
+      input: hostScript(id, host),
+    })
   } catch (cause) {
     throw new Error(`host ${host.name} cannot be made: ${(cause as Error).message}`, { cause })
   }

@@ -52,12 +52,14 @@ const command = <O extends Options>(
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   up: command('up', 'start a lab', UP, async (values, words, argv) => {
-    if (words.length > 0) throw new UsageError(`up: what is ${JSON.stringify(words[0])}? it takes flags only; see up --help`)
+    if (words.length > 0)
+      throw new UsageError(`up: what is ${JSON.stringify(words[0])}? it takes flags only; see up --help`)
     const { up } = await import('./up.ts')
     return up(values, argv)
   }),
   down: command('down', 'remove a lab, whatever state it is in', { id: ID, all: ALL }, async ({ id, all }, words) => {
-    if (words.length > 0) throw new UsageError(`down: what is ${JSON.stringify(words[0])}? name a lab with --id ${words[0]}`)
+    if (words.length > 0)
+      throw new UsageError(`down: what is ${JSON.stringify(words[0])}? name a lab with --id ${words[0]}`)
     const { findLabs, removeEmptyFolder, takeDown } = await import('./teardown.ts')
     for (const lab of all ? findLabs() : [id]) await takeDown(lab)
     removeEmptyFolder()
@@ -67,31 +69,45 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     if (host === undefined || words.length === 0) throw new UsageError('exec: say exec HOST -- COMMAND ARGUMENT…')
     return exec(id, host, words)
   }),
-  cut: command(`cut ${CUTS.join('|')} POOL`, 'cut a site off: its UDP, everything, or the cloud', { id: ID }, async ({ id }, [kind, pool]) => {
-    const { cut } = await import('./cuts.ts')
-    await cut(readState(id).topology, oneOf('cut', CUTS, kind) satisfies Cut, wanted('cut', 'POOL', pool))
-    return 0
-  }),
+  cut: command(
+    `cut ${CUTS.join('|')} POOL`,
+    'cut a site off: its UDP, everything, or the cloud',
+    { id: ID },
+    async ({ id }, [kind, pool]) => {
+      const { cut } = await import('./cuts.ts')
+      await cut(readState(id).topology, oneOf('cut', CUTS, kind) satisfies Cut, wanted('cut', 'POOL', pool))
+      return 0
+    },
+  ),
   heal: command('heal POOL|all', 'undo what was cut', { id: ID }, async ({ id }, [pool]) => {
     const { heal } = await import('./cuts.ts')
     await heal(readState(id).topology, wanted('heal', 'POOL or all', pool))
     return 0
   }),
   status: command('status', 'what all daemons say', { id: ID, json: JSON_FLAG }, async ({ id, json }) => {
-    const { readStatus } = await import('./status.ts')
-    process.stdout.write(`${JSON.stringify(await readStatus(id), null, json ? undefined : 2)}\n`)
-    return 0
+    const { readStatus, renderLabStatus } = await import('./status.ts')
+    const status = await readStatus(id)
+    process.stdout.write(json ? `${JSON.stringify(status)}\n` : renderLabStatus(status, Date.now()))
+    return status.silent.length > 0 ? 1 : 0
   }),
-  kill: command(`kill HOST ${DAEMONS.join('|')}`, 'end a process, as its host might', { id: ID, signal: SIGNAL }, async ({ id, signal }, [host, daemon]) => {
-    const { file, name } = fileOf(id, host, daemon, 'pid')
-    process.kill(Number(readOr(file, () => new UsageError(`${name} is not running`))), signal)
-    return 0
-  }),
+  kill: command(
+    `kill HOST ${DAEMONS.join('|')}`,
+    'end a process, as its host might',
+    { id: ID, signal: SIGNAL },
+    async ({ id, signal }, [host, daemon]) => {
+      const { file, name } = fileOf(id, host, daemon, 'pid')
+      process.kill(Number(readOr(file, () => new UsageError(`${name} is not running`))), signal)
+      return 0
+    },
+  ),
   logs: command(`logs HOST ${DAEMONS.join('|')}`, 'the output of a process', { id: ID }, ({ id }, [host, daemon]) => {
     const { file, name } = fileOf(id, host, daemon, 'log')
     readOr(file, () => new UsageError(`${name} was never started on this host`))
     return new Promise((resolve, reject) =>
-      createReadStream(file).on('error', reject).on('end', () => resolve(0)).pipe(process.stdout, { end: false }),
+      createReadStream(file)
+        .on('error', reject)
+        .on('end', () => resolve(0))
+        .pipe(process.stdout, { end: false }),
     )
   }),
 }
@@ -102,11 +118,16 @@ export async function main([name = '', ...argv]: readonly string[]): Promise<num
   const found = COMMANDS[name]
   if (found !== undefined) return found.run(argv)
   const hint = suggest(name, Object.keys(COMMANDS))
-  throw new UsageError(`${name}: no such command${hint === undefined ? '' : `, is it ${hint}?`} there are ${Object.keys(COMMANDS).join(', ')}`)
+  throw new UsageError(
+    `${name}: no such command${hint === undefined ? '' : `, is it ${hint}?`} there are ${Object.keys(COMMANDS).join(', ')}`,
+  )
 }
 
 const overview = () =>
-  ['an Internet of network namespaces on this machine\n', ...Object.values(COMMANDS).map(({ usage, doc }) => `  ${usage.padEnd(42)} ${doc}`)].join('\n')
+  [
+    'an Internet of network namespaces on this machine\n',
+    ...Object.values(COMMANDS).map(({ usage, doc }) => `  ${usage.padEnd(42)} ${doc}`),
+  ].join('\n')
 
 function help(usage: string, doc: string, options: Options): number {
   const described = describeOptions(options)
@@ -146,7 +167,10 @@ function readOr(file: string, error: () => Error): string {
 
 function oneOf<T extends string>(what: string, known: readonly T[], word: string | undefined): T {
   const found = known.find((name) => name === word)
-  if (found === undefined) throw new UsageError(`${what}: ${word === undefined ? 'say' : `${JSON.stringify(word)} is not`} one of ${known.join(', ')}`)
+  if (found === undefined)
+    throw new UsageError(
+      `${what}: ${word === undefined ? 'say' : `${JSON.stringify(word)} is not`} one of ${known.join(', ')}`,
+    )
   return found
 }
 

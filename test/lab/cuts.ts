@@ -17,17 +17,28 @@ export async function cut(topology: Topology, kind: Cut, pool: string): Promise<
 export async function heal(topology: Topology, pool: string): Promise<void> {
   const devices = pool === 'all' ? undefined : uplinkOf(topology, pool)
   // An element that is added first can be deleted whether or not it was there.
-  const undo = (set: string) => `add element inet cuts ${set} { "${devices}" }\ndelete element inet cuts ${set} { "${devices}" }\n`
-  await nft(topology, CUTS.map(setOfCut).map((set) => (devices === undefined ? `flush set inet cuts ${set}\n` : undo(set))).join(''))
+  const undo = (set: string) =>
+    `add element inet cuts ${set} { "${devices}" }\ndelete element inet cuts ${set} { "${devices}" }\n`
+  await nft(
+    topology,
+    CUTS.map(setOfCut)
+      .map((set) => (devices === undefined ? `flush set inet cuts ${set}\n` : undo(set)))
+      .join(''),
+  )
 }
 
 export async function readCuts(topology: Topology): Promise<CutsByPool> {
   const { stdout } = await execAt(topology.id, placeOf(topology, CORE), ['nft', '-j', 'list', 'sets'])
-  const { nftables } = JSON.parse(stdout) as { nftables: readonly { set?: { name: string; elem?: readonly string[] } }[] }
+  const { nftables } = JSON.parse(stdout) as {
+    nftables: readonly { set?: { name: string; elem?: readonly string[] } }[]
+  }
   const devicesOf = (kind: Cut) => nftables.find(({ set }) => set?.name === setOfCut(kind))?.set?.elem ?? []
   return Object.fromEntries(
     topology.pools
-      .map(({ name, uplink }) => [name, CUTS.filter((kind) => uplink !== undefined && devicesOf(kind).includes(uplink))] as const)
+      .map(
+        ({ name, uplink }) =>
+          [name, CUTS.filter((kind) => uplink !== undefined && devicesOf(kind).includes(uplink))] as const,
+      )
       .filter(([, cuts]) => cuts.length > 0),
   )
 }

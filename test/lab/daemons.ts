@@ -38,7 +38,9 @@ export const agentsOf = ({ id, nodes }: Topology, { node, fulmar }: Programs): r
   nodes.map(({ name }) => onNode(id, name, 'agent', [node, fulmar, 'agent']))
 
 export const gatewaysOf = ({ id, pools }: Topology, { node, fulmar }: Programs): readonly Daemon[] =>
-  pools.filter(({ gateway }) => gateway !== '').map(({ gateway }) => onNode(id, gateway, 'gateway', [node, fulmar, 'gateway']))
+  pools
+    .filter(({ gateway }) => gateway !== '')
+    .map(({ gateway }) => onNode(id, gateway, 'gateway', [node, fulmar, 'gateway']))
 
 export const podsOf = ({ id, pods }: Topology, { node, podServer }: Programs): readonly Daemon[] =>
   pods.map(({ host, node: machine, name, namespace, hostNetwork, tcpPorts, udpPorts }) => {

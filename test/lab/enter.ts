@@ -17,26 +17,55 @@ export type Output = { readonly code: number; readonly stdout: string; readonly 
 /** @param name a host, a hostNetwork pod, or a pod as `NODE-POD` in full. @throws UsageError naming the hosts there are. */
 export function placeOf({ hosts, pods }: Topology, name: string): Place {
   const pod = pods.find((candidate) => candidate.host === name || `${candidate.node}-${candidate.name}` === name)
-  const host = hosts.find((candidate) => candidate.name === (pod === undefined || pod.hostNetwork ? (pod?.node ?? name) : pod.host))
-  if (host !== undefined) return { namespaces: host.name, cgroup: pod?.hostNetwork ? `${host.cgroup}/${pod.host}` : host.cgroup }
-  throw new UsageError(`host ${name}: there is none; the hosts are ${hosts.map((candidate) => candidate.name).join(', ')}`)
+  const host = hosts.find(
+    (candidate) => candidate.name === (pod === undefined || pod.hostNetwork ? (pod?.node ?? name) : pod.host),
+  )
+  if (host !== undefined)
+    return { namespaces: host.name, cgroup: pod?.hostNetwork ? `${host.cgroup}/${pod.host}` : host.cgroup }
+  throw new UsageError(
+    `host ${name}: there is none; the hosts are ${hosts.map((candidate) => candidate.name).join(', ')}`,
+  )
 }
 
 /** `fulmar` comes first in the path, and is the checkout that the lab runs from. */
 export function hostEnvironment(id: string): NodeJS.ProcessEnv {
   const { PATH, HOME, TERM, LANG, USER } = process.env
-  return { PATH: `${pathsOf(id).programs}:${PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`, HOME, TERM, LANG, USER, FULMAR_LAB: id, NODE_COMPILE_CACHE: COMPILE_CACHE }
+  return {
+    PATH: `${pathsOf(id).programs}:${PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'}`,
+    HOME,
+    TERM,
+    LANG,
+    USER,
+    FULMAR_LAB: id,
+    NODE_COMPILE_CACHE: COMPILE_CACHE,
+  }
 }
 
 /** @returns program and arguments that run `command` at a place. */
-export function enterCommand(id: string, place: Place, command: readonly string[], directory = '/'): readonly [string, readonly string[]] {
+export function enterCommand(
+  id: string,
+  place: Place,
+  command: readonly string[],
+  directory = '/',
+): readonly [string, readonly string[]] {
   const paths = pathsOf(id)
   const inside = 'echo 0 > "$1/cgroup.procs" && cd "$2" && shift 2 && exec "$@"'
-  const entry = [`--net=${paths.networkNamespace(place.namespaces)}`, `--mount=${paths.mountNamespace(place.namespaces)}`]
-  return ['nsenter', [...entry, '--', 'sh', '-c', inside, 'sh', `${cgroupRoot()}/${place.cgroup}`, directory, ...command]]
+  const entry = [
+    `--net=${paths.networkNamespace(place.namespaces)}`,
+    `--mount=${paths.mountNamespace(place.namespaces)}`,
+  ]
+  return [
+    'nsenter',
+    [...entry, '--', 'sh', '-c', inside, 'sh', `${cgroupRoot()}/${place.cgroup}`, directory, ...command],
+  ]
 }
 
-export function spawnAt(id: string, place: Place, command: readonly string[], options: SpawnOptions = {}): ChildProcess {
+export function spawnAt(
+  id: string,
+  place: Place,
+  command: readonly string[],
+  options: SpawnOptions = {},
+): ChildProcess {
   const [program, args] = enterCommand(id, place, command, typeof options.cwd === 'string' ? options.cwd : '/')
   return spawn(program, args, { ...options, cwd: '/', env: { ...hostEnvironment(id), ...options.env } })
 }
@@ -48,7 +77,11 @@ export function execAt(
   id: string,
   place: Place,
   command: readonly string[],
-  options: { readonly input?: string | undefined; readonly timeoutMs?: number | undefined; readonly signal?: AbortSignal | undefined } = {},
+  options: {
+    readonly input?: string | undefined
+    readonly timeoutMs?: number | undefined
+    readonly signal?: AbortSignal | undefined
+  } = {},
 ): Promise<Output> {
   const { input, timeoutMs = 60_000, signal } = options
   const timeout = AbortSignal.timeout(timeoutMs)
@@ -65,9 +98,15 @@ export function execAt(
         if (output[stream].length > OUTPUT_MAX) child.kill('SIGKILL')
       })
     child.once('error', (cause) =>
-      reject(timeout.aborted ? new Error(`${command.join(' ')} on ${place.namespaces}: no end after ${timeoutMs} ms`, { cause }) : cause),
+      reject(
+        timeout.aborted
+          ? new Error(`${command.join(' ')} on ${place.namespaces}: no end after ${timeoutMs} ms`, { cause })
+          : cause,
+      ),
     )
-    child.once('close', (code, killedBy) => resolve({ code: code ?? 128 + (killedBy === null ? 0 : signalNumber(killedBy)), ...output }))
+    child.once('close', (code, killedBy) =>
+      resolve({ code: code ?? 128 + (killedBy === null ? 0 : signalNumber(killedBy)), ...output }),
+    )
     child.stdin?.on('error', () => {}).end(input)
   })
 }

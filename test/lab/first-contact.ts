@@ -37,6 +37,8 @@ export type FirstContact = {
   readonly relayedAfter: number
 }
 
+/** Shorter than the second after which TCP repeats a lost SYN: a call that began too early must not hide the first that works. */
+const FIRST_CALL_TIMEOUT_MS = 250
 const STREAM_PORT = 41_000
 const PER_SECOND = 100
 const AFTER_DIRECT_MS = 5_000
@@ -80,7 +82,7 @@ export function findPairs(lab: Lab, services: readonly Service[], slices: readon
 export async function measureFirstContact(lab: Lab, pair: Pair, progress: (line: string) => void): Promise<FirstContact> {
   const there = startStream(lab, pair.client.host, pair.server.address)
   const back = startStream(lab, pair.server.host, pair.client.address)
-  const calls = startCalls(lab, pair.client.host, { url: pair.url, family: pair.family, intervalMs: 20, timeoutMs: 1_000, successes: 1 })
+  const calls = startCalls(lab, pair.client.host, { url: pair.url, family: pair.family, intervalMs: 20, timeoutMs: FIRST_CALL_TIMEOUT_MS, successes: 1 })
   try {
     await sleep(SETTLE_MS)
     let startedAt = 0

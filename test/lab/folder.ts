@@ -4,7 +4,15 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseAllDocuments } from 'yaml'
-import type { EndpointSlice, KubernetesObject, Node, NodePool, Pod, RavenGateway, Service } from '../../lib/k8s/objects.ts'
+import type {
+  EndpointSlice,
+  KubernetesObject,
+  Node,
+  NodePool,
+  Pod,
+  RavenGateway,
+  Service,
+} from '../../lib/k8s/objects.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
 
 export type Objects = {
@@ -25,11 +33,14 @@ const FILES_MAX = 10_000
 export function readFolder(directory: string): Objects {
   let files: string[]
   try {
-    files = readdirSync(directory).filter((name) => FILE.test(name)).toSorted()
+    files = readdirSync(directory)
+      .filter((name) => FILE.test(name))
+      .toSorted()
   } catch (cause) {
     throw new UsageError(`--manifests ${directory}: cannot be read as a folder; name a folder of YAML files`, { cause })
   }
-  const problems: string[] = files.length > FILES_MAX ? [`${directory}: only the first ${FILES_MAX} files are read`] : []
+  const problems: string[] =
+    files.length > FILES_MAX ? [`${directory}: only the first ${FILES_MAX} files are read`] : []
   const objects = files.slice(0, FILES_MAX).flatMap((name) => readObjects(join(directory, name), problems))
   const ofKind = <T extends KubernetesObject>(kind: string, group: string) =>
     objects.filter((object) => object.kind === kind && groupOf(object) === group) as T[]
@@ -59,13 +70,22 @@ function readObjects(file: string, problems: string[]): readonly KubernetesObjec
   return documents.flatMap((document) => {
     const [error] = document.errors
     if (error !== undefined) {
-      problems.push(`${file}:${error.linePos?.[0].line ?? 1}: ${error.message.split('\n')[0]}: the document is left out`)
+      problems.push(
+        `${file}:${error.linePos?.[0].line ?? 1}: ${error.message.split('\n')[0]}: the document is left out`,
+      )
       return []
     }
     const value: unknown = document.toJS()
     return itemsOf(value).filter((item): item is KubernetesObject => {
-      const named = isObject(item) && typeof item['kind'] === 'string' && isObject(item['metadata']) && typeof item['metadata']['name'] === 'string'
-      if (!named && item !== null) problems.push(`${file}:${lineOf(text, document.range[0])}: is no object with kind and metadata.name: it is left out`)
+      const named =
+        isObject(item) &&
+        typeof item['kind'] === 'string' &&
+        isObject(item['metadata']) &&
+        typeof item['metadata']['name'] === 'string'
+      if (!named && item !== null)
+        problems.push(
+          `${file}:${lineOf(text, document.range[0])}: is no object with kind and metadata.name: it is left out`,
+        )
       return named
     })
   })

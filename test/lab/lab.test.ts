@@ -25,13 +25,17 @@ const open = (options: LabOptions) => openLab({ until: 'hosts', ...options })
 /** What a lab leaves: namespaces, groups, files, processes. */
 function tracesOf(id: string): readonly string[] {
   const names = (directory: string) => (existsSync(directory) ? readdirSync(directory) : [])
-  const processes = names('/proc').filter((pid) => /^\d+$/.test(pid) && commandOf(pid).includes(`/run/fulmar-lab/${id}/`))
+  const processes = names('/proc').filter(
+    (pid) => /^\d+$/.test(pid) && commandOf(pid).includes(`/run/fulmar-lab/${id}/`),
+  )
   return [
     ...names('/run/netns').filter((name) => name.startsWith(`fm-${id}-`)),
     ...names(cgroupRoot()).filter((name) => name.startsWith(`fm-${id}`)),
     ...names('/run/fulmar-lab').filter((name) => name.startsWith(id)),
     ...processes.map((pid) => `process ${pid}`),
-    ...readFileSync('/proc/self/mounts', 'utf8').split('\n').filter((line) => line.includes(`/fulmar-lab/${id}`)),
+    ...readFileSync('/proc/self/mounts', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(`/fulmar-lab/${id}`)),
   ]
 }
 function commandOf(pid: string): string {
@@ -42,7 +46,8 @@ function commandOf(pid: string): string {
   }
 }
 
-const ping = async (lab: Lab, from: string, to: string) => (await lab.exec(from, ['ping', '-c', '1', '-W', '1', to])).code === 0
+const ping = async (lab: Lab, from: string, to: string) =>
+  (await lab.exec(from, ['ping', '-c', '1', '-W', '1', to])).code === 0
 const get = async (lab: Lab, from: string, url: string) => (await lab.exec(from, ['curl', '-s', '-m', '2', url])).stdout
 const main = (...args: string[]) => spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
 async function run(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
@@ -56,9 +61,17 @@ async function run(...args: string[]): Promise<{ code: number | null; stdout: st
 
 t.test('NATs of every type, and firewalls in IPv6', async (t) => {
   const pools = NAT_TYPES.map((type) => type)
-  const lab = await open({ id: `${PREFIX}n`, pools, nodes: 1, underlay: 'dual', nat: new Map(NAT_TYPES.map((type) => [type, type])) })
+  const lab = await open({
+    id: `${PREFIX}n`,
+    pools,
+    nodes: 1,
+    underlay: 'dual',
+    nat: new Map(NAT_TYPES.map((type) => [type, type])),
+  })
   t.teardown(() => lab.close())
-  const servers = [CLOUD4, CLOUD6].map((addresses) => lab.spawn('cloud', [process.execPath, REFLECTOR, 'serve', ...addresses], { stdio: ['ignore', 'pipe', 'inherit'] }))
+  const servers = [CLOUD4, CLOUD6].map((addresses) =>
+    lab.spawn('cloud', [process.execPath, REFLECTOR, 'serve', ...addresses], { stdio: ['ignore', 'pipe', 'inherit'] }),
+  )
   await Promise.all(servers.map((server) => once(server.stdout!, 'data')))
 
   const all = (addresses: readonly string[]) => addresses.flatMap((address) => [`${address}:7000`, `${address}:7001`])
@@ -77,7 +90,12 @@ t.test('NATs of every type, and firewalls in IPv6', async (t) => {
     const { mapping, heard4, heard6 } = rows[type]
     const node = `${type}1`
     const [v4, v6] = (await Promise.all(
-      [CLOUD4, CLOUD6].map(async (addresses) => JSON.parse((await lab.exec(node, [process.execPath, REFLECTOR, 'probe', ...addresses])).stdout) as NatObservation),
+      [CLOUD4, CLOUD6].map(
+        async (addresses) =>
+          JSON.parse(
+            (await lab.exec(node, [process.execPath, REFLECTOR, 'probe', ...addresses])).stdout,
+          ) as NatObservation,
+      ),
     )) as [NatObservation, NatObservation]
     const seen = new Set(v4.mapped)
     t.equal(v4.mapped.includes(null) ? 'nothing' : seen.size === 1 ? 'one' : 'many', mapping, `${type}: mapped ports`)
@@ -87,8 +105,14 @@ t.test('NATs of every type, and firewalls in IPv6', async (t) => {
     const own = lab.topology.nodes.find(({ name }) => name === node)!.addresses
     const [address4 = ''] = type === 'none' ? own : pool.wan
     if (mapping !== 'nothing') {
-      t.ok(v4.mapped.every((text) => text!.startsWith(`${address4}:`)), `${type}: seen as ${address4}`)
-      t.ok(v6.mapped.every((text) => text!.startsWith(own[1]!)), `${type}: IPv6 is not translated`)
+      t.ok(
+        v4.mapped.every((text) => text!.startsWith(`${address4}:`)),
+        `${type}: seen as ${address4}`,
+      )
+      t.ok(
+        v6.mapped.every((text) => text!.startsWith(own[1]!)),
+        `${type}: IPv6 is not translated`,
+      )
     }
   }
 
@@ -107,16 +131,32 @@ t.test('NATs of every type, and firewalls in IPv6', async (t) => {
 
   await t.test('sites are not routed to each other', async (t) => {
     t.notOk(await ping(lab, 'symmetric1', '192.168.1.11'), 'a private address')
-    t.notOk(await ping(lab, 'cloud', lab.topology.nodes.find(({ name }) => name === 'symmetric1')!.addresses[1]!), 'a firewalled IPv6 address')
-    t.ok(await ping(lab, 'symmetric1', lab.topology.nodes.find(({ name }) => name === 'none1')!.addresses[1]!), 'a public IPv6 address')
+    t.notOk(
+      await ping(lab, 'cloud', lab.topology.nodes.find(({ name }) => name === 'symmetric1')!.addresses[1]!),
+      'a firewalled IPv6 address',
+    )
+    t.ok(
+      await ping(lab, 'symmetric1', lab.topology.nodes.find(({ name }) => name === 'none1')!.addresses[1]!),
+      'a public IPv6 address',
+    )
   })
 
   await t.test('cut and heal', async (t) => {
     const pool = (name: string) => lab.topology.pools.find((each) => each.name === name)!.wan[0]!
     const heard = async () =>
-      (JSON.parse((await lab.exec('full-cone1', [process.execPath, REFLECTOR, 'probe', ...CLOUD4])).stdout) as NatObservation).heard.length
-    const tcp = async () => (await lab.exec('full-cone1', ['timeout', '1', 'bash', '-c', `cat < /dev/tcp/${CLOUD4[0]}/443`])).stdout === 'hello'
-    const state = async () => ({ udp: (await heard()) > 0, tcp: await tcp(), public: await ping(lab, 'full-cone1', '198.18.5.1') })
+      (
+        JSON.parse(
+          (await lab.exec('full-cone1', [process.execPath, REFLECTOR, 'probe', ...CLOUD4])).stdout,
+        ) as NatObservation
+      ).heard.length
+    const tcp = async () =>
+      (await lab.exec('full-cone1', ['timeout', '1', 'bash', '-c', `cat < /dev/tcp/${CLOUD4[0]}/443`])).stdout ===
+      'hello'
+    const state = async () => ({
+      udp: (await heard()) > 0,
+      tcp: await tcp(),
+      public: await ping(lab, 'full-cone1', '198.18.5.1'),
+    })
     t.strictSame(await state(), { udp: true, tcp: true, public: true }, 'whole')
     await lab.cut('udp', 'full-cone')
     t.strictSame(await state(), { udp: false, tcp: true, public: true }, 'without UDP')
@@ -147,28 +187,50 @@ t.test('nodes and pods of a site, twice with one plan', async (t) => {
   for (const address of shop.addresses) {
     const url = `http://${address.includes(':') ? `[${address}]` : address}:${shop.tcpPorts[0]}/`
     const client = podOf('east1-client').addresses.find((each) => each.includes(':') === address.includes(':'))
-    t.match(JSON.parse(await get(lab, 'east1-client', url)), { pod: shop.name, node: 'east1', client }, `pod to pod of one node: ${url}`)
+    t.match(
+      JSON.parse(await get(lab, 'east1-client', url)),
+      { pod: shop.name, node: 'east1', client },
+      `pod to pod of one node: ${url}`,
+    )
     t.match(JSON.parse(await get(lab, 'east1', url)), { pod: shop.name }, `node to its pod: ${url}`)
     t.equal(await get(lab, 'east2-client', url), '', `not to another node's pod, which is the agent's to route: ${url}`)
   }
-  t.equal((await get(lab, 'east1-client', `http://${shop.addresses[0]}:${shop.tcpPorts[0]}/bytes?n=300000`)).length, 300000, 'a download')
-  for (const address of lab.topology.nodes.find(({ name }) => name === 'east2')!.addresses) t.ok(await ping(lab, 'east1', address), `LAN: ${address}`)
+  t.equal(
+    (await get(lab, 'east1-client', `http://${shop.addresses[0]}:${shop.tcpPorts[0]}/bytes?n=300000`)).length,
+    300000,
+    'a download',
+  )
+  for (const address of lab.topology.nodes.find(({ name }) => name === 'east2')!.addresses)
+    t.ok(await ping(lab, 'east1', address), `LAN: ${address}`)
   t.ok(await ping(lab, 'east2-client', CLOUD4[0]!), 'pods reach the Internet')
-  t.match(readFileSync(`/run/fulmar-lab/${lab.id}/hosts/east1-client/resolv.conf`, 'utf8'), /^nameserver 10\.96\.0\.10\nsearch shop\.svc/)
-  t.match((await lab.exec('east1-client', ['cat', '/etc/resolv.conf', '/proc/self/cgroup'])).stdout, new RegExp(`ndots:5\n[^]*0::/fm-${lab.id}/east1/east1-client\n`))
+  t.match(
+    readFileSync(`/run/fulmar-lab/${lab.id}/hosts/east1-client/resolv.conf`, 'utf8'),
+    /^nameserver 10\.96\.0\.10\nsearch shop\.svc/,
+  )
+  t.match(
+    (await lab.exec('east1-client', ['cat', '/etc/resolv.conf', '/proc/self/cgroup'])).stdout,
+    new RegExp(`ndots:5\n[^]*0::/fm-${lab.id}/east1/east1-client\n`),
+  )
 
   await t.test('hosts have files of their own', async (t) => {
     const touch = 'echo mine > /run/fulmar/x; echo mine > /var/lib/fulmar/x; echo mine > /run/wireguard/x'
     await lab.exec('east1', ['sh', '-c', touch])
     t.equal(readFileSync(`/run/fulmar-lab/${lab.id}/hosts/east1/run/x`, 'utf8'), 'mine\n', 'outside sees them')
-    for (const where of [() => lab.exec('east2', SHOW), () => other.exec('east1', SHOW)]) t.equal((await where()).stdout, '', 'other hosts do not')
-    t.match((await lab.exec('east1', ['ls', '/sys/class/net'])).stdout, /eth0\nfmp/, '/sys shows the devices of the host')
+    for (const where of [() => lab.exec('east2', SHOW), () => other.exec('east1', SHOW)])
+      t.equal((await where()).stdout, '', 'other hosts do not')
+    t.match(
+      (await lab.exec('east1', ['ls', '/sys/class/net'])).stdout,
+      /eth0\nfmp/,
+      '/sys shows the devices of the host',
+    )
     t.equal((await lab.exec('east1', ['sh', '-c', 'kill -KILL $$'])).code, 137)
   })
 
   await t.test('what dies is started again', async (t) => {
     const events: LabEvent[] = []
-    const ready = new Promise<void>((resolve) => lab.onEvent((event) => (events.push(event), event.kind === 'ready' && resolve())))
+    const ready = new Promise<void>((resolve) =>
+      lab.onEvent((event) => (events.push(event), event.kind === 'ready' && resolve())),
+    )
     lab.kill('east1-shop', 'pod')
     await ready
     t.match(events, [{ kind: 'died', signal: 'SIGKILL' }, { kind: 'started' }, { kind: 'ready' }])
@@ -194,18 +256,35 @@ t.test('the commands, and death by kill -9', async (t) => {
   t.teardown(() => takeDown(id))
   const manifests = mkdtempSync(join(tmpdir(), 'fulmar-lab-'))
   t.teardown(() => rmSync(manifests, { recursive: true }))
-  writeFileSync(join(manifests, 'node.yaml'), 'apiVersion: v1\nkind: Node\nmetadata: { name: edge1.example, labels: { apps.openyurt.io/nodepool: edge } }\nspec: { podCIDRs: [10.244.9.0/24] }\n---\nkind: [\n')
+  writeFileSync(
+    join(manifests, 'node.yaml'),
+    'apiVersion: v1\nkind: Node\nmetadata: { name: edge1.example, labels: { apps.openyurt.io/nodepool: edge } }\nspec: { podCIDRs: [10.244.9.0/24] }\n---\nkind: [\n',
+  )
   const first = await run('up', '--id', id, '--no-daemons', '--manifests', manifests, '--detach', '--json')
   t.equal(first.code, 0, first.stderr)
-  t.match(JSON.parse(first.stdout), { id, nodes: [{ name: 'edge1.example', pool: 'edge' }], problems: [/node\.yaml:\d+: /] }, 'a broken document is named, the rest is there')
+  t.match(
+    JSON.parse(first.stdout),
+    { id, nodes: [{ name: 'edge1.example', pool: 'edge' }], problems: [/node\.yaml:\d+: /] },
+    'a broken document is named, the rest is there',
+  )
   t.match(first.stderr, /\[ +\d+\.\d\d s\] .* hosts/, 'progress')
   const again = await run('up', '--id', id, '--no-daemons')
   t.equal(again.code, 64)
   t.match(again.stderr, new RegExp(`--id ${id}: this lab is up .*down --id ${id}`), 'a living lab is not built over')
-  t.match(await run('exec', '--id', id, 'edge1.example', '--', 'sh', '-c', 'hostname -I; exit 7'), { code: 7, stdout: /192\.168\.1\.11 / })
-  t.match(await run('exec', '--id', id, 'edge2', '--', 'true'), { code: 64, stderr: /host edge2: there is none; the hosts are core/ })
+  t.match(await run('exec', '--id', id, 'edge1.example', '--', 'sh', '-c', 'hostname -I; exit 7'), {
+    code: 7,
+    stdout: /192\.168\.1\.11 /,
+  })
+  t.match(await run('exec', '--id', id, 'edge2', '--', 'true'), {
+    code: 64,
+    stderr: /host edge2: there is none; the hosts are core/,
+  })
   t.equal((await run('cut', '--id', id, 'wan', 'edge')).code, 0)
-  t.match(JSON.parse((await run('status', '--id', id, '--json')).stdout), { id, state: 'running', cuts: { edge: ['wan'] } })
+  t.match(JSON.parse((await run('status', '--id', id, '--json')).stdout), {
+    id,
+    state: 'running',
+    cuts: { edge: ['wan'] },
+  })
   t.equal((await run('heal', '--id', id, 'all')).code, 0)
 
   process.kill(ownerOf(id)!.pid, 'SIGKILL')
@@ -240,11 +319,17 @@ t.test('mistakes are named with their remedy', async (t) => {
     { args: ['up', '--pools', 'cloud'], message: /cloud is always there/ },
     { args: ['up', '--nat', 'a=cone'], message: /--nat "a=cone": "cone" is no NAT type: full-cone, restricted/ },
     { args: ['up', '--nat', 'a'], message: /is not POOL=TYPE/ },
-    { args: ['up', '--nodes', 'two', '--underlay', 'v5', '--pool', 'x'], message: /--pool: no such flag[^]*--nodes "two"[^]*--underlay "v5"/ },
+    {
+      args: ['up', '--nodes', 'two', '--underlay', 'v5', '--pool', 'x'],
+      message: /--pool: no such flag[^]*--nodes "two"[^]*--underlay "v5"/,
+    },
     { args: ['up', '--nodes', '2'], message: /--nodes: counts the nodes of --pools/ },
     { args: ['up', '--manifests', '/nowhere'], message: /--manifests \/nowhere: there is no such folder/ },
     { args: ['up', '--id', 'a-b'], message: /--id "a-b": is no lab id/ },
-    { args: ['up', '--id', `${PREFIX}m`, '--no-daemons', '--nat', 'nowhere=none'], message: /--nat nowhere: no site of this name; the sites are/ },
+    {
+      args: ['up', '--id', `${PREFIX}m`, '--no-daemons', '--nat', 'nowhere=none'],
+      message: /--nat nowhere: no site of this name; the sites are/,
+    },
     { args: ['down', 'lab'], message: /name a lab with --id lab/ },
     { args: ['dwon'], message: /dwon: no such command, is it down\?/ },
     { args: ['exec', '--id', 'nosuch', 'h1', '--', 'true'], message: /--id nosuch: no such lab/ },
@@ -257,6 +342,9 @@ t.test('mistakes are named with their remedy', async (t) => {
   }
   t.strictSame(tracesOf(`${PREFIX}m`), [], 'a refused start leaves nothing')
   // Root's capabilities cannot be dropped by this test itself.
-  const script = execFileSync('sh', ['-c', `setpriv --reuid 65534 --regid 65534 --clear-groups ${process.execPath} ${MAIN} up --id ${PREFIX}m 2>&1 || true`])
+  const script = execFileSync('sh', [
+    '-c',
+    `setpriv --reuid 65534 --regid 65534 --clear-groups ${process.execPath} ${MAIN} up --id ${PREFIX}m 2>&1 || true`,
+  ])
   t.match(script.toString(), /root/, 'not being root')
 })

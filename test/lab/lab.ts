@@ -44,13 +44,18 @@ const DEFAULT_NODES = 2
  * Makes a lab and starts what runs in it. Rubble of a dead lab of the same id is removed first.
  * @throws UsageError for what cannot be, a living lab of the same id included; whatever was made is removed again.
  */
-export async function openLab(options: LabOptions = {}, { signal = new AbortController().signal, progress = () => {} }: OpenOptions = {}): Promise<Lab> {
+export async function openLab(
+  options: LabOptions = {},
+  { signal = new AbortController().signal, progress = () => {} }: OpenOptions = {},
+): Promise<Lab> {
   const startedAt = Date.now()
   const id = parseId(options.id ?? 'lab')
   await checkMachine()
   const owner = takeLock(id)
   if (owner !== undefined)
-    throw new UsageError(`--id ${id}: this lab is up (process ${owner.pid}); choose another --id, or end it with: npm run lab -- down --id ${id}`)
+    throw new UsageError(
+      `--id ${id}: this lab is up (process ${owner.pid}); choose another --id, or end it with: npm run lab -- down --id ${id}`,
+    )
   const stopping = new AbortController()
   const starting = AbortSignal.any([signal, stopping.signal])
   let lab: Lab | undefined
@@ -112,7 +117,13 @@ export class Lab {
 
   /** Runs what `openLab` runs; `startGateways` does the rest of `until: 'nodes'`. */
   async start(until: 'hosts' | 'nodes' | 'all', progress: (line: string) => void, signal: AbortSignal): Promise<void> {
-    const options = { topology: this.topology, manifests: this.manifests, supervisor: this.#supervisor, progress, signal }
+    const options = {
+      topology: this.topology,
+      manifests: this.manifests,
+      supervisor: this.#supervisor,
+      progress,
+      signal,
+    }
     if (until === 'hosts') return startPods(options)
     await startNodes(options)
     if (until === 'all') await startGateways(options)
@@ -121,7 +132,13 @@ export class Lab {
   /** Resolves when all of them answer. */
   async startGateways(progress: (line: string) => void = () => {}): Promise<void> {
     const { topology, manifests } = this
-    await startGateways({ topology, manifests, supervisor: this.#supervisor, progress, signal: new AbortController().signal })
+    await startGateways({
+      topology,
+      manifests,
+      supervisor: this.#supervisor,
+      progress,
+      signal: new AbortController().signal,
+    })
   }
 
   /** Runs a program on a host to its end, 60 s at most; the exit code is an answer. */
@@ -200,20 +217,23 @@ function manifestsOf(id: string, { pools, nodes = DEFAULT_NODES, manifests }: La
     } catch (cause) {
       throw new UsageError(`--manifests ${manifests}: there is no such folder`, { cause })
     }
-    if (`${directory}/`.startsWith('/run/')) throw new UsageError(`--manifests ${directory}: hosts of the lab have a /run of their own; put it elsewhere`)
+    if (`${directory}/`.startsWith('/run/'))
+      throw new UsageError(`--manifests ${directory}: hosts of the lab have a /run of their own; put it elsewhere`)
     return directory
   }
   if (pools === undefined) return SHOP
   const directory = pathsOf(id).manifests
   mkdirSync(directory)
-  for (const [name, yaml] of generateManifests({ pools: generatedPools(pools, nodes) })) writeFileSync(join(directory, name), yaml)
+  for (const [name, yaml] of generateManifests({ pools: generatedPools(pools, nodes) }))
+    writeFileSync(join(directory, name), yaml)
   return directory
 }
 
 function checkPools({ pools }: Topology, { nat = new Map() }: LabOptions): void {
   const sites = pools.filter(({ router }) => router !== undefined).map(({ name }) => name)
   const unknown = [...nat.keys()].filter((name) => !sites.includes(name))
-  if (unknown.length > 0) throw new UsageError(`--nat ${unknown.join(', ')}: no site of this name; the sites are ${sites.join(', ')}`)
+  if (unknown.length > 0)
+    throw new UsageError(`--nat ${unknown.join(', ')}: no site of this name; the sites are ${sites.join(', ')}`)
 }
 
 function describe({ hosts, pools, nodes, pods }: Topology): string {

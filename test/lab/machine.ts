@@ -23,7 +23,9 @@ export function cgroupRoot(): string {
 }
 
 function findCgroupRoot(): string | undefined {
-  const line = readFileSync('/proc/mounts', 'utf8').split('\n').find((text) => text.split(' ')[2] === 'cgroup2')
+  const line = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .find((text) => text.split(' ')[2] === 'cgroup2')
   return line?.split(' ')[1]
 }
 

@@ -26,7 +26,12 @@ t.test('pool names', async (t) => {
 
 t.test('link names fit and differ by lab, host and kind', async (t) => {
   const host = 'a-very-long-name-of-a-node-that-fits-into-no-link-name-1'
-  const names = [linkOf('pod', 'lab', host), linkOf('port', 'lab', host), linkOf('pod', 'lab2', host), linkOf('pod', 'lab', `${host}1`)]
+  const names = [
+    linkOf('pod', 'lab', host),
+    linkOf('port', 'lab', host),
+    linkOf('pod', 'lab2', host),
+    linkOf('pod', 'lab', `${host}1`),
+  ]
   t.strictSame(repeated(names), [])
   for (const name of names) t.equal(name.length, 15, name)
   t.equal(linkOf('pod', 'lab', host), names[0], 'the same each time')

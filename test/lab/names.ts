@@ -7,8 +7,8 @@ import { createHash } from 'node:crypto'
 const ID = /^[a-z][a-z0-9]{0,11}$/
 /** A DNS label (RFC 1123); hosts of a pool get a suffix, so it may not use all 63 characters. */
 const POOL = /^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$/
-/** A file name has 255 characters, of which `fm-ID-` takes up to 16. */
-const HOST_MAX = 200
+/** What a shell and `ip` take as it is; a file name has 255 characters, of which `fm-ID-` takes up to 16. */
+const HOST = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/
 const LABS_DIR = '/run/fulmar-lab'
 
 export const CORE = 'core'
@@ -16,14 +16,17 @@ export const CLOUD = 'cloud'
 
 /** @throws Error for what cannot be the id of a lab. */
 export function parseId(text: string): string {
-  if (!ID.test(text)) throw new Error('is no lab id: up to 12 lower-case letters and digits, a letter first, such as lab or lab2')
+  if (!ID.test(text))
+    throw new Error('is no lab id: up to 12 lower-case letters and digits, a letter first, such as lab or lab2')
   return text
 }
 
 /** @throws Error for what cannot be the name of a pool. */
 export function parsePoolName(text: string): string {
   if (!POOL.test(text))
-    throw new Error(`${JSON.stringify(text)} is no pool name: lower-case letters, digits and dashes, up to 48, such as north or shop-2`)
+    throw new Error(
+      `${JSON.stringify(text)} is no pool name: lower-case letters, digits and dashes, up to 48, such as north or shop-2`,
+    )
   if (text === CLOUD) throw new Error(`${CLOUD} is always there: leave it out`)
   return text
 }
@@ -32,7 +35,8 @@ export const routerOf = (pool: string) => `${pool}-nat`
 export const nodeOf = (pool: string, index: number) => `${pool}${index}`
 /** `NODE-POD`; a pod whose name begins with its node's, as a DaemonSet's might, keeps its name. */
 export const podHostOf = (node: string, pod: string) => (pod.startsWith(`${node}-`) ? pod : `${node}-${pod}`)
-export const fitsHost = (host: string) => host.length <= HOST_MAX && !host.includes('/')
+/** Names come from objects that anybody may have written. */
+export const fitsHost = (host: string) => HOST.test(host)
 
 export const namespacePrefix = (id: string) => `fm-${id}-`
 export const namespaceOf = (id: string, host: string) => namespacePrefix(id) + host

@@ -36,7 +36,8 @@ const pools = (value: string): readonly string[] => {
 const nats = (value: string): ReadonlyMap<string, NatType> => {
   const pairs = list((item): [string, NatType] => {
     const [pool, type, ...rest] = item.split('=')
-    if (!pool || !type || rest.length > 0) throw new Error(`${JSON.stringify(item)} is not POOL=TYPE, such as north=symmetric`)
+    if (!pool || !type || rest.length > 0)
+      throw new Error(`${JSON.stringify(item)} is not POOL=TYPE, such as north=symmetric`)
     return [pool, parseNatType(type)]
   })(value)
   const [twice] = repeated(pairs.map(([pool]) => pool))
@@ -50,9 +51,16 @@ const underlay = (value: string): Underlay => {
   return known
 }
 
-const flagOption = (name: string, doc: string) => ({ name, doc, fallback: 'false', parse: flag }) satisfies Option<boolean>
+const flagOption = (name: string, doc: string) =>
+  ({ name, doc, fallback: 'false', parse: flag }) satisfies Option<boolean>
 
-export const ID = { name: 'id', doc: 'which lab', value: 'ID', fallback: 'lab', parse: parseId } satisfies Option<string>
+export const ID = {
+  name: 'id',
+  doc: 'which lab',
+  value: 'ID',
+  fallback: 'lab',
+  parse: parseId,
+} satisfies Option<string>
 export const JSON_FLAG = flagOption('json', 'one JSON object on stdout')
 
 export const UP = {
@@ -64,7 +72,13 @@ export const UP = {
     fallback: '',
     parse: pools,
   } satisfies Option<readonly string[]>,
-  nodes: { name: 'nodes', doc: 'nodes in each of --pools (default 2)', value: 'N', fallback: '0', parse: integer(0, NODES_MAX) } satisfies Option<number>,
+  nodes: {
+    name: 'nodes',
+    doc: 'nodes in each of --pools (default 2)',
+    value: 'N',
+    fallback: '0',
+    parse: integer(0, NODES_MAX),
+  } satisfies Option<number>,
   nat: {
     name: 'nat',
     doc: `type of NAT by pool: ${NAT_TYPES.join(', ')}`,
@@ -79,7 +93,13 @@ export const UP = {
     fallback: '',
     parse: optionalText,
   } satisfies Option<string | undefined>,
-  underlay: { name: 'underlay', doc: 'IP versions of the Internet between sites: v4, v6 or dual', value: 'V', fallback: 'v4', parse: underlay } satisfies Option<Underlay>,
+  underlay: {
+    name: 'underlay',
+    doc: 'IP versions of the Internet between sites: v4, v6 or dual',
+    value: 'V',
+    fallback: 'v4',
+    parse: underlay,
+  } satisfies Option<Underlay>,
   overlapLans: flagOption('overlap-lans', 'all sites have 192.168.1.0/24'),
   noRestart: flagOption('no-restart', 'leave processes that die dead'),
   noDaemons: flagOption('no-daemons', 'hosts, NATs and pods only'),
@@ -106,10 +126,17 @@ export function labOptionsOf(values: Values<typeof UP>): LabOptions {
 }
 
 /** @throws UsageError if two hosts of generated pools would have one name. */
-export function generatedPools(names: readonly string[], nodes: number): readonly { readonly name: string; readonly nodes: readonly string[] }[] {
-  const generated = names.map((name) => ({ name, nodes: Array.from({ length: nodes }, (_, index) => nodeOf(name, index + 1)) }))
+export function generatedPools(
+  names: readonly string[],
+  nodes: number,
+): readonly { readonly name: string; readonly nodes: readonly string[] }[] {
+  const generated = names.map((name) => ({
+    name,
+    nodes: Array.from({ length: nodes }, (_, index) => nodeOf(name, index + 1)),
+  }))
   const hosts = [CORE, CLOUD, ...generated.flatMap((pool) => [routerOf(pool.name), ...pool.nodes])]
   const [twice] = repeated(hosts)
-  if (twice !== undefined) throw new UsageError(`--pools ${names.join(',')}: two hosts would be called ${twice}: choose other names`)
+  if (twice !== undefined)
+    throw new UsageError(`--pools ${names.join(',')}: two hosts would be called ${twice}: choose other names`)
   return generated
 }

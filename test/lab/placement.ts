@@ -43,9 +43,11 @@ export function placePods(
     const { name = '', namespace = 'default' } = pod.metadata ?? {}
     const node = byNode.get(pod.spec?.nodeName ?? '')
     const leave = (reason: string) => (problems.push(`pod ${namespace}/${name} ${reason}: it is left out`), [])
-    if (node === undefined) return leave(`is on node ${JSON.stringify(pod.spec?.nodeName ?? '')}, which the lab has not`)
+    if (node === undefined)
+      return leave(`is on node ${JSON.stringify(pod.spec?.nodeName ?? '')}, which the lab has not`)
     const host = podHostOf(node.name, name)
-    if (hosts.has(host) || !fitsHost(host)) return leave(`would be host ${host}, a name that is taken or too long`)
+    if (hosts.has(host) || !fitsHost(host))
+      return leave(`would be host ${host}, a name that is taken, too long or none for a host`)
     hosts.add(host)
     const target = targets.get(`${namespace}/${name}`)
     const hostNetwork = pod.spec?.hostNetwork === true
@@ -58,7 +60,7 @@ export function placePods(
     familiesOf(node.podCidrs).map((cidr) => {
       const address = wanted.find((text) => contains(cidr, text))
       if (address === undefined) return undefined
-      if (!used.has(address)) return used.add(address), address
+      if (!used.has(address)) return (used.add(address), address)
       problems.push(`pod ${host}: address ${address} is taken: it gets another one`)
       return undefined
     }),
@@ -67,17 +69,32 @@ export function placePods(
     const addresses = hostNetwork
       ? []
       : familiesOf(node.podCidrs).flatMap((cidr, family) => kept[index]![family] ?? nextFree(cidr, used) ?? [])
-    const ports = [...(pod.spec?.containers ?? []).flatMap(({ ports: list }) => list ?? [])].map(({ containerPort, protocol }) => ({
-      port: containerPort,
-      protocol: protocol ?? 'TCP',
-    }))
+    const ports = (pod.spec?.containers ?? [])
+      .flatMap(({ ports: list }) => list ?? [])
+      .map(({ containerPort, protocol }) => ({
+        port: containerPort,
+        protocol: protocol ?? 'TCP',
+      }))
     const all = [...ports, ...(target?.ports ?? [])]
     const portsOf = (wanted: string) =>
-      [...new Set(all.filter(({ protocol, port }) => protocol === wanted && isPort(port)).map(({ port }) => port))].toSorted((a, b) => a - b)
-    return { host, node: node.name, namespace, name, hostNetwork, addresses, tcpPorts: portsOf('TCP'), udpPorts: portsOf('UDP') }
+      [
+        ...new Set(all.filter(({ protocol, port }) => protocol === wanted && isPort(port)).map(({ port }) => port)),
+      ].toSorted((a, b) => a - b)
+    return {
+      host,
+      node: node.name,
+      namespace,
+      name,
+      hostNetwork,
+      addresses,
+      tcpPorts: portsOf('TCP'),
+      udpPorts: portsOf('UDP'),
+    }
   })
   const homeless = placed.filter(({ hostNetwork, addresses }) => !hostNetwork && addresses.length === 0)
-  problems.push(...homeless.map(({ host, node }) => `pod ${host}: node ${node} has no podCIDR with a free address: it is left out`))
+  problems.push(
+    ...homeless.map(({ host, node }) => `pod ${host}: node ${node} has no podCIDR with a free address: it is left out`),
+  )
   return { pods: placed.filter((pod) => !homeless.includes(pod)), problems }
 }
 
@@ -92,7 +109,11 @@ function targetsOf(slices: readonly EndpointSlice[]): ReadonlyMap<string, Target
       const key = `${targetRef.namespace ?? slice.metadata?.namespace ?? 'default'}/${targetRef.name ?? ''}`
       const target = targets.get(key) ?? { addresses: [], ports: [] }
       target.addresses.push(...(addresses ?? []))
-      target.ports.push(...(slice.ports ?? []).flatMap(({ port, protocol }) => (port === undefined ? [] : [{ port, protocol: protocol ?? 'TCP' }])))
+      target.ports.push(
+        ...(slice.ports ?? []).flatMap(({ port, protocol }) =>
+          port === undefined ? [] : [{ port, protocol: protocol ?? 'TCP' }],
+        ),
+      )
       targets.set(key, target)
     }
   return targets
@@ -101,7 +122,9 @@ function targetsOf(slices: readonly EndpointSlice[]): ReadonlyMap<string, Target
 /** The first prefix of each family; IPv4 first. */
 function familiesOf(podCidrs: readonly string[]): readonly Cidr[] {
   const cidrs = podCidrs.flatMap((text) => parseCidr(text) ?? [])
-  return ([4, 6] as const).flatMap((family) => cidrs.find((cidr) => cidr.family === family && cidr.last - cidr.first >= 3n) ?? [])
+  return ([4, 6] as const).flatMap(
+    (family) => cidrs.find((cidr) => cidr.family === family && cidr.last - cidr.first >= 3n) ?? [],
+  )
 }
 
 /** Pods without an address of their own start here, past what people write by hand. */
@@ -112,14 +135,15 @@ function nextFree(cidr: Cidr, used: Set<string>): string | undefined {
   const first = last > FIRST_FREE * 2n ? FIRST_FREE : 2n
   for (let offset = first; offset < last; offset++) {
     const address = addressAt(cidr, offset)
-    if (!used.has(address)) return used.add(address), address
+    if (!used.has(address)) return (used.add(address), address)
   }
   return undefined
 }
 
 function addressAt(cidr: Cidr, offset: bigint): string {
   const bytes: number[] = []
-  for (let shift = cidr.family === 4 ? 24n : 120n; shift >= 0n; shift -= 8n) bytes.push(Number(((cidr.first + offset) >> shift) & 0xffn))
+  for (let shift = cidr.family === 4 ? 24n : 120n; shift >= 0n; shift -= 8n)
+    bytes.push(Number(((cidr.first + offset) >> shift) & 0xffn))
   return ipaddr.fromByteArray(bytes).toString()
 }
 

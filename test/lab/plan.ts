@@ -51,7 +51,10 @@ export function siteWan(site: number, underlay: Underlay): Wan {
 }
 
 /** What a daemon may dial from anywhere; the order is IPv4 first. */
-export function cloudAddresses(underlay: Underlay): { readonly public: readonly string[]; readonly stun: readonly string[] } {
+export function cloudAddresses(underlay: Underlay): {
+  readonly public: readonly string[]
+  readonly stun: readonly string[]
+} {
   const { v4, v6 } = cloudLan(underlay)
   const families = [...(hasV4(underlay) ? [v4] : []), ...(hasV6(underlay) ? [v6] : [])]
   return {

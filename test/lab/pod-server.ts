@@ -42,7 +42,8 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
     host: request.headers.host,
     path: url.pathname,
   }
-  const json = (value: object) => response.setHeader('content-type', 'application/json').end(`${JSON.stringify(value)}\n`)
+  const json = (value: object) =>
+    response.setHeader('content-type', 'application/json').end(`${JSON.stringify(value)}\n`)
   request.resume()
   switch (url.pathname) {
     case '/bytes': {
@@ -69,13 +70,24 @@ function bounded(url: URL, name: string, max: number): number {
 }
 
 const listenTcp = (port: number): Promise<unknown> =>
-  new Promise((resolve, reject) => createServer(answer).once('error', reject).listen({ port, host: '::' }, () => resolve(undefined)))
+  new Promise((resolve, reject) =>
+    createServer(answer)
+      .once('error', reject)
+      .listen({ port, host: '::' }, () => resolve(undefined)),
+  )
 
 const listenUdp = (port: number): Promise<unknown> =>
   new Promise((resolve, reject) => {
     const socket = createSocket('udp6').once('error', reject)
     socket.on('message', (message, from) => {
-      const line = JSON.stringify({ pod, namespace, node, client: plain(from.address), clientPort: from.port, echo: message.toString() })
+      const line = JSON.stringify({
+        pod,
+        namespace,
+        node,
+        client: plain(from.address),
+        clientPort: from.port,
+        echo: message.toString(),
+      })
       socket.send(`${line}\n`, from.port, from.address, () => {})
     })
     socket.bind({ port, address: '::' }, () => resolve(undefined))
@@ -84,7 +96,10 @@ const listenUdp = (port: number): Promise<unknown> =>
 // A pod without ports waits all the same, as a client that people exec into.
 setInterval(() => {}, 2 ** 30)
 for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => process.exit(0))
-await Promise.all([...self.tcp.map(listenTcp), ...self.udp.map(listenUdp)])
+const ports = await Promise.allSettled([...self.tcp.map(listenTcp), ...self.udp.map(listenUdp)])
+// On the host network a port may be the node's already; the others serve all the same.
+for (const port of ports)
+  if (port.status === 'rejected') console.error(JSON.stringify({ msg: 'port left out', err: String(port.reason) }))
 console.log(JSON.stringify({ msg: 'listening', ...self }))
 try {
   writeSync(3, 'listening\n')

@@ -16,7 +16,8 @@ type Answer = { readonly server: string; readonly seen: string }
 const PORTS = [7000, 7001] as const
 const WAIT_MS = 400
 
-const servers = (addresses: readonly string[]) => addresses.flatMap((address) => PORTS.map((port) => ({ address, port })))
+const servers = (addresses: readonly string[]) =>
+  addresses.flatMap((address) => PORTS.map((port) => ({ address, port })))
 const family = (address: string) => (address.includes(':') ? 'udp6' : 'udp4')
 
 async function serve(addresses: readonly string[]): Promise<void> {
@@ -39,7 +40,10 @@ async function serve(addresses: readonly string[]): Promise<void> {
 
 async function probe(addresses: readonly string[]): Promise<NatObservation> {
   const all = servers(addresses)
-  const ask = async (asked: readonly number[], answerFrom: (index: number) => readonly number[]): Promise<readonly Answer[]> => {
+  const ask = async (
+    asked: readonly number[],
+    answerFrom: (index: number) => readonly number[],
+  ): Promise<readonly Answer[]> => {
     const socket = createSocket(family(addresses[0]!))
     const answers: Answer[] = []
     socket.on('message', (message) => answers.push(JSON.parse(message.toString()) as Answer))

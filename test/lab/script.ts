@@ -9,7 +9,9 @@ export function machineBatch({ id, hosts, links }: Topology): string {
   const at = (host: string) => namespaceOf(id, host)
   return [
     ...hosts.map(({ name }) => `netns add ${at(name)}`),
-    ...links.map(([a, b]) => `link add ${a.device} netns ${at(a.host)} type veth peer name ${b.device} netns ${at(b.host)}`),
+    ...links.map(
+      ([a, b]) => `link add ${a.device} netns ${at(a.host)} type veth peer name ${b.device} netns ${at(b.host)}`,
+    ),
     '',
   ].join('\n')
 }

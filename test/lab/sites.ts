@@ -35,7 +35,10 @@ export type Site = {
   readonly uplink: { readonly router: string; readonly wan: plan.Wan } | undefined
 }
 
-export function planSites(objects: Objects, options: SiteOptions): { readonly sites: readonly Site[]; readonly problems: readonly string[] } {
+export function planSites(
+  objects: Objects,
+  options: SiteOptions,
+): { readonly sites: readonly Site[]; readonly problems: readonly string[] } {
   const { pools, problems: found } = poolsOf(objects.nodes, objects.nodePools, objects.gateways)
   const problems = [...found]
   const podCidrs = new Map(
@@ -44,7 +47,8 @@ export function planSites(objects: Objects, options: SiteOptions): { readonly si
       (spec?.podCIDRs ?? [spec?.podCIDR ?? '']).flatMap((text) => parseCidr(String(text))?.text ?? []),
     ]),
   )
-  const cloudPool = pools.find(({ nodes }) => nodes.some(({ name }) => name === CLOUD)) ?? pools.find(({ name }) => name === CLOUD)
+  const cloudPool =
+    pools.find(({ nodes }) => nodes.some(({ name }) => name === CLOUD)) ?? pools.find(({ name }) => name === CLOUD)
   const order = options.order ?? []
   const rank = (pool: Pool) => (order.includes(pool.name) ? order.indexOf(pool.name) : order.length)
   const others = pools.filter((pool) => pool !== cloudPool).toSorted((a, b) => rank(a) - rank(b))
@@ -55,22 +59,45 @@ export function planSites(objects: Objects, options: SiteOptions): { readonly si
     nodes.filter((name) => {
       const fits = !taken.has(name) && fitsHost(name)
       if (fits) taken.add(name)
-      else problems.push(`pool ${pool.name}: host ${name} has a name that is taken or too long: it is left out; rename the node or the pool`)
+      else
+        problems.push(
+          `pool ${pool.name}: host ${name} has a name that is taken, too long or none for a host: it is left out; rename the node or the pool`,
+        )
       return fits
     })
-  const members = (pool: Pool, nodes: readonly string[], addressesAt: (name: string, index: number) => readonly string[]) =>
-    nodes.map((name, index) => ({ name, pool: pool.name, addresses: addressesAt(name, index), podCidrs: podCidrs.get(name) ?? [] }))
-  const gatewayOf = (pool: Pool, nodes: readonly LabNode[]) => pool.gateways.find((name) => nodes.some((node) => node.name === name)) ?? ''
+  const members = (
+    pool: Pool,
+    nodes: readonly string[],
+    addressesAt: (name: string, index: number) => readonly string[],
+  ) =>
+    nodes.map((name, index) => ({
+      name,
+      pool: pool.name,
+      addresses: addressesAt(name, index),
+      podCidrs: podCidrs.get(name) ?? [],
+    }))
+  const gatewayOf = (pool: Pool, nodes: readonly LabNode[]) =>
+    pool.gateways.find((name) => nodes.some((node) => node.name === name)) ?? ''
 
   const cloudLan = plan.cloudLan(options.underlay)
   const cloud = cloudPool ?? { name: CLOUD, nodes: [], gateways: [] }
-  const cloudNames = admit(cloud, cloud.nodes.map(({ name }) => name))
+  const cloudNames = admit(
+    cloud,
+    cloud.nodes.map(({ name }) => name),
+  )
   taken.add(CLOUD)
   const cloudNodes = members(cloud, cloudNames, (name, index) =>
     on(cloudLan, name === CLOUD ? plan.CLOUD_HOSTS[0] : plan.FIRST_CLOUD_NODE + index),
   )
   const sites: Site[] = [
-    { name: cloud.name, nat: 'none', nodes: cloudNodes, gateway: gatewayOf(cloud, cloudNodes), lan: cloudLan, uplink: undefined },
+    {
+      name: cloud.name,
+      nat: 'none',
+      nodes: cloudNodes,
+      gateway: gatewayOf(cloud, cloudNodes),
+      lan: cloudLan,
+      uplink: undefined,
+    },
   ]
   for (const pool of others) {
     if (sites.length > plan.SITES_MAX) {
@@ -79,12 +106,20 @@ export function planSites(objects: Objects, options: SiteOptions): { readonly si
     }
     const [router, ...names] = admit(pool, [routerOf(pool.name), ...pool.nodes.map(({ name }) => name)])
     if (router !== routerOf(pool.name) || names.length === 0) continue
-    if (names.length > plan.NODES_MAX) problems.push(`pool ${pool.name}: only the first ${plan.NODES_MAX} nodes are in the lab`)
+    if (names.length > plan.NODES_MAX)
+      problems.push(`pool ${pool.name}: only the first ${plan.NODES_MAX} nodes are in the lab`)
     const index = sites.length
     const nat = options.nat.get(pool.name) ?? DEFAULT_NATS[(index - 1) % DEFAULT_NATS.length]!
     const lan = plan.siteLan(index, nat, options.underlay, options.overlapLans)
     const nodes = members(pool, names.slice(0, plan.NODES_MAX), (_, host) => on(lan, plan.FIRST_NODE + host))
-    sites.push({ name: pool.name, nat, nodes, gateway: gatewayOf(pool, nodes), lan, uplink: { router, wan: plan.siteWan(index, options.underlay) } })
+    sites.push({
+      name: pool.name,
+      nat,
+      nodes,
+      gateway: gatewayOf(pool, nodes),
+      lan,
+      uplink: { router, wan: plan.siteWan(index, options.underlay) },
+    })
   }
   return { sites, problems }
 }

@@ -15,6 +15,9 @@ export const PROGRAMS: Programs = {
   podServer: POD_SERVER,
 }
 
+/** Daemons wait for each other and for the kernel as they start; many more only make each of them late. */
+const DAEMONS_AT_ONCE = 4 * availableParallelism()
+
 export type StartOptions = {
   readonly topology: Topology
   readonly manifests: string
@@ -34,7 +37,10 @@ export async function startPods({ topology, supervisor, progress, signal }: Star
 export async function startNodes(options: StartOptions): Promise<void> {
   const { topology, manifests, supervisor, progress, signal } = options
   const names = topology.nodes.map(({ name }) => name)
-  const [tokens] = await Promise.all([createTokens(topology, names), supervisor.start(relayOf(topology, PROGRAMS, manifests))])
+  const [tokens] = await Promise.all([
+    createTokens(topology, names),
+    supervisor.start(relayOf(topology, PROGRAMS, manifests)),
+  ])
   progress(`relay at ${topology.relay.url}`)
   await inTurn(names, (name) => join(topology, name, tokens.get(name) ?? ''), signal)
   await reportNodes(topology)
@@ -52,15 +58,19 @@ export async function startGateways(options: StartOptions): Promise<void> {
 }
 
 async function startAll(daemons: readonly Daemon[], { supervisor, signal }: StartOptions): Promise<void> {
-  await Promise.all(daemons.map((daemon) => supervisor.start(daemon)))
-  signal.throwIfAborted()
+  await inTurn(daemons, (daemon) => supervisor.start(daemon), signal, DAEMONS_AT_ONCE)
 }
 
 /** One command makes the tokens of all nodes; the relay need not run yet. */
 async function createTokens(topology: Topology, nodes: readonly string[]): Promise<ReadonlyMap<string, string>> {
   if (nodes.length === 0) return new Map()
   const output = await succeed(topology, CLOUD, ['fulmar', 'token', 'create', '--node', nodes.join(',')])
-  return new Map(output.trim().split('\n').map((line) => line.split(' ') as [string, string]))
+  return new Map(
+    output
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' ') as [string, string]),
+  )
 }
 
 async function join(topology: Topology, node: string, token: string): Promise<void> {
@@ -69,18 +79,28 @@ async function join(topology: Topology, node: string, token: string): Promise<vo
 
 async function reportNodes(topology: Topology): Promise<void> {
   const { stateDir } = pathsOf(topology.id)
-  const nodes = topology.nodes.map(({ name, addresses }): KubeletNode => ({ name, addresses, stateDir: stateDir(name) }))
+  const nodes = topology.nodes.map(({ name, addresses }): KubeletNode => ({
+    name,
+    addresses,
+    stateDir: stateDir(name),
+  }))
   await succeed(topology, CLOUD, [PROGRAMS.node, `${import.meta.dirname}/kubelet.ts`, JSON.stringify(nodes)])
 }
 
 async function succeed(topology: Topology, host: string, command: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await execAt(topology.id, placeOf(topology, host), command)
   if (code === 0) return stdout
-  throw new Error(`${command.slice(0, 3).join(' ')} on ${host} ended with code ${code}: ${stderr.trim() || stdout.trim()}`)
+  throw new Error(
+    `${command.slice(0, 3).join(' ')} on ${host} ended with code ${code}: ${stderr.trim() || stdout.trim()}`,
+  )
 }
 
-/** As many at once as there are processors. */
-async function inTurn<T>(items: readonly T[], body: (item: T) => Promise<void>, signal: AbortSignal): Promise<void> {
+async function inTurn<T>(
+  items: readonly T[],
+  body: (item: T) => Promise<void>,
+  signal: AbortSignal,
+  atOnce = availableParallelism(),
+): Promise<void> {
   const waiting = [...items]
   const worker = async (): Promise<void> => {
     for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) {
@@ -88,7 +108,7 @@ async function inTurn<T>(items: readonly T[], body: (item: T) => Promise<void>, 
       await body(item)
     }
   }
-  await Promise.all(Array.from({ length: availableParallelism() }, worker))
+  await Promise.all(Array.from({ length: atOnce }, worker))
 }
 
 const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`

@@ -2,7 +2,16 @@
 // file per process and the pid to another, so that both outlive the supervisor.
 
 import type { ChildProcess } from 'node:child_process'
-import { appendFileSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fetchStatus } from '../../lib/net/status-client.ts'
 import type { Daemon, DaemonName } from './daemons.ts'
@@ -20,7 +29,12 @@ export type LabEvent = {
   | { readonly kind: 'started' }
   /** It answers: a daemon on its socket, a pod on its ports. */
   | { readonly kind: 'ready' }
-  | { readonly kind: 'died'; readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly livedMs: number }
+  | {
+      readonly kind: 'died'
+      readonly code: number | null
+      readonly signal: NodeJS.Signals | null
+      readonly livedMs: number
+    }
 )
 
 export type SupervisorOptions = {
@@ -59,7 +73,13 @@ export class Supervisor {
   /** Starts a process and keeps it alive. Resolves when it answers. @throws Error with its last lines if it ends before. */
   async start(definition: Daemon): Promise<void> {
     const key = keyOf(definition)
-    const child: Child = this.#children.get(key) ?? { definition, process: undefined, wanted: true, crashes: 0, ready: Promise.resolve() }
+    const child: Child = this.#children.get(key) ?? {
+      definition,
+      process: undefined,
+      wanted: true,
+      crashes: 0,
+      ready: Promise.resolve(),
+    }
     this.#children.set(key, child)
     child.wanted = true
     if (child.process === undefined) this.#spawn(child)
@@ -98,7 +118,8 @@ export class Supervisor {
 
   #find(host: string, daemon: DaemonName): Child {
     const child = this.#children.get(keyOf({ host, daemon }))
-    if (child === undefined) throw new Error(`host ${host} runs no ${daemon}; there are ${[...this.#children.keys()].join(', ')}`)
+    if (child === undefined)
+      throw new Error(`host ${host} runs no ${daemon}; there are ${[...this.#children.keys()].join(', ')}`)
     return child
   }
 
@@ -126,12 +147,15 @@ export class Supervisor {
         const livedMs = Date.now() - started
         // A signal came from outside, as in tests; only what ends by itself is in a loop.
         child.crashes = signal !== null || livedMs > STABLE_MS ? 0 : child.crashes + 1
-        if (!this.#stopping.signal.aborted) onEvent({ at: Date.now(), host, daemon, pid, kind: 'died', code, signal, livedMs })
+        if (!this.#stopping.signal.aborted)
+          onEvent({ at: Date.now(), host, daemon, pid, kind: 'died', code, signal, livedMs })
         resolve(signal === null ? `ended with code ${code}` : `was ended by ${signal}`)
         void this.#restart(child)
       })
     })
-    child.ready = this.#waitUntilReady(child.definition, running, exited).then(() => onEvent({ at: Date.now(), host, daemon, pid, kind: 'ready' }))
+    child.ready = this.#waitUntilReady(child.definition, running, exited).then(() =>
+      onEvent({ at: Date.now(), host, daemon, pid, kind: 'ready' }),
+    )
     child.ready.catch(() => {})
   }
 
@@ -149,29 +173,39 @@ export class Supervisor {
   async #waitUntilReady(definition: Daemon, running: ChildProcess, exited: Promise<string>): Promise<void> {
     const { host, daemon } = definition
     const answer = new AbortController()
-    const answered = (daemon === 'pod' ? sayingSo(running) : answering(this.#options.id, definition, answer.signal)).then(() => undefined)
-    const late = sleep(READY_MS, `does not answer after ${READY_MS} ms`, { signal: answer.signal }).catch(() => 'was given up')
+    const answered = (
+      daemon === 'pod' ? sayingSo(running) : answering(this.#options.id, definition, answer.signal)
+    ).then(() => undefined)
+    const late = sleep(READY_MS, `does not answer after ${READY_MS} ms`, { signal: answer.signal }).catch(
+      () => 'was given up',
+    )
     const failure = await Promise.race([answered, exited, late])
     answer.abort()
     if (failure === undefined) return
-    throw new Error(`${daemon} on ${host} ${failure}; its log ends:\n${lastLines(pathsOf(this.#options.id).logOf(host, daemon))}`)
+    throw new Error(
+      `${daemon} on ${host} ${failure}; its log ends:\n${lastLines(pathsOf(this.#options.id).logOf(host, daemon))}`,
+    )
   }
 }
 
 /** A line for each event, for whoever follows a lab from outside. */
-export const appendEvent = (id: string, event: LabEvent): void => appendFileSync(pathsOf(id).events, `${JSON.stringify(event)}\n`)
+export const appendEvent = (id: string, event: LabEvent): void =>
+  appendFileSync(pathsOf(id).events, `${JSON.stringify(event)}\n`)
 
 const keyOf = ({ host, daemon }: { readonly host: string; readonly daemon: DaemonName }) => `${host} ${daemon}`
 
 /** Pods say so on descriptor 3, which closes when they end without. */
-const sayingSo = (running: ChildProcess): Promise<unknown> => new Promise((resolve) => running.stdio[3]!.once('data', resolve))
+const sayingSo = (running: ChildProcess): Promise<unknown> =>
+  new Promise((resolve) => running.stdio[3]!.once('data', resolve))
 
 /** Daemons answer on their socket; a file that a predecessor left does not count. */
 async function answering(id: string, { host, daemon }: Daemon, signal: AbortSignal): Promise<void> {
   const { runDir } = pathsOf(id)
   while (!signal.aborted) {
     if (existsSync(`${runDir(host)}/${daemon}.sock`)) {
-      const answered = await withShortPath(runDir(host), (directory) => fetchStatus(`${directory}/${daemon}.sock`)).then(
+      const answered = await withShortPath(runDir(host), (directory) =>
+        fetchStatus(`${directory}/${daemon}.sock`),
+      ).then(
         () => true,
         () => false,
       )

@@ -1,7 +1,7 @@
 // Takes a lab down by its names alone, whatever state it is in: supervisor, processes, namespaces, mounts, groups, files.
 // Links and rules go with their namespaces. Twice is fine.
 
-import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { run } from '../../lib/net/exec.ts'
 import { cgroupRoot, killCgroup, removeCgroup } from './machine.ts'
@@ -35,18 +35,35 @@ export async function removeLab(id: string): Promise<void> {
   const namespaces = readNames(NETNS_DIR).filter((name) => name.startsWith(namespacePrefix(id)))
   killCgroup(cgroupOf(id))
   for (const pid of processesIn(namespaces)) killProcess(pid)
-  if (namespaces.length > 0) await run('ip', ['-force', '-batch', '-'], { input: namespaces.map((name) => `netns del ${name}\n`).join('') })
+  await attempt(
+    () => run('ip', ['-force', '-batch', '-'], { input: namespaces.map((name) => `netns del ${name}\n`).join('') }),
+    () => namespaces.some((name) => existsSync(`${NETNS_DIR}/${name}`)),
+  )
   const { directory } = pathsOf(id)
-  for (let mounts = mountsOn(directory); mounts > 0; mounts--) await run('umount', ['-l', directory])
+  const isMounted = () => mountsOn(directory) > 0
+  for (let mounts = mountsOn(directory); mounts > 0; mounts--)
+    await attempt(() => run('umount', ['-l', directory]), isMounted)
   rmSync(directory, { recursive: true, force: true })
   if (!(await until(() => removeCgroup(cgroupOf(id)), PROCESSES_GRACE_MS)))
     throw new Error(`lab ${id}: processes in cgroup ${cgroupRoot()}/${cgroupOf(id)} do not end; see its cgroup.procs`)
 }
 
+/** Does what is left to do; what another `down` does at the same time is no error. */
+async function attempt(body: () => Promise<unknown>, isLeft: () => boolean): Promise<void> {
+  if (!isLeft()) return
+  try {
+    await body()
+  } catch (error) {
+    if (isLeft()) throw error
+  }
+}
+
 /** Every lab of which anything is left. */
 export function findLabs(): readonly string[] {
   const idOf = (name: string) => /^fm-([a-z][a-z0-9]*)(-|$)/.exec(name)?.[1] ?? []
-  return [...new Set([...labIds(), ...readNames(NETNS_DIR).flatMap(idOf), ...readNames(cgroupRoot()).flatMap(idOf)])].toSorted()
+  return [
+    ...new Set([...labIds(), ...readNames(NETNS_DIR).flatMap(idOf), ...readNames(cgroupRoot()).flatMap(idOf)]),
+  ].toSorted()
 }
 
 /** Removes the labs' folder once it is empty. */
@@ -56,8 +73,16 @@ export function removeEmptyFolder(): void {
 
 /** Processes that entered a namespace without its group, such as a person's shell. */
 function processesIn(namespaces: readonly string[]): readonly number[] {
-  const wanted = new Set(namespaces.map((name) => `net:[${statSync(`${NETNS_DIR}/${name}`).ino}]`))
-  return readNames('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => pid !== process.pid && wanted.has(networkOf(pid)))
+  const wanted = new Set(
+    namespaces.flatMap((name) => {
+      const found = statSync(`${NETNS_DIR}/${name}`, { throwIfNoEntry: false })
+      return found === undefined ? [] : [`net:[${found.ino}]`]
+    }),
+  )
+  return readNames('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => pid !== process.pid && wanted.has(networkOf(pid)))
 }
 
 function networkOf(pid: number): string {
@@ -77,7 +102,9 @@ function killProcess(pid: number): void {
 }
 
 const mountsOn = (directory: string) =>
-  readFileSync('/proc/self/mounts', 'utf8').split('\n').filter((line) => line.split(' ')[1] === directory).length
+  readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .filter((line) => line.split(' ')[1] === directory).length
 
 function readNames(directory: string): readonly string[] {
   try {

@@ -3,6 +3,7 @@
 //            cloud ── core ─┬─ wan NORTH-nat lan ─┬─ north1 ─┬─ north1-web
 //                           └─ wan SOUTH-nat lan  └─ north2  └─ north1-db
 
+import { normalise } from '../../lib/cidr.ts'
 import type { Objects } from './folder.ts'
 import { CLOUD, CORE, cgroupOf, linkOf, repeated } from './names.ts'
 import { coreRules, routerRules, type NatType } from './nat.ts'
@@ -64,25 +65,35 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
   const { id, underlay } = options
   const { sites, problems: siteProblems } = planSites(objects, options)
   const [cloud] = sites as [Site]
-  const uplinks = Object.fromEntries(sites.flatMap(({ name, uplink }) => (uplink ? [[name, linkOf('site', id, uplink.router)]] : [])))
+  const uplinks = Object.fromEntries(
+    sites.flatMap(({ name, uplink }) => (uplink ? [[name, linkOf('site', id, uplink.router)]] : [])),
+  )
   const nodes = sites.flatMap((site) => site.nodes)
   const machines = withCloud(sites)
-  const taken = new Set([CORE, ...machines.map(({ node }) => node.name), ...sites.flatMap(({ uplink }) => uplink?.router ?? [])])
+  const taken = new Set([
+    CORE,
+    ...machines.map(({ node }) => node.name),
+    ...sites.flatMap(({ uplink }) => uplink?.router ?? []),
+  ])
   const { pods, problems: podProblems } = placePods(objects.pods, objects.endpointSlices, nodes, taken)
   const guests = pods.filter(({ hostNetwork }) => !hostNetwork)
   const links: readonly LabLink[] = [
     ...sites.flatMap(({ name, uplink }) => (uplink ? [link(CORE, uplinks[name]!, uplink.router, 'wan')] : [])),
-    ...machines.map(({ node, site }) => link(site.uplink?.router ?? CORE, linkOf('port', id, node.name), node.name, 'eth0')),
+    ...machines.map(({ node, site }) =>
+      link(site.uplink?.router ?? CORE, linkOf('port', id, node.name), node.name, 'eth0'),
+    ),
     ...guests.map(({ host, node }) => link(node, linkOf('pod', id, host), host, 'eth0')),
   ]
   refuseCollisions(links)
 
   const cluster = nodes.flatMap(({ podCidrs }) => podCidrs)
   const nameserver = cloud.lan[plan.hasV4(underlay) ? 'v4' : 'v6'].at(1)
-  const clusterDns =
-    objects.services.find(({ metadata }) => metadata?.namespace === 'kube-system' && metadata.name === 'kube-dns')?.spec?.clusterIP ||
-    NODE_LOCAL_DNS
-  const portsTo = (site: Site) => machines.filter((machine) => machine.site === site).map(({ node }) => linkOf('port', id, node.name))
+  const kubeDns = objects.services.find(
+    ({ metadata }) => metadata?.namespace === 'kube-system' && metadata.name === 'kube-dns',
+  )
+  const clusterDns = normalise(kubeDns?.spec?.clusterIP ?? '') ?? NODE_LOCAL_DNS
+  const portsTo = (site: Site) =>
+    machines.filter((machine) => machine.site === site).map(({ node }) => linkOf('port', id, node.name))
   const host = (name: string, kind: LabHost['kind'], ip: readonly string[], nft: string): LabHost => ({
     name,
     kind,
@@ -94,14 +105,31 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
   const hosts: readonly LabHost[] = [
     host(CORE, 'core', coreLines(sites, uplinks, portsTo(cloud)), coreRules(CLOUD_BRIDGE)),
     ...sites.flatMap((site) =>
-      site.uplink ? [host(site.uplink.router, 'router', routerLines(site, portsTo(site)), routerRules(site.nat, site.uplink.wan.v4?.at(2)))] : [],
+      site.uplink
+        ? [
+            host(
+              site.uplink.router,
+              'router',
+              routerLines(site, portsTo(site)),
+              routerRules(site.nat, site.uplink.wan.v4?.at(2)),
+            ),
+          ]
+        : [],
     ),
     ...machines.map(({ node, site }) => {
       const own = guests.filter((pod) => pod.node === node.name)
       return host(node.name, 'node', nodeLines(id, node, site, own), masqueradeRules(node.podCidrs, cluster))
     }),
     ...guests.map((pod) => ({
-      ...host(pod.host, 'pod', podLines(pod, nodes.find(({ name }) => name === pod.node)!), ''),
+      ...host(
+        pod.host,
+        'pod',
+        podLines(
+          pod,
+          nodes.find(({ name }) => name === pod.node)!,
+        ),
+        '',
+      ),
       cgroup: `${cgroupOf(id)}/${pod.node}/${pod.host}`,
       resolvConf: podResolvConf(pod.namespace, clusterDns),
     })),

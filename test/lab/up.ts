@@ -52,10 +52,16 @@ async function detach(values: UpValues, argv: readonly string[]): Promise<number
   labOptionsOf(values)
   mkdirSync(LABS_DIR, { recursive: true })
   const owner = ownerOf(id)
-  if (owner !== undefined) throw new UsageError(`--id ${id}: this lab is up (process ${owner.pid}); choose another --id, or end it with: npm run lab -- down --id ${id}`)
+  if (owner !== undefined)
+    throw new UsageError(
+      `--id ${id}: this lab is up (process ${owner.pid}); choose another --id, or end it with: npm run lab -- down --id ${id}`,
+    )
   const log = openSync(pathsOf(id).log, 'w')
   const args = argv.filter((word) => !/^--?detach(=|$)/.test(word))
-  const child = spawn(process.execPath, [`${import.meta.dirname}/main.ts`, 'up', ...args], { detached: true, stdio: ['ignore', log, log, 'ipc'] })
+  const child = spawn(process.execPath, [`${import.meta.dirname}/main.ts`, 'up', ...args], {
+    detached: true,
+    stdio: ['ignore', log, log, 'ipc'],
+  })
   closeSync(log)
   const stop = (): void => void child.kill('SIGTERM')
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop)
@@ -76,7 +82,9 @@ async function detach(values: UpValues, argv: readonly string[]): Promise<number
       if (end.usage) throw new UsageError(end.message)
       throw new Error(end.message)
     default:
-      throw new Error(`the supervisor ended with code ${'code' in end ? end.code : ''} before the lab ran: ${readLog(id)}`)
+      throw new Error(
+        `the supervisor ended with code ${'code' in end ? end.code : ''} before the lab ran: ${readLog(id)}`,
+      )
   }
 }
 

@@ -13,7 +13,11 @@ export async function warmCompileCache(): Promise<void> {
   const stamp = `${COMPILE_CACHE}/warm-${sourceState()}`
   if (existsSync(stamp)) return
   // A daemon that cannot even print its help says why when it is started.
-  await Promise.allSettled(DAEMONS.map((daemon) => run(process.execPath, [FULMAR, daemon, '--help'], { env: { NODE_COMPILE_CACHE: COMPILE_CACHE } })))
+  await Promise.allSettled(
+    DAEMONS.map((daemon) =>
+      run(process.execPath, [FULMAR, daemon, '--help'], { env: { NODE_COMPILE_CACHE: COMPILE_CACHE } }),
+    ),
+  )
   mkdirSync(COMPILE_CACHE, { recursive: true })
   writeFileSync(stamp, '')
 }
@@ -22,7 +26,9 @@ export async function warmCompileCache(): Promise<void> {
 function sourceState(): string {
   const hash = createHash('sha256').update(process.version)
   for (const folder of SOURCES) {
-    const files = existsSync(`${REPOSITORY}/${folder}`) ? readdirSync(`${REPOSITORY}/${folder}`, { recursive: true, encoding: 'utf8' }) : []
+    const files = existsSync(`${REPOSITORY}/${folder}`)
+      ? readdirSync(`${REPOSITORY}/${folder}`, { recursive: true, encoding: 'utf8' })
+      : []
     for (const file of files.toSorted()) hash.update(`${file} ${statSync(`${REPOSITORY}/${folder}/${file}`).mtimeMs}\n`)
   }
   return hash.digest('hex').slice(0, 16)

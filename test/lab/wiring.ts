@@ -6,7 +6,11 @@ import * as plan from './plan.ts'
 import type { LabNode, Site } from './sites.ts'
 
 /** The core routes between the cloud's LAN, which is a bridge of its own, and the sites' uplinks; nothing private. */
-export function coreLines(sites: readonly Site[], uplinks: Readonly<Record<string, string>>, cloudPorts: readonly string[]): readonly string[] {
+export function coreLines(
+  sites: readonly Site[],
+  uplinks: Readonly<Record<string, string>>,
+  cloudPorts: readonly string[],
+): readonly string[] {
   return [
     ...bridge(CLOUD_BRIDGE, cloudPorts, sites[0]!.lan),
     ...sites.flatMap(({ name, nat, lan, uplink }) => {
@@ -37,11 +41,16 @@ export function routerLines({ lan, uplink }: Site, ports: readonly string[]): re
 /** A node on its LAN; with each pod on it a link whose near end has the first addresses of the podCIDRs, as ptp does. */
 export function nodeLines(id: string, node: LabNode, { lan }: Site, guests: readonly PlacedPod[]): readonly string[] {
   const gateways = gatewayAddresses(node.podCidrs)
-  const own = [lan.v4, lan.v6].flatMap((prefix, family) => `address add ${node.addresses[family]}/${prefix.length} dev eth0${nodad(prefix.at(1))}`)
+  const own = [lan.v4, lan.v6].flatMap(
+    (prefix, family) => `address add ${node.addresses[family]}/${prefix.length} dev eth0${nodad(prefix.at(1))}`,
+  )
   // Deprecated, the second IPv6 address is used by who binds it and never chosen as a source; IPv4's is so by coming second.
   const extra =
     node.name === CLOUD
-      ? [...address(lan.v4, plan.CLOUD_HOSTS[1], 'eth0'), ...address(lan.v6, plan.CLOUD_HOSTS[1], 'eth0').map((line) => `${line} preferred_lft 0`)]
+      ? [
+          ...address(lan.v4, plan.CLOUD_HOSTS[1], 'eth0'),
+          ...address(lan.v6, plan.CLOUD_HOSTS[1], 'eth0').map((line) => `${line} preferred_lft 0`),
+        ]
       : []
   return [
     ...own,
