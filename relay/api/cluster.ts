@@ -24,8 +24,8 @@ export class Cluster {
     this.#state = state
     this.registry = new Registry(state.restored)
     this.#written = new Map(written.map((each) => [objectKey(each.kind, each.namespace, each.name), each]))
-    this.#folder = { objects: new Map(), byFile, problems: [] }
-    this.#loaded = state.restored.objects.length > 0
+    this.#folder = { objects: new Map([...byFile.values()].flatMap((contribution) => [...contribution])), byFile, problems: [] }
+    this.#loaded = this.#folder.objects.size > 0
   }
 
   /** False until something is known, from disk or by reading the folder: before that, "absent" would be a lie. */

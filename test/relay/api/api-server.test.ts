@@ -114,6 +114,8 @@ t.test('a relay that is killed: versions go on, what is unchanged is no event, c
   const third = await serve(t, directory, stateDir)
   const resumed = await third.client().watch(NODES, never, { resourceVersion: after.resourceVersion })
   t.strictSame((await take(resumed, 2)).toSorted(), ['ADDED c', 'MODIFIED b'], 'a file that broke meanwhile is served as it was')
+  const written = third.client(nodeCaller('a')).patch(NODES, { name: 'a' }, { status: { phase: 'Running' } }, { subresource: 'status' })
+  t.match(await written, { metadata: { name: 'a', labels: { label: 'x' } }, status: { conditions: [{ type: 'Ready' }], phase: 'Running' } })
   await third.kill()
 
   const elsewhere = temporaryFolder(t)
