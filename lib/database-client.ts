@@ -58,7 +58,9 @@ function open(file: string, { version, tables, schema }: DatabaseLayout): Databa
     const check = database.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
     if (check !== 'ok') throw Object.assign(new Error(`quick_check: ${String(check)}`), { errcode: SQLITE_CORRUPT })
     if (database.prepare('PRAGMA user_version').get()?.['user_version'] !== version)
-      database.exec(`${tables.map((table) => `DROP TABLE IF EXISTS ${table};`).join('')} ${schema}; PRAGMA user_version = ${version}`)
+      database.exec(
+        `${tables.map((table) => `DROP TABLE IF EXISTS ${table};`).join('')} ${schema}; PRAGMA user_version = ${version}`,
+      )
     return database
   } catch (error) {
     database.close()

@@ -3,8 +3,9 @@
 
 import * as http from 'node:http'
 import * as https from 'node:https'
-import { ApiError, errorOfResponse, type StatusBody } from './api-error.ts'
+import { ApiError, errorOfResponse } from './api-error.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
+import { parseEvent, parseObject, type WatchEvent } from './watch-event.ts'
 
 export type ApiClientOptions = {
   /** `https://ADDRESS:PORT`, with a path where the API is behind one; plain http is for a server on loopback. */
@@ -25,9 +26,6 @@ export type Selection = {
   readonly labelSelector?: string
   readonly fieldSelector?: string
 }
-export type WatchEvent<T> =
-  | { readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'; readonly object: T; readonly resourceVersion: string }
-  | { readonly type: 'BOOKMARK'; readonly resourceVersion: string }
 export type WatchOptions = Selection & {
   readonly resourceVersion: string
   /** After how long the server ends the watch. */
@@ -82,7 +80,13 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
   const settings = { keepAlive: true, maxSockets: CONNECTIONS_MAX, scheduling: 'lifo' } as const
   const agent =
     server.protocol === 'https:'
-      ? new https.Agent({ ...settings, ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }), minVersion: 'TLSv1.2' })
+      ? new https.Agent({
+          ...settings,
+          ...(ca && { ca }),
+          ...(cert && { cert }),
+          ...(key && { key }),
+          minVersion: 'TLSv1.2',
+        })
       : new http.Agent(settings)
   const connection: Connection = { base, agent, token: options.token }
 
@@ -109,7 +113,13 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
     },
     watch: async <T extends KubernetesObject>(resource: Resource<T>, signal: AbortSignal, watch: WatchOptions) => {
       const { resourceVersion, timeoutSeconds } = watch
-      const query = queryOf({ ...selectors(watch), watch: 1, allowWatchBookmarks: 'true', resourceVersion, timeoutSeconds })
+      const query = queryOf({
+        ...selectors(watch),
+        watch: 1,
+        allowWatchBookmarks: 'true',
+        resourceVersion,
+        timeoutSeconds,
+      })
       const path = pathOf(resource, watch.namespace) + query
       const response = await send(connection, 'GET', path, { signal })
       response.socket.setTimeout(watchIdleMs)
@@ -228,7 +238,8 @@ async function* readEvents<T extends KubernetesObject>(
       }
       const rest = chunk.subarray(start)
       bytes += rest.length
-      if (bytes > EVENT_MAX_BYTES) throw new ApiError(`${what}: an event of more than ${EVENT_MAX_BYTES} bytes`, { code: 'BadResponse' })
+      if (bytes > EVENT_MAX_BYTES)
+        throw new ApiError(`${what}: an event of more than ${EVENT_MAX_BYTES} bytes`, { code: 'BadResponse' })
       pending.push(rest)
     }
   } catch (error) {
@@ -239,26 +250,6 @@ async function* readEvents<T extends KubernetesObject>(
 }
 
 const NEWLINE = 0x0a
-
-function parseEvent<T extends KubernetesObject>(line: string, what: string): WatchEvent<T> {
-  const { type, object } = parseObject(line) as { type?: string; object?: T & StatusBody }
-  const resourceVersion = object?.metadata?.resourceVersion ?? ''
-  switch (type) {
-    case 'ADDED':
-    case 'MODIFIED':
-    case 'DELETED':
-      return { type, object: object as T, resourceVersion }
-    case 'BOOKMARK':
-      return { type, resourceVersion }
-    case 'ERROR':
-      throw new ApiError(`${what}: ${object?.code ?? ''} ${object?.message ?? 'without a message'}`, {
-        code: object?.reason || 'BadResponse',
-        status: object?.code,
-      })
-    default:
-      throw new ApiError(`${what}: an event of unknown type ${JSON.stringify(type)}`, { code: 'BadResponse' })
-  }
-}
 
 /** `/api/v1/…` for the core group, `/apis/GROUP/VERSION/…` else. */
 function pathOf({ group, version, plural }: Resource, namespace?: string, name?: string, subresource?: string): string {
@@ -276,23 +267,14 @@ function selectors({ labelSelector, fieldSelector }: Selection) {
 
 function queryOf(values: Readonly<Record<string, string | number | undefined>>): string {
   const query = new URLSearchParams()
-  for (const [name, value] of Object.entries(values)) if (value !== undefined && value !== '') query.set(name, String(value))
+  for (const [name, value] of Object.entries(values))
+    if (value !== undefined && value !== '') query.set(name, String(value))
   return query.size === 0 ? '' : `?${query}`
 }
 
 /** Items of a list come without their type. */
 function withType<T extends KubernetesObject>({ group, version, kind }: Resource, object: T): T {
   return { apiVersion: group === '' ? version : `${group}/${version}`, kind, ...object }
-}
-
-function parseObject(text: string): object {
-  try {
-    const value: unknown = JSON.parse(text)
-    if (typeof value === 'object' && value !== null) return value
-  } catch (cause) {
-    throw new ApiError(`the server answered what is not JSON: ${text.slice(0, 80)}`, { code: 'BadResponse', cause })
-  }
-  throw new ApiError(`the server answered no object: ${text.slice(0, 80)}`, { code: 'BadResponse' })
 }
 
 const describe = ({ base }: Connection, method: string, path: string) => `${method} ${base}${path.split('?')[0]}`

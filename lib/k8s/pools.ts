@@ -69,7 +69,11 @@ function readPools(nodes: readonly Node[], nodePools: readonly NodePool[], gatew
 }
 
 /** Nodes by the name of their pool, both sorted. */
-function membersByPool(nodes: readonly Node[], nodePools: readonly NodePool[], problems: PoolProblem[]): Map<string, Node[]> {
+function membersByPool(
+  nodes: readonly Node[],
+  nodePools: readonly NodePool[],
+  problems: PoolProblem[],
+): Map<string, Node[]> {
   const isolated = new Set(
     nodePools.filter(({ spec }) => spec?.interConnectivity === false).map(({ metadata }) => metadata?.name),
   )

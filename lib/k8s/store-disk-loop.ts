@@ -86,7 +86,8 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
         failure = undefined
         await tick()
       } catch (error) {
-        if (failure === undefined) log.warn({ file, err: error }, 'store cannot be written to disk; serving from memory')
+        if (failure === undefined)
+          log.warn({ file, err: error }, 'store cannot be written to disk; serving from memory')
         failure = describe(file, error)
         if (closing.signal.aborted) return
         await pause(RETRY_MS)

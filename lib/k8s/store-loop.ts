@@ -110,7 +110,13 @@ class Followed {
     const name = nameOf(object)
     const known = this.#objects.get(name)?.metadata
     const { resourceVersion, uid } = object.metadata ?? {}
-    if (known !== undefined && resourceVersion !== undefined && known.resourceVersion === resourceVersion && known.uid === uid) return
+    if (
+      known !== undefined &&
+      resourceVersion !== undefined &&
+      known.resourceVersion === resourceVersion &&
+      known.uid === uid
+    )
+      return
     this.#set(name, withoutManagedFields(object))
   }
 
@@ -128,7 +134,8 @@ class Followed {
 
   failed = (error: Error): void => {
     // Once per outage: the attempts that follow say the same.
-    if (this.error === undefined) this.#log.warn({ resource: this.#key, err: error }, 'watch failed; serving last known good')
+    if (this.error === undefined)
+      this.#log.warn({ resource: this.#key, err: error }, 'watch failed; serving last known good')
     this.live = false
     this.error = error.message
   }

@@ -37,7 +37,8 @@ export function forbidden(caller: Identity, request: ResourceRequest, name: stri
   const { resource, subresource, namespace, verb } = request
   const what = subresource === undefined ? resource.plural : `${resource.plural}/${subresource}`
   const scope = namespace === '' ? 'at the cluster scope' : `in the namespace ${JSON.stringify(namespace)}`
-  const user = caller.kind === 'node' ? `system:node:${caller.node}` : caller.kind === 'user' ? caller.user : 'system:anonymous'
+  const user =
+    caller.kind === 'node' ? `system:node:${caller.node}` : caller.kind === 'user' ? caller.user : 'system:anonymous'
   const quoted = name === '' ? '' : ` ${JSON.stringify(name)}`
   return {
     code: 403,

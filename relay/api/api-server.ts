@@ -54,7 +54,12 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
     answer(request, response, caller).catch((error: unknown) => {
       log.error({ path: request.url, err: error }, 'request to the Kubernetes API failed')
       if (response.headersSent) response.destroy()
-      else fail(response, { code: 500, reason: 'InternalError', message: `Internal error occurred: ${(error as Error).message}` })
+      else
+        fail(response, {
+          code: 500,
+          reason: 'InternalError',
+          message: `Internal error occurred: ${(error as Error).message}`,
+        })
     })
   }
 
@@ -109,7 +114,10 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
     const page = pageOf(registry.list(kind), options)
     const metadata = {
       resourceVersion,
-      ...(page.next !== undefined && { continue: nextToken(Number(resourceVersion), page.next), remainingItemCount: page.remaining }),
+      ...(page.next !== undefined && {
+        continue: nextToken(Number(resourceVersion), page.next),
+        remainingItemCount: page.remaining,
+      }),
     }
     send(response, 200, listBody(page.items, kind, metadata, { representation, nowMs: Date.now() }))
   }
@@ -136,7 +144,8 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
       plan.kind === 'status'
         ? cluster.patchStatus(resource, namespace, name, plan.patch, nowMs)
         : cluster.put(resource, namespace, name, plan.object, nowMs)
-    if (object === undefined) return fail(response, { ...status.TOO_MANY_WATCHES, message: `too many ${resource.plural}` })
+    if (object === undefined)
+      return fail(response, { ...status.TOO_MANY_WATCHES, message: `too many ${resource.plural}` })
     const code = plan.kind === 'object' && plan.created ? 201 : 200
     send(response, code, objectBody(object, resource, { representation, nowMs }))
   }
@@ -153,7 +162,8 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
               folderProblems = problems
               const before = new Set(cluster.problems)
               cluster.setFiles(files, Date.now())
-              for (const problem of [...problems, ...cluster.problems]) if (!before.has(problem)) log.warn({ problem }, 'manifest problem')
+              for (const problem of [...problems, ...cluster.problems])
+                if (!before.has(problem)) log.warn({ problem }, 'manifest problem')
               log.info({ path: directory, objects: cluster.size }, 'manifests read')
             },
           },
@@ -172,7 +182,9 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
   }
 }
 
-type Body = { readonly kind: 'json'; readonly value: Json } | { readonly kind: 'refused'; readonly failure: status.Failure }
+type Body =
+  | { readonly kind: 'json'; readonly value: Json }
+  | { readonly kind: 'refused'; readonly failure: status.Failure }
 
 async function readJson(request: IncomingMessage): Promise<Body> {
   const chunks: Buffer[] = []
@@ -200,7 +212,11 @@ function nameIn(body: Json): string {
 
 function send(response: ServerResponse, code: number, body: object): void {
   const payload = Buffer.from(JSON.stringify(body))
-  const headers = { 'content-type': 'application/json', 'content-length': payload.length, 'cache-control': 'no-cache, private' }
+  const headers = {
+    'content-type': 'application/json',
+    'content-length': payload.length,
+    'cache-control': 'no-cache, private',
+  }
   response.writeHead(code, headers).end(payload)
 }
 

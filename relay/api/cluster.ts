@@ -24,7 +24,11 @@ export class Cluster {
     this.#state = state
     this.registry = new Registry(state.restored)
     this.#written = new Map(written.map((each) => [objectKey(each.kind, each.namespace, each.name), each]))
-    this.#folder = { objects: new Map([...byFile.values()].flatMap((contribution) => [...contribution])), byFile, problems: [] }
+    this.#folder = {
+      objects: new Map([...byFile.values()].flatMap((contribution) => [...contribution])),
+      byFile,
+      problems: [],
+    }
     this.#loaded = this.#folder.objects.size > 0
   }
 
@@ -50,7 +54,11 @@ export class Cluster {
     for (const [key] of erased) this.#written.delete(key)
     const wanted = this.#wanted()
     const changes = this.registry.planAll(wanted, nowMs)
-    this.#save({ changes, byFile: changedFiles(before, this.#folder.byFile), erased: erased.map(([, written]) => written) })
+    this.#save({
+      changes,
+      byFile: changedFiles(before, this.#folder.byFile),
+      erased: erased.map(([, written]) => written),
+    })
     this.#loaded = true
     this.registry.commit(changes)
   }
@@ -63,7 +71,13 @@ export class Cluster {
   }
 
   /** Creates or replaces an object of its own. Undefined if there are too many. */
-  put(kind: Kind, namespace: string, name: string, object: KubernetesObject, nowMs: number): KubernetesObject | undefined {
+  put(
+    kind: Kind,
+    namespace: string,
+    name: string,
+    object: KubernetesObject,
+    nowMs: number,
+  ): KubernetesObject | undefined {
     if (this.#written.size >= WRITTEN_MAX && !this.#written.has(objectKey(kind, namespace, name))) return undefined
     return this.#write({ kind, namespace, name, form: 'object', object }, nowMs)
   }
@@ -81,7 +95,8 @@ export class Cluster {
 
   #wanted(): ReadonlyMap<string, Placed> {
     const wanted = new Map<string, Placed>(this.#folder.objects)
-    for (const [key, written] of this.#written) wanted.set(key, { ...written, object: laidOver(wanted.get(key), written) })
+    for (const [key, written] of this.#written)
+      wanted.set(key, { ...written, object: laidOver(wanted.get(key), written) })
     const kind = builtIn('Namespace')
     for (const object of impliedNamespaces([...wanted.values()].map(({ namespace }) => namespace))) {
       const name = object.metadata?.name ?? ''
@@ -99,7 +114,11 @@ export class Cluster {
         const version = Number(object?.metadata?.resourceVersion ?? 0)
         return object === undefined ? [] : [{ ...placed, type: 'ADDED' as const, object, version, previous: undefined }]
       })
-      return { changes: [...standing, ...save.changes], byFile: this.#folder.byFile, written: [...this.#written.values()] }
+      return {
+        changes: [...standing, ...save.changes],
+        byFile: this.#folder.byFile,
+        written: [...this.#written.values()],
+      }
     })
   }
 }

@@ -33,7 +33,9 @@ export function discoveryDocuments(version: string): Readonly<Record<string, obj
     '/api': { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] },
     '/apis': { kind: 'APIGroupList', apiVersion: 'v1', groups: named.map(groupObject) },
     '/api/v1': resourceList('v1', groups.get('')!),
-    ...Object.fromEntries(named.map((name) => [`/apis/${name}`, { kind: 'APIGroup', apiVersion: 'v1', ...groupObject(name) }])),
+    ...Object.fromEntries(
+      named.map((name) => [`/apis/${name}`, { kind: 'APIGroup', apiVersion: 'v1', ...groupObject(name) }]),
+    ),
     ...Object.fromEntries(
       [...Map.groupBy(KINDS, ({ group, version: each }) => `${group}/${each}`)]
         .filter(([groupVersion]) => !groupVersion.startsWith('/'))
@@ -55,6 +57,8 @@ const resourceList = (groupVersion: string, kinds: readonly Kind[]) => ({
       verbs: writable === 'objects' ? [...READ, ...WRITE] : READ,
       ...(shortNames.length > 0 && { shortNames }),
     },
-    ...(writable === 'status' ? [{ name: `${plural}/status`, singularName: '', namespaced, kind, verbs: ['get', 'patch', 'update'] }] : []),
+    ...(writable === 'status'
+      ? [{ name: `${plural}/status`, singularName: '', namespaced, kind, verbs: ['get', 'patch', 'update'] }]
+      : []),
   ]),
 })

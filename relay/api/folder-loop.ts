@@ -34,7 +34,9 @@ export function checkFolder(directory: string): void {
   try {
     readdirSync(directory)
   } catch (cause) {
-    throw new UsageError(`--manifests ${directory}: ${(cause as Error).message}; name a folder of YAML files`, { cause })
+    throw new UsageError(`--manifests ${directory}: ${(cause as Error).message}; name a folder of YAML files`, {
+      cause,
+    })
   }
 }
 
@@ -56,7 +58,10 @@ export async function followFolder({ directory, log, onFiles }: FolderOptions, s
       wake = new AbortController()
       const scan = await scanFolder(directory, known)
       if (signal.aborted) return
-      const now = scan.kind === 'failed' ? [`${directory}: ${scan.error.message}: all is served as last known; make the folder readable`] : scan.problems
+      const now =
+        scan.kind === 'failed'
+          ? [`${directory}: ${scan.error.message}: all is served as last known; make the folder readable`]
+          : scan.problems
       followDirectories(watchers, scan.kind === 'read' ? scan.directories : new Map(), onEvent, log)
       if (first || (scan.kind === 'read' && scan.changed) || !sameLines(now, problems)) {
         known = scan.kind === 'read' ? scan.files : known
@@ -100,14 +105,19 @@ async function scanFolder(root: string, known: ReadonlyMap<string, Known>): Prom
       const name = join(relative, entry.name)
       if (entry.isDirectory() && !entry.name.startsWith('.')) {
         if (depth === DEPTH_MAX || directories.size === DIRECTORIES_MAX)
-          problems.push(`${name}: more than ${DEPTH_MAX} levels or ${DIRECTORIES_MAX} folders: it is not read; flatten the folder`)
-        else await visit(name, depth + 1).catch((error: unknown) => problems.push(`${name}: ${(error as Error).message}`))
+          problems.push(
+            `${name}: more than ${DEPTH_MAX} levels or ${DIRECTORIES_MAX} folders: it is not read; flatten the folder`,
+          )
+        else
+          await visit(name, depth + 1).catch((error: unknown) => problems.push(`${name}: ${(error as Error).message}`))
       } else if (isManifest(entry)) {
         const file = await readIfChanged(root, name, known.get(name))
         if (file === undefined) continue
         bytes += file.size
         if (files.size === FILES_MAX || bytes > TOTAL_MAX_BYTES)
-          problems.push(`${name}: more than ${FILES_MAX} files or ${TOTAL_MAX_BYTES >> 20} MiB: it is not read; make the folder smaller`)
+          problems.push(
+            `${name}: more than ${FILES_MAX} files or ${TOTAL_MAX_BYTES >> 20} MiB: it is not read; make the folder smaller`,
+          )
         else files.set(name, file)
       }
     }
@@ -130,7 +140,8 @@ async function readIfChanged(root: string, name: string, known: Known | undefine
     const { mtimeMs, ctimeMs, size, ino, dev } = await stat(path)
     const stamp = [mtimeMs, ctimeMs, size, ino, dev].join(' ')
     if (known?.stamp === stamp) return known
-    if (size > FILE_MAX_BYTES) return broken(stamp, `${name}: has more than ${FILE_MAX_BYTES >> 20} MiB: it is not read; split it`)
+    if (size > FILE_MAX_BYTES)
+      return broken(stamp, `${name}: has more than ${FILE_MAX_BYTES >> 20} MiB: it is not read; split it`)
     return { stamp, size, parsed: parseManifest(name, await readFile(path, 'utf8')) }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
@@ -141,7 +152,11 @@ async function readIfChanged(root: string, name: string, known: Known | undefine
   }
 }
 
-const broken = (stamp: string, problem: string): Known => ({ stamp, size: 0, parsed: { objects: [], problems: [problem] } })
+const broken = (stamp: string, problem: string): Known => ({
+  stamp,
+  size: 0,
+  parsed: { objects: [], problems: [problem] },
+})
 
 /** @param watchers and `directories` by identity. */
 function followDirectories(
@@ -159,11 +174,15 @@ function followDirectories(
     if (watchers.has(id)) continue
     try {
       // An error means that it went away; the poll sees whether it comes back.
-      watchers.set(id, watch(directory, onEvent).on('error', () => close(id)))
+      watchers.set(
+        id,
+        watch(directory, onEvent).on('error', () => close(id)),
+      )
     } catch (error) {
       log.debug({ path: directory, err: error }, 'folder cannot be watched; polling')
     }
   }
 }
 
-const sameLines = (a: readonly string[], b: readonly string[]) => a.length === b.length && a.every((line, index) => line === b[index])
+const sameLines = (a: readonly string[], b: readonly string[]) =>
+  a.length === b.length && a.every((line, index) => line === b[index])

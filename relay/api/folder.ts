@@ -36,7 +36,10 @@ export function combineFiles(files: ReadonlyMap<string, ManifestFile>, previous:
       const key = keyOf(object)
       const first = objects.get(key)
       if (first === undefined) add(file, key, object.flawed ? (lastGood(previous, file, key) ?? object) : object)
-      else problems.push(`${object.place}: ${titleOf(object)} is also at ${first.place}: this one is left out; remove one of them`)
+      else
+        problems.push(
+          `${object.place}: ${titleOf(object)} is also at ${first.place}: this one is left out; remove one of them`,
+        )
     }
   }
   for (const [file, { objects: present, problems: mistakes }] of inOrder) {
@@ -45,7 +48,10 @@ export function combineFiles(files: ReadonlyMap<string, ManifestFile>, previous:
     for (const [key, object] of kept) add(file, key, object)
     const replaced = present.filter((object) => object.flawed && lastGood(previous, file, keyOf(object)) !== undefined)
     const count = kept.length + replaced.length
-    if (count > 0) problems.push(`${file}: ${count} ${count === 1 ? 'object is' : 'objects are'} served as last known good until it is corrected`)
+    if (count > 0)
+      problems.push(
+        `${file}: ${count} ${count === 1 ? 'object is' : 'objects are'} served as last known good until it is corrected`,
+      )
   }
   return { objects, byFile, problems: [...problems, ...contestedIn(objects)] }
 }
@@ -84,4 +90,5 @@ function contestedIn(objects: Folder['objects']): readonly string[] {
   )
 }
 
-const titleOf = ({ kind, namespace, name }: ManifestObject) => `${kind.kind} ${namespace === '' ? name : `${namespace}/${name}`}`
+const titleOf = ({ kind, namespace, name }: ManifestObject) =>
+  `${kind.kind} ${namespace === '' ? name : `${namespace}/${name}`}`

@@ -32,7 +32,8 @@ export function parseListOptions(request: ResourceRequest, version: number, rand
     return refuse(badRequest(error.message))
   }
   const text = query.get('resourceVersion') ?? ''
-  if (!/^\d*$/.test(text)) return refuse(badRequest(`Invalid value: ${JSON.stringify(text)}: resourceVersion is no number`))
+  if (!/^\d*$/.test(text))
+    return refuse(badRequest(`Invalid value: ${JSON.stringify(text)}: resourceVersion is no number`))
   // '' and 0 ask for anything; so does a list from a version that is not the newest: newer is never wrong.
   const from = text === '' || text === '0' ? undefined : Number(text)
   if (verb !== 'watch') return listOptions(query, matches, from, version)
@@ -44,13 +45,20 @@ export function parseListOptions(request: ResourceRequest, version: number, rand
   const seconds = Number(query.get('timeoutSeconds') ?? 0)
   const timeoutMs = seconds > 0 ? seconds * 1000 : WATCH_MIN_MS * (1 + random)
   const start = marksInitial ? undefined : from
-  return { kind: 'watch', watch: { matches, from: start, bookmarks, marksInitial, timeoutMs: Math.min(timeoutMs, WATCH_MIN_MS * 2) } }
+  return {
+    kind: 'watch',
+    watch: { matches, from: start, bookmarks, marksInitial, timeoutMs: Math.min(timeoutMs, WATCH_MIN_MS * 2) },
+  }
 }
 
 /** One page: what matches after `after`, at most `limit` (0: all). */
 export function pageOf(
   objects: readonly KubernetesObject[],
-  { matches, limit, after }: { readonly matches: Predicate; readonly limit: number; readonly after: string | undefined },
+  {
+    matches,
+    limit,
+    after,
+  }: { readonly matches: Predicate; readonly limit: number; readonly after: string | undefined },
 ): { readonly items: readonly KubernetesObject[]; readonly next: string | undefined; readonly remaining: number } {
   const rest = objects.filter((object) => (after === undefined || positionOf(object) > after) && matches(object))
   const items = limit > 0 ? rest.slice(0, limit) : rest
@@ -61,7 +69,12 @@ export function pageOf(
 export const nextToken = (version: number, after: string): string =>
   Buffer.from(JSON.stringify({ v: version, after })).toString('base64url')
 
-function listOptions(query: URLSearchParams, matches: Predicate, from: number | undefined, version: number): ListOptions {
+function listOptions(
+  query: URLSearchParams,
+  matches: Predicate,
+  from: number | undefined,
+  version: number,
+): ListOptions {
   const limit = Number(query.get('limit') ?? 0)
   if (!Number.isInteger(limit) || limit < 0) return refuse(badRequest('limit is no whole number'))
   const token = query.get('continue')
@@ -72,7 +85,12 @@ function listOptions(query: URLSearchParams, matches: Predicate, from: number | 
       : { kind: 'list', matches, limit, after: position.after, since: position.version }
   }
   if (from !== undefined && from > version)
-    return refuse({ code: 504, reason: 'Timeout', message: `Too large resource version: ${from}, current: ${version}`, retryAfterSeconds: 1 })
+    return refuse({
+      code: 504,
+      reason: 'Timeout',
+      message: `Too large resource version: ${from}, current: ${version}`,
+      retryAfterSeconds: 1,
+    })
   if (query.get('resourceVersionMatch') === 'Exact' && from !== version)
     return refuse(expired(`The resourceVersion ${from} for the provided list is too old`))
   return { kind: 'list', matches, limit, after: undefined, since: undefined }
@@ -88,7 +106,8 @@ function parseToken(token: string): { readonly version: number; readonly after: 
 }
 
 function predicateOf({ query, namespace, name }: ResourceRequest): Predicate {
-  const inNamespace: Predicate | undefined = namespace === '' ? undefined : ({ metadata }) => metadata?.namespace === namespace
+  const inNamespace: Predicate | undefined =
+    namespace === '' ? undefined : ({ metadata }) => metadata?.namespace === namespace
   // A watch of one object is a watch of a list of one.
   const named: Predicate | undefined = name === undefined ? undefined : ({ metadata }) => metadata?.name === name
   const labels = labelPredicate(query.get('labelSelector') ?? '')

@@ -38,7 +38,9 @@ export function parseManifest(file: string, text: string): ManifestFile {
     const [error] = document.errors
     if (error !== undefined) {
       const line = lineCounter.linePos(error.pos[0]).line
-      problems.push(`${file}:${line}: document ${source.number} is not valid YAML: ${error.message}: it is left out; correct it`)
+      problems.push(
+        `${file}:${line}: document ${source.number} is not valid YAML: ${error.message}: it is left out; correct it`,
+      )
       continue
     }
     let value: unknown
@@ -71,11 +73,19 @@ type Source = {
 
 /** A List's items, or the object itself; items of a typed list (`NodeList`) have no type of their own. */
 function expandList(value: unknown): readonly { readonly item: unknown; readonly path: Path }[] {
-  if (!isMap(value) || typeof value['kind'] !== 'string' || !value['kind'].endsWith('List') || !Array.isArray(value['items']))
+  if (
+    !isMap(value) ||
+    typeof value['kind'] !== 'string' ||
+    !value['kind'].endsWith('List') ||
+    !Array.isArray(value['items'])
+  )
     return [{ item: value, path: [] }]
   const kind = value['kind'].slice(0, -'List'.length)
   const type = kind === '' ? {} : { apiVersion: value['apiVersion'], kind }
-  return value['items'].map((item: unknown, index) => ({ item: isMap(item) ? { ...type, ...item } : item, path: ['items', index] }))
+  return value['items'].map((item: unknown, index) => ({
+    item: isMap(item) ? { ...type, ...item } : item,
+    path: ['items', index],
+  }))
 }
 
 function parseObject(value: unknown, path: Path, source: Source): ManifestObject | undefined {
@@ -85,11 +95,13 @@ function parseObject(value: unknown, path: Path, source: Source): ManifestObject
   }
   if (!isMap(value)) return refuse([], '', 'is no object; write apiVersion, kind and metadata')
   const { apiVersion, kind: kindName, metadata } = value
-  if (typeof kindName !== 'string' || kindName === '') return refuse([], '', 'has no kind; write one such as Node or Service')
+  if (typeof kindName !== 'string' || kindName === '')
+    return refuse([], '', 'has no kind; write one such as Node or Service')
   if (typeof apiVersion !== 'string') return refuse([], kindName, 'has no apiVersion')
   const kind = chooseKind(apiVersion, kindName)
   if (typeof kind === 'string') return refuse(['kind'], kindName, kind)
-  if (!isMap(metadata) || typeof metadata['name'] !== 'string') return refuse(['metadata'], kindName, 'has no metadata.name that is text')
+  if (!isMap(metadata) || typeof metadata['name'] !== 'string')
+    return refuse(['metadata'], kindName, 'has no metadata.name that is text')
   const { name } = metadata
   const label = `${kindName} ${name}`
   if (name.length > SUBDOMAIN_MAX || !SUBDOMAIN.test(name))
@@ -102,9 +114,19 @@ function parseObject(value: unknown, path: Path, source: Source): ManifestObject
   const { namespace: _, ...rest } = checkMetadata(metadata, ['metadata'], mistakes) as ObjectMeta
   const fields = checkFields(kind.kind, value, mistakes) as object | undefined
   for (const mistake of mistakes)
-    problem(source, [...path, ...mistake.path], label, `${pathText(mistake.path)} ${mistake.message}: it is left out; correct it`)
+    problem(
+      source,
+      [...path, ...mistake.path],
+      label,
+      `${pathText(mistake.path)} ${mistake.message}: it is left out; correct it`,
+    )
   if (fields === undefined) return undefined
-  const object = { ...fields, apiVersion, kind: kindName, metadata: { ...rest, name, ...(kind.namespaced && { namespace }) } }
+  const object = {
+    ...fields,
+    apiVersion,
+    kind: kindName,
+    metadata: { ...rest, name, ...(kind.namespaced && { namespace }) },
+  }
   return { kind, namespace, name, object, place: `${source.file}:${lineOf(source, path)}`, flawed: mistakes.length > 0 }
 }
 
@@ -114,7 +136,8 @@ function chooseKind(apiVersion: string, kindName: string): Kind | string {
   const kind = candidates.find((candidate) => apiVersionOf(candidate) === apiVersion)
   if (kind !== undefined) return kind
   if (kindName === 'Secret') return 'is not served: every node may read this API; keep secrets elsewhere'
-  if (candidates.length === 0) return `kind ${JSON.stringify(kindName)} of apiVersion ${JSON.stringify(apiVersion)} is not known here; correct the kind or move the object elsewhere`
+  if (candidates.length === 0)
+    return `kind ${JSON.stringify(kindName)} of apiVersion ${JSON.stringify(apiVersion)} is not known here; correct the kind or move the object elsewhere`
   return `apiVersion ${JSON.stringify(apiVersion)} has no ${kindName}; write ${candidates.map(apiVersionOf).join(' or ')}`
 }
 
@@ -134,6 +157,10 @@ function lineOf({ document, lineCounter }: Source, path: Path): number {
 }
 
 /** `spec.ports[0].port`. */
-const pathText = (path: Path) => path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`)).join('').slice(1)
+const pathText = (path: Path) =>
+  path
+    .map((part) => (typeof part === 'number' ? `[${part}]` : `.${part}`))
+    .join('')
+    .slice(1)
 const isMap = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -7,7 +7,12 @@ import type { KubernetesObject, ObjectMeta } from '../../lib/k8s/objects.ts'
 import { objectKey } from './folder.ts'
 import { resourceKeyOf, type Kind } from './kinds.ts'
 
-export type Placed = { readonly kind: Kind; readonly namespace: string; readonly name: string; readonly object: KubernetesObject }
+export type Placed = {
+  readonly kind: Kind
+  readonly namespace: string
+  readonly name: string
+  readonly object: KubernetesObject
+}
 export type Change = {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'
   readonly version: number
@@ -135,7 +140,8 @@ export class Registry {
     const metadata: ObjectMeta = {
       ...bare(object).metadata,
       uid: previous?.metadata?.uid ?? object.metadata?.uid ?? uidOf(`${key} ${version}`),
-      creationTimestamp: previous?.metadata?.creationTimestamp ?? object.metadata?.creationTimestamp ?? timestampOf(nowMs),
+      creationTimestamp:
+        previous?.metadata?.creationTimestamp ?? object.metadata?.creationTimestamp ?? timestampOf(nowMs),
       resourceVersion: String(version),
     }
     const type = previous === undefined ? 'ADDED' : 'MODIFIED'
@@ -167,7 +173,8 @@ function removal(kind: Kind, previous: KubernetesObject, version: number): Chang
 
 /** Without what a server adds, so that equal means: as it was written. */
 function bare(object: KubernetesObject): KubernetesObject {
-  const { resourceVersion, uid, creationTimestamp, generation, managedFields, selfLink, ...metadata } = object.metadata ?? {}
+  const { resourceVersion, uid, creationTimestamp, generation, managedFields, selfLink, ...metadata } =
+    object.metadata ?? {}
   return { ...object, metadata }
 }
 

@@ -4,10 +4,15 @@ import type { KubernetesObject } from '../../lib/k8s/objects.ts'
 import { apiVersionOf, type Kind } from './kinds.ts'
 import { tableOf, type TableOptions } from './table.ts'
 
-export type Representation = { readonly form: 'object' } | { readonly form: 'table'; readonly include: TableOptions['include'] }
+export type Representation =
+  | { readonly form: 'object' }
+  | { readonly form: 'table'; readonly include: TableOptions['include'] }
 
 /** Undefined if nothing that the client accepts can be served; protobuf among them. */
-export function chooseRepresentation(accept: string | undefined, includeObject: string | null): Representation | undefined {
+export function chooseRepresentation(
+  accept: string | undefined,
+  includeObject: string | null,
+): Representation | undefined {
   for (const item of (accept || '*/*').split(',')) {
     const [type, ...parameters] = item.split(';').map((part) => part.trim())
     const values = new Map(parameters.map((parameter) => parameter.split('=', 2) as [string, string]))
@@ -15,7 +20,10 @@ export function chooseRepresentation(accept: string | undefined, includeObject: 
     if (type !== 'application/json' && type !== '*/*' && type !== 'application/*') continue
     if (as === undefined) return { form: 'object' }
     if (as === 'Table' && values.get('g') === 'meta.k8s.io' && values.get('v') === 'v1')
-      return { form: 'table', include: includeObject === 'None' || includeObject === 'Object' ? includeObject : 'Metadata' }
+      return {
+        form: 'table',
+        include: includeObject === 'None' || includeObject === 'Object' ? includeObject : 'Metadata',
+      }
   }
   return undefined
 }
@@ -27,15 +35,29 @@ export function objectBody(object: KubernetesObject, kind: Kind, { representatio
 }
 
 export type Presented = { readonly representation: Representation; readonly nowMs: number }
-export type ListMetadata = { readonly resourceVersion: string; readonly continue?: string; readonly remainingItemCount?: number }
+export type ListMetadata = {
+  readonly resourceVersion: string
+  readonly continue?: string
+  readonly remainingItemCount?: number
+}
 
-export function listBody(objects: readonly KubernetesObject[], kind: Kind, metadata: ListMetadata, { representation, nowMs }: Presented): object {
-  if (representation.form === 'table') return tableOf(objects, { kind, include: representation.include, nowMs, listMetadata: metadata })
+export function listBody(
+  objects: readonly KubernetesObject[],
+  kind: Kind,
+  metadata: ListMetadata,
+  { representation, nowMs }: Presented,
+): object {
+  if (representation.form === 'table')
+    return tableOf(objects, { kind, include: representation.include, nowMs, listMetadata: metadata })
   return { kind: `${kind.kind}List`, apiVersion: apiVersionOf(kind), metadata, items: objects }
 }
 
 /** The object of a bookmark: nothing but a version; `initialEventsEnd` marks the end of what was there at the start. */
 export function bookmarkObject(kind: Kind, version: number, initialEventsEnd: boolean): KubernetesObject {
   const annotations = initialEventsEnd ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {}
-  return { kind: kind.kind, apiVersion: apiVersionOf(kind), metadata: { resourceVersion: String(version), ...annotations } }
+  return {
+    kind: kind.kind,
+    apiVersion: apiVersionOf(kind),
+    metadata: { resourceVersion: String(version), ...annotations },
+  }
 }

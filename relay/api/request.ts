@@ -31,7 +31,8 @@ export function parseRequest(method: string, target: string): ApiRequest {
   if (parts === undefined) return { kind: 'nothing' }
   const isCore = parts[0] === 'api'
   const depth = isCore ? 2 : 3
-  if ((!isCore && parts[0] !== 'apis') || parts.length <= depth) return { kind: 'document', path: `/${parts.join('/')}` }
+  if ((!isCore && parts[0] !== 'apis') || parts.length <= depth)
+    return { kind: 'document', path: `/${parts.join('/')}` }
   const [group, version] = isCore ? ['', parts[1]!] : [parts[1]!, parts[2]!]
   const place = placeOf(group, version, parts.slice(depth))
   if (place === undefined) return { kind: 'nothing' }
@@ -46,7 +47,9 @@ function placeOf(group: string, version: string, parts: readonly string[]): Plac
   // `namespaces/x/pods` are pods, `namespaces/x/status` is the status of a namespace.
   const inner = first === 'namespaces' && parts.length > 2 ? kindOf(group, version, plural) : undefined
   const [resource, scope, rest] =
-    inner?.namespaced === true ? [inner, namespace, parts.slice(3)] : [kindOf(group, version, first!), '', parts.slice(1)]
+    inner?.namespaced === true
+      ? [inner, namespace, parts.slice(3)]
+      : [kindOf(group, version, first!), '', parts.slice(1)]
   const [name, subresource] = rest
   if (resource === undefined || rest.length > 2) return undefined
   // Objects of a namespaced resource have no name without their namespace.
@@ -73,11 +76,15 @@ function verbOf(method: string, named: boolean, query: URLSearchParams): Verb | 
 }
 
 /** As Go's strconv.ParseBool reads it. */
-export const isTrue = (text: string | null): boolean => text !== null && ['1', 't', 'true', 'True', 'TRUE', 'T'].includes(text)
+export const isTrue = (text: string | null): boolean =>
+  text !== null && ['1', 't', 'true', 'True', 'TRUE', 'T'].includes(text)
 
 function segments(pathname: string): string[] | undefined {
   try {
-    return pathname.split('/').filter((part) => part !== '').map(decodeURIComponent)
+    return pathname
+      .split('/')
+      .filter((part) => part !== '')
+      .map(decodeURIComponent)
   } catch {
     return undefined
   }

@@ -35,7 +35,7 @@ const text =
 const quoted: Check = (value, path, mistakes) => {
   if (typeof value === 'string') return value
   fail(path, mistakes, value, 'is not text: quote it')
-  return typeof value === 'object' ? undefined : String(value)
+  return typeof value === 'object' ? undefined : JSON.stringify(value)
 }
 const integer =
   (min: number, max: number): Check =>
@@ -79,15 +79,22 @@ const object =
     if (missing !== undefined) return fail(path, mistakes, value, `has no ${missing}`)
     return required.every((key) => key in result) ? result : undefined
   }
-const oneOf = (...values: readonly string[]): Check => text((value) => values.includes(value), `is none of ${values.join(', ')}`)
+const oneOf = (...values: readonly string[]): Check =>
+  text((value) => values.includes(value), `is none of ${values.join(', ')}`)
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 const address = text((value) => familyOf(value) !== undefined, 'is no IP address')
 const cidr = text((value) => parseCidr(value) !== undefined, 'is no CIDR such as 10.244.1.0/24 or fd00:244:1::/64')
-const clusterIp = text((value) => value === '' || value === 'None' || familyOf(value) !== undefined, 'is no IP address and not None')
-const label = text((value) => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value), 'is no DNS label (a-z, 0-9 and -, up to 63)')
+const clusterIp = text(
+  (value) => value === '' || value === 'None' || familyOf(value) !== undefined,
+  'is no IP address and not None',
+)
+const label = text(
+  (value) => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(value),
+  'is no DNS label (a-z, 0-9 and -, up to 63)',
+)
 const family = oneOf('IPv4', 'IPv6')
 const protocol = oneOf('TCP', 'UDP', 'SCTP')
 const port = integer(1, 65_535)
@@ -98,7 +105,10 @@ const endpointSliceAddresses: Check = (value, path, mistakes) => {
   if (!isObject(value) || !Array.isArray(value['endpoints'])) return value
   const wanted = { IPv4: 4, IPv6: 6 }[String(value['addressType'])]
   if (wanted === undefined) return value
-  const fitting = text((item) => familyOf(item) === wanted, `is no ${String(value['addressType'])} address, as addressType says`)
+  const fitting = text(
+    (item) => familyOf(item) === wanted,
+    `is no ${String(value['addressType'])} address, as addressType says`,
+  )
   const endpoint = object({ addresses: list(fitting) }, ['addresses'])
   return { ...value, endpoints: list(endpoint)(value['endpoints'], [...path, 'endpoints'], mistakes) }
 }
@@ -121,7 +131,9 @@ const SHAPES: Readonly<Record<string, Check>> = {
       hostname: label,
       subdomain: label,
       hostNetwork: flag,
-      containers: list(object({ name: plain, ports: list(object({ name: plain, containerPort: port, protocol }, ['containerPort'])) })),
+      containers: list(
+        object({ name: plain, ports: list(object({ name: plain, containerPort: port, protocol }, ['containerPort'])) }),
+      ),
     }),
     status: object({
       phase: plain,
@@ -142,7 +154,14 @@ const SHAPES: Readonly<Record<string, Check>> = {
       publishNotReadyAddresses: flag,
       ports: list(
         object(
-          { name: plain, port, protocol, nodePort: integer(0, 65_535), targetPort: either(port, plain), appProtocol: plain },
+          {
+            name: plain,
+            port,
+            protocol,
+            nodePort: integer(0, 65_535),
+            targetPort: either(port, plain),
+            appProtocol: plain,
+          },
           ['port'],
         ),
       ),
@@ -179,11 +198,26 @@ const SHAPES: Readonly<Record<string, Check>> = {
       exposeType: plain,
       endpoints: list(
         object(
-          { nodeName: plain, type: plain, port: integer(0, 65_535), underNAT: flag, natType: plain, publicIP: text((value) => value === '' || familyOf(value) !== undefined, 'is no IP address'), publicPort: integer(0, 65_535) },
+          {
+            nodeName: plain,
+            type: plain,
+            port: integer(0, 65_535),
+            underNAT: flag,
+            natType: plain,
+            publicIP: text((value) => value === '' || familyOf(value) !== undefined, 'is no IP address'),
+            publicPort: integer(0, 65_535),
+          },
           ['nodeName'],
         ),
       ),
     }),
   }),
-  Lease: object({ spec: object({ holderIdentity: plain, leaseDurationSeconds: integer(0, 1 << 30), renewTime: plain, acquireTime: plain }) }),
+  Lease: object({
+    spec: object({
+      holderIdentity: plain,
+      leaseDurationSeconds: integer(0, 1 << 30),
+      renewTime: plain,
+      acquireTime: plain,
+    }),
+  }),
 }

@@ -26,7 +26,8 @@ export function fieldPredicate(selector: string): Predicate | undefined {
   const requirements = splitOutside(selector).map((text) => {
     const [, field, operator, value] = /^([^=!\s]+)\s*(==|=|!=)\s*(.*)$/.exec(text) ?? []
     const read = FIELDS[field ?? '']
-    if (field === undefined) throw new SelectorError(`invalid field selector ${JSON.stringify(text)}; write FIELD=VALUE`)
+    if (field === undefined)
+      throw new SelectorError(`invalid field selector ${JSON.stringify(text)}; write FIELD=VALUE`)
     if (read === undefined)
       throw new SelectorError(`field label not supported: ${field}; supported are ${Object.keys(FIELDS).join(', ')}`)
     return (object: KubernetesObject) => (read(object) === value) === (operator !== '!=')

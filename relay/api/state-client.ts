@@ -64,7 +64,8 @@ export function openState(file: string, directory: string, nowMs: number, log: L
   let failure: string | undefined
   let missed = false
   const failed = (error: unknown): void => {
-    if (failure === undefined) log.warn({ file, err: error }, 'state of the Kubernetes API cannot be written; serving from memory')
+    if (failure === undefined)
+      log.warn({ file, err: error }, 'state of the Kubernetes API cannot be written; serving from memory')
     failure = `${file}: ${(error as Error).message}; free or repair the disk`
   }
   try {
@@ -167,7 +168,9 @@ function load(database: DatabaseSync, directory: string, log: Log): RestoredStat
     byFile,
     written: rows('written').flatMap((row) => {
       const object = placed(row)
-      return object === undefined ? [] : [{ ...object, form: row['form'] === 'status' ? ('status' as const) : ('object' as const) }]
+      return object === undefined
+        ? []
+        : [{ ...object, form: row['form'] === 'status' ? ('status' as const) : ('object' as const) }]
     }),
   }
 }

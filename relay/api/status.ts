@@ -56,7 +56,11 @@ export const notAcceptable = (accept: string): Failure => ({
   reason: 'NotAcceptable',
   message: `only application/json is served, not ${JSON.stringify(accept.slice(0, 100))}`,
 })
-export const noSuchPath: Failure = { code: 404, reason: 'NotFound', message: 'the server could not find the requested resource' }
+export const noSuchPath: Failure = {
+  code: 404,
+  reason: 'NotFound',
+  message: 'the server could not find the requested resource',
+}
 
 export const notFound = (kind: Kind, name: string): Failure => ({
   code: 404,

@@ -1,7 +1,16 @@
 // Tables (meta/v1 Table): the columns that `kubectl get` shows, for the kinds that people look at; the rest have a name
 // and an age. Columns of priority 1 are those of `-o wide`.
 
-import type { EndpointSlice, KubernetesObject, Lease, Node, NodePool, Pod, RavenGateway, Service } from '../../lib/k8s/objects.ts'
+import type {
+  EndpointSlice,
+  KubernetesObject,
+  Lease,
+  Node,
+  NodePool,
+  Pod,
+  RavenGateway,
+  Service,
+} from '../../lib/k8s/objects.ts'
 import type { Kind } from './kinds.ts'
 
 type Cell = string | number
@@ -20,7 +29,10 @@ export type TableOptions = {
   readonly listMetadata: Readonly<Record<string, unknown>>
 }
 
-export function tableOf(objects: readonly KubernetesObject[], { kind, include, nowMs, listMetadata }: TableOptions): object {
+export function tableOf(
+  objects: readonly KubernetesObject[],
+  { kind, include, nowMs, listMetadata }: TableOptions,
+): object {
   const columns = columnsOf(kind)
   return {
     kind: 'Table',
@@ -76,8 +88,11 @@ function some(items: readonly (string | undefined)[]): string {
   return present.slice(0, LISTED_MAX).join(',') + (rest > 0 ? ` + ${rest} more...` : '')
 }
 const pairs = (labels: Readonly<Record<string, string>> | undefined) =>
-  Object.entries(labels ?? {}).map(([key, value]) => `${key}=${value}`).join(',') || NONE
-const addressOf = (node: Node, type: string) => node.status?.addresses?.find((address) => address.type === type)?.address
+  Object.entries(labels ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',') || NONE
+const addressOf = (node: Node, type: string) =>
+  node.status?.addresses?.find((address) => address.type === type)?.address
 
 function nodeStatus({ spec, status }: Node): string {
   const ready = status?.conditions?.find(({ type }) => type === 'Ready')?.status
@@ -86,30 +101,46 @@ function nodeStatus({ spec, status }: Node): string {
 }
 const ROLE = 'node-role.kubernetes.io/'
 const rolesOf = ({ metadata }: Node) =>
-  Object.keys(metadata?.labels ?? {}).flatMap((key) => (key.startsWith(ROLE) ? [key.slice(ROLE.length)] : [])).toSorted().join(',') || NONE
+  Object.keys(metadata?.labels ?? {})
+    .flatMap((key) => (key.startsWith(ROLE) ? [key.slice(ROLE.length)] : []))
+    .toSorted()
+    .join(',') || NONE
 
 function podReady({ spec, status }: Pod): string {
   const total = spec?.containers?.length ?? 0
   // Without a kubelet nobody reports containers: a pod that runs is taken at its word.
-  const ready = status?.containerStatuses?.filter((each) => each.ready).length ?? (status?.phase === 'Running' ? total : 0)
+  const ready =
+    status?.containerStatuses?.filter((each) => each.ready).length ?? (status?.phase === 'Running' ? total : 0)
   return `${ready}/${total}`
 }
-const restartsOf = ({ status }: Pod) => (status?.containerStatuses ?? []).reduce((sum, { restartCount }) => sum + restartCount, 0)
+const restartsOf = ({ status }: Pod) =>
+  (status?.containerStatuses ?? []).reduce((sum, { restartCount }) => sum + restartCount, 0)
 const servicePorts = ({ spec }: Service) =>
-  (spec?.ports ?? []).map(({ port, nodePort, protocol }) => `${port}${nodePort ? `:${nodePort}` : ''}/${protocol ?? 'TCP'}`).join(',') || NONE
+  (spec?.ports ?? [])
+    .map(({ port, nodePort, protocol }) => `${port}${nodePort ? `:${nodePort}` : ''}/${protocol ?? 'TCP'}`)
+    .join(',') || NONE
 const externalOf = ({ spec, status }: Service) =>
   spec?.type === 'ExternalName'
     ? spec.externalName
-    : some([...(spec?.externalIPs ?? []), ...(status?.loadBalancer?.ingress ?? []).map(({ ip, hostname }) => ip ?? hostname)])
+    : some([
+        ...(spec?.externalIPs ?? []),
+        ...(status?.loadBalancer?.ingress ?? []).map(({ ip, hostname }) => ip ?? hostname),
+      ])
 
 type Scaled = KubernetesObject & {
-  readonly spec?: { readonly replicas?: number; readonly template?: { readonly spec?: { readonly nodeSelector?: Record<string, string> } } }
+  readonly spec?: {
+    readonly replicas?: number
+    readonly template?: { readonly spec?: { readonly nodeSelector?: Record<string, string> } }
+  }
   readonly status?: Readonly<Record<string, number | undefined>>
 }
 type WithData = KubernetesObject & { readonly data?: object; readonly binaryData?: object }
 type WithPhase = KubernetesObject & { readonly status?: { readonly phase?: string } }
 type WithSubsets = KubernetesObject & {
-  readonly subsets?: readonly { readonly addresses?: readonly { readonly ip: string }[]; readonly ports?: readonly { readonly port: number }[] }[]
+  readonly subsets?: readonly {
+    readonly addresses?: readonly { readonly ip: string }[]
+    readonly ports?: readonly { readonly port: number }[]
+  }[]
 }
 
 const COLUMNS: Readonly<Record<string, readonly unknown[]>> = {
@@ -141,12 +172,20 @@ const COLUMNS: Readonly<Record<string, readonly unknown[]>> = {
   ],
   'EndpointSlice.discovery.k8s.io': [
     column<EndpointSlice>('AddressType', ({ addressType }) => addressType),
-    column<EndpointSlice>('Ports', ({ ports }) => (ports?.length ? some(ports.map(({ port }) => String(port ?? '*'))) : UNSET)),
-    column<EndpointSlice>('Endpoints', ({ endpoints }) => (endpoints?.length ? some(endpoints.flatMap(({ addresses }) => addresses)) : UNSET)),
+    column<EndpointSlice>('Ports', ({ ports }) =>
+      ports?.length ? some(ports.map(({ port }) => String(port ?? '*'))) : UNSET,
+    ),
+    column<EndpointSlice>('Endpoints', ({ endpoints }) =>
+      endpoints?.length ? some(endpoints.flatMap(({ addresses }) => addresses)) : UNSET,
+    ),
   ],
   'Endpoints.': [
     column<WithSubsets>('Endpoints', ({ subsets }) =>
-      some((subsets ?? []).flatMap(({ addresses = [], ports = [] }) => addresses.flatMap(({ ip }) => ports.map(({ port }) => `${ip}:${port}`)))),
+      some(
+        (subsets ?? []).flatMap(({ addresses = [], ports = [] }) =>
+          addresses.flatMap(({ ip }) => ports.map(({ port }) => `${ip}:${port}`)),
+        ),
+      ),
     ),
   ],
   'Namespace.': [column<WithPhase>('Status', ({ status }) => status?.phase ?? 'Active')],
@@ -157,7 +196,9 @@ const COLUMNS: Readonly<Record<string, readonly unknown[]>> = {
     number<Scaled>('Up-to-date', ({ status }) => status?.['updatedReplicas']),
     number<Scaled>('Available', ({ status }) => status?.['availableReplicas']),
   ],
-  'StatefulSet.apps': [column<Scaled>('Ready', ({ spec, status }) => `${status?.['readyReplicas'] ?? 0}/${spec?.replicas ?? 1}`)],
+  'StatefulSet.apps': [
+    column<Scaled>('Ready', ({ spec, status }) => `${status?.['readyReplicas'] ?? 0}/${spec?.replicas ?? 1}`),
+  ],
   'DaemonSet.apps': [
     number<Scaled>('Desired', ({ status }) => status?.['desiredNumberScheduled']),
     number<Scaled>('Ready', ({ status }) => status?.['numberReady']),
@@ -167,7 +208,9 @@ const COLUMNS: Readonly<Record<string, readonly unknown[]>> = {
     column<NodePool>('Type', ({ spec }) => spec?.type),
     column<NodePool>('InterConnectivity', ({ spec }) => String(spec?.interConnectivity ?? NONE)),
   ],
-  'Gateway.raven.openyurt.io': [column<RavenGateway>('Endpoints', ({ spec }) => some(spec?.endpoints?.map(({ nodeName }) => nodeName) ?? []))],
+  'Gateway.raven.openyurt.io': [
+    column<RavenGateway>('Endpoints', ({ spec }) => some(spec?.endpoints?.map(({ nodeName }) => nodeName) ?? [])),
+  ],
 }
 
 const SECOND_MS = 1_000

@@ -49,7 +49,8 @@ export function serveWatch(registry: Registry, response: ServerResponse, watch: 
     const seen = seenThrough(change, matches)
     if (seen !== undefined) send(seen, change.object)
   }
-  const bookmark = (initialEventsEnd: boolean): void => send('BOOKMARK', bookmarkObject(kind, registry.version, initialEventsEnd))
+  const bookmark = (initialEventsEnd: boolean): void =>
+    send('BOOKMARK', bookmarkObject(kind, registry.version, initialEventsEnd))
 
   for (const object of from === undefined ? registry.list(kind).filter(matches) : []) send('ADDED', object)
   for (const change of missed ?? []) onChange(change)

@@ -5,7 +5,16 @@ import { apiVersionOf, type Kind } from './kinds.ts'
 import { isObject, mergePatch, plainStatusPatch, replacingPatch, type Json, type JsonObject } from './patch.ts'
 import type { ResourceRequest } from './request.ts'
 import { checkFields, checkMetadata, type Mistake } from './schema.ts'
-import { alreadyExists, badRequest, conflict, invalid, notFound, notServed, unsupportedMediaType, type Failure } from './status.ts'
+import {
+  alreadyExists,
+  badRequest,
+  conflict,
+  invalid,
+  notFound,
+  notServed,
+  unsupportedMediaType,
+  type Failure,
+} from './status.ts'
 
 export type WritePlan =
   | { readonly kind: 'status'; readonly patch: JsonObject }
@@ -29,23 +38,38 @@ export function planWrite(
   const isStatus = resource.writable === 'status' && subresource === 'status' && verb !== 'create'
   if ((!allowed && !isStatus) || !['create', 'update', 'patch'].includes(verb))
     return refuse(notServed(`${verb} of ${resource.plural}${subresource === undefined ? '' : `/${subresource}`}`))
-  if (verb === 'patch' && contentType !== MERGE && contentType !== STRATEGIC) return refuse(unsupportedMediaType(contentType))
+  if (verb === 'patch' && contentType !== MERGE && contentType !== STRATEGIC)
+    return refuse(unsupportedMediaType(contentType))
   if (verb === 'create' && known !== undefined) return refuse(alreadyExists(resource, name))
   if (verb !== 'create' && known === undefined) return refuse(notFound(resource, name))
   const wanted = fieldOf(body['metadata'], 'resourceVersion')
-  if (verb !== 'create' && wanted !== undefined && wanted !== known?.metadata?.resourceVersion) return refuse(conflict(resource, name))
+  if (verb !== 'create' && wanted !== undefined && wanted !== known?.metadata?.resourceVersion)
+    return refuse(conflict(resource, name))
   if (verb !== 'patch') {
     const mismatch = mismatchOf(resource, name, body)
     if (mismatch !== undefined) return refuse(badRequest(mismatch))
   }
-  return isStatus ? statusPlan(resource, known as Json | undefined, body, verb, contentType) : objectPlan(resource, namespace, name, known, body, verb)
+  return isStatus
+    ? statusPlan(resource, known as Json | undefined, body, verb, contentType)
+    : objectPlan(resource, namespace, name, known, body, verb)
 }
 
-function statusPlan(resource: Kind, known: Json | undefined, body: JsonObject, verb: string, contentType: string): WritePlan {
+function statusPlan(
+  resource: Kind,
+  known: Json | undefined,
+  body: JsonObject,
+  verb: string,
+  contentType: string,
+): WritePlan {
   const status = isObject(known) ? known['status'] : undefined
   const given = body['status'] ?? {}
   if (!isObject(given)) return refuse(invalid('status is not an object'))
-  const patch = verb === 'update' ? replacingPatch(status, given) : contentType === STRATEGIC ? plainStatusPatch(status, given) : given
+  const patch =
+    verb === 'update'
+      ? replacingPatch(status, given)
+      : contentType === STRATEGIC
+        ? plainStatusPatch(status, given)
+        : given
   const mistakes = mistakesIn(resource, { status: mergePatch(status, patch) })
   return mistakes === undefined ? { kind: 'status', patch: patch as JsonObject } : refuse(invalid(mistakes))
 }
@@ -77,15 +101,20 @@ function mistakesIn(resource: Kind, object: JsonObject): string | undefined {
   const mistakes: Mistake[] = []
   checkFields(resource.kind, object, mistakes)
   if (object['metadata'] !== undefined) checkMetadata(object['metadata'], ['metadata'], mistakes)
-  return mistakes.length === 0 ? undefined : mistakes.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')
+  return mistakes.length === 0
+    ? undefined
+    : mistakes.map(({ path, message }) => `${path.join('.')} ${message}`).join('; ')
 }
 
 function mismatchOf(resource: Kind, name: string, body: JsonObject): string | undefined {
-  if (body['kind'] !== undefined && body['kind'] !== resource.kind) return `kind ${JSON.stringify(body['kind'])} is not ${resource.kind}`
+  if (body['kind'] !== undefined && body['kind'] !== resource.kind)
+    return `kind ${JSON.stringify(body['kind'])} is not ${resource.kind}`
   if (body['apiVersion'] !== undefined && body['apiVersion'] !== apiVersionOf(resource))
     return `apiVersion ${JSON.stringify(body['apiVersion'])} is not ${apiVersionOf(resource)}`
   const given = fieldOf(body['metadata'], 'name')
-  return given === name ? undefined : `the name of the object (${JSON.stringify(given)}) does not match the name on the URL (${name})`
+  return given === name
+    ? undefined
+    : `the name of the object (${JSON.stringify(given)}) does not match the name on the URL (${name})`
 }
 
 const fieldOf = (value: Json | undefined, field: string) => (isObject(value) ? (value[field] ?? undefined) : undefined)

@@ -9,20 +9,29 @@ import { generateManifests } from './manifests.ts'
 
 const SHOP = join(import.meta.dirname, 'shop')
 const byHand = new Map(readdirSync(SHOP).map((file) => [file, readFileSync(join(SHOP, file), 'utf8')]))
-const pools = (count: number) => Array.from({ length: count }, (_, i) => ({ name: `p${i}`, nodes: [`p${i}-1`, `p${i}-2`] }))
+const pools = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({ name: `p${i}`, nodes: [`p${i}-1`, `p${i}-2`] }))
 
 const shops = [
   { name: 'by hand', texts: byHand, nodes: 5 },
   { name: 'two pools', texts: generateManifests({ pools: pools(2) }), nodes: 5 },
-  { name: 'a cloud of its own', texts: generateManifests({ pools: [...pools(1), { name: 'cloud', nodes: ['cloud', 'cloud2'] }] }), nodes: 4 },
+  {
+    name: 'a cloud of its own',
+    texts: generateManifests({ pools: [...pools(1), { name: 'cloud', nodes: ['cloud', 'cloud2'] }] }),
+    nodes: 4,
+  },
   { name: '250 pools', texts: generateManifests({ pools: pools(250) }), nodes: 501 },
 ]
 
 for (const { name, texts, nodes: count } of shops)
   t.test(`a shop without contradictions: ${name}`, async (t) => {
-    const { objects, problems } = combineFiles(new Map([...texts].map(([file, text]) => [file, parseManifest(file, text)])), new Map())
+    const { objects, problems } = combineFiles(
+      new Map([...texts].map(([file, text]) => [file, parseManifest(file, text)])),
+      new Map(),
+    )
     t.strictSame(problems, [])
-    const ofKind = <T>(kind: string) => [...objects.values()].filter((each) => each.kind.kind === kind).map(({ object }) => object as T)
+    const ofKind = <T>(kind: string) =>
+      [...objects.values()].filter((each) => each.kind.kind === kind).map(({ object }) => object as T)
     const nodes = ofKind<Node>('Node')
     const pods = ofKind<Pod>('Pod')
     const services = ofKind<Service>('Service')
@@ -39,7 +48,11 @@ for (const { name, texts, nodes: count } of shops)
     t.equal(new Set(addresses).size, addresses.length, 'no address twice')
     const virtual = services.flatMap(({ spec }) => (spec?.clusterIPs ?? []).filter((each) => each !== 'None'))
     t.equal(new Set(virtual).size, virtual.length, 'no ClusterIP twice')
-    t.ok(virtual.every((each) => contains(parseCidr('10.96.0.0/16')!, each) || contains(parseCidr('fd00:96::/108')!, each)))
+    t.ok(
+      virtual.every(
+        (each) => contains(parseCidr('10.96.0.0/16')!, each) || contains(parseCidr('fd00:96::/108')!, each),
+      ),
+    )
 
     const podOf = new Map(pods.map((pod) => [pod.metadata?.name, pod]))
     for (const { metadata, endpoints, ports } of ofKind<EndpointSlice>('EndpointSlice')) {
@@ -50,7 +63,9 @@ for (const { name, texts, nodes: count } of shops)
         return (
           pod?.spec?.nodeName === nodeName &&
           pod?.status?.podIPs?.some(({ ip }) => ip === address) &&
-          ports?.every(({ port, protocol }) => open.some((each) => each.containerPort === port && each.protocol === protocol))
+          ports?.every(({ port, protocol }) =>
+            open.some((each) => each.containerPort === port && each.protocol === protocol),
+          )
         )
       })
       if (service === undefined || !sound) t.fail(`slice ${metadata?.name} does not fit its service or its pods`)

@@ -4,7 +4,15 @@
 //   service of pool p                           10.96.16+.p web, 10.96.48+.p echo; fd00:96:: with the same last 16 bits
 
 import { stringify } from 'yaml'
-import type { EndpointSlice, KubernetesObject, Node, NodePool, Pod, RavenGateway, Service } from '../../lib/k8s/objects.ts'
+import type {
+  EndpointSlice,
+  KubernetesObject,
+  Node,
+  NodePool,
+  Pod,
+  RavenGateway,
+  Service,
+} from '../../lib/k8s/objects.ts'
 
 export type ManifestPool = { readonly name: string; readonly nodes: readonly string[] }
 
@@ -43,7 +51,11 @@ export function generateManifests({ pools }: { readonly pools: readonly Manifest
 }
 
 function clusterObjects(nodes: readonly string[], numbers: Numbers): readonly KubernetesObject[] {
-  const namespaces = ['kube-system', NAMESPACE].map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }))
+  const namespaces = ['kube-system', NAMESPACE].map((name) => ({
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name },
+  }))
   const dns = service('kube-dns', 0x000a, [
     { name: 'dns', port: 53, targetPort: 53, protocol: 'UDP' },
     { name: 'dns-tcp', port: 53, targetPort: 53, protocol: 'TCP' },
@@ -57,7 +69,12 @@ function clusterObjects(nodes: readonly string[], numbers: Numbers): readonly Ku
   ]
 }
 
-function poolObjects(pool: ManifestPool, index: number, numbers: Numbers, withGateway: boolean): readonly KubernetesObject[] {
+function poolObjects(
+  pool: ManifestPool,
+  index: number,
+  numbers: Numbers,
+  withGateway: boolean,
+): readonly KubernetesObject[] {
   const { name, nodes } = pool
   const nodePool: NodePool = {
     apiVersion: 'apps.openyurt.io/v1beta2',
@@ -121,7 +138,8 @@ function ravenGateway({ name, nodes }: ManifestPool): RavenGateway {
 
 /** @param number the last 16 bits of both ClusterIPs; undefined for a headless service. */
 function service(name: string, number: number | undefined, ports: readonly Port[]): Service {
-  const clusterIPs = number === undefined ? ['None'] : [`10.96.${number >> 8}.${number & 0xff}`, `fd00:96::${number.toString(16)}`]
+  const clusterIPs =
+    number === undefined ? ['None'] : [`10.96.${number >> 8}.${number & 0xff}`, `fd00:96::${number.toString(16)}`]
   return {
     apiVersion: 'v1',
     kind: 'Service',

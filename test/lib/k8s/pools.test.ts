@@ -33,7 +33,11 @@ type Row = {
 const rows: readonly Row[] = [
   {
     name: 'pools and nodes by name, every node a candidate',
-    nodes: [node('s1', { labels: inPool('site') }), node('h2', { labels: inPool('home') }), node('h1', { labels: inPool('home') })],
+    nodes: [
+      node('s1', { labels: inPool('site') }),
+      node('h2', { labels: inPool('home') }),
+      node('h1', { labels: inPool('home') }),
+    ],
     pools: ['home: h1[] h2[]; h1 h2', 'site: s1[]; s1'],
   },
   { name: 'a node without a label is a pool of its own', nodes: [node('lone')], pools: ['lone: lone[]; lone'] },
@@ -85,20 +89,46 @@ const rows: readonly Row[] = [
   {
     name: 'impossible prefixes are left out and named, the others stay',
     nodes: [
-      node('a', { cidrs: ['10.244.1.0/33', '10.244.300.0/24', 'fd00::/129', 'x', '10.1/16', '0.0.0.0/0', '127.0.0.0/24', '10.244.1.0/24'] }),
+      node('a', {
+        cidrs: [
+          '10.244.1.0/33',
+          '10.244.300.0/24',
+          'fd00::/129',
+          'x',
+          '10.1/16',
+          '0.0.0.0/0',
+          '127.0.0.0/24',
+          '10.244.1.0/24',
+        ],
+      }),
     ],
     pools: ['a: a[10.244.1.0/24]; a'],
-    problems: [/1\.0\/33.*no CIDR/, /300/, /129/, /"x"/, /"10\.1\/16"/, /0\.0\.0\.0\/0.*cannot have/, /127\.0\.0\.0\/24/],
+    problems: [
+      /1\.0\/33.*no CIDR/,
+      /300/,
+      /129/,
+      /"x"/,
+      /"10\.1\/16"/,
+      /0\.0\.0\.0\/0.*cannot have/,
+      /127\.0\.0\.0\/24/,
+    ],
   },
   {
     name: 'one prefix in two pools: neither gets it, both are named, the rest works on',
-    nodes: [node('a', { cidrs: ['10.244.1.0/24', 'fd00:1::/64'] }), node('b', { cidrs: ['10.244.1.0/24', 'fd00:2::/64'] })],
+    nodes: [
+      node('a', { cidrs: ['10.244.1.0/24', 'fd00:1::/64'] }),
+      node('b', { cidrs: ['10.244.1.0/24', 'fd00:2::/64'] }),
+    ],
     pools: ['a: a[fd00:1::/64]; a', 'b: b[fd00:2::/64]; b'],
     problems: [/10\.244\.1\.0\/24 is claimed by node a of pool a and node b of pool b/],
   },
   {
     name: 'a prefix within another pool’s: neither gets it, a neighbour beside it is untouched',
-    nodes: [node('a', { cidrs: ['10.244.0.0/20'] }), node('b', { cidrs: ['10.244.3.0/24'] }), node('c', { cidrs: ['10.244.16.0/24'] })],
+    nodes: [
+      node('a', { cidrs: ['10.244.0.0/20'] }),
+      node('b', { cidrs: ['10.244.3.0/24'] }),
+      node('c', { cidrs: ['10.244.16.0/24'] }),
+    ],
     pools: ['a: a[]; a', 'b: b[]; b', 'c: c[10.244.16.0/24]; c'],
     problems: [/10\.244\.3\.0\/24 of node b of pool b lies in 10\.244\.0\.0\/20 of node a of pool a/],
   },
@@ -110,11 +140,17 @@ const rows: readonly Row[] = [
       node('b2', { labels: inPool('b'), cidrs: ['10.1.1.0/24'] }),
     ],
     pools: ['a: a[]; a', 'b: b1[] b2[]; b1 b2'],
-    problems: [/10\.1\.0\.0\/16 of node b1 .* lies in 10\.0\.0\.0\/8/, /10\.1\.1\.0\/24 of node b2 .* lies in 10\.0\.0\.0\/8/],
+    problems: [
+      /10\.1\.0\.0\/16 of node b1 .* lies in 10\.0\.0\.0\/8/,
+      /10\.1\.1\.0\/24 of node b2 .* lies in 10\.0\.0\.0\/8/,
+    ],
   },
   {
     name: 'two nodes of one pool with one prefix keep it, and are named',
-    nodes: [node('a', { labels: inPool('p'), cidrs: ['10.244.1.0/24'] }), node('b', { labels: inPool('p'), cidrs: ['10.244.1.0/24'] })],
+    nodes: [
+      node('a', { labels: inPool('p'), cidrs: ['10.244.1.0/24'] }),
+      node('b', { labels: inPool('p'), cidrs: ['10.244.1.0/24'] }),
+    ],
     pools: ['p: a[10.244.1.0/24] b[10.244.1.0/24]; a b'],
     problems: [/node a of pool p and node b of pool p: its pods may be looked for on the wrong node/],
   },

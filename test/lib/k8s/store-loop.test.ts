@@ -115,13 +115,21 @@ t.test('kill -9 in the middle of writing leaves a file that is read', async (t) 
   write(directory, { 'a.yaml': Array.from({ length: 3_000 }, (_, i) => nodeManifest(`n${i}`)).join('---\n') })
   const serving = await serve(t, directory, temporaryFolder(t))
   serving.client()
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', `
+  const child = spawn(
+    process.execPath,
+    [
+      '--input-type=module',
+      '--eval',
+      `
     import { createApiClient } from ${JSON.stringify(join(import.meta.dirname, '../../../lib/k8s/api-client.ts'))}
     import { runStore } from ${JSON.stringify(join(import.meta.dirname, '../../../lib/k8s/store-loop.ts'))}
     import { NODES } from ${JSON.stringify(join(import.meta.dirname, '../../../lib/k8s/objects.ts'))}
     const log = { info() {}, warn() {}, debug() {}, error() {} }
     await runStore({ resources: [NODES], client: createApiClient({ server: '${serving.url}/~0' }), file: ${JSON.stringify(file)}, log, onChange() {} }, new AbortController().signal)
-  `], { stdio: 'inherit' })
+  `,
+    ],
+    { stdio: 'inherit' },
+  )
   await until(() => existsSync(`${file}-wal`) && readFileSync(`${file}-wal`).length > 50_000, 'some is written')
   child.kill('SIGKILL')
   await new Promise((resolve) => child.once('exit', resolve))
@@ -152,7 +160,9 @@ t.test('a disk that is full or read-only costs nothing but the copy', async (t) 
   try {
     writeFileSync(join(mount, 'ballast'), Buffer.alloc(1 << 20))
   } catch {}
-  write(directory, { 'b.yaml': Array.from({ length: 500 }, (_, i) => nodeManifest(`b${i}`, 'x'.repeat(60))).join('---\n') })
+  write(directory, {
+    'b.yaml': Array.from({ length: 500 }, (_, i) => nodeManifest(`b${i}`, 'x'.repeat(60))).join('---\n'),
+  })
   const full = await store(t, serving.client(), file)
   await until(() => full.view.list(NODES).length === 501, 'it is served from memory')
   await until(() => full.view.status().error?.includes('store.db') === true, 'the disk is named')

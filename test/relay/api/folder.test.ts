@@ -9,7 +9,11 @@ const node = (name: string, cidr = '', pool = name) =>
   `apiVersion: v1\nkind: Node\nmetadata: { name: ${name}, labels: { apps.openyurt.io/nodepool: ${pool} } }\nspec: { podCIDRs: [${cidr}] }\n`
 const names = ({ objects }: Folder) => [...objects.values()].map(({ name }) => name).toSorted()
 const cidrsOf = (folder: Folder, name: string) =>
-  ([...folder.objects.values()].find((each) => each.name === name)?.object as { spec?: { podCIDRs?: string[] } }).spec?.podCIDRs
+  (
+    [...folder.objects.values()].find((each) => each.name === name)?.object as
+      | { spec: { podCIDRs: string[] } }
+      | undefined
+  )?.spec.podCIDRs
 
 t.test('a file that breaks keeps its last good objects, and says so', async (t) => {
   const good = combineFiles(files({ 'a.yaml': `${node('a1')}---\n${node('a2')}`, 'b.yaml': node('b1') }), NONE)
@@ -25,8 +29,12 @@ t.test('a file that breaks keeps its last good objects, and says so', async (t) 
 
 t.test('an object that gets a flaw stays as it was; one that never was whole comes without the flaw', async (t) => {
   const good = combineFiles(files({ 'a.yaml': node('a', '10.244.1.0/24') }), NONE)
-  t.strictSame(cidrsOf(combineFiles(files({ 'a.yaml': node('a', '10.244.1.0/99') }), good.byFile), 'a'), ['10.244.1.0/24'])
-  t.strictSame(cidrsOf(combineFiles(files({ 'a.yaml': node('a', '10.244.1.0/99, 10.244.2.0/24') }), NONE), 'a'), ['10.244.2.0/24'])
+  t.strictSame(cidrsOf(combineFiles(files({ 'a.yaml': node('a', '10.244.1.0/99') }), good.byFile), 'a'), [
+    '10.244.1.0/24',
+  ])
+  t.strictSame(cidrsOf(combineFiles(files({ 'a.yaml': node('a', '10.244.1.0/99, 10.244.2.0/24') }), NONE), 'a'), [
+    '10.244.2.0/24',
+  ])
 })
 
 t.test('a file that is removed takes its objects along; what moved to another file is not kept twice', async (t) => {
@@ -38,13 +46,21 @@ t.test('a file that is removed takes its objects along; what moved to another fi
 })
 
 t.test('an object in two files: the first counts, both are named', async (t) => {
-  const folder = combineFiles(files({ 'a.yaml': node('x', '10.1.0.0/24'), 'b.yaml': `# two\n${node('x', '10.2.0.0/24')}` }), NONE)
+  const folder = combineFiles(
+    files({ 'a.yaml': node('x', '10.1.0.0/24'), 'b.yaml': `# two\n${node('x', '10.2.0.0/24')}` }),
+    NONE,
+  )
   t.strictSame(cidrsOf(folder, 'x'), ['10.1.0.0/24'])
   t.match(folder.problems, [/^b\.yaml:2: Node x is also at a\.yaml:1: this one is left out; remove one/])
 })
 
 t.test('two pools with one podCIDR are named with their files', async (t) => {
-  const folder = combineFiles(files({ 'a.yaml': node('a', '10.244.1.0/24'), 'b.yaml': node('b', '10.244.1.0/24') }), NONE)
-  t.match(folder.problems, [/^a\.yaml:1, b\.yaml:1: podCIDR 10\.244\.1\.0\/24 is claimed by node a of pool a and node b of pool b/])
+  const folder = combineFiles(
+    files({ 'a.yaml': node('a', '10.244.1.0/24'), 'b.yaml': node('b', '10.244.1.0/24') }),
+    NONE,
+  )
+  t.match(folder.problems, [
+    /^a\.yaml:1, b\.yaml:1: podCIDR 10\.244\.1\.0\/24 is claimed by node a of pool a and node b of pool b/,
+  ])
   t.strictSame(names(folder), ['a', 'b'])
 })

@@ -39,7 +39,8 @@ t.test('kubectl over TLS', { skip: hasKubectl ? false : 'kubectl is not installe
     running.child.stdin?.end()
     return (await running).stdout
   }
-  const refused = async (command: Promise<string>, words: RegExp) => t.match(await command.catch((error: Error) => error.message), words)
+  const refused = async (command: Promise<string>, words: RegExp) =>
+    t.match(await command.catch((error: Error) => error.message), words)
   const admin = await identity('admin', 'system:masters')
 
   await t.test('get', async (t) => {
@@ -63,7 +64,11 @@ t.test('kubectl over TLS', { skip: hasKubectl ? false : 'kubectl is not installe
     await refused(kubectl(...server, ...admin, 'delete', 'node', 'plant1'), /MethodNotAllowed.*edit its files/)
     // Without any credentials kubectl would ask a person for a name before it asks the server.
     await refused(kubectl(...server, '--token=x', 'get', 'nodes'), /Unauthorized/)
-    const stranger = await createClient(await anotherAuthority(), { commonName: 'admin', organization: 'system:masters' }, validFor(Date.now(), 1))
+    const stranger = await createClient(
+      await anotherAuthority(),
+      { commonName: 'admin', organization: 'system:masters' },
+      validFor(Date.now(), 1),
+    )
     await refused(kubectl(...server, ...keep('stranger', stranger), 'get', 'nodes'), /Unauthorized/)
   })
 
@@ -71,17 +76,28 @@ t.test('kubectl over TLS', { skip: hasKubectl ? false : 'kubectl is not installe
     const directory = temporaryFolder(t)
     write(directory, { 'a.yaml': nodeManifest('a') })
     const server = await listen(directory)
-    const watch = spawn('kubectl', [...server, ...admin, 'get', 'nodes', '-w'], { env, stdio: ['ignore', 'pipe', 'inherit'] })
+    const watch = spawn('kubectl', [...server, ...admin, 'get', 'nodes', '-w'], {
+      env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     t.teardown(() => watch.kill())
     let seen = ''
     watch.stdout.setEncoding('utf8').on('data', (text: string) => (seen += text))
     await until(() => /^a +Unknown/m.test(seen), 'kubectl lists')
     write(directory, { 'b.yaml': nodeManifest('b') })
     await until(() => /^b +Unknown/m.test(seen), 'kubectl sees the edit')
-    const patch = ['--subresource=status', '--type=strategic', '-p', '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}']
+    const patch = [
+      '--subresource=status',
+      '--type=strategic',
+      '-p',
+      '{"status":{"conditions":[{"type":"Ready","status":"True"}]}}',
+    ]
     const own = await identity('system:node:a', 'system:nodes')
     t.match(await kubectl(...server, ...own, 'patch', 'node', 'a', ...patch), 'node/a patched')
     await until(() => /^a +Ready/m.test(seen), 'kubectl sees the status')
-    await refused(kubectl(...server, ...own, 'patch', 'node', 'b', ...patch), /Forbidden.*User "system:node:a" cannot patch resource "nodes\/status"/)
+    await refused(
+      kubectl(...server, ...own, 'patch', 'node', 'b', ...patch),
+      /Forbidden.*User "system:node:a" cannot patch resource "nodes\/status"/,
+    )
   })
 })

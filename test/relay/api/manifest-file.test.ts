@@ -13,8 +13,16 @@ type Row = {
 const rows: readonly Row[] = [
   { name: 'one object', text: NODE, objects: ['Node /a'] },
   { name: 'documents, empty ones and comments', text: `# hello\n---\n${NODE}---\n---\n# bye\n`, objects: ['Node /a'] },
-  { name: 'JSON', text: '{"apiVersion":"v1","kind":"Service","metadata":{"name":"s","namespace":"n"}}', objects: ['Service n/s'] },
-  { name: 'no namespace is the default one', text: 'apiVersion: v1\nkind: Pod\nmetadata: { name: p }\n', objects: ['Pod default/p'] },
+  {
+    name: 'JSON',
+    text: '{"apiVersion":"v1","kind":"Service","metadata":{"name":"s","namespace":"n"}}',
+    objects: ['Service n/s'],
+  },
+  {
+    name: 'no namespace is the default one',
+    text: 'apiVersion: v1\nkind: Pod\nmetadata: { name: p }\n',
+    objects: ['Pod default/p'],
+  },
   {
     name: 'Lists, of anything and of a type',
     text: `apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Node, metadata: {name: a}}\n---\napiVersion: v1\nkind: NodeList\nitems:\n- metadata: {name: b}\n`,
@@ -27,7 +35,12 @@ const rows: readonly Row[] = [
     problems: [/^f\.yaml:6: document 2 is not valid YAML: .*left out; correct it$/],
   },
   { name: 'an alias to nothing', text: 'kind: *nobody\n', objects: [], problems: [/^f\.yaml:1: document 1.*nobody/] },
-  { name: 'a tab', text: `${NODE}spec:\n\tx: 1\n`, objects: [], problems: [/^f\.yaml:5: document 1 is not valid YAML: Tabs/] },
+  {
+    name: 'a tab',
+    text: `${NODE}spec:\n\tx: 1\n`,
+    objects: [],
+    problems: [/^f\.yaml:5: document 1 is not valid YAML: Tabs/],
+  },
   {
     name: 'a wrong kind, a wrong version, a version of another kind',
     text: 'apiVersion: v1\nkind: Nodee\nmetadata: {name: a}\n---\napiVersion: v2\nkind: Node\nmetadata: {name: a}\n---\napiVersion: apps.openyurt.io/v1alpha1\nkind: NodePool\nmetadata: {name: a}\n',
@@ -42,9 +55,20 @@ const rows: readonly Row[] = [
     name: 'no kind, no apiVersion, no name, no object, a name that is none',
     text: 'a: 1\n---\nkind: Node\n---\napiVersion: v1\nkind: Node\n---\n- x\n---\napiVersion: v1\nkind: Node\nmetadata: {name: A_b}\n',
     objects: [],
-    problems: [/document 1: has no kind/, /document 2 \(Node\): has no apiVersion/, /document 3 .*no metadata\.name/, /document 4: is no object/, /^f\.yaml:12: document 5 \(Node A_b\)/],
+    problems: [
+      /document 1: has no kind/,
+      /document 2 \(Node\): has no apiVersion/,
+      /document 3 .*no metadata\.name/,
+      /document 4: is no object/,
+      /^f\.yaml:12: document 5 \(Node A_b\)/,
+    ],
   },
-  { name: 'secrets are not for every node', text: 'apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n', objects: [], problems: [/Secret.*not served/] },
+  {
+    name: 'secrets are not for every node',
+    text: 'apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n',
+    objects: [],
+    problems: [/Secret.*not served/],
+  },
   {
     name: 'an impossible CIDR is left out, the node stays',
     text: `${NODE}spec:\n  podCIDRs:\n    - 10.244.1.0/24\n    - 10.244.999.0/24\n`,
@@ -61,15 +85,27 @@ const rows: readonly Row[] = [
     name: 'a port that is text, a port that is missing, a label that is not text',
     text: 'apiVersion: v1\nkind: Service\nmetadata: {name: s, labels: {x: true}}\nspec:\n  ports:\n  - port: "80"\n  - {protocol: UDP}\n  - port: 81\n',
     objects: ['Service default/s'],
-    problems: [/metadata\.labels\.x true is not text: quote it/, /^f\.yaml:6: .*spec\.ports\[0\]\.port "80" is not a whole number/, /^f\.yaml:7: .*spec\.ports\[1\] .*has no port/],
+    problems: [
+      /metadata\.labels\.x true is not text: quote it/,
+      /^f\.yaml:6: .*spec\.ports\[0\]\.port "80" is not a whole number/,
+      /^f\.yaml:7: .*spec\.ports\[1\] .*has no port/,
+    ],
   },
-  { name: 'an empty file is a mistake, not a wish to remove all', text: '', objects: [], problems: [/f\.yaml: is empty/] },
+  {
+    name: 'an empty file is a mistake, not a wish to remove all',
+    text: '',
+    objects: [],
+    problems: [/f\.yaml: is empty/],
+  },
 ]
 
 for (const { name, text, objects, problems = [] } of rows) {
   t.test(name, async (t) => {
     const file = parseManifest('f.yaml', text)
-    t.strictSame(file.objects.map(({ kind, namespace, name }) => `${kind.kind} ${namespace}/${name}`), objects)
+    t.strictSame(
+      file.objects.map(({ kind, namespace, name }) => `${kind.kind} ${namespace}/${name}`),
+      objects,
+    )
     t.equal(file.problems.length, problems.length, file.problems.join('\n'))
     for (const [i, problem] of problems.entries()) t.match(file.problems[i], problem)
   })
@@ -89,7 +125,10 @@ t.test('what is wrong is left out of the object, what is meant is kept', async (
 })
 
 t.test('a bomb of aliases costs one document', async (t) => {
-  const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefgh'.split('').map((name, i) => `${name}: &${name} [${Array(9).fill(`*${'abcdefg'[i]}`).join(',')}]`).join('\n')}\n`
+  const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefgh'
+    .split('')
+    .map((name, i) => `${name}: &${name} [${Array(9).fill(`*${'abcdefg'[i]}`).join(',')}]`)
+    .join('\n')}\n`
   const { objects, problems } = parseManifest('f.yaml', `${bomb}---\n${NODE}`)
   t.equal(objects.length, 1)
   t.match(problems[0], /document 1/)

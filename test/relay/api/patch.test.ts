@@ -11,14 +11,19 @@ const vectors: readonly (readonly [Json, Json, Json])[] = [
   [{ a: 'c' }, { a: ['b'] }, { a: ['b'] }],
   [{ a: { b: 'c' } }, { a: { b: 'd', c: null } }, { a: { b: 'd' } }],
   [{ a: [{ b: 'c' }] }, { a: [1] }, { a: [1] }],
-  [['a', 'b'], ['c', 'd'], ['c', 'd']],
+  [
+    ['a', 'b'],
+    ['c', 'd'],
+    ['c', 'd'],
+  ],
   [{ a: 'b' }, ['c'], ['c']],
   [{ a: 'foo' }, null, null],
   [{ e: null }, { a: 1 }, { e: null, a: 1 }],
   [[1, 2], { a: 'b', c: null }, { a: 'b' }],
   [{}, { a: { bb: { ccc: null } } }, { a: { bb: {} } }],
 ]
-for (const [target, patch, expected] of vectors) t.strictSame(mergePatch(target, patch), expected, JSON.stringify(patch))
+for (const [target, patch, expected] of vectors)
+  t.strictSame(mergePatch(target, patch), expected, JSON.stringify(patch))
 
 t.test('two patches as one', async (t) => {
   const base = { a: { x: 1, y: 2 }, b: 3 }
@@ -29,8 +34,20 @@ t.test('two patches as one', async (t) => {
 })
 
 t.test('strategic patches of a status merge conditions and addresses by type', async (t) => {
-  const status = { conditions: [{ type: 'Ready', status: 'False', reason: 'x' }, { type: 'Disk', status: 'False' }] }
-  const patch = { $setElementOrder: [], conditions: [{ type: 'Ready', status: 'True' }, { type: 'New', status: 'True' }, { type: 'Disk', $patch: 'delete' }] }
+  const status = {
+    conditions: [
+      { type: 'Ready', status: 'False', reason: 'x' },
+      { type: 'Disk', status: 'False' },
+    ],
+  }
+  const patch = {
+    $setElementOrder: [],
+    conditions: [
+      { type: 'Ready', status: 'True' },
+      { type: 'New', status: 'True' },
+      { type: 'Disk', $patch: 'delete' },
+    ],
+  }
   t.strictSame(mergePatch(status, plainStatusPatch(status, patch)), {
     conditions: [
       { type: 'Ready', status: 'True', reason: 'x' },

@@ -1,7 +1,10 @@
 import t from 'tap'
 import { fieldPredicate, labelPredicate } from '../../../relay/api/selectors.ts'
 
-const object = { metadata: { name: 'p', namespace: 'n', labels: { app: 'web', tier: 'front', 'x.io/y': '' } }, spec: { nodeName: 'a' } }
+const object = {
+  metadata: { name: 'p', namespace: 'n', labels: { app: 'web', tier: 'front', 'x.io/y': '' } },
+  spec: { nodeName: 'a' },
+}
 const labels: readonly (readonly [string, boolean])[] = [
   ['app=web', true],
   ['app==web,tier=front', true],

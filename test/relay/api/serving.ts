@@ -56,7 +56,8 @@ export async function serve(t: Test, directory: string, stateDir: string, port =
     await running
   }
   t.teardown(kill)
-  while (api.status()!.objects === 0 && api.status()!.problems.length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  while (api.status()!.objects === 0 && api.status()!.problems.length === 0)
+    await new Promise((resolve) => setTimeout(resolve, 5))
   return {
     api,
     url,

@@ -25,7 +25,12 @@ const ages: readonly (readonly [number, string])[] = [
 for (const [ms, expected] of ages) t.equal(ageText(ms), expected)
 
 const cells = (kind: string, object: object, wide = false) => {
-  const table = tableOf([object as KubernetesObject], { kind: builtIn(kind), include: 'None', nowMs: 0, listMetadata: {} }) as {
+  const table = tableOf([object as KubernetesObject], {
+    kind: builtIn(kind),
+    include: 'None',
+    nowMs: 0,
+    listMetadata: {},
+  }) as {
     columnDefinitions: { name: string; priority: number }[]
     rows: { cells: unknown[] }[]
   }
@@ -37,18 +42,42 @@ const rows: readonly (readonly [string, string, object, string])[] = [
   [
     'a ready node of a pool',
     'Node',
-    { metadata: { ...metadata, labels: { 'apps.openyurt.io/nodepool': 'p', 'node-role.kubernetes.io/edge': '' } }, status: { conditions: [{ type: 'Ready', status: 'True' }] } },
+    {
+      metadata: { ...metadata, labels: { 'apps.openyurt.io/nodepool': 'p', 'node-role.kubernetes.io/edge': '' } },
+      status: { conditions: [{ type: 'Ready', status: 'True' }] },
+    },
     'x Ready edge p 60s',
   ],
-  ['a pod that runs', 'Pod', { metadata, spec: { containers: [{}, {}] }, status: { phase: 'Running' } }, 'x 2/2 Running 0 60s'],
-  ['a service', 'Service', { metadata, spec: { clusterIP: '10.96.0.1', ports: [{ port: 53, protocol: 'UDP' }, { port: 80 }] } }, 'x ClusterIP 10.96.0.1 <none> 53/UDP,80/TCP 60s'],
-  ['a slice', 'EndpointSlice', { metadata, addressType: 'IPv4', ports: [{ port: 1 }], endpoints: ['a', 'b', 'c', 'd'].map((each) => ({ addresses: [each] })) }, 'x IPv4 1 a,b,c + 1 more... 60s'],
+  [
+    'a pod that runs',
+    'Pod',
+    { metadata, spec: { containers: [{}, {}] }, status: { phase: 'Running' } },
+    'x 2/2 Running 0 60s',
+  ],
+  [
+    'a service',
+    'Service',
+    { metadata, spec: { clusterIP: '10.96.0.1', ports: [{ port: 53, protocol: 'UDP' }, { port: 80 }] } },
+    'x ClusterIP 10.96.0.1 <none> 53/UDP,80/TCP 60s',
+  ],
+  [
+    'a slice',
+    'EndpointSlice',
+    {
+      metadata,
+      addressType: 'IPv4',
+      ports: [{ port: 1 }],
+      endpoints: ['a', 'b', 'c', 'd'].map((each) => ({ addresses: [each] })),
+    },
+    'x IPv4 1 a,b,c + 1 more... 60s',
+  ],
   ['an empty slice', 'EndpointSlice', { metadata, addressType: 'IPv4' }, 'x IPv4 <unset> <unset> 60s'],
   ['a kind of which nothing is known', 'Role', { metadata: { name: 'x' } }, 'x <unknown>'],
 ]
 for (const [name, kind, object, expected] of rows) t.equal(cells(kind, object), expected, name)
 
-const KUBECTL = 'application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json'
+const KUBECTL =
+  'application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json'
 const accepts: readonly (readonly [string | undefined, string | undefined])[] = [
   [KUBECTL, 'table'],
   [undefined, 'object'],
