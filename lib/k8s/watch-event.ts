@@ -6,6 +6,7 @@ import type { KubernetesObject } from './objects.ts'
 export type WatchEvent<T> =
   | { readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'; readonly object: T; readonly resourceVersion: string }
   | { readonly type: 'BOOKMARK'; readonly resourceVersion: string }
+
 /**
  * @param what was asked for, for messages.
  * @throws ApiError for what is no event, and for an event that is an error, with the status of that.
