@@ -37,8 +37,9 @@ const rules = ({ nft }: LabHost) => (nft === '' ? '' : `nft -f - <<'NFT'\n${nft}
 
 /**
  * A /run of its own keeps wireguard-go's sockets and our own apart. The machine's /run/netns and other labs leave the
- * mount namespace, or it would keep their network namespaces alive after they are deleted. /sys is mounted anew, since
- * its net classes are those of the namespace that it was mounted in; cgroup2 goes with it.
+ * mount namespace, or it would keep their network namespaces alive after they are deleted; one that is taken down at
+ * this moment leaves by itself. /sys is mounted anew, since its net classes are those of the namespace that it was
+ * mounted in; cgroup2 goes with it.
  */
 function mounts(id: string, { name, kind }: LabHost): string {
   const paths = pathsOf(id)
@@ -54,7 +55,7 @@ mount -n -t tmpfs -o mode=755 fulmar-lab ${root}
 mkdir -p ${root}/cgroup ${root}/fulmar ${root}/wireguard ${root}/lock ${root}/fulmar-lab/${id}
 mount -n --bind ${paths.directory} ${root}/fulmar-lab/${id}
 ${kind === 'node' ? node : ''}grep -o ' /run/netns[^ /]*\\| /run/fulmar-lab/[^ /]*' /proc/self/mounts | sort -u | while read -r old; do
-  [ "$old" = ${paths.directory} ] || umount -n -l "$old"
+  [ "$old" = ${paths.directory} ] || umount -n -l "$old" 2>/dev/null || :
 done
 mount -n --move ${root} /run
 case $resolv in /run/*) mkdir -p "$(dirname "$resolv")" && touch "$resolv" ;; esac
