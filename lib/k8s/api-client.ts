@@ -282,6 +282,10 @@ const describe = ({ base }: Connection, method: string, path: string) => `${meth
 function unreachable(what: string, cause: unknown): ApiError {
   const { message, code } = cause as NodeJS.ErrnoException
   // Happy-eyeballs failures have no message of their own.
-  const detail = message || (cause instanceof AggregateError ? String((cause.errors[0] as Error).message) : code)
+  // Node says `aborted` of an answer whose connection died, of time-outs too.
+  const detail =
+    message === 'aborted'
+      ? 'the connection was lost'
+      : message || (cause instanceof AggregateError ? String((cause.errors[0] as Error).message) : code)
   return new ApiError(`${what}: ${detail}`, { code: 'Unreachable', cause })
 }

@@ -3,6 +3,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
 import type { Log } from '../../lib/log.ts'
 import type { RelayStatus } from '../../lib/status.ts'
@@ -38,6 +39,8 @@ export type Api = {
 /** Kubernetes' own bound of a request. */
 const BODY_MAX_BYTES = 3 << 20
 const BODY_TIMEOUT_MS = 30_000
+/** A new relay has read its folder in a moment: whoever asks before waits for it, and not for its own next attempt. */
+const START_WAIT_MS = 10_000
 const WATCHES_MAX = 20_000
 const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
 
@@ -48,6 +51,7 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
   const state = openState(join(stateDir, 'kubernetes.db'), directory, Date.now(), log)
   const cluster = new Cluster(state)
   const watching = new Set<ServerResponse>()
+  const firstRead = Promise.withResolvers<void>()
   let folderProblems: readonly string[] = []
 
   const handle: Api['handle'] = (request, response, caller) => {
@@ -74,6 +78,7 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
       const document = documents[asked.path]
       return document === undefined ? fail(response, status.noSuchPath) : send(response, 200, document)
     }
+    if (!cluster.loaded) await Promise.race([firstRead.promise, sleep(START_WAIT_MS, undefined, { ref: false })])
     if (!cluster.loaded) return fail(response, status.STARTING)
     const representation = chooseRepresentation(request.headers.accept, asked.query.get('includeObject'))
     if (representation === undefined) return fail(response, status.notAcceptable(request.headers.accept ?? ''))
@@ -162,6 +167,7 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
               folderProblems = problems
               const before = new Set(cluster.problems)
               cluster.setFiles(files, Date.now())
+              firstRead.resolve()
               for (const problem of [...problems, ...cluster.problems])
                 if (!before.has(problem)) log.warn({ problem }, 'manifest problem')
               log.info({ path: directory, objects: cluster.size }, 'manifests read')

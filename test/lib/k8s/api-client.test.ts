@@ -95,7 +95,7 @@ const broken: readonly {
   {
     name: 'nothing, not even a bookmark',
     handler: watching({ type: 'ADDED', object: node('a', '1') }),
-    error: { code: 'Unreachable', message: /nothing was read|aborted/ },
+    error: { code: 'Unreachable', message: /nothing was read|connection was lost/ },
   },
   { name: 'no JSON', handler: watching('<html>\n'), error: { code: 'BadResponse', message: /<html>/ } },
   { name: 'a type that is none', handler: watching({ type: 'HELLO' }), error: { code: 'BadResponse' } },
