@@ -22,9 +22,9 @@ export type LabState = {
 /** Takes the lock of a lab. @returns the living owner that has it, or undefined when it is ours now. */
 export function takeLock(id: string): Owner | undefined {
   const { lock } = pathsOf(id)
-  mkdirSync(LABS_DIR, { recursive: true })
   const draft = `${lock}.${process.pid}`
-  writeFileSync(draft, JSON.stringify({ pid: process.pid, startTime: startTimeOf(process.pid) ?? '' } satisfies Owner))
+  const self: Owner = { pid: process.pid, startTime: startTimeOf(process.pid) ?? '' }
+  writeInLabs(draft, JSON.stringify(self))
   try {
     // A link appears whole and at once, and only where there is none.
     linkSync(draft, lock)
@@ -37,6 +37,17 @@ export function takeLock(id: string): Owner | undefined {
     return undefined
   } finally {
     rmSync(draft, { force: true })
+  }
+}
+
+/** The end of the last lab removes the folder, perhaps at this moment. */
+function writeInLabs(file: string, text: string, attempts = 3): void {
+  try {
+    mkdirSync(LABS_DIR, { recursive: true })
+    writeFileSync(file, text)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempts === 1) throw error
+    writeInLabs(file, text, attempts - 1)
   }
 }
 

@@ -1,7 +1,7 @@
 // Takes a lab down by its names alone, whatever state it is in: supervisor, processes, namespaces, mounts, groups, files.
 // Links and rules go with their namespaces. Twice is fine.
 
-import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { run } from '../../lib/net/exec.ts'
 import { cgroupRoot, killCgroup, removeCgroup } from './machine.ts'
@@ -68,7 +68,11 @@ export function findLabs(): readonly string[] {
 
 /** Removes the labs' folder once it is empty. */
 export function removeEmptyFolder(): void {
-  if (readNames(LABS_DIR).length === 0) rmSync(LABS_DIR, { recursive: true, force: true })
+  try {
+    rmdirSync(LABS_DIR)
+  } catch {
+    // Another lab is there, or has just come; or another one's end has done it.
+  }
 }
 
 /** Processes that entered a namespace without its group, such as a person's shell. */
