@@ -2,7 +2,7 @@
 // objects, in a deterministic order. What is allowed from here is decided by topology.ts, what becomes of it by nft.ts
 // and dns.ts.
 
-import { isIPv4 } from 'node:net'
+import { isIPv4, isIPv6 } from 'node:net'
 import { normalise, type Family } from '../lib/cidr.ts'
 import type { EndpointPort, EndpointSlice, Node, NodePool, RavenGateway, Service } from '../lib/k8s/objects.ts'
 import { LABEL_NODE_POOL, poolsOf, type Pool } from '../lib/k8s/pools.ts'
@@ -63,6 +63,7 @@ const LABEL_SERVICE_NAME = 'kubernetes.io/service-name'
 const LABEL_PROXY_NAME = 'service.kubernetes.io/service-proxy-name'
 const LABEL_HEADLESS = 'service.kubernetes.io/headless'
 const ANNOTATION_TOPOLOGY = 'openyurt.io/topologyKeys'
+const NO_SLICES: readonly EndpointSlice[] = []
 
 /** Objects need no order; what cannot be read is left out and named in `problems`. */
 export function clusterOf(objects: ClusterObjects): Cluster {
@@ -72,28 +73,43 @@ export function clusterOf(objects: ClusterObjects): Cluster {
     objects.slices.filter(({ addressType }) => addressType === 'IPv4' || addressType === 'IPv6'),
     ({ metadata }) => `${metadata?.namespace}/${metadata?.labels?.[LABEL_SERVICE_NAME]}`,
   )
-  const services = objects.services
-    .map((service) => serviceOf(service, slices.get(keyOf(service)) ?? [], problems))
-    .sort((a, b) => compare(a.namespace, b.namespace) || compare(a.name, b.name))
+  const read = objects.services
+    .map((service) => serviceOf(service, slices.get(keyOf(service)) ?? NO_SLICES))
+    .sort((a, b) => compare(a.service.namespace, b.service.namespace) || compare(a.service.name, b.service.name))
+  const services = read.map(({ service }) => service)
+  problems.push(...read.flatMap(({ problems }) => problems))
   return { services, nodePools: nodePoolsOf(objects.nodes, objects.nodePools), pools, problems: [...problems, ...sharedIps(services)] }
 }
 
-function serviceOf(service: Service, slices: readonly EndpointSlice[], problems: string[]): ClusterService {
+type ServiceRead = { readonly slices: readonly EndpointSlice[]; readonly service: ClusterService; readonly problems: readonly string[] }
+const servicesRead = new WeakMap<Service, ServiceRead>()
+
+/** The same value as before where neither the Service nor its slices changed, so that others may remember by it. */
+function serviceOf(service: Service, slices: readonly EndpointSlice[]): ServiceRead {
+  const known = servicesRead.get(service)
+  if (known?.slices.length === slices.length && known.slices.every((slice, i) => slice === slices[i])) return known
   const { spec = {}, metadata = {} } = service
+  const problems: string[] = []
   const kind = spec.type === 'ExternalName' ? 'external' : spec.clusterIP === 'None' ? 'headless' : 'virtual'
   const ips = spec.clusterIPs?.length ? spec.clusterIPs : [spec.clusterIP ?? '']
-  return {
-    namespace: metadata.namespace ?? '',
-    name: metadata.name ?? '',
-    kind,
-    clusterIps: kind === 'virtual' ? ips.flatMap((ip) => clusterIp(service, ip, problems)) : [],
-    externalName: kind === 'external' ? (spec.externalName ?? '').replace(/\.$/, '') : '',
-    ports: portsOf(spec.ports ?? []),
-    endpoints: endpointsOf(slices, spec.publishNotReadyAddresses === true),
-    topologyKeys: metadata.annotations?.[ANNOTATION_TOPOLOGY],
-    localOnly: spec.internalTrafficPolicy === 'Local',
-    proxied: metadata.labels?.[LABEL_PROXY_NAME] === undefined && metadata.labels?.[LABEL_HEADLESS] === undefined,
+  const read: ServiceRead = {
+    slices,
+    problems,
+    service: {
+      namespace: metadata.namespace ?? '',
+      name: metadata.name ?? '',
+      kind,
+      clusterIps: kind === 'virtual' ? ips.flatMap((ip) => clusterIp(service, ip, problems)) : [],
+      externalName: kind === 'external' ? (spec.externalName ?? '').replace(/\.$/, '') : '',
+      ports: portsOf(spec.ports ?? []),
+      endpoints: endpointsOf(slices, spec.publishNotReadyAddresses === true),
+      topologyKeys: metadata.annotations?.[ANNOTATION_TOPOLOGY],
+      localOnly: spec.internalTrafficPolicy === 'Local',
+      proxied: metadata.labels?.[LABEL_PROXY_NAME] === undefined && metadata.labels?.[LABEL_HEADLESS] === undefined,
+    },
   }
+  servicesRead.set(service, read)
+  return read
 }
 
 function clusterIp(service: Service, text: string, problems: string[]): readonly Address[] {
@@ -117,33 +133,48 @@ function portsOf(ports: readonly Pick<EndpointPort, 'name' | 'protocol' | 'port'
   )
 }
 
-/** An endpoint that moves from one slice to another stands in both for a moment: the ready entry counts. */
-function endpointsOf(slices: readonly EndpointSlice[], publishNotReady: boolean): readonly Endpoint[] {
-  const found = new Map<string, Endpoint>()
-  for (const slice of slices) {
-    const ports = portsOf(slice.ports ?? [])
-    const portsKey = ports.map(({ name, protocol, port }) => `${name}/${protocol}/${port}`).join()
-    for (const { addresses = [], conditions, nodeName, hostname, zone } of slice.endpoints ?? []) {
-      // Consumers use the first address only; the others are equal to it (discovery/v1).
-      const address = addressOf(addresses[0] ?? '')
-      if (address === undefined || (address.family === 4) !== (slice.addressType === 'IPv4')) continue
-      const ready = publishNotReady || (conditions?.ready ?? true)
-      const draining = !ready && (conditions?.serving ?? true) && (conditions?.terminating ?? false)
-      const key = `${address.address} ${portsKey}`
-      const known = found.get(key)
-      if (known?.ready || (known?.draining && !ready)) continue
-      found.set(key, {
-        family: address.family,
+type SliceEndpoint = Endpoint & { readonly key: string }
+/** Objects of the store are replaced and never changed, so what was read of one holds for as long as it is there. */
+const slicesRead = new WeakMap<EndpointSlice, readonly SliceEndpoint[]>()
+
+function endpointsOfSlice(slice: EndpointSlice): readonly SliceEndpoint[] {
+  const known = slicesRead.get(slice)
+  if (known !== undefined) return known
+  const ports = portsOf(slice.ports ?? [])
+  const portsKey = ports.map(({ name, protocol, port }) => `${name}/${protocol}/${port}`).join()
+  const family = slice.addressType === 'IPv4' ? 4 : 6
+  const found = (slice.endpoints ?? []).flatMap(({ addresses = [], conditions, nodeName, hostname, zone }): SliceEndpoint[] => {
+    // Consumers use the first address only; the others are equal to it (discovery/v1).
+    const address = addressOf(addresses[0] ?? '')
+    if (address?.family !== family) return []
+    const ready = conditions?.ready ?? true
+    return [
+      {
+        family,
         address: address.address,
         node: nodeName || undefined,
         hostname: hostname || undefined,
         zone: zone || undefined,
         ready,
-        draining,
+        draining: !ready && (conditions?.serving ?? true) && (conditions?.terminating ?? false),
         ports,
-      })
+        key: `${address.address} ${portsKey}`,
+      },
+    ]
+  })
+  slicesRead.set(slice, found)
+  return found
+}
+
+/** An endpoint that moves from one slice to another stands in both for a moment: the ready entry counts. */
+function endpointsOf(slices: readonly EndpointSlice[], publishNotReady: boolean): readonly Endpoint[] {
+  const found = new Map<string, Endpoint>()
+  for (const slice of slices)
+    for (const { key, ...read } of endpointsOfSlice(slice)) {
+      const endpoint = publishNotReady ? { ...read, ready: true, draining: false } : read
+      const known = found.get(key)
+      if (known === undefined || (endpoint.ready && !known.ready) || (endpoint.draining && !known.ready)) found.set(key, endpoint)
     }
-  }
   return [...found].sort(([a], [b]) => compare(a, b)).map(([, endpoint]) => endpoint)
 }
 
@@ -175,11 +206,19 @@ function sharedIps(services: readonly ClusterService[]): readonly string[] {
   return problems
 }
 
-/** IPv4 text that passes isIPv4 is canonical already; most addresses of a large cluster go this way. */
+/** Most addresses are written canonically already, which is seen without reading them in full. */
 function addressOf(text: string): Address | undefined {
   if (isIPv4(text)) return { family: 4, address: text }
-  const address = text.includes(':') ? normalise(text) : undefined
+  if (!text.includes(':')) return undefined
+  if (isIPv6(text) && isPlainlyCanonical(text)) return { family: 6, address: text }
+  const address = normalise(text)
   return address === undefined || address.includes('/') ? undefined : { family: 6, address }
+}
+
+/** One `::` for two or more groups of zeros, no zero group beside it, no leading zeros, lower case. */
+function isPlainlyCanonical(ipv6: string): boolean {
+  const groups = ipv6.split(':').filter((group) => group !== '')
+  return ipv6.includes('::') && groups.length <= 6 && groups.every((group) => /^[1-9a-f][0-9a-f]*$/.test(group))
 }
 
 export const keyOfService = ({ namespace, name }: ClusterService): string => `${namespace}/${name}`

@@ -10,7 +10,7 @@
 // are (a chain per endpoint, as kube-proxy has it, loads super-linearly). Priority −101 comes before kube-proxy.
 
 import { compareCidrs, overlaps, parseCidr, type Family } from '../lib/cidr.ts'
-import { keyOfService, type Cluster, type ClusterService, type Endpoint, type Port, type Protocol } from './cluster.ts'
+import type { Cluster, ClusterService, Endpoint, Port, Protocol } from './cluster.ts'
 import { reachable, type Here } from './topology.ts'
 
 /** Key → value, as nft prints both; the value of a set's element is empty. */
@@ -36,28 +36,22 @@ export function rulesetOf(cluster: Cluster, family: Family, { here, sources }: R
   const clusterIps = new Map<string, string>()
   const hairpin = new Map<string, string>()
   const classes = new Map<number, Map<string, string>>()
-  const owners = new Map<string, string>()
-
+  const owners = new Map<string, ClusterService>()
   for (const service of cluster.services) {
     if (service.kind !== 'virtual' || !service.proxied) continue
-    const ips = service.clusterIps.filter((ip) => ip.family === family)
-    if (ips.length === 0) continue
-    const endpoints = usable(service, here).filter((endpoint) => endpoint.family === family)
-    for (const endpoint of endpoints)
-      if (endpoint.node === here.node) hairpin.set(`${endpoint.address} . ${endpoint.address}`, '')
-    for (const { address } of ips) {
-      const owner = owners.get(address)
-      if (owner !== undefined && owner !== keyOfService(service)) continue
-      owners.set(address, keyOfService(service))
+    const { byIp, local } = elementsOf(service, family, here)
+    for (const pair of local) hairpin.set(pair, '')
+    for (const { address, ports } of byIp) {
+      // Two services on one address are named as a problem; the first has it.
+      if ((owners.get(address) ?? service) !== service) continue
+      owners.set(address, service)
       clusterIps.set(address, '')
-      for (const port of service.ports) {
-        const targets = targetsOf(endpoints, port)
-        const key = `${address} . ${protocolText[port.protocol]} . ${port.port}`
-        services.set(key, targets.length > 0 ? `goto class-${targets.length}` : service.localOnly ? 'drop' : 'goto refuse')
-        if (targets.length === 0) continue
-        const slots = classes.get(targets.length) ?? new Map<string, string>()
-        classes.set(targets.length, slots)
-        targets.forEach((target, slot) => slots.set(`${key} . ${slot}`, target))
+      for (const { key, verdict, slots } of ports) {
+        services.set(key, verdict)
+        if (slots.length === 0) continue
+        const elements = classes.get(slots.length) ?? new Map<string, string>()
+        classes.set(slots.length, elements)
+        for (const [slot, target] of slots) elements.set(slot, target)
       }
     }
   }
@@ -73,6 +67,45 @@ export function rulesetOf(cluster: Cluster, family: Family, { here, sources }: R
       ['remote', prefixesOf(cluster, family, (pool) => pool !== own?.name)],
       ...[...classes].sort(([a], [b]) => a - b).map(([count, slots]) => [`endpoints-${count}`, slots] as const),
     ]),
+  }
+}
+
+type PortElements = {
+  readonly key: string
+  readonly verdict: string
+  readonly slots: readonly (readonly [key: string, target: string])[]
+}
+type ServiceElements = {
+  readonly byIp: readonly { readonly address: string; readonly ports: readonly PortElements[] }[]
+  readonly local: readonly string[]
+}
+/** What was made of a service stays for as long as neither it nor the neighbourhood changes. */
+const made = new WeakMap<ClusterService, { readonly here: Here; readonly elements: Map<Family, ServiceElements> }>()
+
+function elementsOf(service: ClusterService, family: Family, here: Here): ServiceElements {
+  let known = made.get(service)
+  if (known?.here !== here) made.set(service, (known = { here, elements: new Map() }))
+  const elements = known.elements.get(family) ?? makeElements(service, family, here)
+  known.elements.set(family, elements)
+  return elements
+}
+
+function makeElements(service: ClusterService, family: Family, here: Here): ServiceElements {
+  const endpoints = usable(service, here).filter((endpoint) => endpoint.family === family)
+  const targets = service.ports.map((port) => targetsOf(endpoints, port))
+  return {
+    local: endpoints.filter(({ node }) => node === here.node).map(({ address }) => `${address} . ${address}`),
+    byIp: service.clusterIps
+      .filter((ip) => ip.family === family)
+      .map(({ address }) => ({
+        address,
+        ports: service.ports.map(({ protocol, port }, i) => {
+          const key = `${address} . ${protocolText[protocol]} . ${port}`
+          const count = targets[i]!.length
+          const verdict = count > 0 ? `goto class-${count}` : service.localOnly ? 'drop' : 'goto refuse'
+          return { key, verdict, slots: targets[i]!.map((target, slot) => [`${key} . ${slot}`, target] as const) }
+        }),
+      })),
   }
 }
 

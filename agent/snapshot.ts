@@ -22,6 +22,7 @@ export function createSnapshots(store: StoreView, { node, domain, servers }: Sna
   let revision: number | undefined
   let known = false
   let snapshot: Snapshot
+  let here: Here | undefined
   return () => {
     const synced = [SERVICES, ENDPOINT_SLICES, NODES].every((resource) => store.synced(resource))
     if (revision === store.revision && known === synced) return snapshot
@@ -36,11 +37,15 @@ export function createSnapshots(store: StoreView, { node, domain, servers }: Sna
           gateways: store.list(RAVEN_GATEWAYS),
         })
       : undefined
-    const here = hereOf(cluster ?? { nodePools: new Map() }, node)
+    const now = hereOf(cluster ?? { nodePools: new Map() }, node)
+    // The same value while nothing changed: what was made for a service here is remembered by it.
+    if (here === undefined || !sameMembers(now.neighbours, here.neighbours)) here = now
     snapshot = { cluster, here, zone: zoneOf({ cluster, here, domain, servers }) }
     return snapshot
   }
 }
+
+const sameMembers = (a: ReadonlySet<string>, b: ReadonlySet<string>) => a.size === b.size && [...a].every((member) => b.has(member))
 
 /** The cluster DNS's ClusterIPs, each answered by our address of the same family; nothing while it is not known or served. */
 export function takeoversOf(
