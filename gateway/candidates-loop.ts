@@ -14,6 +14,8 @@ import { discoverNat, type Binder } from './stun-client.ts'
 export type Reachability = {
   readonly candidates: () => readonly Candidate[]
   readonly nat: () => NatBehaviour
+  /** Something failed that a changed NAT or firewall would explain: find out what they do now. */
+  readonly lookAgain: () => void
 }
 
 /** Shorter than the 30 s after which the strictest NATs forget an unanswered mapping. */
@@ -38,6 +40,7 @@ export function runCandidates(
   let reflexive: readonly SocketAddress[] = []
   let behaviour: NatBehaviour = UNKNOWN_NAT
   let addresses = ''
+  let sleep = new AbortController()
 
   const bind = async (): Promise<void> => {
     while (!signal.aborted) {
@@ -66,7 +69,8 @@ export function runCandidates(
         behaviour = next
         onChange()
       }
-      await pause(next.udp === 'open' ? DISCOVERY_MS : DISCOVERY_RETRY_MS, signal)
+      sleep = new AbortController()
+      await pause(next.udp === 'open' ? DISCOVERY_MS : DISCOVERY_RETRY_MS, AbortSignal.any([signal, sleep.signal]))
     }
   }
   const hosts = (): readonly Candidate[] => hostCandidates(networkInterfaces(), options.port, options.meshPrefixes())
@@ -75,6 +79,7 @@ export function runCandidates(
   void watchInterfaces()
   void discover()
   return {
+    lookAgain: () => sleep.abort(),
     candidates: () => mergeCandidates(hosts(), reflexive),
     nat: () => ({
       ...behaviour,

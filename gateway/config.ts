@@ -1,7 +1,7 @@
 // The gateway's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
 
 import { list, logLevel, optionalText, text, url, type Options, type Values } from '../lib/config.ts'
-import { parseSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../lib/address.ts'
 import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
 
 const socketAddress = (value: string): SocketAddress => {
@@ -52,3 +52,14 @@ export const gatewayOptions = {
 } satisfies Options
 
 export type GatewayConfig = Values<typeof gatewayOptions>
+
+/** Flags win over what `fulmar join` wrote. */
+export function withFlags<T extends Joined>(identity: T, { relays, stun, server }: GatewayConfig): T {
+  return {
+    ...identity,
+    ...(relays.length > 0 ? { relays: relays.map(String) } : {}),
+    ...(stun.length > 0 ? { stun: stun.map(formatSocketAddress) } : {}),
+    ...(server === undefined ? {} : { server: String(server) }),
+  }
+}
+type Joined = { readonly relays: readonly string[]; readonly stun: readonly string[]; readonly server: string }

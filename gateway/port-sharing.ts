@@ -8,10 +8,15 @@
 
 import { DEVICES, NFT_TABLE_GATEWAY } from '../lib/owned.ts'
 
-export type SharedPort = { readonly wireguardPort: number; readonly probePort: number }
+export type SharedPort = {
+  readonly wireguardPort: number
+  readonly probePort: number
+  /** The listen port of fm-tcp, which the gateway's own loopback sockets alone may speak to. */
+  readonly loopbackPort: number
+}
 
 /** @returns an nft script that replaces the gateway's table in one transaction. */
-export function gatewayTable({ wireguardPort, probePort }: SharedPort): string {
+export function gatewayTable({ wireguardPort, probePort, loopbackPort }: SharedPort): string {
   return `add table inet ${NFT_TABLE_GATEWAY}
 delete table inet ${NFT_TABLE_GATEWAY}
 table inet ${NFT_TABLE_GATEWAY} {
@@ -21,6 +26,7 @@ table inet ${NFT_TABLE_GATEWAY} {
   }
   chain probes-in {
     type filter hook input priority 10; policy accept;
+    iifname != "lo" udp dport ${loopbackPort} drop
     udp dport ${wireguardPort} @th,64,8 < 2 @th,64,16 != 0x0100 @th,96,32 0x2112a442 udp dport set ${probePort}
   }
   chain clamp {
@@ -35,4 +41,4 @@ table inet ${NFT_TABLE_GATEWAY} {
 
 /** Whether a listing of the table has all of its rules still. */
 export const isComplete = (listing: string): boolean =>
-  ['sport set', 'dport set', 'maxseg size set'].every((rule) => listing.includes(rule))
+  ['sport set', 'dport set', 'maxseg size set', 'drop'].every((rule) => listing.includes(rule))

@@ -4,7 +4,6 @@
 
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
-import type { Log } from '../lib/log.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { decodeStun, type StunMessage } from '../lib/wire/stun.ts'
 
@@ -25,7 +24,6 @@ const sameAddress = ((address: string, family: number, done: (error: null, addre
 export async function openProbeSocket(
   options: {
     readonly port: number
-    readonly log: Log
     readonly onMessage: (message: StunMessage, datagram: Buffer, from: SocketAddress) => void
   },
   signal: AbortSignal,

@@ -4,7 +4,7 @@ import { WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { openRelaySession, type RelaySessionState } from '../lib/net/relay-session.ts'
-import { decodeSignal, encodeSignal, MAX_SIGNAL_BYTES, SIGNAL_PATH, type SignalFrame } from '../lib/wire/signal.ts'
+import { decodeSignal, encodeSignal, MAX_SIGNAL_BYTES, SIGNAL_PATH, type SignalFrame, type SignedAnnouncement } from '../lib/wire/signal.ts'
 
 export type SignalClient = {
   /** Sends a frame if the session is up. @returns false if it is not; nothing is queued for later. */
@@ -19,8 +19,10 @@ export function openSignalClient(
     readonly log: Log
     /** A new session is up: announce again, since the relay may be another or may have forgotten. */
     readonly onOpen: () => void
-    readonly onFrame: (frame: SignalFrame) => void
-    readonly onChange: () => void
+    readonly onAnnounce: (node: string, announcement: SignedAnnouncement) => void
+    /** @param reply false where the peer wants a ready in return. */
+    readonly onReady: (node: string, reply: boolean) => void
+    readonly onCall: (node: string) => void
   },
   signal: AbortSignal,
 ): SignalClient {
@@ -35,10 +37,24 @@ export function openSignalClient(
         options.onOpen()
       },
       onMessage: (data, binary) => {
-        const frame = binary ? undefined : decodeSignal(String(data))
-        if (frame !== undefined) options.onFrame(frame)
+        const frame = binary ? undefined : decodeSignal((data as Buffer).toString('utf8'))
+        switch (frame?.kind) {
+          case 'announce':
+            return options.onAnnounce(frame.node, frame.announcement)
+          case 'ready':
+            return options.onReady(frame.node, frame.reply)
+          case 'call':
+            return options.onCall(frame.node)
+          // A peer that is gone from the relay may be there for us still; echoes decide.
+          case 'gone':
+          case 'hello':
+          case 'welcome':
+          case 'report':
+          case undefined:
+            return
+        }
       },
-      onChange: options.onChange,
+      onChange: () => {},
     },
     signal,
   )
