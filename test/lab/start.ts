@@ -26,11 +26,21 @@ export type StartOptions = {
   readonly signal: AbortSignal
 }
 
-export async function startPods({ topology, supervisor, progress, signal }: StartOptions): Promise<void> {
-  const pods = podsOf(topology, PROGRAMS)
+export async function startPods(options: StartOptions): Promise<void> {
+  await startPodsOn('own network', options)
+  await startPodsOn('host network', options)
+}
+
+async function startPodsOn(
+  network: 'own network' | 'host network',
+  { topology, supervisor, progress, signal }: StartOptions,
+): Promise<void> {
+  const onHost = new Set(topology.pods.filter(({ hostNetwork }) => hostNetwork).map(({ host }) => host))
+  const pods = podsOf(topology, PROGRAMS).filter(({ host }) => onHost.has(host) === (network === 'host network'))
   // More at once than there are processors only makes each of them slow to answer.
   await inTurn(pods, (pod) => supervisor.start(pod), signal)
-  progress(`${count(pods.length, 'pod')} listening`)
+  if (pods.length > 0)
+    progress(`${count(pods.length, 'pod')} listening${network === 'own network' ? '' : ' on their nodes’ networks'}`)
 }
 
 /** Everything but gateways. */
@@ -45,10 +55,12 @@ export async function startNodes(options: StartOptions): Promise<void> {
   await inTurn(names, (name) => join(topology, name, tokens.get(name) ?? ''), signal)
   await reportNodes(topology)
   progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
-  await startPods(options)
+  await startPodsOn('own network', options)
   const agents = agentsOf(topology, PROGRAMS)
   await startAll(agents, options)
   progress(`${count(agents.length, 'agent')} answering`)
+  // After the agents, so that a pod which wants the node's DNS port, say, goes without it and not the node.
+  await startPodsOn('host network', options)
 }
 
 export async function startGateways(options: StartOptions): Promise<void> {

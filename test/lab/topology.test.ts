@@ -235,6 +235,12 @@ t.test('names that collide are left out and named', async (t) => {
       left: ['north-nat'],
     },
     {
+      name: 'a name that a shell would read',
+      nodes: [node('a; reboot', 'north'), node('n1', 'north')],
+      problem: /pool north: host a; reboot/,
+      left: ['n1'],
+    },
+    {
       name: 'a name too long for a namespace',
       nodes: [node('n'.repeat(220), 'north'), node('n1', 'north')],
       problem: /pool north: host nnn/,
