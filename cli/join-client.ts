@@ -1,9 +1,9 @@
 // The network half of `fulmar join`: finds the CA that a token names at a relay, and posts the request.
 
 import type { X509Certificate } from 'node:crypto'
-import { request } from 'node:https'
 import { isIP } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
+import { https } from '../lib/net/http.ts'
 import { spkiHash } from '../lib/certificates.ts'
 import {
   decodeJoinAnswer,
@@ -57,7 +57,7 @@ export async function postJoin(relay: URL, caPem: string, join: JoinRequest): Pr
   const body = JSON.stringify(join)
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>()
   const target = targetOf(relay)
-  const post = request({
+  const post = https.request({
     ...target,
     path: JOIN_PATH,
     method: 'POST',

@@ -4,13 +4,14 @@
 
 import { X509Certificate } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { createServer, type Server } from 'node:https'
+import type { Server } from 'node:https'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { canonicalAddress, formatSocketAddress } from '../lib/address.ts'
 import type { KeyPair } from '../lib/certificates.ts'
 import { identityOf, type Identity } from '../lib/identity.ts'
 import type { Log } from '../lib/log.ts'
+import { https } from '../lib/net/http.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { JOIN_PATH } from '../lib/wire/join.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
@@ -63,7 +64,7 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
   const servers: Server[] = []
   try {
     for (const where of options.listen) {
-      const server = createServer({
+      const server = https.createServer({
         ...contextOf(options.certificate),
         requestCert: true,
         rejectUnauthorized: false,

@@ -2,10 +2,11 @@
 // replaces the old. Edge links die without a word, so the relay asks with pings and ends a session that stays silent.
 // What the messages mean is the handler's.
 
-import { STATUS_CODES, type IncomingMessage } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
+import { http } from '../lib/net/http.ts'
 import { ProtocolError } from '../lib/wire/signal.ts'
 
 /** A node that opened a connection with a valid certificate. */
@@ -146,7 +147,7 @@ export function refuseUpgrade(stream: Duplex, status: number, reason: string): v
   const body = `${reason}\n`
   stream.once('error', () => stream.destroy())
   stream.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\ncontent-type: text/plain; charset=utf-8\r\n` +
+    `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\ncontent-type: text/plain; charset=utf-8\r\n` +
       `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
     () => stream.destroy(),
   )

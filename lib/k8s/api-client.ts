@@ -1,8 +1,8 @@
 // A Kubernetes API client: list in pages, watch, get, create, update, patch, over HTTP/1.1 with keep-alive and a
 // client certificate or a token. A connection on which nothing is read for a bounded time is taken for dead.
 
-import * as http from 'node:http'
-import * as https from 'node:https'
+import type { Agent, IncomingMessage } from 'node:http'
+import { http, https } from '../net/http.ts'
 import { ApiError, errorOfResponse } from './api-error.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
 import { parseEvent, parseObject, type WatchEvent } from './watch-event.ts'
@@ -146,7 +146,7 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
 type Connection = {
   /** The server's URL without a slash at its end. */
   readonly base: string
-  readonly agent: http.Agent
+  readonly agent: Agent
   readonly token: (() => string) | undefined
 }
 type Write = { readonly signal?: AbortSignal | undefined; readonly body?: object; readonly contentType?: string }
@@ -156,7 +156,7 @@ type ListBody<T> = {
 }
 
 /** The answer to a request, its headers read and its status a success. */
-async function send(connection: Connection, method: string, path: string, write: Write): Promise<http.IncomingMessage> {
+async function send(connection: Connection, method: string, path: string, write: Write): Promise<IncomingMessage> {
   const what = describe(connection, method, path)
   const response = await answer(connection, method, path, write, what, true)
   const status = response.statusCode ?? 0
@@ -172,7 +172,7 @@ function answer(
   write: Write,
   what: string,
   retry: boolean,
-): Promise<http.IncomingMessage> {
+): Promise<IncomingMessage> {
   const { base, agent, token } = connection
   const payload = write.body === undefined ? undefined : JSON.stringify(write.body)
   const headers: Record<string, string | number> = { accept: 'application/json' }
@@ -203,7 +203,7 @@ function answer(
   })
 }
 
-async function readText(response: http.IncomingMessage, maxBytes: number, what: string): Promise<string> {
+async function readText(response: IncomingMessage, maxBytes: number, what: string): Promise<string> {
   const chunks: Buffer[] = []
   let bytes = 0
   try {
@@ -221,7 +221,7 @@ async function readText(response: http.IncomingMessage, maxBytes: number, what: 
 
 /** One JSON object per line. Leaving the loop early closes the connection. */
 async function* readEvents<T extends KubernetesObject>(
-  response: http.IncomingMessage,
+  response: IncomingMessage,
   what: string,
 ): AsyncGenerator<WatchEvent<T>> {
   let pending: Buffer[] = []

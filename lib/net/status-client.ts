@@ -1,8 +1,8 @@
 // Asks the daemons of this host for their status over their Unix sockets.
 
-import { request } from 'node:http'
 import { join } from 'node:path'
 import type { DaemonStatus } from '../status.ts'
+import { http } from './http.ts'
 
 export const DAEMONS = ['agent', 'gateway', 'relay'] as const
 export type Daemon = (typeof DAEMONS)[number]
@@ -34,7 +34,7 @@ export function fetchStatus(socketPath: string, deadlineMs = DEADLINE_MS): Promi
       const reason = signal.aborted ? `no answer within ${deadlineMs} ms` : cause.message
       reject(new StatusError(`${socketPath}: ${reason}`, { cause }))
     }
-    const call = request({ socketPath, path: '/status', agent: false, signal }, (response) => {
+    const call = http.request({ socketPath, path: '/status', agent: false, signal }, (response) => {
       const chunks: Buffer[] = []
       let size = 0
       response.on('data', (chunk: Buffer) => {

@@ -2,12 +2,13 @@
 // loopback TCP. The socket is root's alone; a socket file that a killed daemon left behind is replaced.
 
 import { mkdirSync, rmSync } from 'node:fs'
-import { createServer, type RequestListener, type Server } from 'node:http'
+import type { RequestListener, Server } from 'node:http'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import type { Log } from '../log.ts'
 import type { Registry } from '../metrics.ts'
 import type { DaemonStatus } from '../status.ts'
+import { http } from './http.ts'
 import { UsageError } from './lifetime.ts'
 import { addProcessMetrics } from './process-metrics.ts'
 
@@ -99,7 +100,7 @@ const json = (value: unknown): Answer => ({
 })
 
 function listen(listener: RequestListener, where: string | { host: string; port: number }): Promise<Server> {
-  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000 }, listener)
+  const server = http.createServer({ requestTimeout: 5_000, headersTimeout: 5_000 }, listener)
   server.maxConnections = MAX_CONNECTIONS
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => reject(cannotListen(where, cause)))

@@ -65,7 +65,7 @@ export async function startNodes(options: StartOptions): Promise<void> {
 
 export async function startGateways(options: StartOptions): Promise<void> {
   const gateways = gatewaysOf(options.topology, PROGRAMS)
-  await startAll(gateways, options)
+  await inTurn(gateways, (gateway) => options.supervisor.start(gateway), options.signal)
   options.progress(`${count(gateways.length, 'gateway')} answering: ${gateways.map(({ host }) => host).join(', ')}`)
 }
 
