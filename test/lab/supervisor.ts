@@ -173,10 +173,13 @@ export class Supervisor {
   async #waitUntilReady(definition: Daemon, running: ChildProcess, exited: Promise<string>): Promise<void> {
     const { host, daemon } = definition
     const answer = new AbortController()
+    let lastFailure = 'it has no socket'
+    const onFailure = (reason: string): void => void (lastFailure = reason)
     const answered = (
-      daemon === 'pod' ? sayingSo(running) : answering(this.#options.id, definition, answer.signal)
+      daemon === 'pod' ? sayingSo(running) : answering(this.#options.id, definition, onFailure, answer.signal)
     ).then(() => undefined)
-    const late = sleep(READY_MS, `does not answer after ${READY_MS} ms`, { signal: answer.signal }).catch(
+    const late = sleep(READY_MS, undefined, { signal: answer.signal }).then(
+      () => `does not answer after ${READY_MS} ms (${lastFailure})`,
       () => 'was given up',
     )
     const failure = await Promise.race([answered, exited, late])
@@ -199,17 +202,21 @@ const sayingSo = (running: ChildProcess): Promise<unknown> =>
   new Promise((resolve) => running.stdio[3]!.once('data', resolve))
 
 /** Daemons answer on their socket; a file that a predecessor left does not count. */
-async function answering(id: string, { host, daemon }: Daemon, signal: AbortSignal): Promise<void> {
+async function answering(
+  id: string,
+  { host, daemon }: Daemon,
+  onFailure: (reason: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const { runDir } = pathsOf(id)
   while (!signal.aborted) {
     if (existsSync(`${runDir(host)}/${daemon}.sock`)) {
-      const answered = await withShortPath(runDir(host), (directory) =>
-        fetchStatus(`${directory}/${daemon}.sock`),
-      ).then(
-        () => true,
-        () => false,
-      )
-      if (answered) return
+      try {
+        await withShortPath(runDir(host), (directory) => fetchStatus(`${directory}/${daemon}.sock`))
+        return
+      } catch (error) {
+        onFailure((error as Error).message)
+      }
     }
     await sleep(POLL_MS)
   }
