@@ -7,7 +7,7 @@ import { readFolder } from '../test/lab/folder.ts'
 import { openLab, type Lab } from '../test/lab/lab.ts'
 import { cgroupCpuMs } from './harness/cpu.ts'
 import { driveLoad } from './harness/load-client.ts'
-import type { Prepared, Question, Side } from './harness/question.ts'
+import type { Comparison, Prepared, Side } from './harness/question.ts'
 import { joinByHand } from './harness/wireguard-by-hand.ts'
 
 const CLIENT = 'a1-client'
@@ -16,7 +16,8 @@ const LOAD = `${import.meta.dirname}/harness/http-load.ts`
 const DIRECT_TIMEOUT_MS = 15_000
 const POLL_MS = 100
 
-export const question: Question = {
+export const question: Comparison = {
+  kind: 'comparison',
   text: 'What does a call from a pod to a Service of another pool cost, next to the same over WireGuard set up by hand?',
   rounds: 20,
   callsPerRound: 200,

@@ -7,8 +7,9 @@ import { flag, integer, parseOptions, describeOptions, type Option } from '../li
 import { runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { suggest } from '../lib/suggest.ts'
 import { renderResult, resultOf } from './harness/result.ts'
-import type { Question } from './harness/question.ts'
+import type { Comparison, Question, Series } from './harness/question.ts'
 import { runRounds } from './harness/rounds.ts'
+import { renderSeries, seriesResultOf } from './harness/series.ts'
 
 const OPTIONS = {
   json: { name: 'json', doc: 'one JSON object on stdout', fallback: 'false', parse: flag } satisfies Option<boolean>,
@@ -40,10 +41,32 @@ async function load(names: readonly string[]): Promise<Question> {
   return ((await import(`./${name}.ts`)) as { question: Question }).question
 }
 
-async function ask(question: Question, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
-  const startedAt = performance.now()
-  const progress = (line: string): void =>
-    void process.stderr.write(`[${((performance.now() - startedAt) / 1000).toFixed(1).padStart(6)} s] ${line}\n`)
+const progress = (line: string): void =>
+  void process.stderr.write(`[${(performance.now() / 1000).toFixed(1).padStart(6)} s] ${line}\n`)
+const machine = `${cpus().length} cores, Linux ${release()}, Node ${process.versions.node}`
+
+function ask(question: Question, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
+  switch (question.kind) {
+    case 'comparison':
+      return compare(question, rounds, json, signal)
+    case 'series':
+      return repeat(question, rounds, json, signal)
+  }
+}
+
+async function repeat(question: Series, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
+  const count = rounds === 0 ? question.rounds : rounds
+  const samples: Readonly<Record<string, number>>[] = []
+  while (samples.length < count && !signal.aborted) {
+    progress(`round ${samples.length + 1} of ${count}`)
+    samples.push(await question.run(progress, signal))
+  }
+  const result = seriesResultOf(question, [machine], samples)
+  process.stdout.write(json ? `${JSON.stringify(result)}\n` : renderSeries(result))
+  return result.holds
+}
+
+async function compare(question: Comparison, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
   const prepared = await question.prepare(progress, signal)
   try {
     const { callsPerRound } = question
@@ -54,7 +77,6 @@ async function ask(question: Question, rounds: number, json: boolean, signal: Ab
       (index) => progress(`round ${index + 1} of ${counted.rounds}`),
       signal,
     )
-    const machine = `${cpus().length} cores, Linux ${release()}, Node ${process.versions.node}`
     const names = { subject: prepared.subject.name, peer: prepared.peer.name, notes: [...prepared.notes, machine] }
     const result = resultOf(question, names, done)
     process.stdout.write(json ? `${JSON.stringify(result)}\n` : renderResult(result))

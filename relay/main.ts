@@ -38,18 +38,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
 /** Every node of the mesh may reach every other: certificates say who belongs to it. */
 const mayReach: PairPolicy = () => true
 
-async function run(config: RelayConfig, stopped: AbortSignal): Promise<void> {
-  const failed = new AbortController()
-  const signal = AbortSignal.any([stopped, failed.signal])
-  try {
-    await serve(config, signal)
-  } finally {
-    // What had started before something failed must not hold the process.
-    failed.abort()
-  }
-}
-
-async function serve(config: RelayConfig, signal: AbortSignal): Promise<void> {
+async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
   const { stateDir, manifests } = config
   const startedAt = Date.now()
   const log = createLog('relay', config.logLevel)

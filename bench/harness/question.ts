@@ -1,4 +1,5 @@
-// What a bench is made of: a question with two sides, what is measured of each, and bounds that must hold.
+// What a bench is made of: a question with two sides (a comparison), or with figures to be repeated (a series), and bounds
+// that must hold.
 
 /** What one side's part of a round brought. */
 export type Sample = {
@@ -20,7 +21,25 @@ export type Prepared = {
   readonly close: () => Promise<void>
 }
 
-export type Question = {
+export type Question = Comparison | Series
+
+/** The same thing done again and again, each time from nothing, with some figures each time. */
+export type Series = {
+  readonly kind: 'series'
+  readonly text: string
+  readonly rounds: number
+  readonly figures: Readonly<Record<string, Figure>>
+  readonly run: (progress: (line: string) => void, signal: AbortSignal) => Promise<Readonly<Record<string, number>>>
+}
+export type Figure = {
+  readonly title: string
+  readonly unit: 'ms' | ''
+  /** The highest that any round may show; a figure without a bound is for information. */
+  readonly bound?: number
+}
+
+export type Comparison = {
+  readonly kind: 'comparison'
   readonly text: string
   readonly rounds: number
   readonly callsPerRound: number

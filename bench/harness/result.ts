@@ -2,7 +2,7 @@
 // object for machines and a table for people.
 
 import { millisecondsText, renderTable } from '../../lib/text-table.ts'
-import { METRICS, type Metric, type Question, type Sample } from './question.ts'
+import { METRICS, type Comparison, type Metric, type Sample } from './question.ts'
 import type { Round } from './rounds.ts'
 import { mean, pairedRatio, percentile, type Ratio } from './statistics.ts'
 
@@ -34,7 +34,7 @@ const MEASURE: Readonly<Record<Metric, (sample: Sample) => number>> = {
 const LEAST_MS = 1e-6
 
 export function resultOf(
-  { text, bounds, callsPerRound }: Pick<Question, 'text' | 'bounds' | 'callsPerRound'>,
+  { text, bounds, callsPerRound }: Pick<Comparison, 'text' | 'bounds' | 'callsPerRound'>,
   names: { readonly subject: string; readonly peer: string; readonly notes: readonly string[] },
   rounds: readonly Round[],
 ): Result {

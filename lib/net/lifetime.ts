@@ -9,19 +9,26 @@ export class UsageError extends Error {
 /** Time that a daemon may take for a clean end before the process leaves without it. */
 const GRACE_MS = 5_000
 
-/** Runs `body` with a signal that SIGTERM and SIGINT abort; a second signal ends the process at once. */
+/**
+ * Runs `body` with a signal that SIGTERM and SIGINT abort, or its own failure: what it had started before it failed must
+ * not hold the process. A second signal ends the process at once.
+ */
 export async function runUntilSignal(body: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const controller = new AbortController()
+  const end = (): void => {
+    controller.abort()
+    setTimeout(() => process.exit(), GRACE_MS).unref()
+  }
   const stop = (): void => {
     if (controller.signal.aborted) process.exit(130)
-    controller.abort()
-    setTimeout(() => process.exit(1), GRACE_MS).unref()
+    end()
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
   try {
     await body(controller.signal)
   } finally {
+    end()
     process.off('SIGTERM', stop)
     process.off('SIGINT', stop)
   }

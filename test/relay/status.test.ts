@@ -30,7 +30,7 @@ t.test('what the relay says of itself', async (t) => {
       { node: 's1', kind: 'signal', address: '198.18.1.2:4711', since: 5 },
       { node: 'h1', kind: 'packets', address: '198.18.1.2:4711', since: 5 },
     ],
-    packets: { forwarded: 3, bytes: 300, overKeepalive: 2, dropped: 1 },
+    packets: { forwarded: 3, bytes: 300, overKeepalive: 2, dropped: 1, pairs: [pair] },
     manifests: undefined,
   })
 
