@@ -3,14 +3,65 @@
 
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import type { Log } from '../lib/log.ts'
 import { run } from '../lib/net/exec.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import { createReconciler } from '../lib/reconcile.ts'
 import { deleteFlows, staleFlow, type StaleFlows, type UdpTargets } from './conntrack.ts'
 
 /** Groups of flows deleted in one pass; each costs a walk through the kernel's table. */
 const GROUPS_MAX = 64
 
+export type FlowCleaner = {
+  /** Looks whether targets changed since the last time, and deletes what is stale if they did. */
+  readonly check: () => void
+  readonly idle: () => Promise<void>
+  /** Why stale flows stay. */
+  readonly problem: () => string | undefined
+}
+
+export function createFlowCleaner({ targets, log }: { targets: () => UdpTargets; log: Log }, signal: AbortSignal): FlowCleaner {
+  let known = ''
+  let due = false
+  let problem: string | undefined
+  const passes = createReconciler(
+    async () => {
+      if (!due) return
+      due = false
+      try {
+        const { deleted, more } = await deleteStaleFlows(targets(), signal)
+        if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
+        problem = undefined
+        due ||= more
+        if (more) passes.trigger()
+      } catch (error) {
+        due = true
+        throw error
+      }
+    },
+    (err, failures) => {
+      problem = `stale UDP flows are not deleted: ${(err as Error).message}`
+      if (failures === 1) log.warn({ err }, 'cannot delete stale UDP flows')
+    },
+    (ms) => pause(ms, signal),
+    () => signal.aborted,
+  )
+  return {
+    check: () => {
+      const text = JSON.stringify([...targets()].map(([key, values]) => [key, ...values]))
+      if (text === known) return
+      // Noted at once: targets that come and go during one pass leave flows behind too.
+      known = text
+      due = true
+      passes.trigger()
+    },
+    idle: passes.idle,
+    problem: () => problem,
+  }
+}
+
 /** @returns the number of groups that were deleted and whether there may be more. @throws ExecError without conntrack-tools. */
-export async function deleteStaleFlows(targets: UdpTargets, signal: AbortSignal): Promise<{ deleted: number; more: boolean }> {
+async function deleteStaleFlows(targets: UdpTargets, signal: AbortSignal): Promise<{ deleted: number; more: boolean }> {
   if (targets.size === 0) return { deleted: 0, more: false }
   const stale = new Map<string, StaleFlows>()
   let more = false

@@ -14,18 +14,22 @@ export type StaleFlows = {
   readonly answeringPort: number
 }
 
+const UDP = ' . udp . '
+
 export function udpTargets(rulesets: readonly Ruleset[], takeovers: readonly Takeover[]): UdpTargets {
   const targets = new Map<string, Set<string>>()
   for (const { objects } of rulesets) {
     for (const key of objects.get('services')?.keys() ?? []) {
-      const [clusterIp, protocol, port] = key.split(' . ')
-      if (protocol === 'udp') targets.set(`${clusterIp} ${port}`, new Set())
+      if (!key.includes(UDP)) continue
+      const [clusterIp, , port] = key.split(' . ')
+      targets.set(`${clusterIp} ${port}`, new Set())
     }
     for (const [name, elements] of objects) {
       if (!name.startsWith('endpoints-')) continue
       for (const [key, target] of elements) {
-        const [clusterIp, protocol, port] = key.split(' . ')
-        if (protocol === 'udp') targets.get(`${clusterIp} ${port}`)?.add(target.replace(' . ', ' '))
+        if (!key.includes(UDP)) continue
+        const [clusterIp, , port] = key.split(' . ')
+        targets.get(`${clusterIp} ${port}`)?.add(target.replace(' . ', ' '))
       }
     }
   }

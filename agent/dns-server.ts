@@ -33,6 +33,8 @@ export type DnsServerOptions = {
   readonly zone: () => Zone
   readonly upstream: Upstream
   readonly onAnswer?: (rcode: Rcode) => void
+  /** An address is served from now on. */
+  readonly onListening?: () => void
   readonly log: Log
 }
 export type DnsServer = {
@@ -157,6 +159,7 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
         for (const socket of sockets) (socket as UdpSocket).on('error', (err) => log.debug({ err, addr: address }, 'DNS socket error'))
         listening.add(address)
         problems.delete(address)
+        options.onListening?.()
         await aborted(signal)
       } catch (error) {
         const { message } = error as Error

@@ -10,11 +10,12 @@ import { openNft } from '../lib/net/nft.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { createReconciler } from '../lib/reconcile.ts'
 import type { Cluster } from './cluster.ts'
-import { deleteStaleFlows } from './conntrack-loop.ts'
+import { createFlowCleaner } from './conntrack-loop.ts'
 import { udpTargets } from './conntrack.ts'
 import { listTable, noticeOf, readTable, type Held } from './nft-observed.ts'
-import { endTakeover, markerOf, renderChanges, renderTable, renewTakeover, type Takeover } from './nft-text.ts'
+import { markerOf, renderChanges, renderTable, type Takeover } from './nft-text.ts'
 import { applied, planChanges, rulesetOf, type Ruleset } from './nft.ts'
+import { runTakeover } from './takeover-loop.ts'
 import type { Here } from './topology.ts'
 
 export type NftOptions = {
@@ -28,15 +29,18 @@ export type NftOptions = {
 export type NftLoop = {
   /** The snapshot changed. */
   readonly trigger: () => void
+  /** What the DNS answers for changed: it is taken over now and not within a second. */
+  readonly retake: () => void
   /** Resolves once everything triggered so far is in the kernel. */
   readonly idle: () => Promise<void>
+  /** False while the kernel does not take what is wanted. */
+  readonly loaded: () => boolean
   /** Why the kernel does not have what is wanted. */
   readonly problems: () => readonly string[]
   /** Resolves after the signal aborted; the rules stay, the takeover is handed back. */
   readonly done: Promise<void>
 }
 
-export const TAKEOVER_RENEW_MS = 1_000
 /** Notices of rules that went are judged by what else their transaction removed; it arrives within this. */
 const NOTICE_SETTLE_MS = 100
 /** Somebody who flushes in a loop must not make us load in a loop. */
@@ -52,8 +56,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   let serial = Date.now()
   const observed = new Set<Family>()
   let sources = ''
+  let first = true
   let problem: string | undefined
-  let flowProblem: string | undefined
   let lastRebuild = -REBUILD_MIN_INTERVAL_MS
 
   const sync = async (): Promise<void> => {
@@ -68,7 +72,10 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     for (const result of results) if (result.status === 'rejected') throw result.reason
     problem = undefined
     options.onSync?.({ durationMs: performance.now() - startedAt })
-    cleanFlows()
+    flows.check()
+    // Of a table that was adopted the takeover may have lapsed.
+    if (first) takeover.retake()
+    first = false
   }
 
   /** What is held is noted before it is applied: notices of what we replace must not look like a loss. */
@@ -108,38 +115,9 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     (ms) => pause(ms, signal),
     () => signal.aborted,
   )
-  const flowTargets = () => udpTargets([...held.values()].map(({ ruleset }) => ruleset), options.takeovers())
-  let lastTargets = ''
-  let staleFlows = false
-  /** Targets that came and went during a pass have left flows behind too: what counts is that they changed. */
-  const cleanFlows = (): void => {
-    const text = JSON.stringify([...flowTargets()].map(([key, values]) => [key, ...values]))
-    if (text === lastTargets) return
-    lastTargets = text
-    staleFlows = true
-    flows.trigger()
-  }
-  const flows = createReconciler(
-    async () => {
-      if (!staleFlows) return
-      staleFlows = false
-      try {
-        const { deleted, more } = await deleteStaleFlows(flowTargets(), signal)
-        if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
-        flowProblem = undefined
-        staleFlows ||= more
-        if (more) flows.trigger()
-      } catch (error) {
-        staleFlows = true
-        throw error
-      }
-    },
-    (err, failures) => {
-      flowProblem = `stale UDP flows are not deleted: ${(err as Error).message}`
-      if (failures === 1) log.warn({ err }, 'cannot delete stale UDP flows')
-    },
-    (ms) => pause(ms, signal),
-    () => signal.aborted,
+  const flows = createFlowCleaner(
+    { targets: () => udpTargets([...held.values()].map(({ ruleset }) => ruleset), options.takeovers()), log },
+    signal,
   )
   const rebuild = (reason: string): void => {
     log.warn({ reason }, 'service rules were removed by somebody else and are restored')
@@ -159,7 +137,6 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   }
 
   let suspicion: NodeJS.Timeout | undefined
-  let started = false
   const monitor = monitorNft(
     {
       onLine: (line) => {
@@ -178,41 +155,39 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
         }
       },
       onStart: () => {
-        if (started) rebuild('not watched for a moment')
-        started = true
+        // What happened before it watched is not known: what is there is read once more.
+        observed.clear()
+        held.clear()
+        rules.trigger()
       },
       log,
     },
     signal,
   )
 
-  const renew = async (): Promise<void> => {
-    let taken: readonly Takeover[] = []
-    for (; !signal.aborted; await pause(TAKEOVER_RENEW_MS, signal)) {
-      const snapshot = options.snapshot()
-      if (snapshot !== undefined && JSON.stringify(sourcesOf(snapshot.cluster, snapshot.here.node)) !== sources) rules.trigger()
-      const wanted = options.takeovers()
-      const dropped = taken.filter((takeover) => !wanted.some((other) => other.clusterIp === takeover.clusterIp))
-      const began = wanted.some((takeover) => !taken.some((other) => other.clusterIp === takeover.clusterIp))
-      taken = wanted
-      const loaded = ({ family }: Takeover): boolean => held.has(family)
-      await nft
-        .apply([...dropped.filter(loaded).flatMap(endTakeover), ...wanted.filter(loaded).flatMap(renewTakeover)])
-        .catch((err: Error) => log.debug({ err }, 'cannot renew the takeover of the cluster DNS'))
-      if (began) cleanFlows()
-    }
-    // Before the DNS stops, so that clients find the cluster's own.
-    await nft.apply(taken.flatMap(endTakeover)).catch(() => undefined)
-  }
+  const takeover = runTakeover(
+    {
+      nft,
+      takeovers: options.takeovers,
+      loaded: (family) => held.has(family),
+      onBegan: flows.check,
+      onTick: () => {
+        const snapshot = options.snapshot()
+        if (snapshot !== undefined && JSON.stringify(sourcesOf(snapshot.cluster, snapshot.here.node)) !== sources) rules.trigger()
+      },
+      log,
+    },
+    signal,
+  )
 
-  const done = Promise.all([monitor, renew()]).then(async () => {
+  const done = Promise.all([monitor, takeover.done]).then(async () => {
     clearTimeout(suspicion)
     await rules.idle()
     await flows.idle()
     closing.abort()
   })
   rules.trigger()
-  return { trigger: rules.trigger, idle: rules.idle, problems: () => [problem, flowProblem].filter((text) => text !== undefined), done }
+  return { trigger: rules.trigger, retake: takeover.retake, idle: rules.idle, loaded: () => problem === undefined, problems: () => [problem, flows.problem()].filter((text) => text !== undefined), done }
 }
 
 /** What a predecessor left, if its rules are ours: then nothing needs to be replaced under the packets of new connections. */

@@ -47,8 +47,8 @@ function itemsOf(json: string): readonly Item[] {
 }
 
 /** Lines inside of chains that are neither braces nor the hook of a base chain. */
-function rulesOf({ family, source }: Ruleset): number {
-  const text = renderTable({ family, source, objects: new Map() }, '', [])
+function rulesOf(ruleset: Ruleset): number {
+  const text = renderTable({ ...ruleset, objects: new Map() }, '', [])
   return text.split('\n').filter((line) => /^ {4}(?!type|elements)/.test(line)).length
 }
 

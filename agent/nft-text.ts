@@ -22,8 +22,9 @@ export const TAKEOVER_TIMEOUT = '3s'
  * The name of an empty chain, by which a table is known: its layout (a hash of the rules without their elements) says
  * whether a new agent may go on with an old one's table, its serial which of our tables a notice of removal speaks of.
  */
-export function markerOf({ family, source }: Ruleset, serial: number): string {
-  const rules = renderTable({ family, source, objects: new Map() }, '', [])
+export function markerOf(ruleset: Ruleset, serial: number): string {
+  const { family } = ruleset
+  const rules = renderTable({ ...ruleset, objects: new Map() }, '', [])
   return `layout-${createHash('sha256').update(rules).update(classRule(family, 1)).digest('hex').slice(0, 12)}-${serial}`
 }
 
@@ -31,7 +32,7 @@ export function markerOf({ family, source }: Ruleset, serial: number): string {
  * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
  * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
  */
-export function renderTable({ family, source, objects }: Ruleset, marker: string, takeovers: readonly Takeover[]): string {
+export function renderTable({ family, source, masqueradeOutsiders, objects }: Ruleset, marker: string, takeovers: readonly Takeover[]): string {
   const table = tableOf(family)
   const ip = ipOf(family)
   const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
@@ -83,7 +84,7 @@ export function renderTable({ family, source, objects }: Ruleset, marker: string
     // The node chose its source for the route to the ClusterIP; other pools accept addresses of pods only.
     `    ${ip} daddr @remote ${source === undefined ? 'masquerade' : `snat to ${source}`}`,
     // From outside the cluster: the answer has to come back through this node.
-    '    fib saddr type != local masquerade fully-random',
+    ...(masqueradeOutsiders ? ['    fib saddr type != local masquerade fully-random'] : []),
     '  }',
     '}',
   ].join('\n')

@@ -9,7 +9,8 @@
 // A packet of a new connection costs two lookups, a change of one service a few elements, however many services there
 // are (a chain per endpoint, as kube-proxy has it, loads super-linearly). Priority −101 comes before kube-proxy.
 
-import { compareCidrs, overlaps, parseCidr, type Family } from '../lib/cidr.ts'
+import { compareCidrs, overlaps, parseCidr, type Cidr, type Family } from '../lib/cidr.ts'
+import type { PoolNode } from '../lib/k8s/pools.ts'
 import type { Cluster, ClusterService, Endpoint, Port, Protocol } from './cluster.ts'
 import { reachable, type Here } from './topology.ts'
 
@@ -19,6 +20,8 @@ export type Ruleset = {
   readonly family: Family
   /** The address that mesh routes have as `src`, which the node's own calls to other pools must come from. */
   readonly source: string | undefined
+  /** Where this node's podCIDRs are known, so that pods can be told from callers outside of the cluster. */
+  readonly masqueradeOutsiders: boolean
   readonly objects: ReadonlyMap<string, Elements>
 }
 
@@ -59,6 +62,7 @@ export function rulesetOf(cluster: Cluster, family: Family, { here, sources }: R
   return {
     family,
     source: sources.find((source) => source.family === family)?.address,
+    masqueradeOutsiders: podCidrsOf(own?.nodes.filter(({ name }) => name === here.node) ?? [], family).length > 0,
     objects: new Map([
       ['services', services],
       ['cluster-ips', clusterIps],
@@ -125,15 +129,15 @@ function targetsOf(endpoints: readonly Endpoint[], { name, protocol }: Port): re
 
 /** Prefixes of pods; one that lies in another is left out, since intervals of a set may not overlap. */
 function prefixesOf({ pools }: Cluster, family: Family, wanted: (pool: string) => boolean): Elements {
-  const cidrs = pools
-    .filter(({ name }) => wanted(name))
-    .flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? [])))
-    .filter((cidr) => cidr.family === family)
-    .sort(compareCidrs)
-  const outermost: typeof cidrs = []
+  const nodes = pools.filter(({ name }) => wanted(name)).flatMap(({ nodes }) => nodes)
+  const cidrs = podCidrsOf(nodes, family).toSorted(compareCidrs)
+  const outermost: Cidr[] = []
   for (const cidr of cidrs) if (outermost.length === 0 || !overlaps(outermost.at(-1)!, cidr)) outermost.push(cidr)
   return new Map(outermost.map(({ text }) => [text.replace(/\/(32|128)$/, ''), '']))
 }
+
+const podCidrsOf = (nodes: readonly PoolNode[], family: Family): readonly Cidr[] =>
+  nodes.flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? [])).filter((cidr) => cidr.family === family)
 
 const protocolText: Readonly<Record<Protocol, string>> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' }
 
@@ -151,7 +155,7 @@ export type Changes = {
 
 /** From one ruleset to the other; undefined where the rules themselves differ and the table must be written anew. */
 export function planChanges(before: Ruleset, after: Ruleset): Changes | undefined {
-  if (before.source !== after.source) return undefined
+  if (before.source !== after.source || before.masqueradeOutsiders !== after.masqueradeOutsiders) return undefined
   const created: number[] = []
   const changed: ElementChange[] = []
   const left: ElementChange[] = []

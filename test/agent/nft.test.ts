@@ -123,6 +123,13 @@ t.test('the whole table', async (t) => {
   t.equal(renderTable(ruleset([4, 5]), 'layout-x-1', [takeover, { ...takeover, family: 6 }]), golden)
 })
 
+t.test('without podCIDRs nobody is taken for an outsider', async (t) => {
+  const cluster = clusterOf({ services: [], slices: [], nodes: [{ metadata: { name: 'h1' } }], nodePools: [], gateways: [] })
+  const unknown = rulesetOf(cluster, 4, { here: hereOf(cluster, 'h1'), sources: [] })
+  t.notMatch(renderTable(unknown, 'x', []), 'fib saddr')
+  t.not(markerOf(unknown, 1), markerOf(ruleset([], undefined), 1))
+})
+
 t.test('changes', async (t) => {
   const rows: readonly { name: string; from: number[]; to: number[]; transactions: readonly (readonly string[])[] }[] = [
     { name: 'nothing', from: [4, 5], to: [4, 5], transactions: [] },
@@ -245,7 +252,7 @@ t.test('stale UDP flows', async (t) => {
     ['services', new Map([['10.96.0.1 . udp . 81', 'goto class-1'], ['10.96.0.2 . udp . 7', 'goto refuse'], ['10.96.0.3 . tcp . 80', 'goto class-1']])],
     ['endpoints-1', new Map([['10.96.0.1 . udp . 81 . 0', '10.244.1.4 . 8081'], ['10.96.0.3 . tcp . 80 . 0', '10.244.1.4 . 80']])],
   ])
-  const targets = udpTargets([{ family: 4, source: undefined, objects }], [takeover])
+  const targets = udpTargets([{ family: 4, source: undefined, masqueradeOutsiders: true, objects }], [takeover])
   const line = (to: string, port: number, from: string, answering: number): string =>
     `udp      17 29 src=10.244.1.9 dst=${to} sport=5000 dport=${port} [UNREPLIED] src=${from} dst=10.244.1.9 sport=${answering} dport=5000 mark=0 use=1`
   const rows: readonly (readonly [name: string, line: string, stale: boolean])[] = [
