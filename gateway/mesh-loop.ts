@@ -18,6 +18,8 @@ import type { WireGuard } from './wireguard-loop.ts'
 export type Mesh = {
   readonly trigger: () => void
   readonly plan: () => PeerPlan | undefined
+  /** Where WireGuard had each peer's direct endpoint when its path became direct, by node. */
+  readonly endpoints: ReadonlyMap<string, string>
   /** What a path decided; see PathEffects. */
   readonly setEndpoint: (peer: Peer, to: SocketAddress) => Promise<void>
   readonly move: (peer: Peer, rung: Rung) => void
@@ -46,6 +48,7 @@ export async function runMesh(
 ): Promise<Mesh> {
   const { node, wireguard, routes, packets, log } = options
   let plan: PeerPlan | undefined
+  const endpoints = new Map<string, string>()
   const configured = new Map<string, string>()
   /** Rungs that were validated to a peer's key; they keep their session alive from then on. */
   const alive = new Set<string>()
@@ -103,6 +106,7 @@ export async function runMesh(
   return {
     trigger: reconciler.trigger,
     plan: () => plan,
+    endpoints,
     setEndpoint: (peer, to) =>
       wireguard.setEndpoint('direct', peer.wireguardKey, formatSocketAddress(to), keepalive('direct', peer.wireguardKey)),
     move: (peer, rung) => {
@@ -113,6 +117,17 @@ export async function runMesh(
         reconciler.trigger()
       })
       reconciler.trigger()
+      if (rung === 'direct') void noteEndpoint(peer)
     },
+  }
+
+  /** The side that did not choose learns from WireGuard which address the peer's packets come from. */
+  async function noteEndpoint({ node, wireguardKey }: Peer): Promise<void> {
+    try {
+      const seen = (await wireguard.observe('direct')).find(({ publicKey }) => publicKey === wireguardKey)
+      if (seen?.endpoint !== undefined) endpoints.set(node, seen.endpoint)
+    } catch (err) {
+      log.debug({ err, peer: node }, 'WireGuard did not say where a peer is')
+    }
   }
 }

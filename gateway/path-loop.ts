@@ -2,7 +2,7 @@
 // decides, and steps it when it asks to be stepped. One timer for all peers.
 
 import { randomFillSync } from 'node:crypto'
-import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import type { SocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
 import type { NatBehaviour, PathStatus, Rung } from '../lib/status.ts'
 import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } from '../lib/wire/stun.ts'
@@ -31,7 +31,8 @@ export type Paths = {
   readonly onStun: (message: StunMessage, datagram: Buffer, from: SocketAddress) => void
   readonly onEchoRequest: (rung: Rung, from: string) => void
   readonly onEchoReply: (rung: Rung, from: string, sequence: number) => void
-  readonly status: (own: NatBehaviour) => readonly PathStatus[]
+  /** @param endpointOf where WireGuard has a peer, by node. */
+  readonly status: (own: NatBehaviour, endpointOf: ReadonlyMap<string, string>) => readonly PathStatus[]
 }
 
 type Member = {
@@ -41,7 +42,6 @@ type Member = {
   readonly linkLocal: string
   /** Probes under way by transaction id (hex): when each left. */
   readonly probes: Map<string, number>
-  readonly endpoint: { text: string | undefined }
 }
 
 /** Answers later than the last so many probes are not counted. */
@@ -85,7 +85,6 @@ export function runPaths(
       case 'call':
         return effects.call(member.peer)
       case 'endpoint':
-        member.endpoint.text = formatSocketAddress(action.to)
         effects.setEndpoint(member.peer, action.to).then(
           () => {
             member.path.endpointSet(action.to, now())
@@ -133,7 +132,6 @@ export function runPaths(
       key: probeKey(privateKey, peer.wireguardKey),
       linkLocal: linkLocalOf(peer.node),
       probes: new Map(),
-      endpoint: { text: undefined },
     }
     member.path.setRelayOpen(relayOpen)
     members.set(peer.node, member)
@@ -204,17 +202,17 @@ export function runPaths(
       member.path.echoReplied(rung, sequence, now())
       step(member)
     },
-    status: (own) => {
+    status: (own, endpointOf) => {
       const nowMs = now()
-      return [...members.values()].map(({ peer, path, endpoint }) => ({
+      return [...members.values()].map(({ peer, path }) => ({
         pool: peer.pool,
         node: peer.node,
         rung: path.rung,
         since: Math.round(Date.now() - (nowMs - path.sinceMs)),
         ...(path.rttMs === undefined ? {} : { rttMs: Math.round(path.rttMs * 100) / 100 }),
         reason: reasonOf(path, own, peer.announcement.nat, peer.pool, nowMs),
-        ...(path.rung === 'direct' && endpoint.text !== undefined ? { endpoint: endpoint.text } : {}),
-        candidates: [...path.candidates.values()].map(candidateStatus),
+        ...(path.rung === 'direct' && endpointOf.has(peer.node) ? { endpoint: endpointOf.get(peer.node)! } : {}),
+        candidates: [...path.punch.candidates.values()].map(candidateStatus),
         peerNat: peer.announcement.nat,
       }))
     },

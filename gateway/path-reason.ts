@@ -2,7 +2,8 @@
 
 import { formatSocketAddress } from '../lib/address.ts'
 import type { CandidateStatus, NatBehaviour } from '../lib/status.ts'
-import type { Path, TriedCandidate } from './path.ts'
+import type { Path } from './path.ts'
+import type { TriedCandidate } from './punch.ts'
 
 /** @returns '' for a direct path. */
 export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peerPool: string, nowMs: number): string {
@@ -10,7 +11,7 @@ export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peer
   const parts = [
     path.rung === 'none' ? 'no path yet' : path.why.startsWith('direct') ? path.why : '',
     obstacle(own, peer, peerPool) ?? tried(path),
-    path.trying ? 'trying now' : nextTry(path, nowMs),
+    path.punch.trying ? 'trying now' : nextTry(path, nowMs),
   ]
   return parts.filter((part) => part !== '').join('; ')
 }
@@ -35,7 +36,7 @@ const describe = ({ mapping, filtering }: NatBehaviour): string =>
   mapping.startsWith('address') ? 'symmetric' : filtering === 'address-and-port-dependent' ? 'port restricted' : filtering
 
 function tried(path: Path): string {
-  const candidates = [...path.candidates.values()]
+  const candidates = [...path.punch.candidates.values()]
   if (candidates.length === 0) return 'the peer has announced no address yet'
   const probes = candidates.reduce((sum, candidate) => sum + candidate.probes, 0)
   if (probes === 0) return ''
@@ -44,7 +45,7 @@ function tried(path: Path): string {
 }
 
 function nextTry(path: Path, nowMs: number): string {
-  const seconds = Math.ceil((path.nextAttemptMs - nowMs) / 1000)
+  const seconds = Math.ceil((path.punch.nextAttemptMs - nowMs) / 1000)
   return seconds > 0 && seconds < 3600 ? `next try in ${seconds} s` : ''
 }
 

@@ -1,81 +1,53 @@
-// The path to one peer, decided: which rung of the ladder carries traffic, when to probe, echo and move. Pure: events
+// The path to one peer, decided: which rung of the ladder carries traffic, when to echo and when to move. Pure: events
 // come in as calls, `step` gives back what to do and `nextMs` when to step again; time and randomness are arguments.
 //
 //   relay  ── echo answered ──▶  carries traffic  ◀── direct silent, relay answers ──┐
-//   direct ── probe answered ─▶ endpoint set ─▶ echoes, small and full ─▶ carries ───┘
+//   direct ── address found (punch.ts) ──▶ echoes, small and full-size ──▶ carries ──┘
 //
 // Two rules keep WireGuard from stalling 5 s on lost or crossing handshakes. Nothing is sent to a peer before it said
 // `ready` (its device knows our key). And only the controlling side, the one with the lower key, sends first on a rung;
 // the other waits until an echo request came through it. Both then validate and move each for itself.
 
-import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import type { SocketAddress } from '../lib/address.ts'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Rung } from '../lib/status.ts'
-import type { Candidate, CandidateKind } from './announcement.ts'
+import type { Candidate } from './announcement.ts'
+import { Punch, type PunchAction } from './punch.ts'
 import { RungHealth } from './rung-health.ts'
 
 export type PathAction =
-  | { readonly kind: 'probe'; readonly to: SocketAddress; readonly ttl: number | undefined }
+  | PunchAction
   | { readonly kind: 'echo'; readonly rung: Rung; readonly sequence: number; readonly full: boolean }
-  /** Ask the peer to probe at the same time. */
-  | { readonly kind: 'call' }
-  | { readonly kind: 'endpoint'; readonly to: SocketAddress }
   | { readonly kind: 'move'; readonly rung: Rung; readonly why: string }
-
-export type TriedCandidate = {
-  readonly kind: CandidateKind | 'peer-reflexive'
-  readonly address: SocketAddress
-  probes: number
-  rttMs: number | undefined
-  answeredMs: number
-  /** WireGuard did not get through although probes did: not chosen again in this attempt. */
-  refused: boolean
-}
 
 /** An echo per path in use. */
 export const ECHO_INTERVAL_MS = 500
 /** After a miss: this many more, this far apart, before the path counts as dead; 10 % loss does not flap then. */
-export const BURST_ECHOES = 5
-export const BURST_INTERVAL_MS = 50
+const BURST_ECHOES = 5
+const BURST_INTERVAL_MS = 50
+const BURST_MS = BURST_ECHOES * BURST_INTERVAL_MS
 const BRING_UP_INTERVAL_MS = 100
 /** The side that is not controlling speaks first after all if it was not spoken to for so long. */
 const PATIENCE_MS = 1_500
-
-const PROBE_INTERVAL_MS = 50
-const PROBE_FAST_MS = 2_000
-const PROBE_SLOW_INTERVAL_MS = 200
-const ATTEMPT_MS = 5_000
 /** Where nothing carries traffic yet, the relay does so soonest: probes and handshakes do not compete with it at first. */
 const RELAY_HEAD_START_MS = 300
-/** Openers die on the way: they open our own NAT without reaching the peer's, which might take them for strangers. */
-const OPENER_TTLS = [2, 3, 4]
-const OPENER_LEAD_MS = 30
-/** WireGuard repeats a lost handshake after 5 s; a candidate whose probes were answered gets that second chance. */
-const VALIDATION_MS = 6_500
 /** What counts as "now" for echoes on a rung that the other side set up. */
 const FRESH_MS = 1_500
-const RETRY = { baseMs: 1_000, capMs: 60_000 }
-/** A pair that was direct before is tried again at least this often. */
-const RETRY_KNOWN = { baseMs: 1_000, capMs: 8_000 }
 /** A direct path that fails again so soon after it came up must wait longer before it carries traffic again. */
 const FLAP_MS = 30_000
 const HOLD_DOWN = { baseMs: 1_000, capMs: 60_000 }
-const MAX_LEARNED_CANDIDATES = 16
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
 const STALL_MS = 100
-
-type Attempt = { readonly startedMs: number; nextProbeMs: number; openersLeft: boolean }
+const MIN_SLEEP_MS = 10
 
 export class Path {
   readonly controlling: boolean
+  readonly punch: Punch
   /** The rung that carries traffic. */
   rung: Rung | 'none'
   sinceMs: number
   /** What made the last move, for people. */
   why = ''
-  readonly candidates = new Map<string, TriedCandidate>()
-  attempts = 0
-  lastAttemptEndMs: number | undefined
 
   readonly #health: Record<Rung, RungHealth> = {
     direct: new RungHealth(),
@@ -86,11 +58,6 @@ export class Path {
   #sequence = 0
   #readySinceMs: number | undefined
   #relayOpen = false
-  #attempt: Attempt | undefined
-  #nextAttemptMs = -Infinity
-  #calledMs = -Infinity
-  /** The candidate being validated, and since when WireGuard has it for the peer's endpoint. */
-  #chosen: { readonly candidate: TriedCandidate; setMs: number | undefined } | undefined
   #suspectSinceMs: number | undefined
   #wasDirect: boolean
   #falls = 0
@@ -101,6 +68,7 @@ export class Path {
   /** @param rung which the kernel's route points to now: after a restart of ours, what carries traffic is kept. */
   constructor(options: { controlling: boolean; rung: Rung | 'none'; nowMs: number }) {
     this.controlling = options.controlling
+    this.punch = new Punch(options.controlling)
     this.rung = options.rung
     this.sinceMs = options.nowMs
     this.#wasDirect = options.rung === 'direct'
@@ -108,20 +76,8 @@ export class Path {
 
   // === Events
 
-  /** The addresses that the peer announces; what was learned stays. */
   setCandidates(candidates: readonly Candidate[], nowMs: number): void {
-    const known = new Set(candidates.map(({ address }) => formatSocketAddress(address)))
-    let news = false
-    for (const [text, { kind }] of this.candidates) if (kind !== 'peer-reflexive' && !known.has(text)) this.candidates.delete(text)
-    for (const { kind, address } of candidates) {
-      const text = formatSocketAddress(address)
-      if (this.candidates.get(text)?.kind === kind) continue
-      this.candidates.set(text, { kind, address, probes: 0, rttMs: undefined, answeredMs: -Infinity, refused: false })
-      news = true
-    }
-    if (!news) return
-    this.#nextAttemptMs = Math.min(this.#nextAttemptMs, nowMs)
-    this.attempts = Math.min(this.attempts, 1)
+    this.punch.setCandidates(candidates, nowMs)
   }
 
   /** The peer's devices know our key: packets to it will not be wasted. */
@@ -133,34 +89,21 @@ export class Path {
     this.#relayOpen = open
   }
 
-  /** The peer started to probe: so do we, at once, or one side's probes would die in the other's NAT. */
+  /** The peer started to probe. */
   called(nowMs: number): void {
     this.ready(nowMs)
-    this.#calledMs = nowMs
-    if (this.rung !== 'direct' && this.#attempt === undefined && !this.#leavesToRelay(nowMs)) this.#begin(nowMs)
+    if (this.#maySearch(nowMs)) this.punch.called(nowMs)
   }
 
-  /** An authenticated probe came from this address: the peer is reachable there, whatever it announces. */
+  /** An authenticated probe came from this address. */
   probed(from: SocketAddress, nowMs: number): void {
     this.ready(nowMs)
-    const text = formatSocketAddress(from)
-    let candidate = this.candidates.get(text)
-    if (candidate === undefined) {
-      const learned = [...this.candidates].filter(([, { kind }]) => kind === 'peer-reflexive')
-      if (learned.length >= MAX_LEARNED_CANDIDATES) this.candidates.delete(learned[0]![0])
-      candidate = { kind: 'peer-reflexive', address: from, probes: 0, rttMs: undefined, answeredMs: -Infinity, refused: false }
-      this.candidates.set(text, candidate)
-    }
-    if (this.rung === 'direct' || this.#leavesToRelay(nowMs)) return
-    if (this.#attempt === undefined) this.#begin(nowMs)
-    if (candidate.answeredMs < this.#attempt!.startedMs) this.#probe(candidate, undefined)
+    const candidate = this.punch.learn(from)
+    if (this.#maySearch(nowMs)) this.punch.probed(candidate, nowMs)
   }
 
   probeAnswered(from: SocketAddress, rttMs: number, nowMs: number): void {
-    const candidate = this.candidates.get(formatSocketAddress(from))
-    if (candidate === undefined) return
-    candidate.rttMs = rttMs
-    candidate.answeredMs = nowMs
+    this.punch.answered(from, rttMs, nowMs)
   }
 
   /**
@@ -168,7 +111,7 @@ export class Path {
    * an endpoint is lost, and the next one 5 s away.
    */
   endpointSet(to: SocketAddress, nowMs: number): void {
-    if (this.#chosen?.candidate.address === to) this.#chosen.setMs = nowMs
+    this.punch.endpointSet(to, nowMs)
   }
 
   echoRequested(rung: Rung, nowMs: number): void {
@@ -185,7 +128,8 @@ export class Path {
   step(nowMs: number, random: number): readonly PathAction[] {
     this.#forgiveStall(nowMs)
     this.#watch(nowMs)
-    this.#attemptDirect(nowMs, random)
+    if (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS) this.punch.stop()
+    else if (this.#maySearch(nowMs)) this.#actions.push(...this.punch.step(nowMs, random, this.#wasDirect))
     this.#promote(nowMs)
     for (const rung of RUNGS) this.#echo(rung, nowMs)
     this.#plannedMs = this.#next(nowMs)
@@ -201,14 +145,6 @@ export class Path {
 
   get rttMs(): number | undefined {
     return this.rung === 'none' ? undefined : this.#health[this.rung].rttMs
-  }
-
-  get trying(): boolean {
-    return this.#attempt !== undefined
-  }
-
-  get nextAttemptMs(): number {
-    return this.#nextAttemptMs
   }
 
   /** The rung in use does not answer, and no other does either. */
@@ -233,87 +169,25 @@ export class Path {
       return
     }
     this.#suspectSinceMs ??= nowMs
-    const suspectMs = nowMs - this.#suspectSinceMs
-    if (suspectMs < BURST_ECHOES * BURST_INTERVAL_MS + health.timeoutMs) return
+    if (this.#suspectMs(nowMs) < BURST_MS + health.timeoutMs) return
     const other = RUNGS.find((rung) => rung !== this.rung && this.#health[rung].lastReplyMs >= this.#suspectSinceMs!)
     if (other === undefined) return
     if (this.rung === 'direct') {
       this.#falls = nowMs - this.#promotedMs < FLAP_MS ? this.#falls + 1 : 1
       this.#holdDownUntilMs = nowMs + backoffMs(HOLD_DOWN, this.#falls, 1)
-      this.#nextAttemptMs = this.#holdDownUntilMs
-      this.attempts = 0
+      this.punch.startOver(this.#holdDownUntilMs)
     }
     this.#move(other, `${this.rung} answered no echo for ${Math.round(nowMs - silentSince)} ms`, nowMs)
   }
 
-  /** Probes every address of the peer until one works, then sets it and lets echoes through the device decide. */
-  #attemptDirect(nowMs: number, random: number): void {
-    const suspectMs = this.#suspectSinceMs === undefined ? 0 : nowMs - this.#suspectSinceMs
-    if (this.rung === 'direct' && suspectMs < BURST_ECHOES * BURST_INTERVAL_MS) {
-      this.#attempt = undefined
-      this.#chosen = undefined
-      return
-    }
-    if (this.#readySinceMs === undefined || this.candidates.size === 0) return
-    if (this.#attempt === undefined) {
-      if (nowMs < this.#nextAttemptMs || this.#leavesToRelay(nowMs)) return
-      this.#begin(nowMs)
-    }
-    const attempt = this.#attempt!
-    if (nowMs - attempt.startedMs > ATTEMPT_MS && this.#chosen === undefined) {
-      this.#attempt = undefined
-      this.lastAttemptEndMs = nowMs
-      this.#nextAttemptMs = nowMs + backoffMs(this.#wasDirect ? RETRY_KNOWN : RETRY, this.attempts, random)
-      return
-    }
-    if (nowMs >= attempt.nextProbeMs) this.#probeAll(attempt, nowMs)
-    if (this.controlling) this.#choose(attempt, nowMs)
+  #suspectMs(nowMs: number): number {
+    return this.#suspectSinceMs === undefined ? 0 : nowMs - this.#suspectSinceMs
   }
 
-  #leavesToRelay(nowMs: number): boolean {
-    return this.rung === 'none' && this.#relayOpen && nowMs - this.#readySinceMs! < RELAY_HEAD_START_MS
-  }
-
-  #begin(nowMs: number): void {
-    this.#attempt = { startedMs: nowMs, nextProbeMs: nowMs, openersLeft: true }
-    this.attempts++
-    for (const candidate of this.candidates.values()) {
-      candidate.probes = 0
-      candidate.refused = false
-    }
-    if (nowMs - this.#calledMs > ATTEMPT_MS) this.#actions.push({ kind: 'call' })
-  }
-
-  #probeAll(attempt: Attempt, nowMs: number): void {
-    if (attempt.openersLeft) {
-      attempt.openersLeft = false
-      for (const ttl of OPENER_TTLS) for (const candidate of this.candidates.values()) this.#probe(candidate, ttl)
-      attempt.nextProbeMs = nowMs + OPENER_LEAD_MS
-      return
-    }
-    for (const candidate of this.candidates.values()) this.#probe(candidate, undefined)
-    const fast = nowMs - attempt.startedMs < PROBE_FAST_MS && this.#chosen === undefined
-    attempt.nextProbeMs = nowMs + (fast ? PROBE_INTERVAL_MS : PROBE_SLOW_INTERVAL_MS)
-  }
-
-  #probe(candidate: TriedCandidate, ttl: number | undefined): void {
-    candidate.probes++
-    this.#actions.push({ kind: 'probe', to: candidate.address, ttl })
-  }
-
-  #choose(attempt: Attempt, nowMs: number): void {
-    const setMs = this.#chosen?.setMs
-    if (setMs !== undefined && nowMs - setMs > VALIDATION_MS) {
-      this.#chosen!.candidate.refused = true
-      this.#chosen = undefined
-    }
-    if (this.#chosen !== undefined) return
-    const [candidate] = [...this.candidates.values()]
-      .filter(({ refused, answeredMs }) => !refused && answeredMs >= attempt.startedMs)
-      .sort((a, b) => PREFERENCE[a.kind] - PREFERENCE[b.kind] || (a.rttMs ?? 0) - (b.rttMs ?? 0))
-    if (candidate === undefined) return
-    this.#chosen = { candidate, setMs: undefined }
-    this.#actions.push({ kind: 'endpoint', to: candidate.address })
+  /** Whether a direct path is to be looked for now. */
+  #maySearch(nowMs: number): boolean {
+    if (this.#readySinceMs === undefined || (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS)) return false
+    return this.rung !== 'none' || !this.#relayOpen || nowMs - this.#readySinceMs >= RELAY_HEAD_START_MS
   }
 
   /** Moves traffic to a better rung that has carried a small and a full-size echo both ways since it was set up. */
@@ -334,7 +208,7 @@ export class Path {
   /** Since when echoes on the direct rung count; undefined while there is nothing to validate. */
   #validatesFromMs(nowMs: number): number | undefined {
     if (nowMs < this.#holdDownUntilMs) return undefined
-    if (this.controlling) return this.#chosen?.setMs
+    if (this.controlling) return this.punch.chosen?.setMs
     const spokenTo = nowMs - this.#health.direct.lastRequestMs <= 2 * ECHO_INTERVAL_MS
     return spokenTo ? nowMs - FRESH_MS : undefined
   }
@@ -364,33 +238,31 @@ export class Path {
   /** How often a rung is asked now; undefined: not at all. An idle, healthy path asks only the rung in use. */
   #echoInterval(rung: Rung, nowMs: number): number | undefined {
     if (rung === 'relay-udp') return undefined
-    if (rung === this.rung || (this.#suspectSinceMs !== undefined && this.#usable(rung, nowMs))) {
-      const inBurst = this.#suspectSinceMs !== undefined && nowMs - this.#suspectSinceMs < BURST_ECHOES * BURST_INTERVAL_MS
-      return inBurst ? BURST_INTERVAL_MS : ECHO_INTERVAL_MS
-    }
+    if (rung === this.rung || (this.silent && this.#usable(rung, nowMs)))
+      return this.silent && this.#suspectMs(nowMs) < BURST_MS ? BURST_INTERVAL_MS : ECHO_INTERVAL_MS
     if (rung === 'relay-tcp') return this.rung === 'none' && this.#usable(rung, nowMs) ? BRING_UP_INTERVAL_MS : undefined
     return this.#validatesFromMs(nowMs) === undefined ? undefined : BRING_UP_INTERVAL_MS
   }
 
   #usable(rung: Rung, nowMs: number): boolean {
-    if (rung === 'direct') return this.#chosen?.setMs !== undefined || this.#wasDirect
+    if (rung === 'direct') return this.punch.chosen?.setMs !== undefined || this.#wasDirect
     if (!this.#relayOpen || this.#readySinceMs === undefined) return false
     const spokenTo = this.#health[rung].lastRequestMs > -Infinity
     return this.controlling || spokenTo || nowMs - this.#readySinceMs > PATIENCE_MS
   }
 
   #next(nowMs: number): number {
-    let next = nowMs + ECHO_INTERVAL_MS
+    const times = [nowMs + ECHO_INTERVAL_MS, this.punch.nextMs]
     for (const rung of RUNGS) {
       const interval = this.#echoInterval(rung, nowMs)
-      if (interval !== undefined) next = Math.min(next, this.#health[rung].lastSentMs + interval)
+      if (interval !== undefined) times.push(this.#health[rung].lastSentMs + interval)
     }
-    if (this.#attempt !== undefined) next = Math.min(next, this.#attempt.nextProbeMs)
-    if (this.rung !== 'none' && this.#health[this.rung].lastSentMs > this.#health[this.rung].lastReplyMs)
-      next = Math.min(next, this.#health[this.rung].lastSentMs + this.#health[this.rung].timeoutMs + 1)
-    return Math.max(next, nowMs + 10)
+    if (this.rung !== 'none') {
+      const { lastSentMs, lastReplyMs, timeoutMs } = this.#health[this.rung]
+      if (lastSentMs > lastReplyMs) times.push(lastSentMs + timeoutMs + 1)
+    }
+    return Math.max(Math.min(...times), nowMs + MIN_SLEEP_MS)
   }
 }
 
 const RUNGS: readonly Rung[] = ['direct', 'relay-udp', 'relay-tcp']
-const PREFERENCE = { host: 0, reflexive: 1, 'peer-reflexive': 2 }

@@ -43,7 +43,7 @@ export function gatewayStatus(from: {
     relay: from.signalling.state(),
     wireguard: { implementation: from.wireguard.implementation, publicKey, port },
     nat,
-    paths: [...from.paths.status(nat), ...waiting],
+    paths: [...from.paths.status(nat, from.mesh.endpoints), ...waiting],
     problems: [
       ...from.pools.problems,
       ...(plan === undefined ? [`the cluster knows no node ${node}: add its Node object`] : []),

@@ -1,0 +1,194 @@
+// The search for an address at which a peer can be reached directly: attempts of a few seconds in which every candidate
+// is probed, further and further apart while none works. Pure: `step` says what to do and `nextMs` when to step again.
+//
+//   openers ─▶ probes to all candidates ─▶ one answers ─▶ WireGuard gets it for endpoint ─▶ echoes decide (path.ts)
+
+import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { backoffMs } from '../lib/backoff.ts'
+import type { Candidate, CandidateKind } from './announcement.ts'
+
+export type PunchAction =
+  | { readonly kind: 'probe'; readonly to: SocketAddress; readonly ttl: number | undefined }
+  /** Ask the peer to probe at the same time. */
+  | { readonly kind: 'call' }
+  | { readonly kind: 'endpoint'; readonly to: SocketAddress }
+
+export type TriedCandidate = {
+  readonly kind: CandidateKind | 'peer-reflexive'
+  readonly address: SocketAddress
+  probes: number
+  rttMs: number | undefined
+  answeredMs: number
+  /** WireGuard did not get through although probes did: not chosen again in this attempt. */
+  refused: boolean
+}
+
+const PROBE_INTERVAL_MS = 50
+const PROBE_FAST_MS = 2_000
+const PROBE_SLOW_INTERVAL_MS = 200
+const ATTEMPT_MS = 5_000
+/** Openers die on the way: they open our own NAT without reaching the peer's, which might take them for strangers. */
+const OPENER_TTLS = [2, 3, 4]
+const OPENER_LEAD_MS = 30
+/** WireGuard repeats a lost handshake after 5 s; a candidate whose probes were answered gets that second chance. */
+const VALIDATION_MS = 6_500
+const RETRY = { baseMs: 1_000, capMs: 60_000 }
+/** A pair that was direct before is tried again at least this often. */
+const RETRY_KNOWN = { baseMs: 1_000, capMs: 8_000 }
+const MAX_LEARNED_CANDIDATES = 16
+
+type Attempt = { readonly startedMs: number; nextProbeMs: number; openersLeft: boolean }
+
+export class Punch {
+  readonly candidates = new Map<string, TriedCandidate>()
+  /** When the next attempt begins, unless a new candidate or the peer begins one sooner. */
+  nextAttemptMs = -Infinity
+  /** The candidate being validated, and since when WireGuard has it for the peer's endpoint. */
+  chosen: { readonly candidate: TriedCandidate; setMs: number | undefined } | undefined
+  readonly #controlling: boolean
+  #attempt: Attempt | undefined
+  #attempts = 0
+  #calledMs = -Infinity
+  #actions: PunchAction[] = []
+
+  /** @param controlling whether this side chooses the candidate; the other follows. */
+  constructor(controlling: boolean) {
+    this.#controlling = controlling
+  }
+
+  get trying(): boolean {
+    return this.#attempt !== undefined
+  }
+
+  /** The addresses that the peer announces; what was learned stays. News are tried at once. */
+  setCandidates(candidates: readonly Candidate[], nowMs: number): void {
+    const announced = new Set(candidates.map(({ address }) => formatSocketAddress(address)))
+    for (const [text, { kind }] of this.candidates)
+      if (kind !== 'peer-reflexive' && !announced.has(text)) this.candidates.delete(text)
+    const news = candidates.filter(({ kind, address }) => this.candidates.get(formatSocketAddress(address))?.kind !== kind)
+    for (const { kind, address } of news) this.#add(kind, address)
+    if (news.length > 0) this.#soon(nowMs)
+  }
+
+  /** An authenticated probe came from this address: the peer is reachable there, whatever it announces. */
+  learn(from: SocketAddress): TriedCandidate {
+    const known = this.candidates.get(formatSocketAddress(from))
+    if (known !== undefined) return known
+    const learned = [...this.candidates].filter(([, { kind }]) => kind === 'peer-reflexive')
+    if (learned.length >= MAX_LEARNED_CANDIDATES) this.candidates.delete(learned[0]![0])
+    return this.#add('peer-reflexive', from)
+  }
+
+  answered(from: SocketAddress, rttMs: number, nowMs: number): void {
+    const candidate = this.candidates.get(formatSocketAddress(from))
+    if (candidate === undefined) return
+    candidate.rttMs = rttMs
+    candidate.answeredMs = nowMs
+  }
+
+  endpointSet(to: SocketAddress, nowMs: number): void {
+    if (this.chosen?.candidate.address === to) this.chosen.setMs = nowMs
+  }
+
+  /** The peer probes: so do we, or one side's probes would die in the other's NAT. */
+  called(nowMs: number): void {
+    this.#calledMs = nowMs
+    if (this.#attempt === undefined) this.#begin(nowMs)
+  }
+
+  /** The peer's probe arrived: a probe of ours goes back at once, through the hole that it came through. */
+  probed(candidate: TriedCandidate, nowMs: number): void {
+    if (this.#attempt === undefined) this.#begin(nowMs)
+    if (candidate.answeredMs < this.#attempt!.startedMs) this.#probe(candidate, undefined)
+  }
+
+  /** Found: nothing is tried any more. */
+  stop(): void {
+    this.#attempt = undefined
+    this.chosen = undefined
+  }
+
+  /** What was found failed: begin anew at that time, as if for the first time. */
+  startOver(atMs: number): void {
+    this.stop()
+    this.nextAttemptMs = atMs
+    this.#attempts = 0
+  }
+
+  /** @param known the pair was direct before. */
+  step(nowMs: number, random: number, known: boolean): readonly PunchAction[] {
+    if (this.#attempt === undefined && this.candidates.size > 0 && nowMs >= this.nextAttemptMs) this.#begin(nowMs)
+    const attempt = this.#attempt
+    if (attempt !== undefined) {
+      if (nowMs - attempt.startedMs > ATTEMPT_MS && this.chosen === undefined) {
+        this.#attempt = undefined
+        this.nextAttemptMs = nowMs + backoffMs(known ? RETRY_KNOWN : RETRY, this.#attempts, random)
+      } else {
+        if (nowMs >= attempt.nextProbeMs) this.#probeAll(attempt, nowMs)
+        if (this.#controlling) this.#choose(attempt, nowMs)
+      }
+    }
+    const actions = this.#actions
+    this.#actions = []
+    return actions
+  }
+
+  get nextMs(): number {
+    return this.#attempt?.nextProbeMs ?? Infinity
+  }
+
+  #add(kind: TriedCandidate['kind'], address: SocketAddress): TriedCandidate {
+    const candidate = { kind, address, probes: 0, rttMs: undefined, answeredMs: -Infinity, refused: false }
+    this.candidates.set(formatSocketAddress(address), candidate)
+    return candidate
+  }
+
+  #soon(nowMs: number): void {
+    this.nextAttemptMs = Math.min(this.nextAttemptMs, nowMs)
+    this.#attempts = Math.min(this.#attempts, 1)
+  }
+
+  #begin(nowMs: number): void {
+    this.#attempt = { startedMs: nowMs, nextProbeMs: nowMs, openersLeft: true }
+    this.#attempts++
+    for (const candidate of this.candidates.values()) {
+      candidate.probes = 0
+      candidate.refused = false
+    }
+    if (nowMs - this.#calledMs > ATTEMPT_MS) this.#actions.push({ kind: 'call' })
+  }
+
+  #probeAll(attempt: Attempt, nowMs: number): void {
+    if (attempt.openersLeft) {
+      attempt.openersLeft = false
+      for (const ttl of OPENER_TTLS) for (const candidate of this.candidates.values()) this.#probe(candidate, ttl)
+      attempt.nextProbeMs = nowMs + OPENER_LEAD_MS
+      return
+    }
+    for (const candidate of this.candidates.values()) this.#probe(candidate, undefined)
+    const fast = nowMs - attempt.startedMs < PROBE_FAST_MS && this.chosen === undefined
+    attempt.nextProbeMs = nowMs + (fast ? PROBE_INTERVAL_MS : PROBE_SLOW_INTERVAL_MS)
+  }
+
+  #probe(candidate: TriedCandidate, ttl: number | undefined): void {
+    candidate.probes++
+    this.#actions.push({ kind: 'probe', to: candidate.address, ttl })
+  }
+
+  #choose(attempt: Attempt, nowMs: number): void {
+    const setMs = this.chosen?.setMs
+    if (setMs !== undefined && nowMs - setMs > VALIDATION_MS) {
+      this.chosen!.candidate.refused = true
+      this.chosen = undefined
+    }
+    if (this.chosen !== undefined) return
+    const [candidate] = [...this.candidates.values()]
+      .filter(({ refused, answeredMs }) => !refused && answeredMs >= attempt.startedMs)
+      .sort((a, b) => PREFERENCE[a.kind] - PREFERENCE[b.kind] || (a.rttMs ?? 0) - (b.rttMs ?? 0))
+    if (candidate === undefined) return
+    this.chosen = { candidate, setMs: undefined }
+    this.#actions.push({ kind: 'endpoint', to: candidate.address })
+  }
+}
+
+const PREFERENCE = { host: 0, reflexive: 1, 'peer-reflexive': 2 }
