@@ -90,6 +90,7 @@ export async function runMesh(
     for (const peer of peers) {
       if (configured.get(peer.node) === peer.wireguardKey) continue
       configured.set(peer.node, peer.wireguardKey)
+      if (rungs.get(peer.pool) === 'direct') void noteEndpoint(peer)
       options.onConfigured(peer)
     }
   }
