@@ -78,10 +78,19 @@ export function clusterOf(objects: ClusterObjects): Cluster {
     .sort((a, b) => compare(a.service.namespace, b.service.namespace) || compare(a.service.name, b.service.name))
   const services = read.map(({ service }) => service)
   problems.push(...read.flatMap(({ problems }) => problems))
-  return { services, nodePools: nodePoolsOf(objects.nodes, objects.nodePools), pools, problems: [...problems, ...sharedIps(services)] }
+  return {
+    services,
+    nodePools: nodePoolsOf(objects.nodes, objects.nodePools),
+    pools,
+    problems: [...problems, ...sharedIps(services)],
+  }
 }
 
-type ServiceRead = { readonly slices: readonly EndpointSlice[]; readonly service: ClusterService; readonly problems: readonly string[] }
+type ServiceRead = {
+  readonly slices: readonly EndpointSlice[]
+  readonly service: ClusterService
+  readonly problems: readonly string[]
+}
 const servicesRead = new WeakMap<Service, ServiceRead>()
 
 /** The same value as before where neither the Service nor its slices changed, so that others may remember by it. */
@@ -143,25 +152,27 @@ function endpointsOfSlice(slice: EndpointSlice): readonly SliceEndpoint[] {
   const ports = portsOf(slice.ports ?? [])
   const portsKey = ports.map(({ name, protocol, port }) => `${name}/${protocol}/${port}`).join()
   const family = slice.addressType === 'IPv4' ? 4 : 6
-  const found = (slice.endpoints ?? []).flatMap(({ addresses = [], conditions, nodeName, hostname, zone }): SliceEndpoint[] => {
-    // Consumers use the first address only; the others are equal to it (discovery/v1).
-    const address = addressOf(addresses[0] ?? '')
-    if (address?.family !== family) return []
-    const ready = conditions?.ready ?? true
-    return [
-      {
-        family,
-        address: address.address,
-        node: nodeName || undefined,
-        hostname: hostname || undefined,
-        zone: zone || undefined,
-        ready,
-        draining: !ready && (conditions?.serving ?? true) && (conditions?.terminating ?? false),
-        ports,
-        key: `${address.address} ${portsKey}`,
-      },
-    ]
-  })
+  const found = (slice.endpoints ?? []).flatMap(
+    ({ addresses, conditions, nodeName, hostname, zone }): SliceEndpoint[] => {
+      // Consumers use the first address only; the others are equal to it (discovery/v1).
+      const address = addressOf(addresses?.[0] ?? '')
+      if (address?.family !== family) return []
+      const ready = conditions?.ready ?? true
+      return [
+        {
+          family,
+          address: address.address,
+          node: nodeName || undefined,
+          hostname: hostname || undefined,
+          zone: zone || undefined,
+          ready,
+          draining: !ready && (conditions?.serving ?? true) && (conditions?.terminating ?? false),
+          ports,
+          key: `${address.address} ${portsKey}`,
+        },
+      ]
+    },
+  )
   slicesRead.set(slice, found)
   return found
 }
@@ -173,7 +184,8 @@ function endpointsOf(slices: readonly EndpointSlice[], publishNotReady: boolean)
     for (const { key, ...read } of endpointsOfSlice(slice)) {
       const endpoint = publishNotReady ? { ...read, ready: true, draining: false } : read
       const known = found.get(key)
-      if (known === undefined || (endpoint.ready && !known.ready) || (endpoint.draining && !known.ready)) found.set(key, endpoint)
+      if (known === undefined || (endpoint.ready && !known.ready) || (endpoint.draining && !known.ready))
+        found.set(key, endpoint)
     }
   return [...found].sort(([a], [b]) => compare(a, b)).map(([, endpoint]) => endpoint)
 }
@@ -181,7 +193,8 @@ function endpointsOf(slices: readonly EndpointSlice[], publishNotReady: boolean)
 /** A node's own label counts; the list in the NodePool's status is made from labels, later. */
 function nodePoolsOf(nodes: readonly Node[], nodePools: readonly NodePool[]): ReadonlyMap<string, string> {
   const found = new Map<string, string>()
-  for (const { metadata, status } of nodePools) for (const node of status?.nodes ?? []) found.set(node, metadata?.name ?? '')
+  for (const { metadata, status } of nodePools)
+    for (const node of status?.nodes ?? []) found.set(node, metadata?.name ?? '')
   for (const { metadata } of nodes) {
     const pool = metadata?.labels?.[LABEL_NODE_POOL]
     if (pool) found.set(metadata?.name ?? '', pool)

@@ -17,7 +17,8 @@ const ipAddress = (value: string): string => {
   return address
 }
 const dnsServer = (value: string): string => {
-  if (isIP(value) === 0 && parseSocketAddress(value) === undefined) throw new Error(`${value} is neither ADDRESS nor ADDRESS:PORT`)
+  if (isIP(value) === 0 && parseSocketAddress(value) === undefined)
+    throw new Error(`${value} is neither ADDRESS nor ADDRESS:PORT`)
   return value
 }
 const domain = (value: string): string => {
@@ -33,7 +34,13 @@ const serviceName = (value: string): { namespace: string; name: string } | undef
 }
 
 export const agentOptions = {
-  node: { name: 'node', doc: 'name of this node, instead of the one that it joined as', value: 'NAME', fallback: '', parse: optionalText },
+  node: {
+    name: 'node',
+    doc: 'name of this node, instead of the one that it joined as',
+    value: 'NAME',
+    fallback: '',
+    parse: optionalText,
+  },
   server: {
     name: 'server',
     doc: 'URL of the Kubernetes API, instead of the one that the node joined',
@@ -41,7 +48,13 @@ export const agentOptions = {
     fallback: '',
     parse: (value) => (value === '' ? undefined : url('https', 'http')(value)),
   },
-  clusterDomain: { name: 'cluster-domain', doc: "the cluster's DNS domain", value: 'DOMAIN', fallback: 'cluster.local', parse: domain },
+  clusterDomain: {
+    name: 'cluster-domain',
+    doc: "the cluster's DNS domain",
+    value: 'DOMAIN',
+    fallback: 'cluster.local',
+    parse: domain,
+  },
   dnsAddresses: {
     name: 'dns-addresses',
     doc: 'where DNS answers; put on the loopback device where they are not there',
@@ -49,7 +62,13 @@ export const agentOptions = {
     fallback: '169.254.20.53,fd66:756c:6d61::53',
     parse: list(ipAddress),
   },
-  dnsPort: { name: 'dns-port', doc: 'port of DNS; the cluster DNS is taken over on 53 only', value: 'PORT', fallback: '53', parse: integer(1, 65535) },
+  dnsPort: {
+    name: 'dns-port',
+    doc: 'port of DNS; the cluster DNS is taken over on 53 only',
+    value: 'PORT',
+    fallback: '53',
+    parse: integer(1, 65535),
+  },
   dnsUpstream: {
     name: 'dns-upstream',
     doc: 'resolvers for names outside of the cluster, instead of those of /etc/resolv.conf',
@@ -64,9 +83,21 @@ export const agentOptions = {
     fallback: 'kube-system/kube-dns',
     parse: serviceName,
   },
-  stateDir: { name: 'state-dir', doc: 'certificate and last known objects', value: 'DIR', fallback: STATE_DIR, parse: text },
+  stateDir: {
+    name: 'state-dir',
+    doc: 'certificate and last known objects',
+    value: 'DIR',
+    fallback: STATE_DIR,
+    parse: text,
+  },
   runDir: { name: 'run-dir', doc: 'the Unix socket for status', value: 'DIR', fallback: RUN_DIR, parse: text },
-  metrics: { name: 'metrics', doc: 'where /metrics and /healthz answer', value: 'ADDRESS:PORT', fallback: '127.0.0.1:9470', parse: socketAddress },
+  metrics: {
+    name: 'metrics',
+    doc: 'where /metrics and /healthz answer',
+    value: 'ADDRESS:PORT',
+    fallback: '127.0.0.1:9470',
+    parse: socketAddress,
+  },
   logLevel,
 } satisfies Options
 

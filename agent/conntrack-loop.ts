@@ -20,7 +20,10 @@ export type FlowCleaner = {
   readonly problem: () => string | undefined
 }
 
-export function createFlowCleaner({ targets, log }: { targets: () => UdpTargets; log: Log }, signal: AbortSignal): FlowCleaner {
+export function createFlowCleaner(
+  { targets, log }: { targets: () => UdpTargets; log: Log },
+  signal: AbortSignal,
+): FlowCleaner {
   let known = ''
   let due = false
   let problem: string | undefined

@@ -33,7 +33,8 @@ export function udpTargets(rulesets: readonly Ruleset[], takeovers: readonly Tak
       }
     }
   }
-  for (const { clusterIp, to } of takeovers) targets.set(`${clusterIp} 53`, (targets.get(`${clusterIp} 53`) ?? new Set()).add(`${to} 53`))
+  for (const { clusterIp, to } of takeovers)
+    targets.set(`${clusterIp} 53`, (targets.get(`${clusterIp} 53`) ?? new Set()).add(`${to} 53`))
   return targets
 }
 

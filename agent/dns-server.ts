@@ -97,13 +97,21 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
   }
 
   /** The client of an alias gets the other zone's records with it, as from any resolver. */
-  const follow = async (query: DnsQuery, alias: { answers: readonly DnsRecord[]; target: string }, maxBytes: number): Promise<Buffer> => {
+  const follow = async (
+    query: DnsQuery,
+    alias: { answers: readonly DnsRecord[]; target: string },
+    maxBytes: number,
+  ): Promise<Buffer> => {
     const inner = decodeQuery(encodeQuery(query.id, alias.target, query.type))
     const message = inner && (await upstream.resolve(inner, false))
     const response = message && readResponse(message, query.id, inner)
     const known = response === undefined ? [] : answersOf(response)
     const rcode = response === undefined ? 'SERVFAIL' : (RCODES[response.rcode] ?? 'SERVFAIL')
-    return finish(query, { rcode, authoritative: false, answers: [...alias.answers, ...known], authorities: [], additionals: [] }, maxBytes)
+    return finish(
+      query,
+      { rcode, authoritative: false, answers: [...alias.answers, ...known], authorities: [], additionals: [] },
+      maxBytes,
+    )
   }
 
   const serveUdp = (socket: UdpSocket): void => {
@@ -151,12 +159,18 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
         sockets.push(udp)
         serveUdp(udp)
         await opened(udp, () => udp.bind(options.port, address))
-        const tcp = createServer((socket) => void serveTcp(socket).catch(() => undefined).finally(() => socket.destroy()))
+        const tcp = createServer(
+          (socket) =>
+            void serveTcp(socket)
+              .catch(() => undefined)
+              .finally(() => socket.destroy()),
+        )
         tcp.maxConnections = TCP_CONNECTIONS_MAX
         sockets.push(tcp)
         await opened(tcp, () => tcp.listen(options.port, address))
         // A socket's later errors (a client's unreachable port) are no reason to end.
-        for (const socket of sockets) (socket as UdpSocket).on('error', (err) => log.debug({ err, addr: address }, 'DNS socket error'))
+        for (const socket of sockets)
+          (socket as UdpSocket).on('error', (err) => log.debug({ err, addr: address }, 'DNS socket error'))
         listening.add(address)
         problems.delete(address)
         options.onListening?.()

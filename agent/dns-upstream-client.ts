@@ -94,7 +94,10 @@ function askUdp(server: SocketAddress, query: DnsQuery, signal: AbortSignal): Pr
     const finish = (response: ForeignResponse | undefined): void => {
       clearTimeout(timer)
       signal.removeEventListener('abort', give)
-      socket.removeAllListeners().on('error', () => undefined).close()
+      socket
+        .removeAllListeners()
+        .on('error', () => undefined)
+        .close()
       resolve(response)
     }
     const give = (): void => finish(undefined)
@@ -133,13 +136,19 @@ function askTcp(server: SocketAddress, query: DnsQuery, signal: AbortSignal): Pr
       finish(readResponse(received.subarray(2, 2 + received.readUInt16BE(0)), id, query))
     })
     const frame = withId(query.message, id)
-    socket.on('connect', () => socket.write(Buffer.concat([Buffer.from([frame.length >> 8, frame.length & 0xff]), frame])))
+    socket.on('connect', () =>
+      socket.write(Buffer.concat([Buffer.from([frame.length >> 8, frame.length & 0xff]), frame])),
+    )
   })
 }
 
 // === resolv.conf ===
 
-function serverSource({ servers, resolvConf = '/etc/resolv.conf', except }: UpstreamOptions): () => readonly SocketAddress[] {
+function serverSource({
+  servers,
+  resolvConf = '/etc/resolv.conf',
+  except,
+}: UpstreamOptions): () => readonly SocketAddress[] {
   const without = (found: readonly SocketAddress[]): readonly SocketAddress[] => {
     const own = new Set(except())
     return found.filter(({ address, port }) => port !== DNS_PORT || !own.has(address))
@@ -176,7 +185,8 @@ export function parseServer(text: string): SocketAddress | undefined {
 /** A link-local resolver keeps its zone: without it the address leads nowhere. */
 export function parseResolvConf(text: string): readonly SocketAddress[] {
   return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].flatMap(([, address]) => {
-    if (address!.includes('%')) return isIP(address!) === 6 ? [{ address: address!, port: DNS_PORT, family: 6 as const }] : []
+    if (address!.includes('%'))
+      return isIP(address!) === 6 ? [{ address: address!, port: DNS_PORT, family: 6 as const }] : []
     const canonical = canonicalAddress(address!)
     return (canonical && socketAddress(canonical, DNS_PORT)) || []
   })

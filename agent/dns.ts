@@ -2,9 +2,9 @@
 // specification 1.1. Headless services answer with the ready endpoints that topology leaves from here.
 
 import type { DnsRecord, DnsResponse, Rcode } from '../lib/wire/dns.ts'
-import type { Cluster, ClusterService, Endpoint } from './cluster.ts'
-import { reachable, type Here } from './topology.ts'
-import { reverseName, unDash } from './dns-names.ts'
+import type { Cluster, ClusterService } from './cluster.ts'
+import type { Here } from './topology.ts'
+import { endpointLabel, ready, reverseNames, unDash } from './dns-names.ts'
 
 export type Zone = {
   /** In lower case, without dots at its ends, such as `cluster.local`. */
@@ -73,7 +73,14 @@ export function answer(zone: Zone, name: string, type: string, random: () => num
   return { kind: 'forward' }
 }
 
-function answerInZone(zone: Zone, name: string, labels: readonly string[], type: string, random: () => number, depth: number): DnsAnswer {
+function answerInZone(
+  zone: Zone,
+  name: string,
+  labels: readonly string[],
+  type: string,
+  random: () => number,
+  depth: number,
+): DnsAnswer {
   const [last, second, third, ...rest] = labels.toReversed()
   switch (last) {
     case undefined:
@@ -83,7 +90,9 @@ function answerInZone(zone: Zone, name: string, labels: readonly string[], type:
       return records(zone, type === 'TXT' ? [{ name, type: 'TXT', ttl: TTL_VERSION, data: '1.1.0' }] : [])
     case 'dns':
       if (second === undefined) return records(zone, [])
-      return second === 'ns' && third === undefined ? records(zone, addressRecords(name, type, zone.servers)) : denied(zone)
+      return second === 'ns' && third === undefined
+        ? records(zone, addressRecords(name, type, zone.servers))
+        : denied(zone)
     case 'pod':
       return second === undefined ? records(zone, []) : podAnswer(zone, name, type, second, third, rest)
     case 'svc': {
@@ -108,12 +117,20 @@ function serviceAnswer(
   depth: number,
 ): DnsAnswer {
   const [nearest, farther, ...deeper] = rest
-  if (service.kind === 'external') return nearest === undefined ? external(zone, name, service, type, random, depth) : denied(zone)
+  if (service.kind === 'external')
+    return nearest === undefined ? external(zone, name, service, type, random, depth) : denied(zone)
   const endpoints = ready(service, zone.here)
   if (nearest === undefined) {
     if (service.kind === 'virtual')
       return service.clusterIps.length > 0
-        ? records(zone, addressRecords(name, type, service.clusterIps.map(({ address }) => address)))
+        ? records(
+            zone,
+            addressRecords(
+              name,
+              type,
+              service.clusterIps.map(({ address }) => address),
+            ),
+          )
         : denied(zone)
     const addresses = [...new Set(endpoints.map(({ address }) => address))]
     return addresses.length > 0 ? records(zone, shuffled(addressRecords(name, type, addresses), random)) : denied(zone)
@@ -130,25 +147,52 @@ function serviceAnswer(
   if (port === undefined) return denied(zone)
   const base = `${service.name}.${service.namespace}.svc.${zone.domain}`
   if (service.kind === 'virtual') {
-    const srv: DnsRecord = { name, type: 'SRV', ttl: TTL, data: { priority: 0, weight: 100, port: port.port, target: base } }
-    const glue = bothFamilies(base, service.clusterIps.map(({ address }) => address))
+    const srv: DnsRecord = {
+      name,
+      type: 'SRV',
+      ttl: TTL,
+      data: { priority: 0, weight: 100, port: port.port, target: base },
+    }
+    const glue = bothFamilies(
+      base,
+      service.clusterIps.map(({ address }) => address),
+    )
     return type === 'SRV' ? { ...records(zone, [srv]), additionals: glue } : records(zone, [])
   }
   const targets = endpoints.flatMap((endpoint) =>
     endpoint.ports
       .filter((candidate) => candidate.name === port.name && candidate.protocol === port.protocol)
-      .map((candidate) => ({ target: `${endpointLabel(endpoint)}.${base}`, port: candidate.port, address: endpoint.address })),
+      .map((candidate) => ({
+        target: `${endpointLabel(endpoint)}.${base}`,
+        port: candidate.port,
+        address: endpoint.address,
+      })),
   )
   if (targets.length === 0) return denied(zone)
   if (type !== 'SRV') return records(zone, [])
   // One record for a target and port, with an address record for each family behind it.
   const unique = [...new Map(targets.map((target) => [`${target.target} ${target.port}`, target])).values()]
   const weight = Math.max(1, Math.floor(100 / unique.length))
-  const srvs = unique.map(({ target, port }): DnsRecord => ({ name, type: 'SRV', ttl: TTL, data: { priority: 0, weight, port, target } }))
-  return { ...records(zone, shuffled(srvs, random)), additionals: targets.flatMap(({ target, address }) => bothFamilies(target, [address])) }
+  const srvs = unique.map(({ target, port }): DnsRecord => ({
+    name,
+    type: 'SRV',
+    ttl: TTL,
+    data: { priority: 0, weight, port, target },
+  }))
+  return {
+    ...records(zone, shuffled(srvs, random)),
+    additionals: targets.flatMap(({ target, address }) => bothFamilies(target, [address])),
+  }
 }
 
-function external(zone: Zone, name: string, { externalName }: ClusterService, type: string, random: () => number, depth: number): DnsAnswer {
+function external(
+  zone: Zone,
+  name: string,
+  { externalName }: ClusterService,
+  type: string,
+  random: () => number,
+  depth: number,
+): DnsAnswer {
   if (externalName === '') return denied(zone)
   const alias: DnsRecord = { name, type: 'CNAME', ttl: TTL, data: externalName }
   if (type === 'CNAME') return records(zone, [alias])
@@ -162,7 +206,14 @@ function external(zone: Zone, name: string, { externalName }: ClusterService, ty
 }
 
 /** `10-244-1-5.shop.pod`: what the label says, for namespaces that exist (CoreDNS: `pods insecure`). */
-function podAnswer(zone: Zone, name: string, type: string, namespace: string, label: string | undefined, rest: readonly string[]): DnsAnswer {
+function podAnswer(
+  zone: Zone,
+  name: string,
+  type: string,
+  namespace: string,
+  label: string | undefined,
+  rest: readonly string[],
+): DnsAnswer {
   if (!zone.namespaces.has(namespace) || rest.length > 0) return denied(zone)
   if (label === undefined) return records(zone, [])
   const address = unDash(label)
@@ -173,22 +224,45 @@ function apex(zone: Zone, name: string, type: string): DnsAnswer {
   if (type === 'SOA') return records(zone, [soa(zone, name)])
   if (type !== 'NS') return records(zone, [])
   const server = `ns.dns.${zone.domain}`
-  return { ...records(zone, [{ name, type: 'NS', ttl: TTL, data: server }]), additionals: bothFamilies(server, zone.servers) }
+  return {
+    ...records(zone, [{ name, type: 'NS', ttl: TTL, data: server }]),
+    additionals: bothFamilies(server, zone.servers),
+  }
 }
 
 // === records ===
 
 /** Names without records of the type say so with the zone's SOA, which caches need (RFC 2308). */
 function records(zone: Zone, answers: readonly DnsRecord[]): DnsAnswer & { kind: 'answer' } {
-  return { kind: 'answer', rcode: 'NOERROR', answers, authorities: answers.length > 0 ? [] : [soa(zone)], additionals: [] }
+  return {
+    kind: 'answer',
+    rcode: 'NOERROR',
+    answers,
+    authorities: answers.length > 0 ? [] : [soa(zone)],
+    additionals: [],
+  }
 }
 
-const denied = (zone: Zone): DnsAnswer => ({ kind: 'answer', rcode: 'NXDOMAIN', answers: [], authorities: [soa(zone)], additionals: [] })
+const denied = (zone: Zone): DnsAnswer => ({
+  kind: 'answer',
+  rcode: 'NXDOMAIN',
+  answers: [],
+  authorities: [soa(zone)],
+  additionals: [],
+})
 const failure = (rcode: Rcode): DnsAnswer => ({ kind: 'answer', rcode, answers: [], authorities: [], additionals: [] })
 
 function soa({ domain }: Zone, name = domain): DnsRecord {
   const mname = `ns.dns.${domain}`
-  const data = { mname, rname: `hostmaster.${domain}`, serial: 1, refresh: 7200, retry: 1800, expire: 86_400, minimum: TTL }
+  const data = {
+    mname,
+    rname: `hostmaster.${domain}`,
+    serial: 1,
+    refresh: 7200,
+    retry: 1800,
+    expire: 86_400,
+    minimum: TTL,
+  }
   return { name, type: 'SOA', ttl: TTL, data }
 }
 
@@ -204,33 +278,6 @@ const bothFamilies = (name: string, addresses: readonly string[]): readonly DnsR
   ...addressRecords(name, 'AAAA', addresses),
 ]
 
-const ready = (service: ClusterService, here: Here): readonly Endpoint[] => reachable(service, here).filter((endpoint) => endpoint.ready)
-
-/** The pod's hostname, else its address with dashes. */
-function endpointLabel({ hostname, address }: Endpoint): string {
-  if (hostname !== undefined) return hostname.toLowerCase()
-  if (!address.includes(':')) return address.replaceAll('.', '-')
-  const dashed = address.replaceAll(':', '-')
-  // A label may neither begin nor end with a dash.
-  return `${dashed.startsWith('-') ? '0' : ''}${dashed}${dashed.endsWith('-') ? '0' : ''}`
-}
-
-/** ClusterIPs lead to services; addresses of endpoints to their own names, the first service by name. */
-function reverseNames(services: readonly ClusterService[], here: Here, domain: string): ReadonlyMap<string, string> {
-  const names = new Map<string, string>()
-  for (const service of services)
-    for (const { address } of service.clusterIps) {
-      const key = reverseName(address)
-      if (!names.has(key)) names.set(key, `${service.name}.${service.namespace}.svc.${domain}`)
-    }
-  for (const service of services)
-    for (const endpoint of ready(service, here)) {
-      const key = reverseName(endpoint.address)
-      if (!names.has(key)) names.set(key, `${endpointLabel(endpoint)}.${service.name}.${service.namespace}.svc.${domain}`)
-    }
-  return names
-}
-
 function shuffled<T>(items: readonly T[], random: () => number): readonly T[] {
   const copy = [...items]
   for (let i = copy.length - 1; i > 0; i--) {
@@ -239,4 +286,3 @@ function shuffled<T>(items: readonly T[], random: () => number): readonly T[] {
   }
   return copy
 }
-

@@ -21,11 +21,16 @@ import { runRoutes } from './routes-loop.ts'
 import { createSnapshots, RESOURCES, takeoversOf } from './snapshot.ts'
 import { agentStatus } from './status.ts'
 
-export async function main(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+export async function main(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
   const parsed = parseOptions(agentOptions, argv, env)
   switch (parsed.kind) {
     case 'help':
-      process.stdout.write(`fulmar agent: names, services and routes of this node\n\n${describeOptions(agentOptions)}\n`)
+      process.stdout.write(
+        `fulmar agent: names, services and routes of this node\n\n${describeOptions(agentOptions)}\n`,
+      )
       return 0
     case 'invalid':
       throw new UsageError(parsed.errors.join('\n'))
@@ -68,8 +73,12 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const metrics = registerMetrics(registry, { snapshot, malformed: () => dns.malformed() })
 
   // Names.
-  const clusterDns = () => takeoversOf(snapshot(), config.clusterDnsService, config.dnsAddresses).map(({ clusterIp }) => clusterIp)
-  const upstream = openUpstream({ servers: config.dnsUpstream, except: () => [...config.dnsAddresses, ...clusterDns()] }, signal)
+  const clusterDns = () =>
+    takeoversOf(snapshot(), config.clusterDnsService, config.dnsAddresses).map(({ clusterIp }) => clusterIp)
+  const upstream = openUpstream(
+    { servers: config.dnsUpstream, except: () => [...config.dnsAddresses, ...clusterDns()] },
+    signal,
+  )
   const dns = runDnsServer(
     {
       addresses: config.dnsAddresses,
@@ -83,7 +92,8 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     },
     signal,
   )
-  const takeovers = () => (config.dnsPort === 53 ? takeoversOf(snapshot(), config.clusterDnsService, dns.listening()) : [])
+  const takeovers = () =>
+    config.dnsPort === 53 ? takeoversOf(snapshot(), config.clusterDnsService, dns.listening()) : []
 
   // Services.
   const nft = runNft(
@@ -105,11 +115,14 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     nft.trigger()
     const { cluster } = snapshot()
     if (cluster === undefined) return
-    routes.update({ node, pools: cluster.pools }).catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
+    routes
+      .update({ node, pools: cluster.pools })
+      .catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
   }
   onChange()
 
-  const status = () => agentStatus({ node, startedAt, snapshot: snapshot(), store, dns, nft, takeovers: takeovers(), routes: routes.plan })
+  const status = () =>
+    agentStatus({ node, startedAt, snapshot: snapshot(), store, dns, nft, takeovers: takeovers(), routes: routes.plan })
   await serveStatus(
     {
       socket: join(config.runDir, 'agent.sock'),

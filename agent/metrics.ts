@@ -9,13 +9,21 @@ export type AgentMetrics = {
   readonly onSync: (sync: { readonly durationMs: number }) => void
 }
 
-export function registerMetrics(registry: Registry, from: { readonly snapshot: () => Snapshot; readonly malformed: () => number }): AgentMetrics {
+export function registerMetrics(
+  registry: Registry,
+  from: { readonly snapshot: () => Snapshot; readonly malformed: () => number },
+): AgentMetrics {
   const services = () => from.snapshot().cluster?.services ?? []
   gaugeFrom(registry, 'fulmar_agent_services', 'Services known', () => services().length)
   gaugeFrom(registry, 'fulmar_agent_endpoints', 'Endpoints known, over all services', () =>
     services().reduce((sum, { endpoints }) => sum + endpoints.length, 0),
   )
-  counterFrom(registry, 'fulmar_agent_dns_malformed_total', 'Messages on the DNS port that were no query', from.malformed)
+  counterFrom(
+    registry,
+    'fulmar_agent_dns_malformed_total',
+    'Messages on the DNS port that were no query',
+    from.malformed,
+  )
   const answers = counter(registry, 'fulmar_agent_dns_answers_total', 'DNS queries answered', { rcode: RCODES })
   const syncs = histogram(registry, 'fulmar_agent_sync_seconds', 'From a change to the kernel having it')
   return {

@@ -116,7 +116,14 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     () => signal.aborted,
   )
   const flows = createFlowCleaner(
-    { targets: () => udpTargets([...held.values()].map(({ ruleset }) => ruleset), options.takeovers()), log },
+    {
+      targets: () =>
+        udpTargets(
+          [...held.values()].map(({ ruleset }) => ruleset),
+          options.takeovers(),
+        ),
+      log,
+    },
     signal,
   )
   const rebuild = (reason: string): void => {
@@ -152,6 +159,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
             return
           case 'doubtful':
             return look(notice.command)
+          case undefined:
+            return
         }
       },
       onStart: () => {
@@ -173,7 +182,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       onBegan: flows.check,
       onTick: () => {
         const snapshot = options.snapshot()
-        if (snapshot !== undefined && JSON.stringify(sourcesOf(snapshot.cluster, snapshot.here.node)) !== sources) rules.trigger()
+        if (snapshot !== undefined && JSON.stringify(sourcesOf(snapshot.cluster, snapshot.here.node)) !== sources)
+          rules.trigger()
       },
       log,
     },
@@ -187,7 +197,14 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     closing.abort()
   })
   rules.trigger()
-  return { trigger: rules.trigger, retake: takeover.retake, idle: rules.idle, loaded: () => problem === undefined, problems: () => [problem, flows.problem()].filter((text) => text !== undefined), done }
+  return {
+    trigger: rules.trigger,
+    retake: takeover.retake,
+    idle: rules.idle,
+    loaded: () => problem === undefined,
+    problems: () => [problem, flows.problem()].filter((text) => text !== undefined),
+    done,
+  }
 }
 
 /** What a predecessor left, if its rules are ours: then nothing needs to be replaced under the packets of new connections. */

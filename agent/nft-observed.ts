@@ -60,7 +60,12 @@ function pairOf(element: unknown): readonly [string, string] {
 /** As `nft list` writes it, and as the ruleset has it. */
 function textOf(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value)
-  const { concat, prefix, goto: verdict, elem } = value as {
+  const {
+    concat,
+    prefix,
+    goto: verdict,
+    elem,
+  } = value as {
     concat?: readonly unknown[]
     prefix?: { addr: string; len: number }
     goto?: { target: string }
@@ -78,7 +83,9 @@ function textOf(value: unknown): string {
  * ours only go with their table. `replaced`: a table of an older serial went, which is our own doing. `doubtful`: an element
  * went that should be there, unless the notice is late and we had taken it out and put it back: look by `command`.
  */
-export type Notice = { readonly kind: 'lost' | 'rules-gone' | 'replaced' } | { readonly kind: 'doubtful'; readonly command: string }
+export type Notice =
+  | { readonly kind: 'lost' | 'rules-gone' | 'replaced' }
+  | { readonly kind: 'doubtful'; readonly command: string }
 
 export function noticeOf(line: string, held: readonly Held[]): Notice | undefined {
   const [, kind, ip, name, rest] = DELETED.exec(line) ?? []

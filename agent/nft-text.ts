@@ -32,7 +32,11 @@ export function markerOf(ruleset: Ruleset, serial: number): string {
  * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
  * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
  */
-export function renderTable({ family, source, masqueradeOutsiders, objects }: Ruleset, marker: string, takeovers: readonly Takeover[]): string {
+export function renderTable(
+  { family, source, masqueradeOutsiders, objects }: Ruleset,
+  marker: string,
+  takeovers: readonly Takeover[],
+): string {
   const table = tableOf(family)
   const ip = ipOf(family)
   const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
@@ -54,7 +58,11 @@ export function renderTable({ family, source, masqueradeOutsiders, objects }: Ru
     `table ${table} {`,
     `  chain ${marker} {`,
     '  }',
-    ...renderObject('map takeover', `type ${address} . inet_proto . inet_service : ${address} . inet_service; flags timeout`, taken),
+    ...renderObject(
+      'map takeover',
+      `type ${address} . inet_proto . inet_service : ${address} . inet_service; flags timeout`,
+      taken,
+    ),
     ...renderObject('map services', `type ${address} . inet_proto . inet_service : verdict`, elements('services')),
     ...renderObject('set cluster-ips', `type ${address}`, elements('cluster-ips')),
     ...renderObject('set hairpin', `typeof ${ip} saddr . ${ip} daddr`, elements('hairpin')),
@@ -144,4 +152,3 @@ function renderObject(head: string, type: string, elements: readonly string[]): 
   const content = elements.length > 0 ? [`    elements = {`, `      ${elements.join(',\n      ')}`, '    }'] : []
   return [`  ${head} {`, `    ${type}`, ...content, '  }']
 }
-

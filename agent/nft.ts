@@ -123,7 +123,8 @@ function usable(service: ClusterService, here: Here): readonly Endpoint[] {
 function targetsOf(endpoints: readonly Endpoint[], { name, protocol }: Port): readonly string[] {
   const targets = new Set<string>()
   for (const { address, ports } of endpoints)
-    for (const port of ports) if (port.name === name && port.protocol === protocol) targets.add(`${address} . ${port.port}`)
+    for (const port of ports)
+      if (port.name === name && port.protocol === protocol) targets.add(`${address} . ${port.port}`)
   return targets.size <= ENDPOINTS_MAX ? [...targets] : [...targets].slice(0, ENDPOINTS_MAX)
 }
 
@@ -137,7 +138,9 @@ function prefixesOf({ pools }: Cluster, family: Family, wanted: (pool: string) =
 }
 
 const podCidrsOf = (nodes: readonly PoolNode[], family: Family): readonly Cidr[] =>
-  nodes.flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? [])).filter((cidr) => cidr.family === family)
+  nodes
+    .flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))
+    .filter((cidr) => cidr.family === family)
 
 const protocolText: Readonly<Record<Protocol, string>> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' }
 
@@ -177,7 +180,10 @@ export function planChanges(before: Ruleset, after: Ruleset): Changes | undefine
 /** What the kernel holds after the changes: classes that nobody uses any more stay until the table is written anew. */
 export function applied(before: Ruleset, after: Ruleset): Ruleset {
   const unused = [...before.objects.keys()].filter((name) => !after.objects.has(name))
-  return { ...after, objects: new Map([...after.objects, ...unused.map((name) => [name, new Map<string, string>()] as const)]) }
+  return {
+    ...after,
+    objects: new Map([...after.objects, ...unused.map((name) => [name, new Map<string, string>()] as const)]),
+  }
 }
 
 /** The number of endpoints of a class by the name of its map; undefined for other objects. */

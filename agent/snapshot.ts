@@ -45,7 +45,8 @@ export function createSnapshots(store: StoreView, { node, domain, servers }: Sna
   }
 }
 
-const sameMembers = (a: ReadonlySet<string>, b: ReadonlySet<string>) => a.size === b.size && [...a].every((member) => b.has(member))
+const sameMembers = (a: ReadonlySet<string>, b: ReadonlySet<string>) =>
+  a.size === b.size && [...a].every((member) => b.has(member))
 
 /** The cluster DNS's ClusterIPs, each answered by our address of the same family; nothing while it is not known or served. */
 export function takeoversOf(
@@ -53,7 +54,9 @@ export function takeoversOf(
   service: { readonly namespace: string; readonly name: string } | undefined,
   listening: readonly string[],
 ): readonly Takeover[] {
-  const found = cluster?.services.find(({ namespace, name }) => namespace === service?.namespace && name === service?.name)
+  const found = cluster?.services.find(
+    ({ namespace, name }) => namespace === service?.namespace && name === service?.name,
+  )
   return (found?.clusterIps ?? []).flatMap(({ family, address }) => {
     const to = listening.find((own) => own.includes(':') === (family === 6))
     return to === undefined ? [] : [{ family, clusterIp: address, to }]

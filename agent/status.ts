@@ -20,7 +20,16 @@ export type StatusInput = {
   readonly routes: AgentRoutesPlan | undefined
 }
 
-export function agentStatus({ node, startedAt, snapshot, store, dns, nft, takeovers, routes }: StatusInput): AgentStatus {
+export function agentStatus({
+  node,
+  startedAt,
+  snapshot,
+  store,
+  dns,
+  nft,
+  takeovers,
+  routes,
+}: StatusInput): AgentStatus {
   const { services = [], pools = [], problems = [] } = snapshot.cluster ?? {}
   return {
     kind: 'agent',
@@ -29,7 +38,11 @@ export function agentStatus({ node, startedAt, snapshot, store, dns, nft, takeov
     pool: pools.find(({ nodes }) => nodes.some(({ name }) => name === node))?.name ?? '',
     startedAt,
     dns: { addresses: dns.listening(), queries: dns.queries(), takeover: takeovers.map(({ clusterIp }) => clusterIp) },
-    services: { count: services.length, endpoints: services.reduce((sum, { endpoints }) => sum + endpoints.length, 0), path: 'nft' },
+    services: {
+      count: services.length,
+      endpoints: services.reduce((sum, { endpoints }) => sum + endpoints.length, 0),
+      path: 'nft',
+    },
     gateway: routes?.gateway,
     problems: [...new Set([...problems, ...(routes?.problems ?? []), ...nft.problems(), ...dns.problems()])],
     metadata: store.status(),

@@ -28,7 +28,10 @@ export type TakeoverLoop = {
 
 const RENEW_MS = 1_000
 
-export function runTakeover({ nft, takeovers, loaded, onBegan, onTick, log }: TakeoverOptions, signal: AbortSignal): TakeoverLoop {
+export function runTakeover(
+  { nft, takeovers, loaded, onBegan, onTick, log }: TakeoverOptions,
+  signal: AbortSignal,
+): TakeoverLoop {
   let asked = false
   let wake = (): void => undefined
   const wait = async (): Promise<void> => {
@@ -41,7 +44,9 @@ export function runTakeover({ nft, takeovers, loaded, onBegan, onTick, log }: Ta
     for (; !signal.aborted; await wait()) {
       onTick()
       const wanted = takeovers().filter(({ family }) => loaded(family))
-      const dropped = taken.filter((takeover) => loaded(takeover.family) && !wanted.some((other) => same(other, takeover)))
+      const dropped = taken.filter(
+        (takeover) => loaded(takeover.family) && !wanted.some((other) => same(other, takeover)),
+      )
       const began = wanted.some((takeover) => !taken.some((other) => same(other, takeover)))
       try {
         await nft.apply([...dropped.flatMap(endTakeover), ...wanted.flatMap(renewTakeover)])

@@ -12,12 +12,16 @@ export type Here = {
 
 export function hereOf({ nodePools }: Pick<Cluster, 'nodePools'>, node: string): Here {
   const pool = nodePools.get(node)
-  const neighbours = pool === undefined ? [] : [...nodePools].filter(([, other]) => other === pool).map(([name]) => name)
+  const neighbours =
+    pool === undefined ? [] : [...nodePools].filter(([, other]) => other === pool).map(([name]) => name)
   return { node, neighbours: new Set([node, ...neighbours]) }
 }
 
 /** The endpoints that the annotation leaves, ready or not. An unknown value filters nothing, as in YurtHub. */
-export function reachable({ topologyKeys, endpoints }: ClusterService, { node, neighbours }: Here): readonly Endpoint[] {
+export function reachable(
+  { topologyKeys, endpoints }: ClusterService,
+  { node, neighbours }: Here,
+): readonly Endpoint[] {
   switch (topologyKeys) {
     case 'kubernetes.io/hostname':
       return endpoints.filter((endpoint) => endpoint.node === node)

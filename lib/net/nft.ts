@@ -80,7 +80,9 @@ class NftChild {
     this.#process = spawn('nft', ['-i'], { stdio: ['pipe', 'ignore', 'pipe'] })
     this.#process.stderr.setEncoding('utf8').on('data', (text: string) => this.#receive(text))
     this.#process.stdin.on('error', () => this.end())
-    this.#process.on('error', (cause) => this.#fail(new NftError(`nft -i: ${cause.message}; install nftables`, { cause })))
+    this.#process.on('error', (cause) =>
+      this.#fail(new NftError(`nft -i: ${cause.message}; install nftables`, { cause })),
+    )
     this.#process.on('exit', (code, by) => this.#fail(new NftError(`nft -i: ended with ${by ?? code}`)))
     // Waiting for work must not keep the daemon alive.
     this.#process.unref()
@@ -139,5 +141,6 @@ class NftChild {
 }
 
 /** nft echoes the whole line under each complaint; the first lines say what and where. */
-const reasons = (complaint: string) => [...new Set(complaint.split('\n').filter((line) => line.startsWith('Error')))].join('; ') || brief(complaint)
+const reasons = (complaint: string) =>
+  [...new Set(complaint.split('\n').filter((line) => line.startsWith('Error')))].join('; ') || brief(complaint)
 const brief = (line: string) => (line.length > 300 ? `${line.slice(0, 300)}…` : line)

@@ -6,7 +6,9 @@ import { Netlink } from './netlink.ts'
 
 /** Puts an address on `lo` unless this node has it already. @throws NetlinkError. */
 export async function ensureOwnAddress(address: string): Promise<void> {
-  const present = Object.values(networkInterfaces()).some((addresses) => addresses?.some((own) => own.address === address))
+  const present = Object.values(networkInterfaces()).some((addresses) =>
+    addresses?.some((own) => own.address === address),
+  )
   if (present) return
   const family = familyOf(address)
   if (family === undefined) throw new TypeError(`${address}: is no IP address`)

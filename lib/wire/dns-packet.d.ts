@@ -4,7 +4,11 @@ declare module 'dns-packet' {
   type Decoded = {
     readonly questions: readonly { readonly name: string; readonly type: string; readonly class: string }[]
     readonly answers: readonly { readonly name: string; readonly type: string }[]
-    readonly additionals: readonly { readonly type: string; readonly udpPayloadSize?: number; readonly flag_do?: boolean }[]
+    readonly additionals: readonly {
+      readonly type: string
+      readonly udpPayloadSize?: number
+      readonly flag_do?: boolean
+    }[]
     readonly flag_rd: boolean
     readonly flag_cd: boolean
   }

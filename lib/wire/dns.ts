@@ -60,13 +60,20 @@ export const UDP_BYTES_MAX = 1232
 /** A query has one question and at most OPT, TSIG and a few more behind it; dns-packet allocates by these counts. */
 const ADDITIONALS_MAX = 4
 
-const FLAG = { response: 0x8000, authoritative: 0x0400, truncated: 0x0200, recursionDesired: 0x0100, recursionAvailable: 0x0080 }
+const FLAG = {
+  response: 0x8000,
+  authoritative: 0x0400,
+  truncated: 0x0200,
+  recursionDesired: 0x0100,
+  recursionAvailable: 0x0080,
+}
 
 /** undefined for whatever is no query with one question. */
 export function decodeQuery(bytes: Uint8Array): DnsQuery | undefined {
   const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (message.length < HEADER_BYTES || message.readUInt16BE(2) & FLAG.response) return undefined
-  if (message.readUInt16BE(4) !== 1 || message.readUInt32BE(6) !== 0 || message.readUInt16BE(10) > ADDITIONALS_MAX) return undefined
+  if (message.readUInt16BE(4) !== 1 || message.readUInt32BE(6) !== 0 || message.readUInt16BE(10) > ADDITIONALS_MAX)
+    return undefined
   const questionEnd = skipName(message, HEADER_BYTES) + 4
   if (questionEnd > message.length || Number.isNaN(questionEnd)) return undefined
   let decoded: ReturnType<typeof packet.decode>
@@ -175,7 +182,8 @@ const RECORDS_MAX = 4096
 /** Reads an answer to that query; undefined if it is none: another id, another question, cut short. */
 export function readResponse(bytes: Uint8Array, id: number, query: DnsQuery): ForeignResponse | undefined {
   const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  if (message.length < HEADER_BYTES || message.readUInt16BE(0) !== id || !(message.readUInt16BE(2) & FLAG.response)) return undefined
+  if (message.length < HEADER_BYTES || message.readUInt16BE(0) !== id || !(message.readUInt16BE(2) & FLAG.response))
+    return undefined
   if (message.readUInt16BE(4) !== 1 || !sameQuestion(message, query.question)) return undefined
   const answers = message.readUInt16BE(6)
   const records = answers + message.readUInt16BE(8) + message.readUInt16BE(10)
@@ -186,7 +194,10 @@ export function readResponse(bytes: Uint8Array, id: number, query: DnsQuery): Fo
   if (records > RECORDS_MAX) return undefined
   for (let i = 0; i < records; i++) {
     offset = skipName(message, offset)
-    if (!(offset + 10 <= message.length)) return truncated ? { message, rcode: message[3]! & 15, truncated, answers: 0, ttlOffsets: [], ttlSeconds: 0 } : undefined
+    if (!(offset + 10 <= message.length))
+      return truncated
+        ? { message, rcode: message[3]! & 15, truncated, answers: 0, ttlOffsets: [], ttlSeconds: 0 }
+        : undefined
     const type = message.readUInt16BE(offset)
     const length = message.readUInt16BE(offset + 8)
     const end = offset + 10 + length
@@ -194,11 +205,19 @@ export function readResponse(bytes: Uint8Array, id: number, query: DnsQuery): Fo
     if (type !== TYPE_OPT) {
       ttlOffsets.push(offset + 4)
       ttlSeconds = Math.min(ttlSeconds, message.readUInt32BE(offset + 4))
-      if (type === TYPE_SOA && answers === 0 && length >= 22) ttlSeconds = Math.min(ttlSeconds, message.readUInt32BE(end - 4))
+      if (type === TYPE_SOA && answers === 0 && length >= 22)
+        ttlSeconds = Math.min(ttlSeconds, message.readUInt32BE(end - 4))
     }
     offset = end
   }
-  return { message, rcode: message[3]! & 15, truncated, answers, ttlOffsets, ttlSeconds: ttlSeconds === Infinity ? 0 : ttlSeconds }
+  return {
+    message,
+    rcode: message[3]! & 15,
+    truncated,
+    answers,
+    ttlOffsets,
+    ttlSeconds: ttlSeconds === Infinity ? 0 : ttlSeconds,
+  }
 }
 
 /** The same answer for another client: its id, its spelling of the name, TTLs lowered or set. */

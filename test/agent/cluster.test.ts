@@ -26,9 +26,14 @@ function served(cluster: Cluster): Record<string, string> {
   const { objects } = rulesetOf(cluster, 4, { here: hereOf(cluster, 'h1'), sources: [] })
   return Object.fromEntries(
     [...objects.get('services')!].map(([key, verdict]) => {
-      const slots = [...(objects.get(`endpoints-${verdict.split('-').at(-1)}`) ?? [])].filter(([slot]) => slot.startsWith(`${key} . `))
+      const slots = [...(objects.get(`endpoints-${verdict.split('-').at(-1)}`) ?? [])].filter(([slot]) =>
+        slot.startsWith(`${key} . `),
+      )
       const [, protocol, port] = key.split(' . ')
-      return [`${protocol}/${port}`, slots.length > 0 ? slots.map(([, target]) => target.replace(' . ', ':')).join(' ') : verdict]
+      return [
+        `${protocol}/${port}`,
+        slots.length > 0 ? slots.map(([, target]) => target.replace(' . ', ':')).join(' ') : verdict,
+      ]
     }),
   )
 }
@@ -49,11 +54,22 @@ t.test('which endpoints serve a port', async (t) => {
     {
       name: 'ports meet by name and protocol, whatever their numbers',
       objects: {
-        services: [web({ ports: [{ name: 'dns', port: 53, protocol: 'UDP' }, { name: 'dns-tcp', port: 53, protocol: 'TCP' }] })],
+        services: [
+          web({
+            ports: [
+              { name: 'dns', port: 53, protocol: 'UDP' },
+              { name: 'dns-tcp', port: 53, protocol: 'TCP' },
+            ],
+          }),
+        ],
         slices: [
           slice({
             endpoints: [{ addresses: ['10.244.1.4'] }],
-            ports: [{ name: 'dns', port: 1053, protocol: 'UDP' }, { name: 'dns-tcp', port: 2053, protocol: 'TCP' }, { name: 'dns', port: 9, protocol: 'TCP' }],
+            ports: [
+              { name: 'dns', port: 1053, protocol: 'UDP' },
+              { name: 'dns-tcp', port: 2053, protocol: 'TCP' },
+              { name: 'dns', port: 9, protocol: 'TCP' },
+            ],
           }),
           slice({ endpoints: [{ addresses: ['10.244.1.9'] }], ports: [{ name: 'dns', port: 1054, protocol: 'UDP' }] }),
         ],
@@ -62,12 +78,17 @@ t.test('which endpoints serve a port', async (t) => {
     },
     {
       name: 'without names and protocols, as in a hand-written manifest',
-      objects: { services: [web({ ports: [{ port: 80 }] })], slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }], ports: [{ port: 8080 }] })] },
+      objects: {
+        services: [web({ ports: [{ port: 80 }] })],
+        slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }], ports: [{ port: 8080 }] })],
+      },
       served: { 'tcp/80': '10.244.1.4:8080' },
     },
     {
       name: 'a port without a number is no port',
-      objects: { slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }], ports: [{ name: 'http', protocol: 'TCP' }] })] },
+      objects: {
+        slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }], ports: [{ name: 'http', protocol: 'TCP' }] })],
+      },
       served: { 'tcp/80': 'goto refuse' },
     },
     {
@@ -75,7 +96,10 @@ t.test('which endpoints serve a port', async (t) => {
       objects: {
         slices: [
           slice({
-            endpoints: [{ addresses: ['10.244.1.4'], conditions: { ready: false } }, { addresses: ['10.244.1.5'], conditions: {} }],
+            endpoints: [
+              { addresses: ['10.244.1.4'], conditions: { ready: false } },
+              { addresses: ['10.244.1.5'], conditions: {} },
+            ],
           }),
         ],
       },
@@ -118,25 +142,46 @@ t.test('which endpoints serve a port', async (t) => {
       name: 'only the first address; names and other families are none',
       objects: {
         slices: [
-          slice({ endpoints: [{ addresses: ['10.244.1.4', '10.244.1.5'] }, { addresses: ['fd00::1'] }, { addresses: ['nowhere'] }] }),
+          slice({
+            endpoints: [
+              { addresses: ['10.244.1.4', '10.244.1.5'] },
+              { addresses: ['fd00::1'] },
+              { addresses: ['nowhere'] },
+            ],
+          }),
           slice({ addressType: 'FQDN', endpoints: [{ addresses: ['10.244.1.9'] }] }),
         ],
       },
       served: { 'tcp/80': '10.244.1.4:8080' },
     },
     { name: 'headless', objects: { services: [web({ clusterIP: 'None' })] }, served: {} },
-    { name: 'ExternalName', objects: { services: [web({ type: 'ExternalName', externalName: 'example.com' })] }, served: {} },
+    {
+      name: 'ExternalName',
+      objects: { services: [web({ type: 'ExternalName', externalName: 'example.com' })] },
+      served: {},
+    },
     {
       name: 'another proxy was asked for',
       objects: { services: [web({}, { labels: { 'service.kubernetes.io/service-proxy-name': 'other' } })] },
       served: {},
     },
-    { name: 'the label headless', objects: { services: [web({}, { labels: { 'service.kubernetes.io/headless': '' } })] }, served: {} },
+    {
+      name: 'the label headless',
+      objects: { services: [web({}, { labels: { 'service.kubernetes.io/headless': '' } })] },
+      served: {},
+    },
     {
       name: 'internalTrafficPolicy Local',
       objects: {
         services: [web({ internalTrafficPolicy: 'Local' })],
-        slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'], nodeName: 'h1' }, { addresses: ['10.244.2.4'], nodeName: 'h2' }] })],
+        slices: [
+          slice({
+            endpoints: [
+              { addresses: ['10.244.1.4'], nodeName: 'h1' },
+              { addresses: ['10.244.2.4'], nodeName: 'h2' },
+            ],
+          }),
+        ],
       },
       served: { 'tcp/80': '10.244.1.4:8080' },
     },
@@ -174,7 +219,11 @@ t.test('topology', async (t) => {
       services: [web({}, keys === undefined ? {} : { annotations: { 'openyurt.io/topologyKeys': keys } })],
       slices: [slice({ endpoints })],
     })
-    t.strictSame(reachable(cluster.services[0]!, hereOf(cluster, from)).map((endpoint) => endpoint.node), expected, `${keys} from ${from}`)
+    t.strictSame(
+      reachable(cluster.services[0]!, hereOf(cluster, from)).map((endpoint) => endpoint.node),
+      expected,
+      `${keys} from ${from}`,
+    )
   }
 })
 
@@ -195,11 +244,21 @@ t.test('what is left out is named', async (t) => {
       { ...web({ clusterIP: '' }), metadata: { namespace: 'shop', name: 'unset' } },
     ],
   })
-  t.match(problems, [/typo.*"10.96.0.999" is no IP address/, /unset has no ClusterIP/, /10.96.0.1 is claimed by services shop\/twin and shop\/web/])
+  t.match(problems, [
+    /typo.*"10.96.0.999" is no IP address/,
+    /unset has no ClusterIP/,
+    /10.96.0.1 is claimed by services shop\/twin and shop\/web/,
+  ])
 })
 
 t.test('the order of the input does not matter', async (t) => {
   const services = [web(), { ...web({ clusterIP: '10.96.0.2' }), metadata: { namespace: 'a', name: 'z' } }]
-  const slices = [slice({ endpoints: [{ addresses: ['10.244.1.4'] }] }), slice({ endpoints: [{ addresses: ['10.244.1.3'] }] })]
-  t.strictSame(clusterWith({ services, slices }), clusterWith({ services: services.toReversed(), slices: slices.toReversed() }))
+  const slices = [
+    slice({ endpoints: [{ addresses: ['10.244.1.4'] }] }),
+    slice({ endpoints: [{ addresses: ['10.244.1.3'] }] }),
+  ]
+  t.strictSame(
+    clusterWith({ services, slices }),
+    clusterWith({ services: services.toReversed(), slices: slices.toReversed() }),
+  )
 })

@@ -4,8 +4,16 @@ import { answer, zoneOf, type DnsAnswer } from '../../agent/dns.ts'
 import { hereOf } from '../../agent/topology.ts'
 import type { EndpointSlice, Service } from '../../lib/k8s/objects.ts'
 
-const service = (name: string, spec: Service['spec'], annotations = {}): Service => ({ metadata: { namespace: 'shop', name, annotations }, spec: spec! })
-const slice = (of: string, addressType: 'IPv4' | 'IPv6', endpoints: EndpointSlice['endpoints'], ports: { name: string; protocol: string; port: number }[]): EndpointSlice => ({
+const service = (name: string, spec: Service['spec'], annotations = {}): Service => ({
+  metadata: { namespace: 'shop', name, annotations },
+  spec: spec!,
+})
+const slice = (
+  of: string,
+  addressType: 'IPv4' | 'IPv6',
+  endpoints: EndpointSlice['endpoints'],
+  ports: { name: string; protocol: string; port: number }[],
+): EndpointSlice => ({
   metadata: { namespace: 'shop', name: `${of}-${addressType}`, labels: { 'kubernetes.io/service-name': of } },
   addressType,
   endpoints,
@@ -17,7 +25,10 @@ const cluster = clusterOf({
     service('web', {
       clusterIP: '10.96.0.5',
       clusterIPs: ['10.96.0.5', 'fd00:96::5'],
-      ports: [{ name: 'http', protocol: 'TCP', port: 80 }, { protocol: 'TCP', port: 81 }],
+      ports: [
+        { name: 'http', protocol: 'TCP', port: 80 },
+        { protocol: 'TCP', port: 81 },
+      ],
     }),
     service('v4only', { clusterIP: '10.96.0.6', ports: [] }),
     service('queue', { clusterIP: 'None', ports: amqp }),
@@ -30,15 +41,33 @@ const cluster = clusterOf({
   ],
   slices: [
     slice('web', 'IPv4', [{ addresses: ['10.244.1.9'] }], [{ name: 'http', protocol: 'TCP', port: 8080 }]),
-    slice('queue', 'IPv4', [
-      { addresses: ['10.244.1.4'], hostname: 'queue-0' },
-      { addresses: ['10.244.1.5'] },
-      { addresses: ['10.244.1.6'], conditions: { ready: false, serving: true, terminating: true } },
-    ], amqp),
-    slice('queue', 'IPv6', [{ addresses: ['fd00:244:1::4'], hostname: 'queue-0' }, { addresses: ['fd00:244:1::'] }], amqp),
+    slice(
+      'queue',
+      'IPv4',
+      [
+        { addresses: ['10.244.1.4'], hostname: 'queue-0' },
+        { addresses: ['10.244.1.5'] },
+        { addresses: ['10.244.1.6'], conditions: { ready: false, serving: true, terminating: true } },
+      ],
+      amqp,
+    ),
+    slice(
+      'queue',
+      'IPv6',
+      [{ addresses: ['fd00:244:1::4'], hostname: 'queue-0' }, { addresses: ['fd00:244:1::'] }],
+      amqp,
+    ),
     slice('idle', 'IPv4', [{ addresses: ['10.244.1.7'], conditions: { ready: false } }], amqp),
     slice('portless', 'IPv4', [{ addresses: ['10.244.1.8'] }], []),
-    slice('near', 'IPv4', [{ addresses: ['10.244.1.20'], nodeName: 'h1' }, { addresses: ['10.244.9.20'], nodeName: 's1' }], []),
+    slice(
+      'near',
+      'IPv4',
+      [
+        { addresses: ['10.244.1.20'], nodeName: 'h1' },
+        { addresses: ['10.244.9.20'], nodeName: 's1' },
+      ],
+      [],
+    ),
   ],
   nodes: [
     { metadata: { name: 'h1', labels: { 'apps.openyurt.io/nodepool': 'hangzhou' } } },
@@ -87,7 +116,11 @@ const rows: readonly (readonly [name: string, type: string, answer: string])[] =
   ['10-244-1-4.queue.shop.svc.cluster.local', 'A', 'NXDOMAIN + soa'],
   ['fd00-244-1--0.queue.shop.svc.cluster.local', 'AAAA', 'NOERROR AAAA fd00:244:1::'],
   ['10-244-1-9.web.shop.svc.cluster.local', 'A', 'NOERROR A 10.244.1.9'],
-  ['_http._tcp.web.shop.svc.cluster.local', 'SRV', 'NOERROR SRV 0 100 80 web.shop.svc.cluster.local + A 10.96.0.5 AAAA fd00:96::5'],
+  [
+    '_http._tcp.web.shop.svc.cluster.local',
+    'SRV',
+    'NOERROR SRV 0 100 80 web.shop.svc.cluster.local + A 10.96.0.5 AAAA fd00:96::5',
+  ],
   ['_http._tcp.web.shop.svc.cluster.local', 'A', 'NOERROR + soa'],
   ['_http._udp.web.shop.svc.cluster.local', 'SRV', 'NXDOMAIN + soa'],
   ['_tcp.web.shop.svc.cluster.local', 'A', 'NOERROR + soa'],
@@ -112,7 +145,11 @@ const rows: readonly (readonly [name: string, type: string, answer: string])[] =
   ['4.1.244.10.in-addr.arpa', 'PTR', 'NOERROR PTR queue-0.queue.shop.svc.cluster.local'],
   ['6.1.244.10.in-addr.arpa', 'PTR', 'forward'],
   ['8.8.8.8.in-addr.arpa', 'PTR', 'forward'],
-  ['5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa', 'PTR', 'NOERROR PTR web.shop.svc.cluster.local'],
+  [
+    '5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa',
+    'PTR',
+    'NOERROR PTR web.shop.svc.cluster.local',
+  ],
   ['cluster.local', 'SOA', 'NOERROR soa'],
   ['cluster.local', 'NS', 'NOERROR NS ns.dns.cluster.local + A 169.254.20.53 AAAA fd66:756c:6d61::53'],
   ['ns.dns.cluster.local', 'A', 'NOERROR A 169.254.20.53'],
@@ -128,7 +165,8 @@ const rows: readonly (readonly [name: string, type: string, answer: string])[] =
 ]
 
 t.test('names and their answers', async (t) => {
-  for (const [name, type, expected] of rows) t.equal(brief(answer(zone, name, type, () => 0)), expected, `${name} ${type}`)
+  for (const [name, type, expected] of rows)
+    t.equal(brief(answer(zone, name, type, () => 0)), expected, `${name} ${type}`)
 })
 
 t.test('names are found in any case and answered as they were asked', async (t) => {
@@ -137,7 +175,12 @@ t.test('names are found in any case and answered as they were asked', async (t) 
 })
 
 t.test('nothing is denied before the cluster is known', async (t) => {
-  const unknown = zoneOf({ cluster: undefined, here: hereOf({ nodePools: new Map() }, 'h1'), domain: 'cluster.local', servers })
+  const unknown = zoneOf({
+    cluster: undefined,
+    here: hereOf({ nodePools: new Map() }, 'h1'),
+    domain: 'cluster.local',
+    servers,
+  })
   t.equal(brief(answer(unknown, 'web.shop.svc.cluster.local', 'A', () => 0)), 'SERVFAIL')
   t.equal(brief(answer(unknown, 'example.com', 'A', () => 0)), 'forward')
 })
@@ -147,7 +190,10 @@ t.test('the order of endpoints is that of the random numbers', async (t) => {
     const found = answer(zone, 'queue.shop.svc.cluster.local', 'A', () => random)
     return found.kind === 'answer' ? found.answers.map(({ data }) => data) : []
   })
-  t.strictSame(orders, [['10.244.1.5', '10.244.1.4'], ['10.244.1.4', '10.244.1.5']])
+  t.strictSame(orders, [
+    ['10.244.1.5', '10.244.1.4'],
+    ['10.244.1.4', '10.244.1.5'],
+  ])
 })
 
 t.test('another domain', async (t) => {

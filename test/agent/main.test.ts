@@ -29,7 +29,13 @@ if (test !== undefined) {
     spec: { clusterIP: `10.96.0.${last}`, clusterIPs: [`10.96.0.${last}`, `fd00:96::${last}`], ports },
   })
   const slice = (namespace: string, of: string, addressType: string, address: string, ports: object[]) => ({
-    metadata: { namespace, name: `${of}-${addressType}`, uid: `${of}-${addressType}`, resourceVersion: '1', labels: { 'kubernetes.io/service-name': of } },
+    metadata: {
+      namespace,
+      name: `${of}-${addressType}`,
+      uid: `${of}-${addressType}`,
+      resourceVersion: '1',
+      labels: { 'kubernetes.io/service-name': of },
+    },
     addressType,
     endpoints: [{ addresses: [address], nodeName: 'h1' }],
     ports,
@@ -37,7 +43,12 @@ if (test !== undefined) {
   const http = { name: 'http', protocol: 'TCP' }
   const dns = { name: 'dns', protocol: 'UDP' }
   const lists: Record<string, object[]> = {
-    '/api/v1/nodes': [{ metadata: { name: 'h1', uid: 'h1', resourceVersion: '1' }, spec: { podCIDRs: ['10.244.1.0/24', 'fd00:244:1::/64'] } }],
+    '/api/v1/nodes': [
+      {
+        metadata: { name: 'h1', uid: 'h1', resourceVersion: '1' },
+        spec: { podCIDRs: ['10.244.1.0/24', 'fd00:244:1::/64'] },
+      },
+    ],
     '/api/v1/services': [
       service('shop', 'web', '1', [{ ...http, port: 80 }]),
       service('kube-system', 'kube-dns', '10', [{ ...dns, port: 53 }]),
@@ -55,7 +66,8 @@ if (test !== undefined) {
       const items = lists[pathname]
       response.writeHead(items === undefined ? 404 : 200, { 'content-type': 'application/json' })
       if (items === undefined) response.end(JSON.stringify({ kind: 'Status', code: 404, reason: 'NotFound' }))
-      else if (searchParams.get('watch') === null) response.end(JSON.stringify({ kind: 'List', metadata: { resourceVersion: '1' }, items }))
+      else if (searchParams.get('watch') === null)
+        response.end(JSON.stringify({ kind: 'List', metadata: { resourceVersion: '1' }, items }))
       else response.flushHeaders()
     }).listen(8001, '127.0.0.1', () => resolve(server))
   })
@@ -65,11 +77,18 @@ if (test !== undefined) {
   mkdirSync(join(state, 'identity'))
   for (const file of ['node.crt', 'node.key', 'ca.crt']) writeFileSync(join(state, 'identity', file), '')
   const server = 'http://127.0.0.1:8001'
-  writeFileSync(join(state, 'node.json'), JSON.stringify({ node: 'h1', relays: ['https://127.0.0.1'], stun: [], server }))
+  writeFileSync(
+    join(state, 'node.json'),
+    JSON.stringify({ node: 'h1', relays: ['https://127.0.0.1'], stun: [], server }),
+  )
   const program = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
   let agent: ChildProcess
   const start = (): void => {
-    agent = spawn(process.execPath, [program, 'agent', '--state-dir', state, '--run-dir', runDir, '--log-level', process.env['LOG'] ?? 'silent'], { stdio: 'inherit' })
+    agent = spawn(
+      process.execPath,
+      [program, 'agent', '--state-dir', state, '--run-dir', runDir, '--log-level', process.env['LOG'] ?? 'silent'],
+      { stdio: 'inherit' },
+    )
   }
   const kill = (): Promise<unknown> => new Promise((resolve) => agent.once('exit', resolve) && agent.kill('SIGKILL'))
   const status = async (): Promise<AgentStatus> => {
@@ -89,7 +108,13 @@ if (test !== undefined) {
   t.test('starts from nothing', async (t) => {
     const startedAt = performance.now()
     start()
-    t.match(await status(), { node: 'h1', pool: 'h1', services: { count: 2, endpoints: 3 }, problems: [], metadata: { source: 'cloud' } })
+    t.match(await status(), {
+      node: 'h1',
+      pool: 'h1',
+      services: { count: 2, endpoints: 3 },
+      problems: [],
+      metadata: { source: 'cloud' },
+    })
     t.comment(`ready after ${Math.round(performance.now() - startedAt)} ms`)
     await sleep(1_100)
     for (const [address, type, answer] of [
@@ -97,7 +122,11 @@ if (test !== undefined) {
       ['fd00:96::a', 'AAAA', 'fd00:96::1'],
       ['169.254.20.53', 'A', '10.96.0.1'],
     ] as const)
-      t.equal((await askFrom(b, address.replace('::a', '::10'), 'web.shop.svc.cluster.local', type, 1))[0]?.answer, answer, `by ${address}`)
+      t.equal(
+        (await askFrom(b, address.replace('::a', '::10'), 'web.shop.svc.cluster.local', type, 1))[0]?.answer,
+        answer,
+        `by ${address}`,
+      )
     t.match(await callFrom(b, 'tcp', '10.96.0.1', 80), ['a 10.244.1.3'])
     const metrics = await (await fetch('http://127.0.0.1:9470/metrics')).text()
     t.match(metrics, /fulmar_agent_dns_answers_total\{rcode="NOERROR"\} 3/)

@@ -33,7 +33,11 @@ export function enterNamespace(prefix: string, url: string): string | undefined 
 }
 
 /** A namespace with one veth to the host; `addresses` are pairs of the pod's and the host's. */
-export function addPod(test: string, pod: string, addresses: readonly (readonly [pod: string, host: string])[]): string {
+export function addPod(
+  test: string,
+  pod: string,
+  addresses: readonly (readonly [pod: string, host: string])[],
+): string {
   const namespace = `${test}-${pod}`
   ip('netns', 'add', namespace)
   ip('-n', namespace, 'link', 'set', 'lo', 'up')

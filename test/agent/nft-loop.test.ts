@@ -74,7 +74,10 @@ if (test !== undefined) {
     clusterOf({
       services: [service('pair', 1), service('none', 2), service('far', 3), service('self', 4)],
       slices: [
-        ...slices('pair', pair.map(([...pod]) => pod)),
+        ...slices(
+          'pair',
+          pair.map(([...pod]) => pod),
+        ),
         ...slices('far', [[...podFar]]),
         ...slices('self', [[...podA]]),
       ],
@@ -105,7 +108,11 @@ if (test !== undefined) {
       t.test(`${protocol} over ${family}`, async (t) => {
         const answers = await callFrom(c, protocol, clusterIps(1)[i]!, 80, 30)
         const client = i === 0 ? '10.244.1.4' : 'fd00:244:1::4'
-        t.strictSame([...new Set(answers)].sort(), [`a ${client}`, `b ${client}`], 'both endpoints, and each sees the pod itself')
+        t.strictSame(
+          [...new Set(answers)].sort(),
+          [`a ${client}`, `b ${client}`],
+          'both endpoints, and each sees the pod itself',
+        )
 
         const startedAt = performance.now()
         const [refused] = await callFrom(c, protocol, clusterIps(2)[i]!, 80)
@@ -181,7 +188,11 @@ if (test !== undefined) {
     await change(cluster([podA]))
     await change(cluster([podA, podB]))
     await sleep(600)
-    t.equal(nft('list', 'table', 'ip', 'fulmar').match(/layout-\S+/)![0], table.match(/layout-\S+/)![0], 'our own changes are no loss')
+    t.equal(
+      nft('list', 'table', 'ip', 'fulmar').match(/layout-\S+/)![0],
+      table.match(/layout-\S+/)![0],
+      'our own changes are no loss',
+    )
   })
 
   t.test('a takeover lasts while it is renewed', async (t) => {
@@ -200,7 +211,10 @@ if (test !== undefined) {
     controller.abort()
     await loop.done
     t.match((await callFrom(c, 'tcp', '10.96.0.1', 80))[0], /^[ab] /)
-    const markers = () => nft('list', 'ruleset').match(/layout-\S+/g)?.join()
+    const markers = () =>
+      nft('list', 'ruleset')
+        .match(/layout-\S+/g)
+        ?.join()
     const before = markers()
     const calls = callFrom(c, 'tcp', '10.96.0.1', 80, 400)
     for (let i = 0; i < 3; i++) {

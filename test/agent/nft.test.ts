@@ -11,8 +11,20 @@ const endpoint = (last: number) => ({ addresses: [`10.244.1.${last}`], nodeName:
 function ruleset(endpoints: readonly number[], source: string | undefined = '10.244.1.1'): Ruleset {
   const cluster = clusterOf({
     services: [
-      { metadata: { namespace: 'shop', name: 'web' }, spec: { clusterIP: '10.96.0.1', ports: [{ protocol: 'TCP', port: 80 }, { name: 'q', protocol: 'UDP', port: 81 }] } },
-      { metadata: { namespace: 'shop', name: 'none' }, spec: { clusterIP: '10.96.0.2', ports: [{ protocol: 'SCTP', port: 7 }] } },
+      {
+        metadata: { namespace: 'shop', name: 'web' },
+        spec: {
+          clusterIP: '10.96.0.1',
+          ports: [
+            { protocol: 'TCP', port: 80 },
+            { name: 'q', protocol: 'UDP', port: 81 },
+          ],
+        },
+      },
+      {
+        metadata: { namespace: 'shop', name: 'none' },
+        spec: { clusterIP: '10.96.0.2', ports: [{ protocol: 'SCTP', port: 7 }] },
+      },
     ],
     slices: [
       {
@@ -29,7 +41,10 @@ function ruleset(endpoints: readonly number[], source: string | undefined = '10.
     nodePools: [],
     gateways: [],
   })
-  return rulesetOf(cluster, 4, { here: hereOf(cluster, 'h1'), sources: source === undefined ? [] : [{ family: 4, address: source }] })
+  return rulesetOf(cluster, 4, {
+    here: hereOf(cluster, 'h1'),
+    sources: source === undefined ? [] : [{ family: 4, address: source }],
+  })
 }
 
 const golden = `add table ip fulmar
@@ -124,59 +139,66 @@ t.test('the whole table', async (t) => {
 })
 
 t.test('without podCIDRs nobody is taken for an outsider', async (t) => {
-  const cluster = clusterOf({ services: [], slices: [], nodes: [{ metadata: { name: 'h1' } }], nodePools: [], gateways: [] })
+  const cluster = clusterOf({
+    services: [],
+    slices: [],
+    nodes: [{ metadata: { name: 'h1' } }],
+    nodePools: [],
+    gateways: [],
+  })
   const unknown = rulesetOf(cluster, 4, { here: hereOf(cluster, 'h1'), sources: [] })
   t.notMatch(renderTable(unknown, 'x', []), 'fib saddr')
   t.not(markerOf(unknown, 1), markerOf(ruleset([], undefined), 1))
 })
 
 t.test('changes', async (t) => {
-  const rows: readonly { name: string; from: number[]; to: number[]; transactions: readonly (readonly string[])[] }[] = [
-    { name: 'nothing', from: [4, 5], to: [4, 5], transactions: [] },
-    {
-      name: 'another endpoint: its class is there before, the old one until after',
-      from: [4],
-      to: [4, 5],
-      transactions: [
-        [
-          'add map ip fulmar endpoints-2 { typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport; }',
-          'add chain ip fulmar class-2',
-          'add rule ip fulmar class-2 dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints-2',
-          'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
-          'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto class-2 }',
-          'add element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
-          'add element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 0 : 10.244.1.4 . 8080, 10.96.0.1 . tcp . 80 . 1 : 10.244.1.5 . 8080 }',
+  const rows: readonly { name: string; from: number[]; to: number[]; transactions: readonly (readonly string[])[] }[] =
+    [
+      { name: 'nothing', from: [4, 5], to: [4, 5], transactions: [] },
+      {
+        name: 'another endpoint: its class is there before, the old one until after',
+        from: [4],
+        to: [4, 5],
+        transactions: [
+          [
+            'add map ip fulmar endpoints-2 { typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport; }',
+            'add chain ip fulmar class-2',
+            'add rule ip fulmar class-2 dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints-2',
+            'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
+            'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto class-2 }',
+            'add element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
+            'add element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 0 : 10.244.1.4 . 8080, 10.96.0.1 . tcp . 80 . 1 : 10.244.1.5 . 8080 }',
+          ],
+          ['delete element ip fulmar endpoints-1 { 10.96.0.1 . tcp . 80 . 0 }'],
         ],
-        ['delete element ip fulmar endpoints-1 { 10.96.0.1 . tcp . 80 . 0 }'],
-      ],
-    },
-    {
-      name: 'an endpoint is replaced',
-      from: [4, 5],
-      to: [4, 6],
-      transactions: [
-        [
-          'delete element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
-          'delete element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 1 }',
-          'add element ip fulmar hairpin { 10.244.1.6 . 10.244.1.6 }',
-          'add element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 1 : 10.244.1.6 . 8080 }',
+      },
+      {
+        name: 'an endpoint is replaced',
+        from: [4, 5],
+        to: [4, 6],
+        transactions: [
+          [
+            'delete element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
+            'delete element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 1 }',
+            'add element ip fulmar hairpin { 10.244.1.6 . 10.244.1.6 }',
+            'add element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 1 : 10.244.1.6 . 8080 }',
+          ],
         ],
-      ],
-    },
-    {
-      name: 'the last endpoint goes',
-      from: [4],
-      to: [],
-      transactions: [
-        [
-          'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
-          'delete element ip fulmar hairpin { 10.244.1.4 . 10.244.1.4 }',
-          'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto refuse }',
+      },
+      {
+        name: 'the last endpoint goes',
+        from: [4],
+        to: [],
+        transactions: [
+          [
+            'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
+            'delete element ip fulmar hairpin { 10.244.1.4 . 10.244.1.4 }',
+            'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto refuse }',
+          ],
+          ['delete element ip fulmar endpoints-1 { 10.96.0.1 . tcp . 80 . 0 }'],
         ],
-        ['delete element ip fulmar endpoints-1 { 10.96.0.1 . tcp . 80 . 0 }'],
-      ],
-    },
-  ]
+      },
+    ]
   for (const { name, from, to, transactions } of rows)
     t.strictSame(renderChanges(4, planChanges(ruleset(from), ruleset(to))!), transactions, name)
 
@@ -205,8 +227,21 @@ t.test('a table that a predecessor left', async (t) => {
         { table: { family: 'ip', name: 'fulmar' } },
         { chain: { name: layout } },
         { map: { name: 'takeover', elem: [[{ elem: { val: key, timeout: 3 } }, key]] } },
-        { map: { name: 'services', elem: [[key, { goto: { target: 'class-1' } }], [{ concat: ['10.96.0.3', 'udp', 9] }, { drop: null }]] } },
-        { map: { name: 'endpoints-1', elem: [[{ concat: ['10.96.0.1', 'tcp', 80, 0] }, { concat: ['10.244.1.9', 8080] }]] } },
+        {
+          map: {
+            name: 'services',
+            elem: [
+              [key, { goto: { target: 'class-1' } }],
+              [{ concat: ['10.96.0.3', 'udp', 9] }, { drop: null }],
+            ],
+          },
+        },
+        {
+          map: {
+            name: 'endpoints-1',
+            elem: [[{ concat: ['10.96.0.1', 'tcp', 80, 0] }, { concat: ['10.244.1.9', 8080] }]],
+          },
+        },
         { set: { name: 'mesh', elem: [{ prefix: { addr: '10.244.1.0', len: 24 } }, '10.244.7.1'] } },
         { set: { name: 'cluster-ips' } },
         ...Array.from({ length: rules }, () => ({ rule: {} })),
@@ -249,8 +284,21 @@ t.test('notices', async (t) => {
 
 t.test('stale UDP flows', async (t) => {
   const objects = new Map([
-    ['services', new Map([['10.96.0.1 . udp . 81', 'goto class-1'], ['10.96.0.2 . udp . 7', 'goto refuse'], ['10.96.0.3 . tcp . 80', 'goto class-1']])],
-    ['endpoints-1', new Map([['10.96.0.1 . udp . 81 . 0', '10.244.1.4 . 8081'], ['10.96.0.3 . tcp . 80 . 0', '10.244.1.4 . 80']])],
+    [
+      'services',
+      new Map([
+        ['10.96.0.1 . udp . 81', 'goto class-1'],
+        ['10.96.0.2 . udp . 7', 'goto refuse'],
+        ['10.96.0.3 . tcp . 80', 'goto class-1'],
+      ]),
+    ],
+    [
+      'endpoints-1',
+      new Map([
+        ['10.96.0.1 . udp . 81 . 0', '10.244.1.4 . 8081'],
+        ['10.96.0.3 . tcp . 80 . 0', '10.244.1.4 . 80'],
+      ]),
+    ],
   ])
   const targets = udpTargets([{ family: 4, source: undefined, masqueradeOutsiders: true, objects }], [takeover])
   const line = (to: string, port: number, from: string, answering: number): string =>

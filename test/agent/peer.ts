@@ -53,7 +53,9 @@ export function call(protocol: 'tcp' | 'udp', address: string, port: number): Pr
     end = () => socket.close()
     socket.on('message', (data) => finish(data.toString()))
     socket.on('error', (error: NodeJS.ErrnoException) => finish(error.code ?? error.message))
-    socket.connect(port, address, () => socket.send('?', (error) => error && finish((error as NodeJS.ErrnoException).code ?? '')))
+    socket.connect(port, address, () =>
+      socket.send('?', (error) => error && finish((error as NodeJS.ErrnoException).code ?? '')),
+    )
   })
 }
 
@@ -75,7 +77,13 @@ async function ask(address: string, name: string, type: string, count: number): 
 }
 
 /** Asks from a namespace; the times and answers. */
-export async function askFrom(namespace: string, address: string, name: string, type: string, count: number): Promise<{ atMs: number; answer: string }[]> {
+export async function askFrom(
+  namespace: string,
+  address: string,
+  name: string,
+  type: string,
+  count: number,
+): Promise<{ atMs: number; answer: string }[]> {
   const child = spawnIn(namespace, ['ask', address, name, type, `${count}`])
   const found: { atMs: number; answer: string }[] = []
   for await (const line of createInterface({ input: child.stdout! })) {
@@ -93,7 +101,13 @@ export async function startServer(namespace: string, name: string, port: number)
 }
 
 /** Calls from a namespace, `count` times. */
-export async function callFrom(namespace: string, protocol: 'tcp' | 'udp', address: string, port: number, count = 1): Promise<string[]> {
+export async function callFrom(
+  namespace: string,
+  protocol: 'tcp' | 'udp',
+  address: string,
+  port: number,
+  count = 1,
+): Promise<string[]> {
   const child = spawnIn(namespace, ['call', protocol, address, `${port}`, `${count}`])
   const lines: string[] = []
   for await (const line of createInterface({ input: child.stdout! })) lines.push(line)
@@ -102,7 +116,9 @@ export async function callFrom(namespace: string, protocol: 'tcp' | 'udp', addre
 
 function spawnIn(namespace: string, args: readonly string[]): ChildProcess {
   const file = fileURLToPath(import.meta.url)
-  return spawn('ip', ['netns', 'exec', namespace, process.execPath, file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+  return spawn('ip', ['netns', 'exec', namespace, process.execPath, file, ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
