@@ -2,7 +2,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createServer, type Server } from 'node:http'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -103,6 +103,7 @@ if (test !== undefined) {
     api.close()
     api.closeAllConnections()
     servers.forEach((child) => child.kill())
+    rmSync(runDir, { recursive: true, force: true })
   })
 
   t.test('starts from nothing', async (t) => {
