@@ -5,8 +5,7 @@ import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Log } from '../lib/log.ts'
 import { run } from '../lib/net/exec.ts'
-import { pause } from '../lib/net/lifetime.ts'
-import { createReconciler } from '../lib/reconcile.ts'
+import { createUpkeep } from '../lib/net/upkeep.ts'
 import { deleteFlows, staleFlow, type StaleFlows, type UdpTargets } from './conntrack.ts'
 
 /** Groups of flows deleted in one pass; each costs a walk through the kernel's table. */
@@ -27,27 +26,28 @@ export function createFlowCleaner(
   let known = ''
   let due = false
   let problem: string | undefined
-  const passes = createReconciler(
-    async () => {
-      if (!due) return
-      due = false
-      try {
-        const { deleted, more } = await deleteStaleFlows(targets(), signal)
-        if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
-        problem = undefined
-        due ||= more
-        if (more) passes.trigger()
-      } catch (error) {
-        due = true
-        throw error
-      }
+  const passes = createUpkeep(
+    {
+      pass: async () => {
+        if (!due) return
+        due = false
+        try {
+          const { deleted, more } = await deleteStaleFlows(targets(), signal)
+          if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
+          problem = undefined
+          due ||= more
+          if (more) passes.trigger()
+        } catch (error) {
+          due = true
+          throw error
+        }
+      },
+      onError: (err, failures) => {
+        problem = `stale UDP flows are not deleted: ${(err as Error).message}`
+        if (failures === 1) log.warn({ err }, 'cannot delete stale UDP flows')
+      },
     },
-    (err, failures) => {
-      problem = `stale UDP flows are not deleted: ${(err as Error).message}`
-      if (failures === 1) log.warn({ err }, 'cannot delete stale UDP flows')
-    },
-    (ms) => pause(ms, signal),
-    () => signal.aborted,
+    signal,
   )
   return {
     check: () => {

@@ -6,9 +6,9 @@ import { contains, parseCidr, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { run } from '../lib/net/exec.ts'
 import { monitorNft } from '../lib/net/nft-monitor.ts'
+import { createUpkeep } from '../lib/net/upkeep.ts'
 import { openNft } from '../lib/net/nft.ts'
 import { pause } from '../lib/net/lifetime.ts'
-import { createReconciler } from '../lib/reconcile.ts'
 import type { Cluster } from './cluster.ts'
 import { createFlowCleaner } from './conntrack-loop.ts'
 import { udpTargets } from './conntrack.ts'
@@ -106,14 +106,16 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     }
   }
 
-  const rules = createReconciler(
-    sync,
-    (err, failures) => {
-      problem = `services are not in the kernel: ${(err as Error).message}`
-      log.warn({ err, failures }, 'cannot apply services; the whole table is loaded anew')
+  const rules = createUpkeep(
+    {
+      pass: sync,
+      onError: (err, failures) => {
+        problem = `services are not in the kernel: ${(err as Error).message}`
+        log.warn({ err, failures }, 'cannot apply services; the whole table is loaded anew')
+      },
+      coalesceMs: 0,
     },
-    (ms) => pause(ms, signal),
-    () => signal.aborted,
+    signal,
   )
   const flows = createFlowCleaner(
     {

@@ -34,7 +34,11 @@ export const isNewer = (a: Received, b: Received | undefined): boolean =>
 /** More candidates than this are cut off, ours when sent and a peer's when read. */
 export const MAX_CANDIDATES = 16
 
-export function signAnnouncement(announcement: Announcement, certificate: X509Certificate, key: KeyObject): SignedAnnouncement {
+export function signAnnouncement(
+  announcement: Announcement,
+  certificate: X509Certificate,
+  key: KeyObject,
+): SignedAnnouncement {
   const payload = Buffer.from(
     JSON.stringify({
       version: 1,
@@ -61,7 +65,9 @@ export function openAnnouncement(signed: SignedAnnouncement, ca: X509Certificate
   const certificate = certificateOf(signed)
   if (!certificate.verify(ca.publicKey)) throw new ProtocolError('announcement: its certificate is not from our CA')
   if (nowMs !== undefined && (nowMs < Date.parse(certificate.validFrom) || nowMs > Date.parse(certificate.validTo)))
-    throw new ProtocolError(`announcement: its certificate is valid from ${certificate.validFrom} to ${certificate.validTo} only`)
+    throw new ProtocolError(
+      `announcement: its certificate is valid from ${certificate.validFrom} to ${certificate.validTo} only`,
+    )
   const payload = Buffer.from(signed.payload, 'base64')
   const key = createPublicKey(certificate.publicKey.export({ type: 'spki', format: 'pem' }))
   if (!verify(digestOf(key), payload, key, Buffer.from(signed.signature, 'base64')))

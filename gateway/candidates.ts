@@ -28,7 +28,10 @@ export function hostCandidates(
 }
 
 /** Host addresses first, then what servers saw and no interface has; each once. */
-export function mergeCandidates(hosts: readonly Candidate[], reflexive: readonly SocketAddress[]): readonly Candidate[] {
+export function mergeCandidates(
+  hosts: readonly Candidate[],
+  reflexive: readonly SocketAddress[],
+): readonly Candidate[] {
   const seen = new Set(hosts.map(({ address }) => keyOf(address)))
   const added = reflexive.filter((address) => !seen.has(keyOf(address)) && seen.add(keyOf(address)))
   return [...hosts, ...added.map((address) => ({ kind: 'reflexive' as const, address }))].slice(0, MAX_CANDIDATES)

@@ -39,7 +39,13 @@ export const gatewayOptions = {
     fallback: '',
     parse: optionalText,
   },
-  stateDir: { name: 'state-dir', doc: 'keys, certificate and last known peers', value: 'DIR', fallback: STATE_DIR, parse: text },
+  stateDir: {
+    name: 'state-dir',
+    doc: 'keys, certificate and last known peers',
+    value: 'DIR',
+    fallback: STATE_DIR,
+    parse: text,
+  },
   runDir: { name: 'run-dir', doc: 'the Unix socket for status', value: 'DIR', fallback: RUN_DIR, parse: text },
   metrics: {
     name: 'metrics',

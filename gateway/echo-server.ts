@@ -26,7 +26,10 @@ export async function openEchoServer(
   try {
     await bound.promise
   } catch (cause) {
-    throw new UsageError(`UDP port ${ECHO_PORT} for echoes between gateways: ${(cause as NodeJS.ErrnoException).code}`, { cause })
+    throw new UsageError(
+      `UDP port ${ECHO_PORT} for echoes between gateways: ${(cause as NodeJS.ErrnoException).code}`,
+      { cause },
+    )
   }
   socket.off('error', bound.reject)
   // A device that is being made anew refuses packets; the echo counts as lost.

@@ -38,11 +38,16 @@ import { gatewayStatus } from './status.ts'
 import { createBinder } from './stun-client.ts'
 import { openWireGuard } from './wireguard-loop.ts'
 
-export async function main(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+export async function main(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
   const parsed = parseOptions(gatewayOptions, argv, env)
   switch (parsed.kind) {
     case 'help':
-      process.stdout.write(`fulmar gateway: joins this node's pool to the others\n\n${describeOptions(gatewayOptions)}\n`)
+      process.stdout.write(
+        `fulmar gateway: joins this node's pool to the others\n\n${describeOptions(gatewayOptions)}\n`,
+      )
       return 0
     case 'invalid':
       throw new UsageError(parsed.errors.join('\n'))
@@ -151,7 +156,6 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         signalling.send({ kind: 'announce', node, announcement: announcements.own()! })
       },
       onError: (err) => log.error({ err }, 'our announcement could not be made'),
-      onEnd: () => {},
     },
     signal,
   )
@@ -207,7 +211,10 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   registerMetrics(registry, { status, packets, probes })
   const { address: host, port } = config.metrics
   const healthy = () => parts.mesh.plan() !== undefined
-  await serveStatus({ socket: join(config.runDir, 'gateway.sock'), metrics: { host, port }, registry, status, healthy, log }, signal)
+  await serveStatus(
+    { socket: join(config.runDir, 'gateway.sock'), metrics: { host, port }, registry, status, healthy, log },
+    signal,
+  )
   log.info({ node, port: ports.direct, afterMs: Math.round(performance.now()) }, 'gateway runs')
 
   await aborted(signal)

@@ -53,7 +53,8 @@ export async function runMesh(
   /** Rungs that were validated to a peer's key; they keep their session alive from then on. */
   const alive = new Set<string>()
   for (const rung of RUNGS_USED)
-    for (const peer of await wireguard.observe(rung)) if (peer.keepaliveSeconds > 0) alive.add(`${rung} ${peer.publicKey}`)
+    for (const peer of await wireguard.observe(rung))
+      if (peer.keepaliveSeconds > 0) alive.add(`${rung} ${peer.publicKey}`)
   const keepalive = (rung: Rung, key: string): number => (alive.has(`${rung} ${key}`) ? KEEPALIVE_SECONDS : 0)
   let rungs: Map<string, Rung> | undefined
 
@@ -73,11 +74,19 @@ export async function runMesh(
       ),
       wireguard.setPeers(
         'relay-tcp',
-        common.map((peer, i) => ({ ...peer, endpoint: endpoints[i]!, keepaliveSeconds: keepalive('relay-tcp', peer.publicKey) })),
+        common.map((peer, i) => ({
+          ...peer,
+          endpoint: endpoints[i]!,
+          keepaliveSeconds: keepalive('relay-tcp', peer.publicKey),
+        })),
       ),
     ])
     await routes.apply([
-      ...peers.map(({ pool, cidrs, node }) => ({ pool, cidrs: [...cidrs, `${ulaOf(node)}/128`], rung: rungs!.get(pool) })),
+      ...peers.map(({ pool, cidrs, node }) => ({
+        pool,
+        cidrs: [...cidrs, `${ulaOf(node)}/128`],
+        rung: rungs!.get(pool),
+      })),
       ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: rungs!.get(pool) })),
     ])
     options.paths().setPeers(peers, rungs)
@@ -98,7 +107,6 @@ export async function runMesh(
     {
       pass: run,
       onError: (err) => log.error({ err }, 'the mesh could not be applied; trying again'),
-      onEnd: () => {},
       coalesceMs: COALESCE_MS,
     },
     signal,
@@ -109,7 +117,12 @@ export async function runMesh(
     plan: () => plan,
     endpoints,
     setEndpoint: (peer, to) =>
-      wireguard.setEndpoint('direct', peer.wireguardKey, formatSocketAddress(to), keepalive('direct', peer.wireguardKey)),
+      wireguard.setEndpoint(
+        'direct',
+        peer.wireguardKey,
+        formatSocketAddress(to),
+        keepalive('direct', peer.wireguardKey),
+      ),
     move: (peer, rung) => {
       rungs?.set(peer.pool, rung)
       alive.add(`${rung} ${peer.wireguardKey}`)

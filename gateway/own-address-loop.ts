@@ -24,7 +24,10 @@ export async function findOwnAddresses(
   for (; prefixes === undefined && !signal.aborted; prefixes = podCidrsOf(store, node)) await pause(POLL_MS, signal)
   const cidrs = (prefixes ?? []).map(parseCidr).filter((cidr) => cidr !== undefined)
   const local = Object.values(networkInterfaces()).flatMap((infos) => (infos ?? []).map(({ address }) => address))
-  const own = [...(configured === undefined ? [] : [configured]), ...local.filter((address) => cidrs.some((cidr) => contains(cidr, address)))]
+  const own = [
+    ...(configured === undefined ? [] : [configured]),
+    ...local.filter((address) => cidrs.some((cidr) => contains(cidr, address))),
+  ]
   const [ipv4, ipv6] = [own.find((address) => familyOf(address) === 4), own.find((address) => familyOf(address) === 6)]
   return { ...(ipv4 === undefined ? {} : { ipv4 }), ...(ipv6 === undefined ? {} : { ipv6 }) }
 }

@@ -127,7 +127,7 @@ export function openPacketClient(
 
   /** One waiting packet of each peer in turn, so that one peer's bulk does not starve another. */
   const drain = (socket: WebSocket): void => {
-    for (let sent = true; sent && inFlightBytes < MAX_IN_FLIGHT_BYTES; ) {
+    for (let sent = true; sent && inFlightBytes < MAX_IN_FLIGHT_BYTES;) {
       sent = false
       for (const peer of peers.values()) {
         const packet = peer.queue.shift()

@@ -95,7 +95,13 @@ export function runPaths(
         return
       case 'move':
         log.info(
-          { pool: member.peer.pool, peer: member.peer.node, path: action.rung, why: action.why, rttMs: member.path.rttMs },
+          {
+            pool: member.peer.pool,
+            peer: member.peer.node,
+            path: action.rung,
+            why: action.why,
+            rttMs: member.path.rttMs,
+          },
           'path moved',
         )
         return effects.move(member.peer, action.rung, action.why)
@@ -169,7 +175,8 @@ export function runPaths(
   return {
     setPeers: (peers, rungOf) => {
       const keyOf = new Map(peers.map((peer) => [peer.node, peer.wireguardKey]))
-      for (const member of members.values()) if (keyOf.get(member.peer.node) !== member.peer.wireguardKey) remove(member)
+      for (const member of members.values())
+        if (keyOf.get(member.peer.node) !== member.peer.wireguardKey) remove(member)
       for (const peer of peers) {
         if (!members.has(peer.node)) add(peer, rungOf.get(peer.pool) ?? 'none')
         const member = members.get(peer.node)!

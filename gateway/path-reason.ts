@@ -27,13 +27,18 @@ function obstacle(own: NatBehaviour, peer: NatBehaviour, peerPool: string): stri
 
 /** A mapping that depends on the destination needs a peer whose filter lets an unknown port in. */
 function punchable(a: NatBehaviour, b: NatBehaviour): boolean {
-  const hard = (nat: NatBehaviour) => nat.mapping === 'address-dependent' || nat.mapping === 'address-and-port-dependent'
+  const hard = (nat: NatBehaviour) =>
+    nat.mapping === 'address-dependent' || nat.mapping === 'address-and-port-dependent'
   const strict = (nat: NatBehaviour) => hard(nat) || nat.filtering === 'address-and-port-dependent'
   return !(hard(a) && strict(b)) && !(hard(b) && strict(a))
 }
 
 const describe = ({ mapping, filtering }: NatBehaviour): string =>
-  mapping.startsWith('address') ? 'symmetric' : filtering === 'address-and-port-dependent' ? 'port restricted' : filtering
+  mapping.startsWith('address')
+    ? 'symmetric'
+    : filtering === 'address-and-port-dependent'
+      ? 'port restricted'
+      : filtering
 
 function tried(path: Path): string {
   const candidates = [...path.punch.candidates.values()]

@@ -240,7 +240,8 @@ export class Path {
     if (rung === 'relay-udp') return undefined
     if (rung === this.rung || (this.silent && this.#usable(rung, nowMs)))
       return this.silent && this.#suspectMs(nowMs) < BURST_MS ? BURST_INTERVAL_MS : ECHO_INTERVAL_MS
-    if (rung === 'relay-tcp') return this.rung === 'none' && this.#usable(rung, nowMs) ? BRING_UP_INTERVAL_MS : undefined
+    if (rung === 'relay-tcp')
+      return this.rung === 'none' && this.#usable(rung, nowMs) ? BRING_UP_INTERVAL_MS : undefined
     return this.#validatesFromMs(nowMs) === undefined ? undefined : BRING_UP_INTERVAL_MS
   }
 

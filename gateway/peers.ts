@@ -33,7 +33,9 @@ export function planPeers(
 ): PeerPlan | undefined {
   const own = pools.find((pool) => pool.nodes.some(({ name }) => name === node))
   if (own === undefined) return undefined
-  const others = pools.filter((pool) => pool !== own).map((pool) => ({ pool: pool.name, node: pool.gateways[0]!, cidrs: cidrsOf(pool) }))
+  const others = pools
+    .filter((pool) => pool !== own)
+    .map((pool) => ({ pool: pool.name, node: pool.gateways[0]!, cidrs: cidrsOf(pool) }))
   const active = own.gateways[0] === node
   if (!active) return { pool: own.name, active, peers: [], waiting: [] }
   return {

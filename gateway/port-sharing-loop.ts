@@ -19,7 +19,6 @@ export async function runPortSharing(port: SharedPort, log: Log, signal: AbortSi
         await load()
       },
       onError: (err) => log.error({ err }, 'the nft table of the gateway could not be loaded; probes fail until it is'),
-      onEnd: () => {},
     },
     signal,
   )

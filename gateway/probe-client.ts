@@ -17,8 +17,11 @@ export type ProbeSocket = {
 const USUAL_TTL = 64
 
 /** Targets are addresses. dgram's own lookup answers on the next tick, when the hop limit is another packet's. */
-const sameAddress = ((address: string, family: number, done: (error: null, address: string, family: number) => void): void =>
-  done(null, address, family)) as never
+const sameAddress = ((
+  address: string,
+  family: number,
+  done: (error: null, address: string, family: number) => void,
+): void => done(null, address, family)) as never
 
 /** @throws UsageError when the port is taken. */
 export async function openProbeSocket(

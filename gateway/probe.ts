@@ -16,15 +16,27 @@ export type WireGuardKey = string
 /** @returns 32 bytes that only the two owners of the keys can compute. */
 export function probeKey(privateKey: WireGuardKey, publicKey: WireGuardKey): Buffer {
   const secret = diffieHellman({
-    privateKey: createPrivateKey({ key: Buffer.concat([PKCS8_X25519, Buffer.from(privateKey, 'base64')]), format: 'der', type: 'pkcs8' }),
-    publicKey: createPublicKey({ key: Buffer.concat([SPKI_X25519, Buffer.from(publicKey, 'base64')]), format: 'der', type: 'spki' }),
+    privateKey: createPrivateKey({
+      key: Buffer.concat([PKCS8_X25519, Buffer.from(privateKey, 'base64')]),
+      format: 'der',
+      type: 'pkcs8',
+    }),
+    publicKey: createPublicKey({
+      key: Buffer.concat([SPKI_X25519, Buffer.from(publicKey, 'base64')]),
+      format: 'der',
+      type: 'spki',
+    }),
   })
   return Buffer.from(hkdfSync('sha256', secret, '', 'fulmar probe 1', 32))
 }
 
 /** @returns the public half of a WireGuard private key, base64. */
 export function publicKeyOf(privateKey: WireGuardKey): string {
-  const key = createPrivateKey({ key: Buffer.concat([PKCS8_X25519, Buffer.from(privateKey, 'base64')]), format: 'der', type: 'pkcs8' })
+  const key = createPrivateKey({
+    key: Buffer.concat([PKCS8_X25519, Buffer.from(privateKey, 'base64')]),
+    format: 'der',
+    type: 'pkcs8',
+  })
   return createPublicKey(key).export({ type: 'spki', format: 'der' }).subarray(-32).toString('base64')
 }
 

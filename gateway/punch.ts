@@ -65,7 +65,9 @@ export class Punch {
     const announced = new Set(candidates.map(({ address }) => formatSocketAddress(address)))
     for (const [text, { kind }] of this.candidates)
       if (kind !== 'peer-reflexive' && !announced.has(text)) this.candidates.delete(text)
-    const news = candidates.filter(({ kind, address }) => this.candidates.get(formatSocketAddress(address))?.kind !== kind)
+    const news = candidates.filter(
+      ({ kind, address }) => this.candidates.get(formatSocketAddress(address))?.kind !== kind,
+    )
     for (const { kind, address } of news) this.#add(kind, address)
     if (news.length > 0) this.#soon(nowMs)
   }

@@ -4,7 +4,14 @@ import { WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { openRelaySession, type RelaySessionState } from '../lib/net/relay-session.ts'
-import { decodeSignal, encodeSignal, MAX_SIGNAL_BYTES, SIGNAL_PATH, type SignalFrame, type SignedAnnouncement } from '../lib/wire/signal.ts'
+import {
+  decodeSignal,
+  encodeSignal,
+  MAX_SIGNAL_BYTES,
+  SIGNAL_PATH,
+  type SignalFrame,
+  type SignedAnnouncement,
+} from '../lib/wire/signal.ts'
 
 export type SignalClient = {
   /** Sends a frame if the session is up. @returns false if it is not; nothing is queued for later. */

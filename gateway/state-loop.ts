@@ -43,8 +43,10 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
     {
       pass: () => writeWhole(peersFile, JSON.stringify(Object.fromEntries(toSave)), PRIVATE_MODE),
       onError: (err) =>
-        log.warn({ err, path: peersFile }, 'cannot save what peers announced; a restart without the relay would miss it'),
-      onEnd: () => {},
+        log.warn(
+          { err, path: peersFile },
+          'cannot save what peers announced; a restart without the relay would miss it',
+        ),
     },
     signal,
   )
@@ -58,7 +60,10 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
       try {
         await writeWhole(sequenceFile, `${sequence}\n`)
       } catch (err) {
-        log.warn({ err, path: sequenceFile }, 'cannot save the number of our announcement; peers may ignore us after a restart')
+        log.warn(
+          { err, path: sequenceFile },
+          'cannot save the number of our announcement; peers may ignore us after a restart',
+        )
       }
       return sequence
     },

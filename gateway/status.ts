@@ -24,16 +24,14 @@ export function gatewayStatus(from: {
 }): GatewayStatus {
   const { node, startedAt, publicKey, port, nat } = from
   const plan = from.mesh.plan()
-  const waiting = (plan?.waiting ?? []).map(
-    ({ pool, node }): PathStatus => ({
-      pool,
-      node,
-      rung: 'none',
-      since: startedAt,
-      reason: `the gateway on ${node} has not announced itself yet`,
-      candidates: [],
-    }),
-  )
+  const waiting = (plan?.waiting ?? []).map(({ pool, node }): PathStatus => ({
+    pool,
+    node,
+    rung: 'none',
+    since: startedAt,
+    reason: `the gateway on ${node} has not announced itself yet`,
+    candidates: [],
+  }))
   return {
     kind: 'gateway',
     version: VERSION,

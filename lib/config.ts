@@ -103,7 +103,8 @@ export const integer =
   (min: number, max: number) =>
   (value: string): number => {
     const number = Number(value)
-    if (!/^-?\d+$/.test(value) || number < min || number > max) throw new Error(`is not a whole number from ${min} to ${max}`)
+    if (!/^-?\d+$/.test(value) || number < min || number > max)
+      throw new Error(`is not a whole number from ${min} to ${max}`)
     return number
   }
 /** A comma-separated list, empty entries left out. */

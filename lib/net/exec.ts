@@ -1,7 +1,5 @@
 // Running a program of the host: wg, wireguard-go, nft, conntrack, sysctl. The only user of execa.
 
-import { execa, ExecaError } from 'execa'
-
 /** A program that could not be run or that exited with an error; the message names the command and what it printed. */
 export class ExecError extends Error {
   readonly code = 'FULMAR_EXEC'
@@ -16,7 +14,13 @@ export class ExecError extends Error {
 const TIMEOUT_MS = 10_000
 
 /** Runs a program to its end. @returns its stdout. @throws ExecError, also after 10 s. */
-export async function run(program: string, args: readonly string[], options: { input?: string; env?: NodeJS.ProcessEnv } = {}): Promise<string> {
+export async function run(
+  program: string,
+  args: readonly string[],
+  options: { input?: string; env?: NodeJS.ProcessEnv } = {},
+): Promise<string> {
+  // Loading execa costs 60 ms: not before the first program is run.
+  const { execa, ExecaError } = await import('execa')
   try {
     const { stdout } = await execa(program, args, { timeout: TIMEOUT_MS, ...options })
     return stdout

@@ -8,15 +8,17 @@ export type Upkeep = {
   trigger(): void
   /** Runs a pass now, or right after the one that runs. @throws what that pass threw; it is repeated none the less. */
   now(): Promise<void>
+  /** Resolves when no pass runs and none is due, or when the signal has aborted and the last pass is over. */
+  idle(): Promise<void>
 }
 
 export type UpkeepOptions = {
   /** Observes, plans, applies. */
   readonly pass: () => Promise<void>
-  /** Called for failures that no caller of `now` waits for. */
-  readonly onError: (error: unknown) => void
+  /** Called for failures that no caller of `now` waits for. @param failures how often in a row. */
+  readonly onError: (error: unknown, failures: number) => void
   /** Called after the last pass, once the signal has aborted. */
-  readonly onEnd: () => void
+  readonly onEnd?: () => void
   /** Between a trigger and its pass: changes come in bursts, and two programs at odds must not spin. */
   readonly coalesceMs?: number
   readonly backoff?: Backoff
@@ -36,6 +38,7 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
   let running = false
   let again = false
   let failures = 0
+  let idlers: (() => void)[] = []
 
   /** A pass that is due sooner stays: a stream of triggers must not put it off for ever. */
   const schedule = (ms: number): void => {
@@ -67,19 +70,27 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
       failures++
       schedule(backoffMs(backoff, failures, Math.random()))
       for (const { reject } of served) reject(error)
-      if (served.length === 0 && !signal.aborted) onError(error)
+      if (served.length === 0 && !signal.aborted) onError(error, failures)
     }
     running = false
     if (signal.aborted) end()
     else if (callers.length > 0) void run()
     else if (again) schedule(soonMs())
+    if (isIdle()) settle()
+  }
+
+  const isIdle = () => !running && timer === undefined && callers.length === 0
+  const settle = (): void => {
+    for (const resolve of idlers) resolve()
+    idlers = []
   }
 
   function end(): void {
     cancel()
     for (const { reject } of callers) reject(signal.reason)
     callers = []
-    onEnd()
+    onEnd?.()
+    settle()
   }
 
   signal.addEventListener('abort', () => {
@@ -99,5 +110,6 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
         if (!running) void run()
       })
     },
+    idle: () => (isIdle() ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve))),
   }
 }

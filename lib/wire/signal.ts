@@ -46,7 +46,12 @@ export function decodeSignal(text: string): SignalFrame | undefined {
       expect(frame['role'] === 'gateway', 'hello: role')
       return { kind: 'hello', version: 1, role: 'gateway' }
     case 'welcome':
-      return { kind: 'welcome', version: 1, relay: name(frame, 'relay'), observedAddress: name(frame, 'observedAddress') }
+      return {
+        kind: 'welcome',
+        version: 1,
+        relay: name(frame, 'relay'),
+        observedAddress: name(frame, 'observedAddress'),
+      }
     case 'announce': {
       const signed = frame['announcement']
       expect(isObject(signed), 'announce: announcement')
@@ -112,6 +117,9 @@ function name(frame: Record<string, unknown>, key: string, maxLength = 253): str
 
 function whole(frame: Record<string, unknown>, key: string, max: number): number {
   const value = frame[key]
-  expect(typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max, `${String(frame['kind'])}: ${key}`)
+  expect(
+    typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= max,
+    `${String(frame['kind'])}: ${key}`,
+  )
   return value
 }

@@ -23,7 +23,12 @@ async function authority(name: string) {
   return { pair, certificate: new X509Certificate(pair.certificatePem) }
 }
 
-async function node(issuer: Awaited<ReturnType<typeof authority>>, commonName: string, organization = 'system:nodes', atMs = NOW) {
+async function node(
+  issuer: Awaited<ReturnType<typeof authority>>,
+  commonName: string,
+  organization = 'system:nodes',
+  atMs = NOW,
+) {
   const { certificatePem, keyPem } = await createClient(issuer.pair, { commonName, organization }, validFor(atMs, 30))
   return { certificate: new X509Certificate(certificatePem), key: createPrivateKey(keyPem) }
 }
@@ -48,10 +53,18 @@ t.test('announcements', async (t) => {
     ['a changed address', { ...signed, payload: changed.toString('base64') }, /signature/],
     ['a certificate of another CA', signAnnouncement(announcement, other.certificate, other.key), /not from our CA/],
     ["another node's name", signAnnouncement(announcement, plant.certificate, plant.key), /names node harbor1/],
-    ['a certificate that is no node’s', signAnnouncement(announcement, user.certificate, user.key), /names node harbor1/],
+    [
+      'a certificate that is no node’s',
+      signAnnouncement(announcement, user.certificate, user.key),
+      /names node harbor1/,
+    ],
     ["another node's certificate", { ...signed, certificate: plant.certificate.raw.toString('base64') }, /signature/],
     ['no certificate at all', { ...signed, certificate: 'AAAA' }, /cannot be read/],
-    ['a key that is none', signAnnouncement({ ...announcement, wireguardKey: 'short' }, harbor.certificate, harbor.key), /wireguardKey/],
+    [
+      'a key that is none',
+      signAnnouncement({ ...announcement, wireguardKey: 'short' }, harbor.certificate, harbor.key),
+      /wireguardKey/,
+    ],
   ] as const)
     t.throws(() => openAnnouncement(forged, ca.certificate, NOW), { code: 'FULMAR_PROTOCOL', message }, name)
 
@@ -72,7 +85,11 @@ t.test('announcements', async (t) => {
 
   t.test('candidates of kinds and families to come are left out', async (t) => {
     const candidates = [{ kind: 'quantum', address: announcement.candidates[0]!.address }, ...announcement.candidates]
-    const future = signAnnouncement({ ...announcement, candidates } as unknown as Announcement, harbor.certificate, harbor.key)
+    const future = signAnnouncement(
+      { ...announcement, candidates } as unknown as Announcement,
+      harbor.certificate,
+      harbor.key,
+    )
     t.strictSame(openAnnouncement(future, ca.certificate, NOW).candidates, announcement.candidates)
   })
 })

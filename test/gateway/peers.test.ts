@@ -21,7 +21,9 @@ const announced = (...nodes: readonly string[]) =>
 t.test('the active gateway of each other pool that has announced itself', async (t) => {
   const plan = planPeers('cape1', pools, announced('bay1', 'bay2', 'cape1'))!
   t.match(plan, { pool: 'cape', active: true })
-  t.match(plan.peers, [{ pool: 'bay', node: 'bay1', wireguardKey: 'key of bay1', cidrs: ['10.1.1.0/24', '10.1.2.0/24'] }])
+  t.match(plan.peers, [
+    { pool: 'bay', node: 'bay1', wireguardKey: 'key of bay1', cidrs: ['10.1.1.0/24', '10.1.2.0/24'] },
+  ])
   t.equal(plan.peers.length, 1)
   t.strictSame(plan.waiting, [{ pool: 'dune', node: 'dune1', cidrs: ['10.3.1.0/24'] }])
 })

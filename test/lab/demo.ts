@@ -36,7 +36,12 @@ async function demo(argv: readonly string[]): Promise<number> {
   let code = 1
   await runUntilSignal(async (signal) => {
     progress('making a small Internet of network namespaces: a cloud, and sites behind NAT')
-    const options = { ...rest, until: 'nodes', ...(pools.length > 0 ? { pools } : {}), ...(nodes > 0 ? { nodes } : {}) } as const
+    const options = {
+      ...rest,
+      until: 'nodes',
+      ...(pools.length > 0 ? { pools } : {}),
+      ...(nodes > 0 ? { nodes } : {}),
+    } as const
     await using lab = await openLab(options, { signal, progress })
     const measured = await measure(lab)
     const faults = verdictOf(measured)
@@ -54,8 +59,12 @@ async function measure(lab: Lab): Promise<FirstContact> {
   const { services, endpointSlices } = readFolder(lab.manifests)
   const [pair] = findPairs(lab, services, endpointSlices, 4)
   if (pair === undefined)
-    throw new UsageError('no Service here has all its endpoints in one pool and a pod in another to call it from; see test/lab/shop')
-  progress(`${pair.client.host} will call ${pair.service}, which only ${pair.server.pool} has; ${PACKETS_AFTER_MS / 10} packets run each way meanwhile`)
+    throw new UsageError(
+      'no Service here has all its endpoints in one pool and a pod in another to call it from; see test/lab/shop',
+    )
+  progress(
+    `${pair.client.host} will call ${pair.service}, which only ${pair.server.pool} has; ${PACKETS_AFTER_MS / 10} packets run each way meanwhile`,
+  )
   progress('starting the gateways')
   return measureFirstContact(lab, pair, progress)
 }
@@ -63,7 +72,12 @@ async function measure(lab: Lab): Promise<FirstContact> {
 /** Leaves the lab to whoever looks on. */
 async function play(lab: Lab, { pair }: FirstContact, signal: AbortSignal): Promise<void> {
   const { daemons } = await lab.status()
-  process.stdout.write(`\n${renderStatus(daemons.filter(({ status }) => status.kind !== 'agent'), Date.now())}\n`)
+  process.stdout.write(
+    `\n${renderStatus(
+      daemons.filter(({ status }) => status.kind !== 'agent'),
+      Date.now(),
+    )}\n`,
+  )
   const run = `npm run -s lab --`
   const id = `--id ${lab.id}`
   process.stdout.write(`The lab goes on until Ctrl-C. In another terminal:
@@ -79,6 +93,8 @@ async function play(lab: Lab, { pair }: FirstContact, signal: AbortSignal): Prom
 try {
   process.exitCode = await demo(process.argv.slice(2))
 } catch (error) {
-  process.stderr.write(`npm start: ${error instanceof UsageError ? error.message : error instanceof Error ? error.stack : String(error)}\n`)
+  process.stderr.write(
+    `npm start: ${error instanceof UsageError ? error.message : error instanceof Error ? error.stack : String(error)}\n`,
+  )
   process.exitCode = error instanceof UsageError ? 64 : 1
 }

@@ -47,22 +47,33 @@ const CALLS_MEASURED = 50
 const SETTLE_MS = 500
 
 /** @returns the pairs whose two pools are sites first, then those with the cloud. */
-export function findPairs(lab: Lab, services: readonly Service[], slices: readonly EndpointSlice[], family: 4 | 6): readonly Pair[] {
+export function findPairs(
+  lab: Lab,
+  services: readonly Service[],
+  slices: readonly EndpointSlice[],
+  family: 4 | 6,
+): readonly Pair[] {
   const { pods, pools } = lab.topology
   const poolOf = (node: string | undefined) => pools.find(({ nodes }) => nodes.includes(node ?? ''))?.name
-  const addressOf = (addresses: readonly string[]) => addresses.find((address) => address.includes(':') === (family === 6))
+  const addressOf = (addresses: readonly string[]) =>
+    addresses.find((address) => address.includes(':') === (family === 6))
   const pairs = services.flatMap((service) => {
     const { name = '', namespace = 'default' } = service.metadata ?? {}
     const port = service.spec?.ports?.find(({ protocol = 'TCP' }) => protocol === 'TCP')?.port
     const clusterIps = (service.spec?.clusterIPs ?? [service.spec?.clusterIP ?? 'None']).filter((ip) => ip !== 'None')
     if (port === undefined || addressOf(clusterIps) === undefined) return []
     const endpoints = slices
-      .filter(({ metadata }) => metadata?.namespace === namespace && metadata.labels?.['kubernetes.io/service-name'] === name)
+      .filter(
+        ({ metadata }) => metadata?.namespace === namespace && metadata.labels?.['kubernetes.io/service-name'] === name,
+      )
       .flatMap((slice) => slice.endpoints ?? [])
     const serving = new Set(endpoints.map(({ nodeName }) => poolOf(nodeName)))
     const [pool] = serving
-    const server = pods.find((pod) => endpoints.some(({ targetRef }) => targetRef?.name === pod.name && targetRef.namespace === pod.namespace))
-    if (serving.size !== 1 || pool === undefined || server === undefined || addressOf(server.addresses) === undefined) return []
+    const server = pods.find((pod) =>
+      endpoints.some(({ targetRef }) => targetRef?.name === pod.name && targetRef.namespace === pod.namespace),
+    )
+    if (serving.size !== 1 || pool === undefined || server === undefined || addressOf(server.addresses) === undefined)
+      return []
     return pods
       .filter((pod) => !pod.hostNetwork && poolOf(pod.node) !== pool && addressOf(pod.addresses) !== undefined)
       .map((pod) => ({
@@ -79,10 +90,20 @@ export function findPairs(lab: Lab, services: readonly Service[], slices: readon
 }
 
 /** Starts the gateways of a lab opened `until: 'nodes'`. @throws Error when the pair does not become direct in 30 s. */
-export async function measureFirstContact(lab: Lab, pair: Pair, progress: (line: string) => void): Promise<FirstContact> {
+export async function measureFirstContact(
+  lab: Lab,
+  pair: Pair,
+  progress: (line: string) => void,
+): Promise<FirstContact> {
   const there = startStream(lab, pair.client.host, pair.server.address)
   const back = startStream(lab, pair.server.host, pair.client.address)
-  const calls = startCalls(lab, pair.client.host, { url: pair.url, family: pair.family, intervalMs: 20, timeoutMs: FIRST_CALL_TIMEOUT_MS, successes: 1 })
+  const calls = startCalls(lab, pair.client.host, {
+    url: pair.url,
+    family: pair.family,
+    intervalMs: 20,
+    timeoutMs: FIRST_CALL_TIMEOUT_MS,
+    successes: 1,
+  })
   try {
     await sleep(SETTLE_MS)
     let startedAt = 0
@@ -102,7 +123,13 @@ export async function measureFirstContact(lab: Lab, pair: Pair, progress: (line:
     await sleep(Math.max(0, directAt + AFTER_DIRECT_MS - Date.now()))
     const [thereReport, backReport] = await Promise.all([back.stop(), there.stop()])
     const relayedAfter = (await relayedOverKeepalive(lab, pair)) - relayedBefore
-    const later = await startCalls(lab, pair.client.host, { url: pair.url, family: pair.family, intervalMs: 10, timeoutMs: 1_000, successes: CALLS_MEASURED }).all
+    const later = await startCalls(lab, pair.client.host, {
+      url: pair.url,
+      family: pair.family,
+      intervalMs: 10,
+      timeoutMs: 1_000,
+      successes: CALLS_MEASURED,
+    }).all
     return {
       pair,
       relayedMs: relayedAt - startedAt,
@@ -125,11 +152,19 @@ export async function bothOn(lab: Lab, pair: Pair, rung: Rung, sinceAt: number):
   const at = (from: string, to: string) =>
     movesOf(lab, from).find((move) => move.at >= sinceAt && move.pool === to && move.rung === rung)?.at
   const { client, server } = pair
-  for (const endsAt = Date.now() + DIRECT_TIMEOUT_MS; ; ) {
+  for (const endsAt = Date.now() + DIRECT_TIMEOUT_MS; ;) {
     const [a, b] = [at(client.pool, server.pool), at(server.pool, client.pool)]
     if (a !== undefined && b !== undefined) return Math.max(a, b)
-    if (rung !== 'direct' && at(client.pool, server.pool) === undefined && movesOf(lab, client.pool).some((move) => move.rung === 'direct')) return NaN
-    if (Date.now() > endsAt) throw new Error(`${client.pool} and ${server.pool} are not both ${rung} after ${DIRECT_TIMEOUT_MS / 1000} s; see npm run lab -- status --id ${lab.id}`)
+    if (
+      rung !== 'direct' &&
+      at(client.pool, server.pool) === undefined &&
+      movesOf(lab, client.pool).some((move) => move.rung === 'direct')
+    )
+      return NaN
+    if (Date.now() > endsAt)
+      throw new Error(
+        `${client.pool} and ${server.pool} are not both ${rung} after ${DIRECT_TIMEOUT_MS / 1000} s; see npm run lab -- status --id ${lab.id}`,
+      )
     await sleep(20)
   }
 }
@@ -159,7 +194,9 @@ export async function relayedOverKeepalive(lab: Lab, { client, server }: Pair): 
 
 export function startStream(lab: Lab, host: string, peer: string): { readonly stop: () => Promise<StreamReport> } {
   const stream: Stream = { peer, port: STREAM_PORT, perSecond: PER_SECOND }
-  const child = lab.spawn(host, [process.execPath, join(import.meta.dirname, 'stream.ts'), JSON.stringify(stream)], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = lab.spawn(host, [process.execPath, join(import.meta.dirname, 'stream.ts'), JSON.stringify(stream)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let output = ''
   child.stdout!.on('data', (chunk: Buffer) => (output += String(chunk)))
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
@@ -172,8 +209,14 @@ export function startStream(lab: Lab, host: string, peer: string): { readonly st
   }
 }
 
-export function startCalls(lab: Lab, host: string, calls: Calls): { readonly all: Promise<readonly Call[]>; readonly stop: () => Promise<readonly Call[]> } {
-  const child = lab.spawn(host, [process.execPath, join(import.meta.dirname, 'caller.ts'), JSON.stringify(calls)], { stdio: ['ignore', 'pipe', 'inherit'] })
+export function startCalls(
+  lab: Lab,
+  host: string,
+  calls: Calls,
+): { readonly all: Promise<readonly Call[]>; readonly stop: () => Promise<readonly Call[]> } {
+  const child = lab.spawn(host, [process.execPath, join(import.meta.dirname, 'caller.ts'), JSON.stringify(calls)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let output = ''
   child.stdout!.on('data', (chunk: Buffer) => (output += String(chunk)))
   const all = new Promise<readonly Call[]>((resolve) =>

@@ -57,7 +57,8 @@ if (import.meta.main) {
   process.on('SIGTERM', () => {
     const numbers = [...seen].sort((a, b) => a - b)
     const lostNumbers: number[] = []
-    for (let number = numbers[0] ?? 0; number < (numbers.at(-1) ?? 0); number++) if (!seen.has(number)) lostNumbers.push(number)
+    for (let number = numbers[0] ?? 0; number < (numbers.at(-1) ?? 0); number++)
+      if (!seen.has(number)) lostNumbers.push(number)
     const report: StreamReport = {
       sent,
       received: seen.size,

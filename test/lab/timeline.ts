@@ -8,12 +8,23 @@ export const DIRECT_WITHIN_MS = 3_000
 export const PACKETS_AFTER_MS = 1_000
 
 /** @returns a line for each figure that is not as it should be. */
-export function verdictOf({ firstCallMs, directMs, there, back, sourceKept, relayedAfter, pair }: FirstContact): readonly string[] {
+export function verdictOf({
+  firstCallMs,
+  directMs,
+  there,
+  back,
+  sourceKept,
+  relayedAfter,
+  pair,
+}: FirstContact): readonly string[] {
   const faults = [
-    firstCallMs > FIRST_CALL_WITHIN_MS && `first answered call after ${firstCallMs} ms, not within ${FIRST_CALL_WITHIN_MS}`,
+    firstCallMs > FIRST_CALL_WITHIN_MS &&
+      `first answered call after ${firstCallMs} ms, not within ${FIRST_CALL_WITHIN_MS}`,
     directMs > DIRECT_WITHIN_MS && `direct after ${directMs} ms, not within ${DIRECT_WITHIN_MS}`,
-    there.lost > 0 && `${there.lost} of ${there.received + there.lost} packets lost from ${pair.client.pool} to ${pair.server.pool}`,
-    back.lost > 0 && `${back.lost} of ${back.received + back.lost} packets lost from ${pair.server.pool} to ${pair.client.pool}`,
+    there.lost > 0 &&
+      `${there.lost} of ${there.received + there.lost} packets lost from ${pair.client.pool} to ${pair.server.pool}`,
+    back.lost > 0 &&
+      `${back.lost} of ${back.received + back.lost} packets lost from ${pair.server.pool} to ${pair.client.pool}`,
     !sourceKept && `the server did not see the client pod's own address ${pair.client.address}`,
     relayedAfter > 0 && `${relayedAfter} packets with data went over the relay after the switch`,
   ]
@@ -21,7 +32,8 @@ export function verdictOf({ firstCallMs, directMs, there, back, sourceKept, rela
 }
 
 export function renderTimeline(contact: FirstContact): string {
-  const { pair, relayedMs, firstCallMs, directMs, firstCallTookMs, callMs, sourceKept, there, back, relayedAfter } = contact
+  const { pair, relayedMs, firstCallMs, directMs, firstCallTookMs, callMs, sourceKept, there, back, relayedAfter } =
+    contact
   const { client, server } = pair
   const packets = (from: string, to: string, { received, lost }: FirstContact['there']) =>
     `${lost} of ${received + lost} packets lost from ${from} to ${to}`
