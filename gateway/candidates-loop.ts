@@ -41,6 +41,7 @@ export function runCandidates(
   let behaviour: NatBehaviour = UNKNOWN_NAT
   let addresses = ''
   let sleep = new AbortController()
+  let again = false
 
   const bind = async (): Promise<void> => {
     while (!signal.aborted) {
@@ -62,15 +63,19 @@ export function runCandidates(
     }
   }
   const discover = async (): Promise<void> => {
-    while (!signal.aborted) {
+    for (let failures = 0; !signal.aborted;) {
+      again = false
       const family = stun.some((server) => server.family === 4) ? 4 : 6
       const next = await discoverNat({ servers: stun.filter((server) => server.family === family), family }, signal)
       if (JSON.stringify(next) !== JSON.stringify(behaviour)) {
         behaviour = next
         onChange()
       }
+      failures = isKnown(next) ? 0 : failures + 1
       sleep = new AbortController()
-      await pause(next.udp === 'open' ? DISCOVERY_MS : DISCOVERY_RETRY_MS, AbortSignal.any([signal, sleep.signal]))
+      // Asked to look again while it looked: what it found may be half of what was before and half of what is now.
+      if (again) continue
+      await pause(failures === 0 ? DISCOVERY_MS : retryMs(next, failures), AbortSignal.any([signal, sleep.signal]))
     }
   }
   const hosts = (): readonly Candidate[] => hostCandidates(networkInterfaces(), options.port, options.meshPrefixes())
@@ -79,7 +84,11 @@ export function runCandidates(
   void watchInterfaces()
   void discover()
   return {
-    lookAgain: () => sleep.abort(),
+    lookAgain: () => {
+      // The first look sees whatever there is; paths that begin meanwhile are no news.
+      again = behaviour !== UNKNOWN_NAT
+      sleep.abort()
+    },
     candidates: () => mergeCandidates(hosts(), reflexive),
     nat: () => ({
       ...behaviour,
@@ -87,3 +96,10 @@ export function runCandidates(
     }),
   }
 }
+
+const isKnown = ({ udp, mapping, filtering }: NatBehaviour): boolean =>
+  udp === 'open' && mapping !== 'unknown' && filtering !== 'unknown'
+
+/** A firewall may open at any time; what a server with one address cannot tell is asked ever less often. */
+const retryMs = ({ udp }: NatBehaviour, failures: number): number =>
+  udp === 'open' ? Math.min(DISCOVERY_MS, DISCOVERY_RETRY_MS * 2 ** (failures - 1)) : DISCOVERY_RETRY_MS

@@ -124,8 +124,8 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         setEndpoint: async (peer, to) => mesh?.setEndpoint(peer, to),
         move: (peer, rung) => {
           mesh?.move(peer, rung)
-          // A direct path that fell may have met a new NAT or a firewall: people want to know.
-          if (rung !== 'direct') reachability.lookAgain()
+          // A direct path that fell may have met a new NAT or a firewall, and one that came up lost it: people want to know.
+          if (rung !== 'direct' || reachability.nat().udp === 'blocked') reachability.lookAgain()
         },
         call: (peer) => void signalling.send({ kind: 'call', node: peer.node, epoch: 0, startInMs: 0 }),
       },
