@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { natName } from '../../lib/status-text.ts'
 import type { Call } from '../lab/caller.ts'
 import type { DaemonName } from '../lab/daemons.ts'
 import { movesOf, startCalls } from '../lab/first-contact.ts'
@@ -103,10 +104,11 @@ t.test('a download survives the loss of UDP, and status says why', async (t) => 
     ['', ''],
     'direct again',
   )
-  await until(
-    'NAT of kelp is known again',
-    async () => (await gatewaysOf(lab)).find(({ pool }) => pool === 'kelp')?.nat.udp === 'open',
-  )
+  await until('the NAT of kelp is known again', async () => {
+    const kelp = (await gatewaysOf(lab)).find(({ pool }) => pool === 'kelp')
+    return kelp !== undefined && natName(kelp.nat) === 'restricted cone'
+  })
+  t.comment(`the NAT is known again ${Date.now() - healedAt} ms after the heal`)
 })
 
 type Kill = {
@@ -139,7 +141,7 @@ t.test('kill -9 on a direct path, under calls that each open a connection', asyn
       (calls) => `${failuresOf(calls).length} of ${calls.length} failed, ${outageMs(calls)} ms`,
     )
     t.comment(`${what}: by address ${text[0]}; by name ${text[1]}`)
-    t.ok(address.length > 50 && name.length > 20, `${what}: enough calls to tell`)
+    t.ok(address.length > 20 && name.length > 5, `${what}: enough calls to tell`)
     for (const [calls, ms, by] of [
       [address, byAddress, 'address'],
       [name, byName, 'name'],
