@@ -1,16 +1,21 @@
 // The agent's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
 
 import { isIP } from 'node:net'
-import { parseSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { parseSocketAddress } from '../lib/address.ts'
 import { normalise } from '../lib/cidr.ts'
-import { integer, list, logLevel, optionalText, text, url, type Options, type Values } from '../lib/config.ts'
+import {
+  integer,
+  list,
+  logLevel,
+  optionalText,
+  socketAddress,
+  text,
+  url,
+  type Options,
+  type Values,
+} from '../lib/config.ts'
 import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
 
-const socketAddress = (value: string): SocketAddress => {
-  const address = parseSocketAddress(value)
-  if (address === undefined) throw new Error('is not ADDRESS:PORT or [ADDRESS]:PORT')
-  return address
-}
 const ipAddress = (value: string): string => {
   const address = value.includes('/') ? undefined : normalise(value)
   if (address === undefined) throw new Error(`${value} is no IP address`)

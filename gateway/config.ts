@@ -1,14 +1,8 @@
 // The gateway's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
 
-import { list, logLevel, optionalText, text, url, type Options, type Values } from '../lib/config.ts'
-import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { list, logLevel, optionalText, socketAddress, text, url, type Options, type Values } from '../lib/config.ts'
+import { formatSocketAddress } from '../lib/address.ts'
 import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
-
-const socketAddress = (value: string): SocketAddress => {
-  const address = parseSocketAddress(value)
-  if (address === undefined) throw new Error('is not ADDRESS:PORT or [ADDRESS]:PORT')
-  return address
-}
 
 export const gatewayOptions = {
   relays: {

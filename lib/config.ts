@@ -1,6 +1,8 @@
 // Flags and environment become one narrow value, or a list of every mistake at once.
 // Each option is `--name value` or FULMAR_NAME; the flag wins.
 
+import { parseSocketAddress, type SocketAddress } from './address.ts'
+
 export type Option<T> = {
   /** The flag without dashes, in kebab-case; `FULMAR_` and its upper snake case is the variable. */
   readonly name: string
@@ -124,6 +126,11 @@ export const url =
       throw new Error(`is not a URL like ${protocols[0]}://host:port`)
     return parsed
   }
+export const socketAddress = (value: string): SocketAddress => {
+  const address = parseSocketAddress(value)
+  if (address === undefined) throw new Error('is not ADDRESS:PORT or [ADDRESS]:PORT')
+  return address
+}
 export const logLevel: Option<string> = {
   name: 'log-level',
   doc: 'what to log: trace, debug, info, warn, error or silent',

@@ -1,15 +1,9 @@
 // The relay's flags.
 
 import { isIP } from 'node:net'
-import { parseSocketAddress, type SocketAddress } from '../lib/address.ts'
-import { integer, list, logLevel, optionalText, text, type Option } from '../lib/config.ts'
+import { integer, list, logLevel, optionalText, socketAddress, text, type Options, type Values } from '../lib/config.ts'
 import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
 
-const socketAddressOf = (value: string): SocketAddress => {
-  const address = parseSocketAddress(value)
-  if (address === undefined) throw new Error(`is not ADDRESS:PORT or [ADDRESS]:PORT`)
-  return address
-}
 const ipAddress = (value: string): string => {
   if (isIP(value) === 0) throw new Error(`${value} is not an IP address`)
   return value
@@ -33,59 +27,51 @@ const portPair = (value: string): readonly [number, number] => {
   return [first, second]
 }
 
-const option = <T>(
-  name: string,
-  value: string,
-  doc: string,
-  parse: (text: string) => T,
-  fallback?: string,
-): Option<T> => ({
-  name,
-  value,
-  doc,
-  parse,
-  ...(fallback !== undefined && { fallback }),
-})
-
 export const OPTIONS = {
-  listen: option(
-    'listen',
-    'ADDRESS:PORT,…',
-    'where nodes and users dial in by TLS',
-    atLeastOne(list(socketAddressOf)),
-    '0.0.0.0:443,[::]:443',
-  ),
-  public: option(
-    'public',
-    'HOST,…',
-    'addresses and names by which the edge reaches this relay',
-    atLeastOne(list(hostName)),
-  ),
-  stun: option(
-    'stun',
-    'ADDRESS,…',
-    'one or two addresses of this machine for STUN; none switches it off',
-    list(ipAddress),
-    '',
-  ),
-  stunPorts: option('stun-ports', 'PORT,PORT', 'the two UDP ports for STUN', portPair, '3478,3479'),
-  manifests: option(
-    'manifests',
-    'DIR',
-    'a folder of Kubernetes objects, served as an API; without it there is none',
-    optionalText,
-    '',
-  ),
-  stateDir: option('state-dir', 'DIR', 'certificates and tokens', text, STATE_DIR),
-  runDir: option('run-dir', 'DIR', 'the socket for fulmar status', text, RUN_DIR),
-  metrics: option(
-    'metrics',
-    'ADDRESS:PORT',
-    'where /metrics and /healthz are served',
-    socketAddressOf,
-    '127.0.0.1:9472',
-  ),
+  listen: {
+    name: 'listen',
+    value: 'ADDRESS:PORT,…',
+    doc: 'where nodes and users dial in by TLS',
+    fallback: '0.0.0.0:443,[::]:443',
+    parse: atLeastOne(list(socketAddress)),
+  },
+  public: {
+    name: 'public',
+    value: 'HOST,…',
+    doc: 'addresses and names by which the edge reaches this relay',
+    parse: atLeastOne(list(hostName)),
+  },
+  stun: {
+    name: 'stun',
+    value: 'ADDRESS,…',
+    doc: 'one or two addresses of this machine for STUN; none switches it off',
+    fallback: '',
+    parse: list(ipAddress),
+  },
+  stunPorts: {
+    name: 'stun-ports',
+    value: 'PORT,PORT',
+    doc: 'the two UDP ports for STUN',
+    fallback: '3478,3479',
+    parse: portPair,
+  },
+  manifests: {
+    name: 'manifests',
+    value: 'DIR',
+    doc: 'a folder of Kubernetes objects, served as an API; without it there is none',
+    fallback: '',
+    parse: optionalText,
+  },
+  stateDir: { name: 'state-dir', value: 'DIR', doc: 'certificates and tokens', fallback: STATE_DIR, parse: text },
+  runDir: { name: 'run-dir', value: 'DIR', doc: 'the socket for fulmar status', fallback: RUN_DIR, parse: text },
+  metrics: {
+    name: 'metrics',
+    value: 'ADDRESS:PORT',
+    doc: 'where /metrics and /healthz are served',
+    fallback: '127.0.0.1:9472',
+    parse: socketAddress,
+  },
   logLevel,
-}
+} satisfies Options
 
-export type RelayConfig = { readonly [K in keyof typeof OPTIONS]: ReturnType<(typeof OPTIONS)[K]['parse']> }
+export type RelayConfig = Values<typeof OPTIONS>
