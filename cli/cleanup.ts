@@ -3,15 +3,15 @@
 
 import { access, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { flag, text, type Option } from '../lib/config.ts'
+import { flag, text, type Options } from '../lib/config.ts'
 import { run } from '../lib/net/exec.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { Netlink } from '../lib/net/netlink.ts'
+import { readOptions } from '../lib/net/options.ts'
 import { find } from '../lib/net/preflight.ts'
 import { removeOwned } from '../lib/net/remove-owned.ts'
 import { DAEMONS, fetchAll } from '../lib/net/status-client.ts'
 import { NFT_TABLE_AGENT, NFT_TABLE_GATEWAY, RUN_DIR, STATE_DIR } from '../lib/owned.ts'
-import { readOptions } from './options.ts'
 
 const OPTIONS = {
   state: {
@@ -19,11 +19,11 @@ const OPTIONS = {
     doc: 'also remove keys, certificate and what is known of the cluster: this node must join anew',
     fallback: 'false',
     parse: flag,
-  } satisfies Option<boolean>,
-  force: { name: 'force', doc: 'although daemons still run', fallback: 'false', parse: flag } satisfies Option<boolean>,
+  },
+  force: { name: 'force', doc: 'although daemons still run', fallback: 'false', parse: flag },
   runDir: { name: 'run-dir', value: 'DIR', doc: 'where the daemons’ sockets are', fallback: RUN_DIR, parse: text },
   stateDir: { name: 'state-dir', value: 'DIR', doc: 'what --state removes', fallback: STATE_DIR, parse: text },
-}
+} satisfies Options
 
 const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] = [
   { family: 'ip', name: NFT_TABLE_AGENT },

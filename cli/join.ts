@@ -5,18 +5,10 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { rename } from 'node:fs/promises'
 import { createRequest } from '../lib/certificates.ts'
-import {
-  describeOptions,
-  flag,
-  optionalText,
-  parseOptions,
-  text,
-  url,
-  type Option,
-  type Values,
-} from '../lib/config.ts'
+import { flag, optionalText, text, url, type Options, type Values } from '../lib/config.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from '../lib/net/files.ts'
 import { identityPaths, IdentityError, loadIdentity, type NodeFile, type NodeIdentity } from '../lib/net/identity.ts'
+import { readOptions } from '../lib/net/options.ts'
 import { STATE_DIR } from '../lib/owned.ts'
 import { parseToken, type JoinAnswer, type JoinToken } from '../lib/wire/join.ts'
 import { findAuthority, JoinError, postJoin } from './join-client.ts'
@@ -28,53 +20,44 @@ const relayUrl = (value: string): URL => {
 }
 
 const OPTIONS = {
-  relay: { name: 'relay', value: 'URL', doc: 'the relay, https://HOST:PORT', parse: relayUrl } satisfies Option<URL>,
+  relay: { name: 'relay', value: 'URL', doc: 'the relay, https://HOST:PORT', parse: relayUrl },
   token: {
     name: 'token',
     value: 'TOKEN',
     doc: 'from fulmar token create, for this node',
     parse: parseToken,
-  } satisfies Option<JoinToken>,
+  },
   node: {
     name: 'node',
     value: 'NAME',
     doc: 'the name that the token must be for, as a check',
     fallback: '',
     parse: optionalText,
-  } satisfies Option<string | undefined>,
+  },
   force: {
     name: 'force',
     doc: 'join again, as a new identity',
     fallback: 'false',
     parse: flag,
-  } satisfies Option<boolean>,
+  },
   stateDir: {
     name: 'state-dir',
     value: 'DIR',
     doc: 'where the identity is kept',
     fallback: STATE_DIR,
     parse: text,
-  } satisfies Option<string>,
-}
-
-const EX_USAGE = 64
+  },
+} satisfies Options
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const parsed = parseOptions(OPTIONS, argv, env)
-  if (parsed.kind === 'help') {
-    process.stdout.write(`fulmar join --relay URL --token TOKEN\n\n${describeOptions(OPTIONS)}\n`)
-    return 0
-  }
-  if (parsed.kind === 'invalid') {
-    for (const error of parsed.errors) process.stderr.write(`fulmar join: ${error}\n`)
-    return EX_USAGE
-  }
-  const { token, node, relay, force, stateDir } = parsed.values
+  const values = readOptions('fulmar join --relay URL --token TOKEN', OPTIONS, argv, env)
+  if (typeof values === 'number') return values
+  const { token, node, relay, force, stateDir } = values
   if (node !== undefined && node !== token.node)
     throw new JoinError(`the token is for node ${token.node}, not for ${node}`)
 
   const present = force ? undefined : await presentIdentity(stateDir)
-  if (present !== undefined) return alreadyJoined(present, parsed.values)
+  if (present !== undefined) return alreadyJoined(present, values)
   const identity = await join(relay, token, stateDir)
   process.stdout.write(
     `joined ${relay.origin} as node ${identity.node}, until ${expiryOf(identity)}; the identity is in ${stateDir}\n`,

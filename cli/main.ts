@@ -2,6 +2,7 @@
 // `fulmar`: finds the command and hands over. Only what the command needs is loaded.
 
 import { enableCompileCache, flushCompileCache } from 'node:module'
+import { EX_USAGE } from '../lib/net/lifetime.ts'
 import { CACHE_DIR } from '../lib/owned.ts'
 import { VERSION } from '../lib/version.ts'
 
@@ -20,8 +21,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   cleanup: { kind: 'people', doc: 'removes from this machine all that is Fulmar’s', module: './cleanup.ts' },
 }
 
-/** sysexits.h: the command was used wrongly; the program itself failed. */
-const EX_USAGE = 64
+/** sysexits.h: the program itself failed. */
 const EX_SOFTWARE = 70
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

@@ -3,9 +3,10 @@
 
 import { X509Certificate } from 'node:crypto'
 import { spkiHash } from '../lib/certificates.ts'
-import { describeOptions, list, parseOptions, text, type Option } from '../lib/config.ts'
+import { list, text, type Options } from '../lib/config.ts'
 import { openAuthority } from '../lib/net/authority.ts'
 import { createToken, MAX_TOKEN_TTL_MS } from '../lib/net/join-tokens.ts'
+import { readOptions } from '../lib/net/options.ts'
 import { STATE_DIR } from '../lib/owned.ts'
 import { formatToken, isNodeName } from '../lib/wire/join.ts'
 
@@ -27,41 +28,27 @@ const ttl = (value: string): number => {
 }
 
 const OPTIONS = {
-  node: { name: 'node', value: 'NAME,…', doc: 'the nodes to make tokens for', parse: nodeNames } satisfies Option<
-    readonly string[]
-  >,
+  node: { name: 'node', value: 'NAME,…', doc: 'the nodes to make tokens for', parse: nodeNames },
   ttlMs: {
     name: 'ttl',
     value: 'TIME',
     doc: 'how long they can be used, at most 24h',
     fallback: '24h',
     parse: ttl,
-  } satisfies Option<number>,
+  },
   stateDir: {
     name: 'state-dir',
     value: 'DIR',
     doc: 'that of the relay',
     fallback: STATE_DIR,
     parse: text,
-  } satisfies Option<string>,
-}
-
-const EX_USAGE = 64
+  },
+} satisfies Options
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const parsed = parseOptions(OPTIONS, argv, env)
-  if (parsed.kind === 'help') {
-    process.stdout.write(`fulmar token create --node NAME[,NAME…]\n\n${describeOptions(OPTIONS)}\n`)
-    return 0
-  }
-  const errors = parsed.kind === 'invalid' ? [...parsed.errors] : []
-  if (parsed.kind === 'ok' && parsed.positional.join(' ') !== 'create')
-    errors.push('say what to do: fulmar token create --node NAME')
-  if (parsed.kind === 'invalid' || errors.length > 0) {
-    for (const error of errors) process.stderr.write(`fulmar token: ${error}\n`)
-    return EX_USAGE
-  }
-  const { node: nodes, ttlMs, stateDir } = parsed.values
+  const values = readOptions('fulmar token create --node NAME[,NAME…]', OPTIONS, argv, env)
+  if (typeof values === 'number') return values
+  const { node: nodes, ttlMs, stateDir } = values
   const nowMs = Date.now()
   const authority = await openAuthority(stateDir, nowMs)
   if (authority.created)

@@ -3,11 +3,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { describeOptions, parseOptions } from '../lib/config.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
 import { runUntilSignal } from '../lib/net/lifetime.ts'
+import { readOptions } from '../lib/net/options.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
 import { createApi } from './api/api-server.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
@@ -19,19 +19,10 @@ import { addRelayMetrics, advertised, relayStatus } from './status.ts'
 import { runStunServer } from './stun-server.ts'
 import { runTlsServer } from './tls-server.ts'
 
-const EX_USAGE = 64
-
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const parsed = parseOptions(OPTIONS, argv, env)
-  if (parsed.kind === 'help') {
-    process.stdout.write(`fulmar relay --public HOST[,HOST…]\n\n${describeOptions(OPTIONS)}\n`)
-    return 0
-  }
-  if (parsed.kind === 'invalid') {
-    for (const error of parsed.errors) process.stderr.write(`fulmar relay: ${error}\n`)
-    return EX_USAGE
-  }
-  await runUntilSignal((signal) => run(parsed.values, signal))
+  const values = readOptions('fulmar relay --public HOST[,HOST…]', OPTIONS, argv, env)
+  if (typeof values === 'number') return values
+  await runUntilSignal((signal) => run(values, signal))
   return 0
 }
 

@@ -1,6 +1,9 @@
 // A daemon's life: it runs until SIGTERM or SIGINT aborts its signal, then ends when it has cleaned up.
 
-/** An error that a person can mend: printed as it is, without a stack, and the process exits with 64 (EX_USAGE). */
+/** sysexits.h: the command was used wrongly. */
+export const EX_USAGE = 64
+
+/** An error that a person can mend: printed as it is, without a stack, and the process exits with EX_USAGE. */
 export class UsageError extends Error {
   readonly code = 'FULMAR_USAGE'
   override readonly name = 'UsageError'

@@ -30,6 +30,10 @@ const rows: readonly [argv: readonly string[], code: number, stdout: RegExp, std
     /^$/,
     /--colour: no such flag; see --help\n.*x: nothing|--colour: no such flag/,
   ],
+  [['kubeconfig', 'admin', '--server', 'https://x'], 64, /^$/, /^fulmar kubeconfig: admin: nothing is expected here/],
+  [['token', '--node', 'h1'], 64, /^$/, /^fulmar token: create: is missing; write fulmar token create --node/],
+  [['token', 'create', 'x', '--node', 'h1'], 64, /^$/, /^fulmar token: x: nothing is expected here/],
+  [['relay', '--help'], 0, /^fulmar relay --public HOST[\s\S]*--stun-ports PORT,PORT/, /^$/],
   [['status', '--run-dir', '/nonexistent'], 1, /^$/, /no daemon runs here[\s\S]*fulmar agent[\s\S]*fulmar relay/],
 ]
 t.test('what is typed and what comes of it', async (t) => {
