@@ -110,11 +110,13 @@ export type RelayStatus = {
   readonly packets: RelayedPackets & {
     readonly pairs: readonly (RelayedPackets & { readonly from: string; readonly to: string })[]
   }
-  readonly manifests: {
-    readonly directory: string
-    readonly objects: number
-    readonly problems: readonly string[]
-  } | undefined
+  readonly manifests:
+    | {
+        readonly directory: string
+        readonly objects: number
+        readonly problems: readonly string[]
+      }
+    | undefined
 }
 
 export type DaemonStatus = AgentStatus | GatewayStatus | RelayStatus

@@ -7,6 +7,7 @@ import { percentile } from './statistics.ts'
 export type FigureResult = Figure & {
   readonly median: number
   readonly max: number
+  /** One for each round; NaN for a round that did not bring it. */
   readonly values: readonly number[]
   readonly holds: boolean
 }
@@ -28,7 +29,9 @@ export function seriesResultOf(
     const values = samples.map((sample) => sample[name] ?? NaN)
     const { bound } = figure
     const holds = bound === undefined || values.every((value) => value <= bound)
-    return [name, { ...figure, median: percentile(values, 0.5), max: Math.max(...values), values, holds }]
+    const known = values.filter(Number.isFinite)
+    const [median, max] = known.length === 0 ? [NaN, NaN] : [percentile(known, 0.5), Math.max(...known)]
+    return [name, { ...figure, median, max, values, holds }]
   })
   return {
     question: text,
@@ -49,5 +52,11 @@ export function renderSeries({ question, rounds, notes, figures }: SeriesResult)
     const verdict = bound === undefined ? '' : holds ? 'holds' : 'FALLS SHORT'
     return [title, shown(median), shown(max), bound === undefined ? '' : `≤ ${shown(bound)}`, verdict]
   })
-  return [`${question}\n`, `${rounds} rounds\n`, ...notes.map((note) => `${note}\n`), '\n', renderTable(columns, rows)].join('')
+  return [
+    `${question}\n`,
+    `${rounds} rounds\n`,
+    ...notes.map((note) => `${note}\n`),
+    '\n',
+    renderTable(columns, rows),
+  ].join('')
 }

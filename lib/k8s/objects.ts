@@ -52,7 +52,13 @@ export type Resource<T extends KubernetesObject = KubernetesObject> = {
 }
 
 export const NODES: Resource<Node> = { group: '', version: 'v1', plural: 'nodes', kind: 'Node', namespaced: false }
-export const SERVICES: Resource<Service> = { group: '', version: 'v1', plural: 'services', kind: 'Service', namespaced: true }
+export const SERVICES: Resource<Service> = {
+  group: '',
+  version: 'v1',
+  plural: 'services',
+  kind: 'Service',
+  namespaced: true,
+}
 export const PODS: Resource<Pod> = { group: '', version: 'v1', plural: 'pods', kind: 'Pod', namespaced: true }
 export const ENDPOINT_SLICES: Resource<EndpointSlice> = {
   group: 'discovery.k8s.io',
@@ -61,7 +67,13 @@ export const ENDPOINT_SLICES: Resource<EndpointSlice> = {
   kind: 'EndpointSlice',
   namespaced: true,
 }
-export const LEASES: Resource<Lease> = { group: 'coordination.k8s.io', version: 'v1', plural: 'leases', kind: 'Lease', namespaced: true }
+export const LEASES: Resource<Lease> = {
+  group: 'coordination.k8s.io',
+  version: 'v1',
+  plural: 'leases',
+  kind: 'Lease',
+  namespaced: true,
+}
 export const NODE_POOLS: Resource<NodePool> = {
   group: 'apps.openyurt.io',
   version: 'v1beta2',

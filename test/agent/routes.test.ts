@@ -39,22 +39,25 @@ t.test('a node beside the gateway', (t) => {
   t.end()
 })
 
-t.test('the gateway itself routes its neighbours, and lets nothing leak before the gateway daemon routes the rest', (t) => {
-  const local = [
-    { device: 2, address: '192.168.1.11', length: 24 },
-    { device: 2, address: 'fd00:168:1::11', length: 64 },
-  ]
-  t.same(plan('h1', pools, local), {
-    routes: [
-      '10.244.12.0/24 via 192.168.1.12 dev #2 table 7077 metric 200',
-      'fd00:244:12::/64 via fd00:168:1::12 dev #2 table 7077 metric 200',
-      'unreachable 10.244.31.0/24 table 7077 metric 10001',
-    ],
-    problems: [],
-    gateway: undefined,
-  })
-  t.end()
-})
+t.test(
+  'the gateway itself routes its neighbours, and lets nothing leak before the gateway daemon routes the rest',
+  (t) => {
+    const local = [
+      { device: 2, address: '192.168.1.11', length: 24 },
+      { device: 2, address: 'fd00:168:1::11', length: 64 },
+    ]
+    t.same(plan('h1', pools, local), {
+      routes: [
+        '10.244.12.0/24 via 192.168.1.12 dev #2 table 7077 metric 200',
+        'fd00:244:12::/64 via fd00:168:1::12 dev #2 table 7077 metric 200',
+        'unreachable 10.244.31.0/24 table 7077 metric 10001',
+      ],
+      problems: [],
+      gateway: undefined,
+    })
+    t.end()
+  },
+)
 
 t.test('a LAN without IPv6: the family is named, other pools are unreachable in it', (t) => {
   const cloud = pool('cloud', node('cloud', 3, 1))

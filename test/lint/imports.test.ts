@@ -51,5 +51,7 @@ const astray = files.flatMap((file) =>
 t.same(astray, [], 'imports run cli → daemons → lib, and libraries have one user')
 
 const shipped = files.filter((file) => !file.startsWith('test/') && !file.startsWith('bench/'))
-const costly = shipped.filter((file) => /^import (?!type )[^\n]*'node:https?'/m.test(readFileSync(join(ROOT, file), 'utf8')))
+const costly = shipped.filter((file) =>
+  /^import (?!type )[^\n]*'node:https?'/m.test(readFileSync(join(ROOT, file), 'utf8')),
+)
 t.same(costly, [], 'node:http is taken from lib/net/http.ts, since importing it loads undici')
