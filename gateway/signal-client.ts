@@ -56,7 +56,6 @@ export function openSignalClient(
           case 'gone':
           case 'hello':
           case 'welcome':
-          case 'report':
           case undefined:
             return
         }

@@ -4,7 +4,6 @@
 
 import type { Log } from '../lib/log.ts'
 import { openAnnouncements } from '../lib/net/announcement-files.ts'
-import type { PathStatus } from '../lib/status.ts'
 import {
   decodeSignal,
   encodeSignal,
@@ -30,24 +29,23 @@ export type SignalOptions = {
 
 export type SignalServer = {
   readonly sessions: Sessions
-  /** What each connected gateway last reported of its paths. */
-  readonly reports: ReadonlyMap<string, readonly PathStatus[]>
   readonly closed: Promise<void>
 }
 
 /** A gateway that starts calls all its peers at once, and then seldom. */
 const FRAMES = { perSecond: 64, burst: 1024 }
+/** Each goes to all other gateways and to disk; a gateway makes one when its addresses change. */
+const ANNOUNCEMENTS = { perSecond: 1, burst: 64 }
 /** A session that reads so slowly is cut; it gets the latest of everything when it comes back. */
 const MAX_BUFFERED_BYTES = 8 * 1024 * 1024
 const MAX_ANNOUNCEMENTS = 20_000
 
-type Gateway = { readonly bucket: Bucket; greeted: boolean }
+type Gateway = { readonly frames: Bucket; readonly announcements: Bucket; greeted: boolean }
 
 export async function runSignalServer(options: SignalOptions, signal: AbortSignal): Promise<SignalServer> {
   const { relay, mayReach, log } = options
   const files = openAnnouncements(options.stateDir, log)
   const announcements = new Map<string, SignedAnnouncement>(await files.load())
-  const reports = new Map<string, readonly PathStatus[]>()
   const gateways = new Map<Session, Gateway>()
 
   const send = ({ socket }: Session, frame: Buffer): void => {
@@ -69,7 +67,11 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
 
   const announce = (session: Session, node: string, announcement: SignedAnnouncement): void => {
     if (node !== session.node) throw new ProtocolError(`announces ${node}, but its certificate is of ${session.node}`)
-    if (!announcements.has(node) && announcements.size >= MAX_ANNOUNCEMENTS) return
+    if (!announcements.has(node) && announcements.size >= MAX_ANNOUNCEMENTS)
+      return log.warn(
+        { node, path: options.stateDir },
+        'too many nodes have announced themselves, this one is left out; remove announcements of nodes that are gone',
+      )
     announcements.set(node, announcement)
     files.save(node, announcement)
     broadcast(node, { kind: 'announce', node, announcement })
@@ -92,18 +94,22 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
       ...(options.heartbeatMs && { heartbeatMs: options.heartbeatMs }),
     },
     {
-      open: (session) => gateways.set(session, { bucket: createBucket(FRAMES, Date.now()), greeted: false }),
+      open(session) {
+        const nowMs = performance.now()
+        const [frames, announced] = [createBucket(FRAMES, nowMs), createBucket(ANNOUNCEMENTS, nowMs)]
+        gateways.set(session, { frames, announcements: announced, greeted: false })
+      },
       close(session, replaced) {
         gateways.delete(session)
         if (replaced) return
-        reports.delete(session.node)
         broadcast(session.node, { kind: 'gone', node: session.node })
       },
       message(session, data, isBinary) {
         const gateway = gateways.get(session)
         if (gateway === undefined) return
         if (isBinary) throw new ProtocolError('binary frame on the signal session')
-        if (!gateway.bucket.take(Date.now())) throw new ProtocolError(`more than ${FRAMES.perSecond} frames per second`)
+        if (!gateway.frames.take(performance.now()))
+          throw new ProtocolError(`more than ${FRAMES.perSecond} frames per second`)
         const frame = decodeSignal(data.toString('utf8'))
         if (frame === undefined) return
         if (!gateway.greeted) {
@@ -113,12 +119,12 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
         }
         switch (frame.kind) {
           case 'announce':
+            if (!gateway.announcements.take(performance.now()))
+              throw new ProtocolError(`more than ${ANNOUNCEMENTS.burst} announcements at once`)
             return announce(session, frame.node, frame.announcement)
           case 'ready':
           case 'call':
             return pass(session, frame)
-          case 'report':
-            return void reports.set(session.node, frame.paths)
           case 'hello':
           case 'welcome':
           case 'gone':
@@ -128,7 +134,7 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
     },
     signal,
   )
-  return { sessions, reports, closed: sessions.closed.then(files.flushed) }
+  return { sessions, closed: sessions.closed.then(files.flushed) }
 }
 
 const encode = (frame: SignalFrame): Buffer => Buffer.from(encodeSignal(frame))

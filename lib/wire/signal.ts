@@ -4,7 +4,6 @@
 //                      announce    what peers need to reach it, signed (the relay cannot forge or read more than it says)
 //                      ready       to one peer: your keys are set here, packets of yours are welcome
 //                      call        to one peer: start probing now
-//                      report      its paths, for people who ask the relay
 //   relay -> gateway   welcome     the relay's name and the address that it sees
 //                      announce    of every other gateway: all at first, then as they change
 //                      ready, call from a peer; `node` is then who sent it, by its certificate
@@ -12,13 +11,11 @@
 //
 // Unknown kinds and unknown fields are ignored, so that versions may differ by one.
 
-import type { PathStatus } from '../status.ts'
-
 export const SIGNAL_PATH = '/fulmar/v1/signal'
 /** A frame longer than this closes the session. */
 export const MAX_SIGNAL_BYTES = 64 * 1024
 
-/** An announcement and the proof that the named node made it; see lib/wire/announcement.ts. Base64 throughout. */
+/** An announcement and the proof that the named node made it, for its peers to read and verify. Base64 throughout. */
 export type SignedAnnouncement = {
   /** The node's certificate, DER. */
   readonly certificate: string
@@ -33,7 +30,6 @@ export type SignalFrame =
   /** `reply` is false where the sender wants a ready in return. */
   | { readonly kind: 'ready'; readonly node: string; readonly reply: boolean }
   | { readonly kind: 'call'; readonly node: string; readonly epoch: number; readonly startInMs: number }
-  | { readonly kind: 'report'; readonly paths: readonly PathStatus[] }
   | { readonly kind: 'gone'; readonly node: string }
 
 export const encodeSignal = (frame: SignalFrame): string => JSON.stringify(frame)
@@ -74,9 +70,6 @@ export function decodeSignal(text: string): SignalFrame | undefined {
         epoch: whole(frame, 'epoch', Number.MAX_SAFE_INTEGER),
         startInMs: whole(frame, 'startInMs', 60_000),
       }
-    case 'report':
-      expect(Array.isArray(frame['paths']), 'report: paths')
-      return { kind: 'report', paths: frame['paths'] as PathStatus[] }
     case 'gone':
       return { kind: 'gone', node: name(frame, 'node') }
     default:
