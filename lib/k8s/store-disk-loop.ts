@@ -93,9 +93,11 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
         await pause(RETRY_MS)
       }
     }
+    // In the turn in which the loop found nothing more: what comes later starts another.
+    flushing = undefined
   }
   const schedule = (): void => {
-    flushing ??= flush().finally(() => (flushing = undefined))
+    flushing ??= flush()
   }
 
   return {

@@ -23,6 +23,7 @@ export function openAnnouncements(stateDir: string, log: Log): AnnouncementFiles
   let writing: Promise<void> | undefined
 
   const write = async (): Promise<void> => {
+    // What is saved while another is written is met by the same loop; `writing` ends in the turn in which the loop does.
     for (const [node, announcement] of pending) {
       pending.delete(node)
       try {
@@ -33,6 +34,7 @@ export function openAnnouncements(stateDir: string, log: Log): AnnouncementFiles
         log.warn({ err, node }, 'cannot keep an announcement; it is lost if the relay restarts')
       }
     }
+    writing = undefined
   }
 
   return {
@@ -49,7 +51,7 @@ export function openAnnouncements(stateDir: string, log: Log): AnnouncementFiles
     },
     save(node, announcement) {
       pending.set(node, announcement)
-      writing ??= write().finally(() => (writing = undefined))
+      writing ??= write()
     },
     flushed: async () => writing,
   }
