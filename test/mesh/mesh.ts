@@ -87,9 +87,18 @@ export const directOnce = (lab: Lab, pair: readonly [string, string]): Promise<r
 /** What a pod's server answers (test/lab/pod-server.ts). */
 export type Answer = { readonly pod: string; readonly node: string; readonly client: string }
 
-/** Calls one after the other from one host. @returns the answers of those that were answered. */
+/** Calls one after the other from one host, each over a connection of its own. @returns the answers of those that were answered. */
 export async function get(lab: Lab, host: string, urls: readonly string[], family: 4 | 6): Promise<readonly Answer[]> {
-  const options = [`-${family}`, '--silent', '--connect-timeout', '5', '--max-time', '10']
+  const options = [
+    `-${family}`,
+    '--silent',
+    '--connect-timeout',
+    '5',
+    '--max-time',
+    '10',
+    '--header',
+    'Connection: close',
+  ]
   const { stdout } = await lab.exec(host, ['curl', ...options, ...urls])
   const lines = stdout.split('\n').filter((line) => line !== '')
   return lines.map((line) => JSON.parse(line) as Answer)
