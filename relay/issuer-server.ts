@@ -7,6 +7,7 @@ import { issueClient, readRequest, validFor, type CertificateRequest, type KeyPa
 import type { Log } from '../lib/log.ts'
 import { readToken, readTokenUse, useToken, type TokenUse } from '../lib/net/join-tokens.ts'
 import { decodeJoinRequest, MAX_JOIN_BYTES, type JoinAnswer, type JoinRefusalCode } from '../lib/wire/join.ts'
+import { readBody } from './request-body.ts'
 
 export type IssuerOptions = {
   readonly stateDir: string
@@ -35,7 +36,7 @@ export function createIssuer(options: IssuerOptions): Issuer {
   let working = 0
   const answer = async (request: IncomingMessage): Promise<Outcome> => {
     if (request.method !== 'POST') return malformed('is answered to POST only')
-    const body = await readBody(request)
+    const body = await readBody(request, MAX_JOIN_BYTES)
     // Counted from here: whoever sends its body slowly takes nobody's place.
     if (working >= MAX_JOINS) return refuse(503, 'FULMAR_JOIN_BUSY', 'many nodes join right now; try again in a moment')
     working++
@@ -58,6 +59,8 @@ export function createIssuer(options: IssuerOptions): Issuer {
           send(response, outcome.status, { code: outcome.code, message: outcome.message })
         },
         (err: unknown) => {
+          // Nobody is there any more to be answered.
+          if (!request.complete) return log.debug({ err, addr }, 'a join was not sent to its end')
           log.error({ err, addr }, 'cannot answer a join')
           send(response, 500, {
             code: 'FULMAR_JOIN_FAILED',
@@ -69,9 +72,9 @@ export function createIssuer(options: IssuerOptions): Issuer {
   }
 }
 
-async function join(options: IssuerOptions, body: string | undefined): Promise<Outcome> {
+async function join(options: IssuerOptions, body: Buffer | undefined): Promise<Outcome> {
   const { stateDir, authority, now } = options
-  const request = body === undefined ? undefined : decodeJoinRequest(body)
+  const request = body === undefined ? undefined : decodeJoinRequest(body.toString())
   if (request === undefined) return malformed('is not a join request; use the fulmar join of the same version')
   const token = await readToken(stateDir, request.secret)
   if (token === undefined)
@@ -130,18 +133,6 @@ async function firstUse(
   const subject = { commonName: `system:node:${node}`, organization: NODES }
   const certificate = await issueClient(authority, subject, csr.spki, validFor(now(), nodeCertificateDays))
   return useToken(stateDir, secret, { key, certificate })
-}
-
-/** @returns undefined if the body is longer than a join may be. */
-async function readBody(request: IncomingMessage): Promise<string | undefined> {
-  const chunks: Buffer[] = []
-  let length = 0
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    length += chunk.length
-    if (length > MAX_JOIN_BYTES) return undefined
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
 const refuse = (status: number, code: JoinRefusalCode, message: string): Outcome => ({

@@ -47,6 +47,8 @@ export type TlsServer = {
 const MAX_CONNECTIONS = 40_000
 const HANDSHAKE_TIMEOUT_MS = 10_000
 const REQUEST_TIMEOUT_MS = 30_000
+/** A time-out of headers or of a request is noticed so late. */
+const TIMEOUT_CHECK_MS = 2_000
 /** Longer than clients keep idle connections, so that they close first and never meet a reset. */
 const KEEP_ALIVE_MS = 120_000
 const OUR_PATHS = '/fulmar/'
@@ -71,6 +73,7 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         headersTimeout: HANDSHAKE_TIMEOUT_MS,
         requestTimeout: REQUEST_TIMEOUT_MS,
+        connectionsCheckingInterval: TIMEOUT_CHECK_MS,
         keepAliveTimeout: KEEP_ALIVE_MS,
         shouldUpgradeCallback: (request) => pathOf(request).startsWith(OUR_PATHS),
       })

@@ -9,6 +9,7 @@ import type { Log } from '../../lib/log.ts'
 import type { RelayStatus } from '../../lib/status.ts'
 import { VERSION } from '../../lib/version.ts'
 import type { Identity } from '../../lib/identity.ts'
+import { readBody } from '../request-body.ts'
 import { forbidden, mayAccess } from './access.ts'
 import { Cluster } from './cluster.ts'
 import { discoveryDocuments } from './discovery.ts'
@@ -38,7 +39,6 @@ export type Api = {
 
 /** Kubernetes' own bound of a request. */
 const BODY_MAX_BYTES = 3 << 20
-const BODY_TIMEOUT_MS = 30_000
 /** A new relay has read its folder in a moment: whoever asks before waits for it, and not for its own next attempt. */
 const START_WAIT_MS = 10_000
 const WATCHES_MAX = 20_000
@@ -193,21 +193,12 @@ type Body =
   | { readonly kind: 'refused'; readonly failure: status.Failure }
 
 async function readJson(request: IncomingMessage): Promise<Body> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  const timer = setTimeout(() => request.destroy(), BODY_TIMEOUT_MS)
   try {
-    // Left early, the request has to stay open for its answer.
-    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      bytes += chunk.length
-      if (bytes > BODY_MAX_BYTES) return { kind: 'refused', failure: status.tooLarge(BODY_MAX_BYTES) }
-      chunks.push(chunk)
-    }
-    return { kind: 'json', value: JSON.parse(Buffer.concat(chunks).toString() || '{}') as Json }
+    const body = await readBody(request, BODY_MAX_BYTES)
+    if (body === undefined) return { kind: 'refused', failure: status.tooLarge(BODY_MAX_BYTES) }
+    return { kind: 'json', value: JSON.parse(body.toString() || '{}') as Json }
   } catch (error) {
     return { kind: 'refused', failure: status.badRequest(`the body is not JSON: ${(error as Error).message}`) }
-  } finally {
-    clearTimeout(timer)
   }
 }
 
