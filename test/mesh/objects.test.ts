@@ -122,45 +122,61 @@ t.test('edits are followed', async (t) => {
 })
 
 t.test('a file that breaks keeps its last good state', async (t) => {
-  const file = join(folder, 'quay.yaml')
-  const good = readFileSync(file, 'utf8')
+  const [quay, iona] = ['quay.yaml', 'node-iona.yaml'].map((name) => readFileSync(join(folder, name), 'utf8')) as [
+    string,
+    string,
+  ]
   const problems = async () => (await relayOf(lab))?.manifests?.problems ?? []
   t.strictSame(await problems(), [], 'nothing is wrong before')
-  const rows = [
-    { name: 'broken YAML', text: `${good}---\nkind: [Service\n`, message: /quay\.yaml:\d+/ },
-    { name: 'a wrong kind', text: good.replace('kind: Service', 'kind: Servise'), message: /quay\.yaml:\d+.*Servise/ },
+  type Row = { readonly name: string; readonly file: string; readonly text: string; readonly message: RegExp }
+  const rows: readonly Row[] = [
+    { name: 'broken YAML', file: 'quay.yaml', text: `${quay}---\nkind: [Service\n`, message: /quay\.yaml:\d+/ },
     {
-      name: 'an address that is none',
-      text: good.replace('100.90.0.20', '100.90.0.320'),
+      name: 'a wrong kind',
+      file: 'quay.yaml',
+      text: quay.replace('kind: Service', 'kind: Servise'),
+      message: /quay\.yaml:\d+.*Servise/,
+    },
+    {
+      name: 'no IP address',
+      file: 'quay.yaml',
+      text: quay.replace('100.90.0.20', '100.90.0.320'),
       message: /quay\.yaml.*100\.90\.0\.320/,
     },
+    {
+      name: 'an impossible CIDR',
+      file: 'node-iona.yaml',
+      text: iona.replace('100.70.5.0/24', '100.70.5.0/40'),
+      message: /node-iona\.yaml.*100\.70\.5\.0\/40/,
+    },
+    { name: 'an empty file', file: 'quay.yaml', text: '', message: /quay\.yaml/ },
   ]
-  for (const { name, text, message } of rows) {
-    writeFileSync(file, text)
+  for (const { name, file, text, message } of rows) {
+    writeFileSync(join(folder, file), text)
     const found = await until(
       `${name} is named`,
       async () => (await problems()).find((problem) => message.test(problem)),
-      { withinMs: EDIT_WITHIN_MS },
+      { withinMs: EDIT_WITHIN_MS, seen: () => name },
     )
-    t.match(found, message, found)
+    t.match(found, message, `${name}: ${found}`)
     for (const family of FAMILIES)
       t.match(
         await getOnce(lab, 'iona-client', url('quay'), family),
         { node: 'mull' },
         `${name}: calls work, IPv${family}`,
       )
-    writeFileSync(file, good)
+    writeFileSync(join(folder, file), file === 'quay.yaml' ? quay : iona)
     await until(`${name} is mended`, async () => (await problems()).length === 0, { withinMs: EDIT_WITHIN_MS })
   }
   // A mistake in one file does not keep others from being followed.
-  appendFileSync(file, '---\nkind: [Service\n')
+  appendFileSync(join(folder, 'quay.yaml'), '---\nkind: [Service\n')
   write(folder, 'other.yaml', serviceObjects({ name: 'other', number: 60, nodes: ['glen1'] }))
   t.match(
     await getOnce(lab, 'skye-client', url('other'), 4, EDIT_WITHIN_MS),
     { node: 'glen1' },
     'other files are followed',
   )
-  writeFileSync(file, good)
+  writeFileSync(join(folder, 'quay.yaml'), quay)
 })
 
 t.test('two pools with one podCIDR', async (t) => {
@@ -197,7 +213,10 @@ t.test('two pools with one podCIDR', async (t) => {
   t.notOk(await named(), 'and nobody complains any more')
 })
 
-const KUBECTL = ['/usr/bin/kubectl', '/usr/local/bin/kubectl'].find((file) => existsSync(file))
+const KUBECTL = (process.env['PATH'] ?? '')
+  .split(':')
+  .map((directory) => join(directory, 'kubectl'))
+  .find((file) => existsSync(file))
 
 t.test('kubectl on a host', { skip: KUBECTL === undefined && 'kubectl is not installed' }, async (t) => {
   const server = lab.topology.relay.url
