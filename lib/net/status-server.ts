@@ -50,7 +50,7 @@ export async function serveStatus(options: StatusOptions, signal: AbortSignal): 
   try {
     mkdirSync(dirname(socket), { recursive: true, mode: 0o755 })
     await removeStale(socket)
-    servers.push(await listen(serve({ '/status': () => json(options.status()) }, log), socket))
+    servers.push(await listen(serve({ '/status': () => json(options.status()) }, log), socket, log))
     if (metrics !== undefined) {
       if (registry !== undefined) addProcessMetrics(registry)
       const routes: Routes = {
@@ -61,7 +61,7 @@ export async function serveStatus(options: StatusOptions, signal: AbortSignal): 
           body: (await registry?.text()) ?? '',
         }),
       }
-      servers.push(await listen(serve(routes, log), metrics))
+      servers.push(await listen(serve(routes, log), metrics, log))
     }
   } catch (error) {
     close()
@@ -99,12 +99,18 @@ const json = (value: unknown): Answer => ({
   body: `${JSON.stringify(value)}\n`,
 })
 
-function listen(listener: RequestListener, where: string | { host: string; port: number }): Promise<Server> {
+function listen(listener: RequestListener, where: string | { host: string; port: number }, log: Log): Promise<Server> {
   const server = http.createServer({ requestTimeout: 5_000, headersTimeout: 5_000 }, listener)
   server.maxConnections = MAX_CONNECTIONS
   return new Promise((resolve, reject) => {
-    server.once('error', (cause) => reject(cannotListen(where, cause)))
-    server.once('listening', () => resolve(server))
+    const refused = (cause: NodeJS.ErrnoException): void => reject(cannotListen(where, cause))
+    server.once('error', refused)
+    server.once('listening', () => {
+      server.off('error', refused)
+      // Out of file descriptors, most likely; that must not end the daemon.
+      server.on('error', (err) => log.error({ err }, 'cannot accept a status connection'))
+      resolve(server)
+    })
     if (typeof where !== 'string') return void server.listen(where)
     // bind() happens inside listen(), so there is no moment in which others may connect.
     const umask = process.umask(0o177)
