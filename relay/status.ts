@@ -6,6 +6,7 @@ import type { RelayStatus } from '../lib/status.ts'
 import { VERSION } from '../lib/version.ts'
 import type { RelayConfig } from './config.ts'
 import type { PacketServer } from './packet-server.ts'
+import type { StunServer } from './stun-server.ts'
 import type { Session, Sessions } from './websocket-server.ts'
 
 export type Parts = {
@@ -13,7 +14,7 @@ export type Parts = {
   readonly config: Pick<RelayConfig, 'stun' | 'stunPorts'>
   readonly signals: { readonly sessions: Sessions }
   readonly packets: PacketServer
-  readonly stun: { readonly requests: () => number } | undefined
+  readonly stun: Pick<StunServer, 'requests' | 'limited'> | undefined
   readonly api: { readonly status: () => RelayStatus['manifests'] } | undefined
 }
 
@@ -74,6 +75,12 @@ export function addRelayMetrics(registry: Registry, { signals, packets, stun }: 
   )
   counterFrom(registry, 'fulmar_relay_packets_dropped_total', 'WireGuard packets dropped', () => totals.dropped)
   counterFrom(registry, 'fulmar_relay_stun_requests_total', 'STUN requests', () => stun?.requests() ?? 0)
+  counterFrom(
+    registry,
+    'fulmar_relay_stun_limited_total',
+    'Datagrams to STUN that were dropped because their network had its share',
+    () => stun?.limited() ?? 0,
+  )
 
   const bounds = { from: MAX_LABELS, to: MAX_LABELS }
   const pairPackets = counter(registry, 'fulmar_relay_pair_packets_total', 'Packets forwarded by pair of nodes', bounds)

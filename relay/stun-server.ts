@@ -49,7 +49,8 @@ export async function runStunServer(
       sockets.push(socket)
     }
     for (const [index, socket] of sockets.entries()) {
-      socket.on('error', (err) => log.warn({ err, addr: formatSocketAddress(places[index]!) }, 'stun socket failed'))
+      // An answer that could not be sent, such as to a forged source that has no route: whoever forges must not fill the log.
+      socket.on('error', (err) => log.debug({ err, addr: formatSocketAddress(places[index]!) }, 'stun socket failed'))
       socket.on('message', (datagram, { address, port }) => {
         if (!admit(address, performance.now())) return void limited++
         const source = socketAddress(address, port)

@@ -17,7 +17,7 @@ t.test('what the relay says of itself', async (t) => {
       pairs: () => [pair],
       closed: Promise.resolve(),
     },
-    stun: { requests: () => 9 },
+    stun: { requests: () => 9, limited: () => 4 },
     api: undefined,
   }
   t.same(relayStatus(parts), {
@@ -44,6 +44,7 @@ t.test('what the relay says of itself', async (t) => {
     'fulmar_relay_signal_sessions 2',
     'fulmar_relay_packet_sessions 1',
     'fulmar_relay_packets_over_keepalive_total 2',
+    'fulmar_relay_stun_limited_total 4',
     'fulmar_relay_pair_packets_total{from="h1",to="s1"} 10',
     'fulmar_relay_pair_bytes_total{from="h1",to="s1"} 300',
     'fulmar_relay_pair_dropped_total{from="h1",to="s1"} 1',
