@@ -7,6 +7,7 @@ import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { createAuthority, issueServer, validFor, type KeyPair } from '../certificates.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from './files.ts'
+import { UsageError } from './lifetime.ts'
 
 export type ServerCertificate = KeyPair & { readonly renewAtMs: number }
 
@@ -29,7 +30,7 @@ export const issuerFolder = (stateDir: string): string => join(stateDir, 'issuer
 
 /**
  * Opens the CA, or creates it; of several processes that create one at a time, one wins and all return the same.
- * @throws Error naming the file if it is damaged.
+ * @throws UsageError naming the file if it is damaged.
  */
 export async function openAuthority(stateDir: string, nowMs: number): Promise<KeyPair & { readonly created: boolean }> {
   const path = join(issuerFolder(stateDir), 'authority.pem')
@@ -84,6 +85,6 @@ const joined = ({ keyPem, certificatePem }: KeyPair): string => `${keyPem.trimEn
 function split(path: string, text: string): KeyPair {
   const [keyPem, certificatePem] = text.match(/-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----\n/g) ?? []
   if (keyPem === undefined || certificatePem === undefined)
-    throw new Error(`${path}: does not hold a key and a certificate; restore it from a backup`)
+    throw new UsageError(`${path}: does not hold a key and a certificate; restore it from a backup`)
   return { keyPem, certificatePem }
 }

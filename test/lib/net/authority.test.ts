@@ -40,7 +40,7 @@ t.test('a damaged CA is named, not replaced', async (t) => {
   const stateDir = await folder(t)
   await openAuthority(stateDir, Date.now())
   await writeFile(join(stateDir, 'issuer', 'authority.pem'), 'x')
-  await t.rejects(openAuthority(stateDir, Date.now()), { message: /authority\.pem: .*backup/ })
+  await t.rejects(openAuthority(stateDir, Date.now()), { code: 'FULMAR_USAGE', message: /authority\.pem: .*backup/ })
 })
 
 t.test('the server certificate is kept while it is young and has the right names', async (t) => {
