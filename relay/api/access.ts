@@ -32,19 +32,29 @@ export function ownsLease(node: string, lease: string, nodes: Iterable<string>):
   return true
 }
 
+/** The name that Kubernetes knows a caller by. */
+export function userOf(caller: Identity): string {
+  switch (caller.kind) {
+    case 'node':
+      return `system:node:${caller.node}`
+    case 'user':
+      return caller.user
+    case 'anonymous':
+      return 'system:anonymous'
+  }
+}
+
 /** In Kubernetes' words. */
 export function forbidden(caller: Identity, request: ResourceRequest, name: string): Failure {
   const { resource, subresource, namespace, verb } = request
   const what = subresource === undefined ? resource.plural : `${resource.plural}/${subresource}`
   const scope = namespace === '' ? 'at the cluster scope' : `in the namespace ${JSON.stringify(namespace)}`
-  const user =
-    caller.kind === 'node' ? `system:node:${caller.node}` : caller.kind === 'user' ? caller.user : 'system:anonymous'
   const quoted = name === '' ? '' : ` ${JSON.stringify(name)}`
   return {
     code: 403,
     reason: 'Forbidden',
     message:
-      `${resourceNameOf(resource)}${quoted} is forbidden: User ${JSON.stringify(user)} cannot ${verb} resource ` +
+      `${resourceNameOf(resource)}${quoted} is forbidden: User ${JSON.stringify(userOf(caller))} cannot ${verb} resource ` +
       `${JSON.stringify(what)} in API group ${JSON.stringify(resource.group)} ${scope}`,
     details: { name, group: resource.group, kind: resource.plural },
   }

@@ -10,7 +10,7 @@ import type { RelayStatus } from '../../lib/status.ts'
 import { VERSION } from '../../lib/version.ts'
 import type { Identity } from '../../lib/identity.ts'
 import { readBody } from '../request-body.ts'
-import { forbidden, mayAccess } from './access.ts'
+import { forbidden, mayAccess, userOf } from './access.ts'
 import { Cluster } from './cluster.ts'
 import { discoveryDocuments } from './discovery.ts'
 import { checkFolder, followFolder } from './folder-loop.ts'
@@ -42,6 +42,8 @@ const BODY_MAX_BYTES = 3 << 20
 /** A new relay has read its folder in a moment: whoever asks before waits for it, and not for its own next attempt. */
 const START_WAIT_MS = 10_000
 const WATCHES_MAX = 20_000
+/** Of one node or user, who must not take the place of all others. */
+const WATCHES_PER_CALLER_MAX = 256
 const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
 
 /** @throws UsageError if there is no such folder. */
@@ -50,7 +52,7 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
   const documents = discoveryDocuments(VERSION)
   const state = openState(join(stateDir, 'kubernetes.db'), directory, Date.now(), log)
   const cluster = new Cluster(state)
-  const watching = new Set<ServerResponse>()
+  const watching = new Map<ServerResponse, string>()
   const firstRead = Promise.withResolvers<void>()
   let folderProblems: readonly string[] = []
 
@@ -87,7 +89,7 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
         return get(response, asked, representation)
       case 'list':
       case 'watch':
-        return listOrWatch(response, asked, representation)
+        return listOrWatch(response, asked, caller, representation)
       default:
         return write(request, response, asked, caller, representation)
     }
@@ -101,14 +103,23 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
     send(response, 200, objectBody(object, resource, { representation, nowMs: Date.now() }))
   }
 
-  const listOrWatch = (response: ServerResponse, asked: ResourceRequest, representation: Representation): void => {
+  const listOrWatch = (
+    response: ServerResponse,
+    asked: ResourceRequest,
+    caller: Identity,
+    representation: Representation,
+  ): void | Promise<void> => {
     const { resource: kind } = asked
     const { registry } = cluster
     const options = parseListOptions(asked, registry.version, Math.random())
     if (options.kind === 'refused') return fail(response, options.failure)
     if (options.kind === 'watch') {
-      if (watching.size >= WATCHES_MAX) return fail(response, status.TOO_MANY_WATCHES)
-      watching.add(response)
+      const user = userOf(caller)
+      const own = [...watching.values()].filter((other) => other === user).length
+      if (watching.size >= WATCHES_MAX || own >= WATCHES_PER_CALLER_MAX) return fail(response, status.TOO_MANY_WATCHES)
+      // Gone while the folder was read; it would never close again.
+      if (response.destroyed) return
+      watching.set(response, user)
       response.once('close', () => watching.delete(response))
       return serveWatch(registry, response, { kind, representation, ...options.watch })
     }
@@ -176,7 +187,7 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
           signal,
         )
       } finally {
-        for (const response of watching) response.end()
+        for (const response of watching.keys()) response.end()
         state.close()
       }
     },

@@ -24,48 +24,88 @@ const BOOKMARK_MS = 10_000
 /** Of a client that does not read; it is cut off and resumes from the last version that it has seen. */
 const BACKLOG_MAX_BYTES = 4 << 20
 
-/** Ends when the response is closed, by whomever. */
-export function serveWatch(registry: Registry, response: ServerResponse, watch: WatchRequest): void {
-  const { kind, matches, from } = watch
+/** Resolves when the watch has caught up; it goes on until the response is closed, by whomever. */
+export async function serveWatch(registry: Registry, response: ServerResponse, watch: WatchRequest): Promise<void> {
+  const { kind, matches } = watch
   response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-cache' })
   response.flushHeaders()
 
-  const missed = from === undefined ? undefined : registry.since(kind, from)
-  if (from !== undefined && missed === undefined) {
-    const failure = expired(`too old resource version: ${from} (${registry.version}); list again`)
-    response.end(`${JSON.stringify({ type: 'ERROR', object: statusObject(failure) })}\n`)
-    return
-  }
-  const write = (line: string): void => {
-    if (response.writableLength > BACKLOG_MAX_BYTES) response.destroy()
-    else response.write(line)
-  }
   const send = (type: string, object: KubernetesObject): void => {
-    if (watch.representation.form === 'object') return write(`{"type":"${type}","object":${jsonOf(object)}}\n`)
+    if (watch.representation.form === 'object') {
+      response.write(`{"type":"${type}","object":${jsonOf(object)}}\n`)
+      return
+    }
     const body = objectBody(object, kind, { representation: watch.representation, nowMs: Date.now() })
-    write(`${JSON.stringify({ type, object: body })}\n`)
+    response.write(`${JSON.stringify({ type, object: body })}\n`)
   }
-  const onChange = (change: Change): void => {
+  const sendChange = (change: Change): void => {
     const seen = seenThrough(change, matches)
     if (seen !== undefined) send(seen, change.object)
   }
-  const bookmark = (initialEventsEnd: boolean): void =>
-    send('BOOKMARK', bookmarkObject(kind, registry.version, initialEventsEnd))
+  const bookmark = (version: number, initialEventsEnd = false): void =>
+    send('BOOKMARK', bookmarkObject(kind, version, initialEventsEnd))
 
-  for (const object of from === undefined ? registry.list(kind).filter(matches) : []) send('ADDED', object)
-  for (const change of missed ?? []) onChange(change)
-  if (watch.marksInitial) bookmark(true)
-  const unsubscribe = registry.subscribe(kind, onChange)
-  const ticker = watch.bookmarks ? setInterval(bookmark, BOOKMARK_MS, false) : undefined
+  let live = false
+  let over = false
   const timer = setTimeout(() => {
+    over = true
+    // Whoever does not read now would hold the connection for ever.
+    if (response.writableNeedDrain) return response.destroy()
     // The last word is a version, so that the next watch starts where this one ended.
-    if (watch.bookmarks) bookmark(false)
+    if (live && watch.bookmarks) bookmark(registry.version)
     response.end()
   }, watch.timeoutMs)
   response.once('close', () => {
+    over = true
+    clearTimeout(timer)
+  })
+
+  // What there is already may be more than may wait for a slow reader, and is written as fast as it is read.
+  let version = watch.from ?? registry.version
+  for (const object of watch.from === undefined ? registry.list(kind) : []) {
+    if (!matches(object)) continue
+    send('ADDED', object)
+    if (response.writableNeedDrain) await drained(response)
+    if (over) return
+  }
+  if (watch.marksInitial) bookmark(version, true)
+  for (let missed: readonly Change[] | undefined; missed?.length !== 0;) {
+    missed = registry.since(kind, version)
+    if (missed === undefined) {
+      const failure = expired(`too old resource version: ${version} (${registry.version}); list again`)
+      response.end(`${JSON.stringify({ type: 'ERROR', object: statusObject(failure) })}\n`)
+      return
+    }
+    for (const change of missed) {
+      sendChange(change)
+      version = change.version
+      if (response.writableNeedDrain) await drained(response)
+      if (over) return
+    }
+  }
+
+  live = true
+  const unsubscribe = registry.subscribe(kind, (change) => {
+    if (response.writableLength > BACKLOG_MAX_BYTES) response.destroy()
+    else sendChange(change)
+  })
+  const ticker = watch.bookmarks ? setInterval(() => bookmark(registry.version), BOOKMARK_MS) : undefined
+  response.once('close', () => {
     unsubscribe()
     clearInterval(ticker)
-    clearTimeout(timer)
+  })
+}
+
+/** Resolves when the client has read what was written, or is gone. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done)
+      response.off('close', done)
+      resolve()
+    }
+    response.on('drain', done)
+    response.on('close', done)
   })
 }
 

@@ -1,5 +1,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import t from 'tap'
 import type { WatchEvent } from '../../../lib/k8s/watch-event.ts'
 import { ENDPOINT_SLICES, LEASES, NODES, PODS, SERVICES, type Lease, type Node } from '../../../lib/k8s/objects.ts'
@@ -119,6 +121,55 @@ t.test('watches: bookmarks, initial events, what comes into sight and goes, and 
       { status: 410, code: 'Expired' },
       name,
     )
+})
+
+t.test(
+  'a watch of more than may wait for a slow reader is read in its time, and changes meanwhile follow',
+  async (t) => {
+    const directory = temporaryFolder(t)
+    const COUNT = 24
+    for (let i = 0; i < COUNT; i++) write(directory, { [`n${i}.yaml`]: nodeManifest(`n${i}`, 'x'.repeat(1 << 20)) })
+    const { url, client } = await serve(t, directory, temporaryFolder(t))
+    await client().list(NODES, never, { labelSelector: 'label=none' })
+    const response = await new Promise<IncomingMessage>((resolve) => get(`${url}/~0/api/v1/nodes?watch=1`, resolve))
+    await until(() => response.readableLength > 0, 'the watch begins')
+    write(directory, { 'n0.yaml': nodeManifest('n0', 'changed'), 'z.yaml': nodeManifest('z') })
+    await until(
+      async () =>
+        (await client()
+          .get(NODES, { name: 'z' })
+          .catch(() => undefined)) !== undefined,
+      'an edit',
+    )
+    const seen: string[] = []
+    for await (const line of createInterface({ input: response })) {
+      const { type, object } = JSON.parse(line) as { type: string; object: Node }
+      seen.push(`${type} ${nameOf(object)}`)
+      if (seen.length === COUNT + 2) break
+    }
+    response.destroy()
+    t.equal(seen.filter((each) => each.startsWith('ADDED n')).length, COUNT)
+    t.strictSame(seen.slice(COUNT).toSorted(), ['ADDED z', 'MODIFIED n0'])
+  },
+)
+
+t.test('one node does not take the watches of all', async (t) => {
+  const directory = temporaryFolder(t)
+  write(directory, { 'a.yaml': nodeManifest('a') })
+  const { url, client } = await serve(t, directory, temporaryFolder(t))
+  client(nodeCaller('a'))
+  client(nodeCaller('b'))
+  const watch = (who: number) =>
+    new Promise<IncomingMessage>((resolve, reject) =>
+      get(`${url}/~${who}/api/v1/nodes?watch=1`, { agent: false }, resolve).on('error', reject),
+    )
+  const open = await Promise.all(Array.from({ length: 256 }, () => watch(0)))
+  t.ok(open.every(({ statusCode }) => statusCode === 200))
+  t.equal((await watch(0)).statusCode, 429)
+  const other = await watch(1)
+  t.equal(other.statusCode, 200)
+  for (const response of [...open, other]) response.destroy()
+  await until(async () => (await watch(0)).statusCode === 200, 'those that end make room')
 })
 
 t.test('a relay that is killed: versions go on, what is unchanged is no event, changes meanwhile are', async (t) => {
