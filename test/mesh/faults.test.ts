@@ -141,7 +141,8 @@ t.test('kill -9 on a direct path, under calls that each open a connection', asyn
       (calls) => `${failuresOf(calls).length} of ${calls.length} failed, ${outageMs(calls)} ms`,
     )
     t.comment(`${what}: by address ${text[0]}; by name ${text[1]}`)
-    t.ok(address.length > 20 && name.length > 5, `${what}: enough calls to tell`)
+    const answered = [address, name].map((calls) => calls.length - failuresOf(calls).length)
+    t.ok(Math.min(...answered) > 3, `${what}: enough answers to tell: ${answered.join(' and ')}`)
     for (const [calls, ms, by] of [
       [address, byAddress, 'address'],
       [name, byName, 'name'],

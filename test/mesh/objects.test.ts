@@ -130,7 +130,7 @@ t.test('a file that breaks keeps its last good state', async (t) => {
   t.strictSame(await problems(), [], 'nothing is wrong before')
   type Row = { readonly name: string; readonly file: string; readonly text: string; readonly message: RegExp }
   const rows: readonly Row[] = [
-    { name: 'broken YAML', file: 'quay.yaml', text: `${quay}---\nkind: [Service\n`, message: /quay\.yaml:\d+/ },
+    { name: 'broken YAML', file: 'quay.yaml', text: quay.replace('spec:', 'spec: ['), message: /quay\.yaml:\d+/ },
     {
       name: 'a wrong kind',
       file: 'quay.yaml',
@@ -159,6 +159,11 @@ t.test('a file that breaks keeps its last good state', async (t) => {
       { withinMs: EDIT_WITHIN_MS, seen: () => name },
     )
     t.match(found, message, `${name}: ${found}`)
+    t.match(
+      (await problems()).join('\n'),
+      /\.yaml: \d+ objects? (is|are) served as last known good/,
+      `${name}: status says what is served`,
+    )
     for (const family of FAMILIES)
       t.match(
         await getOnce(lab, 'iona-client', url('quay'), family),
