@@ -10,8 +10,8 @@ import type { RelayStatus } from '../../lib/status.ts'
 import { VERSION } from '../../lib/version.ts'
 import type { Identity } from '../../lib/identity.ts'
 import { readBody } from '../request-body.ts'
-import { forbidden, mayAccess, userOf } from './access.ts'
-import { Cluster } from './cluster.ts'
+import { forbidden, mayAccess, ownsLease, userOf } from './access.ts'
+import { Cluster, WRITTEN_MAX_BYTES } from './cluster.ts'
 import { discoveryDocuments } from './discovery.ts'
 import { checkFolder, followFolder } from './folder-loop.ts'
 import { builtIn } from './kinds.ts'
@@ -44,6 +44,8 @@ const START_WAIT_MS = 10_000
 const WATCHES_MAX = 20_000
 /** Of one node or user, who must not take the place of all others. */
 const WATCHES_PER_CALLER_MAX = 256
+/** A node has one of its own, and those of its daemons. */
+const LEASES_PER_NODE_MAX = 64
 const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
 
 /** @throws UsageError if there is no such folder. */
@@ -116,7 +118,8 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
     if (options.kind === 'watch') {
       const user = userOf(caller)
       const own = [...watching.values()].filter((other) => other === user).length
-      if (watching.size >= WATCHES_MAX || own >= WATCHES_PER_CALLER_MAX) return fail(response, status.TOO_MANY_WATCHES)
+      if (watching.size >= WATCHES_MAX || own >= WATCHES_PER_CALLER_MAX)
+        return fail(response, status.tooMany('watches'))
       // Gone while the folder was read; it would never close again.
       if (response.destroyed) return
       watching.set(response, user)
@@ -152,6 +155,11 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
     const name = asked.name ?? (verb === 'create' ? nameIn(body.value) : '')
     const nodes = cluster.registry.list(builtIn('Node')).map(({ metadata }) => metadata?.name ?? '')
     if (!mayAccess(caller, asked, name, nodes)) return fail(response, forbidden(caller, asked, name))
+    if (verb === 'create' && caller.kind === 'node') {
+      const isOwn = ({ metadata }: KubernetesObject) => ownsLease(caller.node, metadata?.name ?? '', nodes)
+      const own = cluster.registry.list(resource).filter(isOwn).length
+      if (own >= LEASES_PER_NODE_MAX) return fail(response, status.tooMany(resource.plural))
+    }
     const nowMs = Date.now()
     const contentType = (request.headers['content-type'] ?? '').split(';')[0]!.trim()
     const plan = planWrite(asked, name, cluster.registry.get(resource, namespace, name), body.value, contentType)
@@ -160,8 +168,8 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
       plan.kind === 'status'
         ? cluster.patchStatus(resource, namespace, name, plan.patch, nowMs)
         : cluster.put(resource, namespace, name, plan.object, nowMs)
-    if (object === undefined)
-      return fail(response, { ...status.TOO_MANY_WATCHES, message: `too many ${resource.plural}` })
+    if (object === 'too many') return fail(response, status.tooMany(resource.plural))
+    if (object === 'too large') return fail(response, status.tooLarge('the object', WRITTEN_MAX_BYTES))
     const code = plan.kind === 'object' && plan.created ? 201 : 200
     send(response, code, objectBody(object, resource, { representation, nowMs }))
   }
@@ -206,7 +214,7 @@ type Body =
 async function readJson(request: IncomingMessage): Promise<Body> {
   try {
     const body = await readBody(request, BODY_MAX_BYTES)
-    if (body === undefined) return { kind: 'refused', failure: status.tooLarge(BODY_MAX_BYTES) }
+    if (body === undefined) return { kind: 'refused', failure: status.tooLarge('the body', BODY_MAX_BYTES) }
     return { kind: 'json', value: JSON.parse(body.toString() || '{}') as Json }
   } catch (error) {
     return { kind: 'refused', failure: status.badRequest(`the body is not JSON: ${(error as Error).message}`) }

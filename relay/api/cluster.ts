@@ -11,6 +11,10 @@ import type { Save, State, Written } from './state-client.ts'
 
 /** Objects written through the API, all nodes together; a node has a Lease or three. */
 const WRITTEN_MAX = 20_000
+/** Of one such object as JSON. A status is kept as a patch, to which each write may add. */
+export const WRITTEN_MAX_BYTES = 1 << 20
+
+export type WriteRefusal = 'too many' | 'too large'
 
 export class Cluster {
   readonly registry: Registry
@@ -64,26 +68,33 @@ export class Cluster {
   }
 
   /** @param patch a merge patch of the status of an object that the folder holds. */
-  patchStatus(kind: Kind, namespace: string, name: string, patch: JsonObject, nowMs: number): KubernetesObject {
+  patchStatus(
+    kind: Kind,
+    namespace: string,
+    name: string,
+    patch: JsonObject,
+    nowMs: number,
+  ): KubernetesObject | WriteRefusal {
     const before = this.#written.get(objectKey(kind, namespace, name))?.object
     const object = composePatches(before as Json | undefined, { status: patch }) as KubernetesObject
     return this.#write({ kind, namespace, name, form: 'status', object }, nowMs)
   }
 
-  /** Creates or replaces an object of its own. Undefined if there are too many. */
+  /** Creates or replaces an object of its own. */
   put(
     kind: Kind,
     namespace: string,
     name: string,
     object: KubernetesObject,
     nowMs: number,
-  ): KubernetesObject | undefined {
-    if (this.#written.size >= WRITTEN_MAX && !this.#written.has(objectKey(kind, namespace, name))) return undefined
+  ): KubernetesObject | WriteRefusal {
+    if (this.#written.size >= WRITTEN_MAX && !this.#written.has(objectKey(kind, namespace, name))) return 'too many'
     return this.#write({ kind, namespace, name, form: 'object', object }, nowMs)
   }
 
-  #write(written: Written, nowMs: number): KubernetesObject {
+  #write(written: Written, nowMs: number): KubernetesObject | WriteRefusal {
     const { kind, namespace, name } = written
+    if (JSON.stringify(written.object).length > WRITTEN_MAX_BYTES) return 'too large'
     const key = objectKey(kind, namespace, name)
     this.#written.set(key, written)
     const effective = laidOver(this.#folder.objects.get(key), written)

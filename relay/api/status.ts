@@ -32,19 +32,19 @@ export const STARTING: Failure = {
   message: 'the manifest folder is being read; try again',
   retryAfterSeconds: 1,
 }
-export const TOO_MANY_WATCHES: Failure = {
+export const tooMany = (what: string): Failure => ({
   code: 429,
   reason: 'TooManyRequests',
-  message: 'too many watches; try again later or ask another replica',
+  message: `too many ${what}; try again later or ask another replica`,
   retryAfterSeconds: 5,
-}
+})
 
 export const badRequest = (message: string): Failure => ({ code: 400, reason: 'BadRequest', message })
 export const invalid = (message: string): Failure => ({ code: 422, reason: 'Invalid', message })
-export const tooLarge = (bytes: number): Failure => ({
+export const tooLarge = (what: string, bytes: number): Failure => ({
   code: 413,
   reason: 'RequestEntityTooLarge',
-  message: `the body has more than ${bytes} bytes`,
+  message: `${what} has more than ${bytes} bytes`,
 })
 export const unsupportedMediaType = (type: string): Failure => ({
   code: 415,

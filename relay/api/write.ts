@@ -34,7 +34,8 @@ export function planWrite(
   contentType: string,
 ): WritePlan {
   if (!isObject(body)) return refuse(badRequest('the body is no JSON object'))
-  const allowed = resource.writable === 'objects' && subresource === undefined && name !== ''
+  const placed = resource.namespaced === (namespace !== '')
+  const allowed = resource.writable === 'objects' && subresource === undefined && name !== '' && placed
   const isStatus = resource.writable === 'status' && subresource === 'status' && verb !== 'create'
   if ((!allowed && !isStatus) || !['create', 'update', 'patch'].includes(verb))
     return refuse(notServed(`${verb} of ${resource.plural}${subresource === undefined ? '' : `/${subresource}`}`))

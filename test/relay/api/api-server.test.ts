@@ -287,6 +287,24 @@ t.test('nodes write their status and their leases, and nothing else', async (t) 
   )
 })
 
+t.test('what one node may write has an end', async (t) => {
+  const directory = temporaryFolder(t)
+  write(directory, { 'a.yaml': nodeManifest('a'), 'b.yaml': nodeManifest('b') })
+  const { client } = await serve(t, directory, temporaryFolder(t))
+  const own = client(nodeCaller('a'))
+  const add = (field: string) =>
+    own.patch(NODES, { name: 'a' }, { status: { [field]: 'x'.repeat(300 << 10) } }, { subresource: 'status' })
+  for (const field of ['f1', 'f2', 'f3']) await add(field)
+  await t.rejects(add('f4'), { status: 413, code: 'RequestEntityTooLarge' }, 'a status that grows by patches')
+  t.match(Object.keys((await own.get(NODES, { name: 'a' })).status ?? {}), ['f1', 'f2', 'f3'])
+
+  const lease = (name: string): Lease => ({ metadata: { namespace: 'kube-node-lease', name } })
+  for (let i = 0; i < 64; i++) await own.create(LEASES, lease(`a-${i}`))
+  await t.rejects(own.create(LEASES, lease('a')), { status: 429, code: 'TooManyRequests' })
+  t.match(await client(nodeCaller('b')).create(LEASES, lease('b')), { metadata: { name: 'b' } })
+  await t.rejects(client().create(LEASES, { metadata: { name: 'x' } }), { status: 405, message: /create of leases/ })
+})
+
 t.test('a folder that is not there', async (t) => {
   const stateDir = temporaryFolder(t)
   await t.rejects(serve(t, join(stateDir, 'nowhere'), stateDir), {
