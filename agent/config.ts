@@ -14,7 +14,7 @@ import {
   type Options,
   type Values,
 } from '../lib/config.ts'
-import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+import { DNS_ADDRESSES, RUN_DIR, STATE_DIR } from '../lib/owned.ts'
 
 const ipAddress = (value: string): string => {
   const address = value.includes('/') ? undefined : normalise(value)
@@ -64,7 +64,7 @@ export const agentOptions = {
     name: 'dns-addresses',
     doc: 'where DNS answers; put on the loopback device where they are not there',
     value: 'ADDRESS,…',
-    fallback: '169.254.20.53,fd66:756c:6d61::53',
+    fallback: DNS_ADDRESSES.join(),
     parse: list(ipAddress),
   },
   dnsPort: {

@@ -24,6 +24,9 @@ export const DEVICE_MTU = 1380
 export const NFT_TABLE_AGENT = 'fulmar'
 export const NFT_TABLE_GATEWAY = 'fulmar-gateway'
 
+/** Where the agent's DNS answers unless it is told otherwise, on `lo`. */
+export const DNS_ADDRESSES: readonly string[] = ['169.254.20.53', 'fd66:756c:6d61::53']
+
 export const RUN_DIR = '/run/fulmar'
 export const STATE_DIR = '/var/lib/fulmar'
 /** Compiled code of our own, by version of Node; may be removed at any time. */
