@@ -28,7 +28,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   const [name = 'help', ...rest] = argv
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
   if (command !== undefined) {
-    if (process.getuid?.() === 0) cacheCompiledCode()
+    if (command.kind === 'daemon' && process.getuid?.() === 0) cacheCompiledCode()
     const module = (await import(command.module)) as { main: Main }
     return module.main(rest, env)
   }
