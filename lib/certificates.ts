@@ -25,8 +25,7 @@ export const validFor = (nowMs: number, days: number): Validity => ({
 export function spkiHash(certificate: X509Certificate): string {
   return createHash('sha256').update(spkiOf(certificate)).digest('base64url')
 }
-export const spkiOf = (certificate: X509Certificate): Buffer =>
-  certificate.publicKey.export({ type: 'spki', format: 'der' })
+const spkiOf = (certificate: X509Certificate): Buffer => certificate.publicKey.export({ type: 'spki', format: 'der' })
 
 export async function createAuthority(name: string, validity: Validity): Promise<KeyPair> {
   const x509 = await load()

@@ -38,7 +38,7 @@ export type Histogram<B extends LabelBounds = {}> = {
 }
 
 /** Seconds from a LAN's round trip to a dead peer's time-out. */
-export const LATENCY_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const
+const LATENCY_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const
 
 /** @param daemon `agent`, `gateway` or `relay`; with the version it is the only label of `fulmar_build_info`. */
 export function createRegistry(daemon: string): Registry {

@@ -1,7 +1,7 @@
 // What each daemon answers on its Unix socket (GET /status), and what `fulmar status` merges.
 // All times are Unix milliseconds, all durations milliseconds.
 
-/** How two pools reach each other; `none` while no rung carries traffic. */
+/** How two pools reach each other, best first. */
 export type Rung = 'direct' | 'relay-udp' | 'relay-tcp'
 
 export type NatBehaviour = {

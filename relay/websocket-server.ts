@@ -43,7 +43,7 @@ export type Sessions = {
   readonly closed: Promise<void>
 }
 
-export const HEARTBEAT_MS = 10_000
+const HEARTBEAT_MS = 10_000
 /** Pings in a row that may stay without an answer. */
 const MAX_MISSED = 2
 const MAX_SESSIONS = 20_000
@@ -51,10 +51,10 @@ const MAX_SESSIONS = 20_000
 const CLOSE_TIMEOUT_MS = 2_000
 
 /** Codes of RFC 6455 §7.4.1, and of our own from 4000. */
-export const CLOSE_GOING_AWAY = 1001
-export const CLOSE_POLICY = 1008
-export const CLOSE_REPLACED = 4001
-export const CLOSE_EXPIRED = 4002
+const CLOSE_GOING_AWAY = 1001
+const CLOSE_POLICY = 1008
+const CLOSE_REPLACED = 4001
+const CLOSE_EXPIRED = 4002
 
 export function runSessions(options: SessionsOptions, handler: SessionHandler, signal: AbortSignal): Sessions {
   const { kind, log, heartbeatMs = HEARTBEAT_MS } = options

@@ -20,8 +20,8 @@ export type Pool = {
 }
 
 export const LABEL_NODE_POOL = 'apps.openyurt.io/nodepool'
-export const LABEL_RAVEN_GATEWAY = 'raven.openyurt.io/gateway'
-export const LABEL_GATEWAY_CANDIDATE = 'fulmar.dev/gateway'
+const LABEL_RAVEN_GATEWAY = 'raven.openyurt.io/gateway'
+const LABEL_GATEWAY_CANDIDATE = 'fulmar.dev/gateway'
 
 /** What was left out and the remedy, with the names of the nodes whose objects would have to change. */
 export type PoolProblem = { readonly message: string; readonly nodes: readonly string[] }
