@@ -182,10 +182,10 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
           {
             directory,
             log,
-            onFiles: (files, problems) => {
+            onContents: ({ files, unread, problems }) => {
+              const before = new Set([...folderProblems, ...cluster.problems])
               folderProblems = problems
-              const before = new Set(cluster.problems)
-              cluster.setFiles(files, Date.now())
+              cluster.setFiles(files, unread, Date.now())
               firstRead.resolve()
               for (const problem of [...problems, ...cluster.problems])
                 if (!before.has(problem)) log.warn({ problem }, 'manifest problem')

@@ -50,9 +50,10 @@ export class Cluster {
     return this.#folder.problems
   }
 
-  setFiles(files: ReadonlyMap<string, ManifestFile>, nowMs: number): void {
+  /** @param unread folders of which nothing is known now. */
+  setFiles(files: ReadonlyMap<string, ManifestFile>, unread: readonly string[], nowMs: number): void {
     const before = this.#folder.byFile
-    this.#folder = combineFiles(files, before)
+    this.#folder = combineFiles(files, before, unread)
     // A status whose object is gone from the folder is nobody's.
     const erased = [...this.#written].filter(([key, { form }]) => form === 'status' && !this.#folder.objects.has(key))
     for (const [key] of erased) this.#written.delete(key)

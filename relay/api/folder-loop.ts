@@ -12,8 +12,15 @@ import { parseManifest, type ManifestFile } from './manifest-file.ts'
 export type FolderOptions = {
   readonly directory: string
   readonly log: Log
-  /** All files there are now, after each change; `problems` are those of the folder itself. */
-  readonly onFiles: (files: ReadonlyMap<string, ManifestFile>, problems: readonly string[]) => void
+  /** Called with all there is, at first and after each change. */
+  readonly onContents: (contents: FolderContents) => void
+}
+export type FolderContents = {
+  readonly files: ReadonlyMap<string, ManifestFile>
+  /** Folders that could not be read, relative to the whole, which is `''`: what they hold is not known now. */
+  readonly unread: readonly string[]
+  /** Of the folder itself, not of its files. */
+  readonly problems: readonly string[]
 }
 
 const MANIFEST = /^[^.].*\.(ya?ml|json)$/
@@ -41,7 +48,7 @@ export function checkFolder(directory: string): void {
 }
 
 /** Ends when the signal aborts. */
-export async function followFolder({ directory, log, onFiles }: FolderOptions, signal: AbortSignal): Promise<void> {
+export async function followFolder({ directory, log, onContents }: FolderOptions, signal: AbortSignal): Promise<void> {
   let known: ReadonlyMap<string, Known> = new Map()
   let problems: readonly string[] = []
   const watchers = new Map<string, FSWatcher>()
@@ -58,16 +65,13 @@ export async function followFolder({ directory, log, onFiles }: FolderOptions, s
       wake = new AbortController()
       const scan = await scanFolder(directory, known)
       if (signal.aborted) return
-      const now =
-        scan.kind === 'failed'
-          ? [`${directory}: ${scan.error.message}: all is served as last known; make the folder readable`]
-          : scan.problems
-      followDirectories(watchers, scan.kind === 'read' ? scan.directories : new Map(), onEvent, log)
-      if (first || (scan.kind === 'read' && scan.changed) || !sameLines(now, problems)) {
-        known = scan.kind === 'read' ? scan.files : known
-        problems = now
-        onFiles(new Map([...known].map(([file, { parsed }]) => [file, parsed])), problems)
-      }
+      const { files, unread } = scan
+      const changed = first || scan.changed || !sameLines(scan.problems, problems)
+      followDirectories(watchers, scan.directories, onEvent, log)
+      known = files
+      problems = scan.problems
+      if (changed)
+        onContents({ files: new Map([...files].map(([file, { parsed }]) => [file, parsed])), unread, problems })
       await pause(POLL_MS, AbortSignal.any([signal, wake.signal]))
       for (let round = 0; events > 0 && round < SETTLE_ROUNDS_MAX; round++) {
         events = 0
@@ -79,19 +83,16 @@ export async function followFolder({ directory, log, onFiles }: FolderOptions, s
   }
 }
 
-type Scan =
-  | {
-      readonly kind: 'read'
-      readonly changed: boolean
-      readonly files: ReadonlyMap<string, Known>
-      /** Paths by identity: a folder that was replaced has to be watched anew. */
-      readonly directories: ReadonlyMap<string, string>
-      readonly problems: readonly string[]
-    }
-  | { readonly kind: 'failed'; readonly error: Error }
+type Scan = Pick<FolderContents, 'unread' | 'problems'> & {
+  readonly changed: boolean
+  readonly files: ReadonlyMap<string, Known>
+  /** Paths by identity: a folder that was replaced has to be watched anew. */
+  readonly directories: ReadonlyMap<string, string>
+}
 
 async function scanFolder(root: string, known: ReadonlyMap<string, Known>): Promise<Scan> {
   const problems: string[] = []
+  const unread: string[] = []
   const files = new Map<string, Known>()
   const directories = new Map<string, string>()
   let bytes = 0
@@ -101,6 +102,7 @@ async function scanFolder(root: string, known: ReadonlyMap<string, Known>): Prom
     const entries = await readdir(directory, { withFileTypes: true })
     const { dev, ino } = await stat(directory)
     directories.set(`${dev} ${ino} ${directory}`, directory)
+    let absent = false
     for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
       const name = join(relative, entry.name)
       if (entry.isDirectory() && !entry.name.startsWith('.')) {
@@ -108,11 +110,13 @@ async function scanFolder(root: string, known: ReadonlyMap<string, Known>): Prom
           problems.push(
             `${name}: more than ${DEPTH_MAX} levels or ${DIRECTORIES_MAX} folders: it is not read; flatten the folder`,
           )
-        else
-          await visit(name, depth + 1).catch((error: unknown) => problems.push(`${name}: ${(error as Error).message}`))
+        else if (!(await tryVisit(name, depth + 1))) absent = true
       } else if (isManifest(entry)) {
         const file = await readIfChanged(root, name, known.get(name))
-        if (file === undefined) continue
+        if (file === undefined) {
+          absent = true
+          continue
+        }
         bytes += file.size
         if (files.size === FILES_MAX || bytes > TOTAL_MAX_BYTES)
           problems.push(
@@ -121,14 +125,26 @@ async function scanFolder(root: string, known: ReadonlyMap<string, Known>): Prom
         else files.set(name, file)
       }
     }
+    // What went away may have gone with the folder, which is another matter.
+    if (absent) await stat(directory)
   }
-  try {
-    await visit('', 0)
-  } catch (error) {
-    return { kind: 'failed', error: error as Error }
+  /** @returns false if there is no such folder any more. */
+  const tryVisit = async (relative: string, depth: number): Promise<boolean> => {
+    try {
+      await visit(relative, depth)
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      // The whole folder was there at the start.
+      if (code === 'ENOENT' && relative !== '') return false
+      unread.push(relative)
+      const held = 'what it held is served as last known good'
+      problems.push(`${relative || root}: ${message}: ${held}; make the folder readable`)
+    }
+    return true
   }
+  await tryVisit('', 0)
   const changed = files.size !== known.size || [...files].some(([name, file]) => known.get(name) !== file)
-  return { kind: 'read', changed, files, directories, problems }
+  return { changed, files, directories, unread, problems }
 }
 
 /** A link to a file counts as that file: a mounted ConfigMap is made of such. */

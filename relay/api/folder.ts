@@ -18,8 +18,15 @@ export type Folder = {
 export const objectKey = (kind: Kind, namespace: string, name: string): string =>
   `${resourceKeyOf(kind)}\0${namespace}\0${name}`
 
-/** @param previous the folder before this change; what a file with mistakes lacks now is taken from there. */
-export function combineFiles(files: ReadonlyMap<string, ManifestFile>, previous: Folder['byFile']): Folder {
+/**
+ * @param previous the folder before this change; what a file with mistakes lacks now is taken from there.
+ * @param unread folders that could not be read, `''` being the whole; what was in them is taken from there too.
+ */
+export function combineFiles(
+  files: ReadonlyMap<string, ManifestFile>,
+  previous: Folder['byFile'],
+  unread: readonly string[] = [],
+): Folder {
   const problems: string[] = []
   const objects = new Map<string, ManifestObject>()
   const byFile = new Map<string, Map<string, ManifestObject>>()
@@ -52,6 +59,10 @@ export function combineFiles(files: ReadonlyMap<string, ManifestFile>, previous:
       problems.push(
         `${file}: ${count} ${count === 1 ? 'object is' : 'objects are'} served as last known good until it is corrected`,
       )
+  }
+  for (const [file, contribution] of previous) {
+    if (files.has(file) || !unread.some((folder) => folder === '' || file.startsWith(`${folder}/`))) continue
+    for (const [key, object] of contribution) if (!objects.has(key)) add(file, key, object)
   }
   return { objects, byFile, problems: [...problems, ...contestedIn(objects)] }
 }

@@ -55,7 +55,7 @@ t.test('follows the API, over its restarts, and tells of changes once', async (t
   t.equal(view.list(NODES).length, 52, 'last known good')
   write(directory, { 'b.yaml': nodeManifest('d') })
   const revision = view.revision
-  const second = await serve(t, directory, stateDir, port)
+  const second = await serve(t, directory, stateDir, { port })
   second.client()
   await until(() => view.status().source === 'cloud', 'it is back')
   await until(() => names(view).includes('d') && !names(view).includes('b'), 'what changed meanwhile')

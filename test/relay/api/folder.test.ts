@@ -45,6 +45,28 @@ t.test('a file that is removed takes its objects along; what moved to another fi
   t.strictSame(cidrsOf(moved, 'a2'), ['10.1.0.0/24'])
 })
 
+t.test('a folder that cannot be read keeps what was in it', async (t) => {
+  const texts = {
+    'a.yaml': node('a'),
+    'east/b.yaml': node('b'),
+    'east/in/c.yaml': node('c'),
+    'easter/d.yaml': node('d'),
+  }
+  const { byFile } = combineFiles(files(texts), NONE)
+  const rows: readonly [name: string, there: string[], unread: string[], kept: string[]][] = [
+    ['the whole', [], [''], ['a', 'b', 'c', 'd']],
+    ['one below', ['a.yaml'], ['east'], ['a', 'b', 'c']],
+    ['one below that', ['a.yaml', 'east/b.yaml'], ['east/in'], ['a', 'b', 'c']],
+    ['none', ['a.yaml'], [], ['a']],
+  ]
+  for (const [name, there, unread, kept] of rows) {
+    const present = files(Object.fromEntries(Object.entries(texts).filter(([file]) => there.includes(file))))
+    const folder = combineFiles(present, byFile, unread)
+    t.strictSame(names(folder), kept, name)
+    t.strictSame(names(combineFiles(present, folder.byFile, unread)), kept, `${name}, and again`)
+  }
+})
+
 t.test('an object in two files: the first counts, both are named', async (t) => {
   const folder = combineFiles(
     files({ 'a.yaml': node('x', '10.1.0.0/24'), 'b.yaml': `# two\n${node('x', '10.2.0.0/24')}` }),

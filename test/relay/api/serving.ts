@@ -30,10 +30,16 @@ export type Serving = {
   readonly kill: () => Promise<void>
 }
 
-/** @param port to be had again after a kill. */
-export async function serve(t: Test, directory: string, stateDir: string, port = 0): Promise<Serving> {
+/** @param port to be had again after a kill. @param before called when the folder was found and is not yet read. */
+export async function serve(
+  t: Test,
+  directory: string,
+  stateDir: string,
+  { port = 0, before = () => {} }: { readonly port?: number; readonly before?: () => void } = {},
+): Promise<Serving> {
   const life = new AbortController()
   const api = createApi({ directory, stateDir, log })
+  before()
   const running = api.run(life.signal)
   const callers = new Map<string, Identity>()
   const server = createServer((request, response) => {
