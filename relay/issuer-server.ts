@@ -1,12 +1,13 @@
 // The issuer: POST /fulmar/v1/join turns a join token and a certificate request into a node's certificate. Whoever asks
 // has no certificate yet; the token is what it has. It is looked up before anything that costs.
 
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { issueClient, readRequest, validFor, type CertificateRequest, type KeyPair } from '../lib/certificates.ts'
 import type { Log } from '../lib/log.ts'
 import { readToken, readTokenUse, useToken, type TokenUse } from '../lib/net/join-tokens.ts'
 import { decodeJoinRequest, MAX_JOIN_BYTES, type JoinAnswer, type JoinRefusalCode } from '../lib/wire/join.ts'
+import { createPrefixLimit, type PrefixLimit } from './prefix-limit.ts'
 import { readBody } from './request-body.ts'
 
 export type IssuerOptions = {
@@ -16,6 +17,8 @@ export type IssuerOptions = {
   readonly relays: readonly string[]
   readonly stun: readonly string[]
   readonly nodeCertificateDays?: number
+  /** Requests of one network that are looked at. */
+  readonly limit?: PrefixLimit
   readonly now: () => number
   readonly log: Log
 }
@@ -25,6 +28,8 @@ export type Issuer = { readonly handle: (request: IncomingMessage, response: Ser
 /** Joins that are worked on at a time; more are told to come back. */
 const MAX_JOINS = 32
 const RETRY_AFTER_S = 2
+/** A large site that is set up joins at once; who guesses fills neither the disk's queue nor the log. */
+const LIMIT = { perSecond: 20, burst: 500 }
 /** Nodes do not renew their certificates yet. */
 const NODE_CERTIFICATE_DAYS = 365
 
@@ -33,12 +38,14 @@ type Outcome = { readonly kind: 'issued'; readonly answer: JoinAnswer } | ({ rea
 
 export function createIssuer(options: IssuerOptions): Issuer {
   const { log } = options
+  const admit = createPrefixLimit(options.limit ?? LIMIT, randomBytes(4).readInt32BE())
   let working = 0
   const answer = async (request: IncomingMessage): Promise<Outcome> => {
+    if (!admit(request.socket.remoteAddress ?? '', performance.now())) return BUSY
     if (request.method !== 'POST') return malformed('is answered to POST only')
     const body = await readBody(request, MAX_JOIN_BYTES)
     // Counted from here: whoever sends its body slowly takes nobody's place.
-    if (working >= MAX_JOINS) return refuse(503, 'FULMAR_JOIN_BUSY', 'many nodes join right now; try again in a moment')
+    if (working >= MAX_JOINS) return BUSY
     working++
     try {
       return await join(options, body)
@@ -55,7 +62,10 @@ export function createIssuer(options: IssuerOptions): Issuer {
             log.info({ node: outcome.answer.node, addr }, 'node joined')
             return send(response, 200, outcome.answer)
           }
-          log.warn({ addr, code: outcome.code, reason: outcome.message }, 'join refused')
+          log[outcome === BUSY ? 'debug' : 'warn'](
+            { addr, code: outcome.code, reason: outcome.message },
+            'join refused',
+          )
           send(response, outcome.status, { code: outcome.code, message: outcome.message })
         },
         (err: unknown) => {
@@ -141,6 +151,7 @@ const refuse = (status: number, code: JoinRefusalCode, message: string): Outcome
   code,
   message,
 })
+const BUSY = refuse(503, 'FULMAR_JOIN_BUSY', 'many nodes join right now; try again in a moment')
 const malformed = (what: string): Outcome => refuse(400, 'FULMAR_JOIN_MALFORMED', `the request ${what}`)
 
 function send(response: ServerResponse, status: number, value: unknown): void {

@@ -2,7 +2,7 @@
 // nothing else out. A client certificate is asked for and never demanded; what the caller may do without one, each path
 // decides. Who calls is what a verified certificate says, and nothing else.
 
-import { X509Certificate } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Server } from 'node:https'
 import type { Duplex } from 'node:stream'
@@ -16,6 +16,7 @@ import { UsageError } from '../lib/net/lifetime.ts'
 import { JOIN_PATH } from '../lib/wire/join.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
 import { SIGNAL_PATH } from '../lib/wire/signal.ts'
+import { createPrefixLimit } from './prefix-limit.ts'
 import { refuseUpgrade, type Caller } from './websocket-server.ts'
 
 export type ListenAddress = { readonly address: string; readonly port: number }
@@ -130,11 +131,15 @@ function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, 
   const { identity, reason, expiresAtMs } = certificateOf(socket)
   const address = addressOf(socket)
   if (identity.kind !== 'node') {
-    log.warn({ addr: address, path, reason }, 'session refused')
+    const told = mayLog(socket.remoteAddress ?? '', performance.now())
+    log[told ? 'warn' : 'debug']({ addr: address, path, reason }, 'session refused')
     return refuseUpgrade(stream, 401, `${reason}; run fulmar join on the node`)
   }
   upgrade(request, stream, head, { node: identity.node, address, expiresAtMs })
 }
+
+/** Of each network, so that whoever has no certificate cannot fill the log. */
+const mayLog = createPrefixLimit({ perSecond: 1, burst: 32 }, randomBytes(4).readInt32BE())
 
 type CallerCertificate = { readonly identity: Identity; readonly reason: string; readonly expiresAtMs: number }
 /** A connection's certificate does not change; requests on one connection share what it says. */

@@ -5,6 +5,7 @@ import { createRequest } from '../../lib/certificates.ts'
 import { createToken } from '../../lib/net/join-tokens.ts'
 import { JOIN_PATH, type JoinAnswer, type JoinRefusal } from '../../lib/wire/join.ts'
 import { createIssuer } from '../../relay/issuer-server.ts'
+import type { PrefixLimit } from '../../relay/prefix-limit.ts'
 import { createMesh, log } from './mesh.ts'
 
 const newKey = (): string =>
@@ -25,11 +26,18 @@ const csrOf = (
 
 const HOUR_MS = 3600_000
 
-async function start(t: { teardown(fn: () => unknown): unknown }) {
+async function start(t: { teardown(fn: () => unknown): unknown }, limit?: PrefixLimit) {
   const mesh = await createMesh(t)
   let nowMs = Date.now()
   const told = { relays: ['https://192.0.2.1:443'], stun: ['192.0.2.1:3478'] }
-  const issuer = createIssuer({ stateDir: mesh.stateDir, authority: mesh.authority, ...told, now: () => nowMs, log })
+  const issuer = createIssuer({
+    stateDir: mesh.stateDir,
+    authority: mesh.authority,
+    ...told,
+    ...(limit && { limit }),
+    now: () => nowMs,
+    log,
+  })
   const { port } = await mesh.listen({ join: issuer.handle })
   const post = (body: string, method = 'POST') =>
     new Promise<{ status: number; value: JoinAnswer & JoinRefusal }>((resolve, reject) => {
@@ -103,6 +111,14 @@ t.test('of many keys that try one token at a time, one wins', async (t) => {
   const answers = await Promise.all(requests.map((csr) => join(secret, csr)))
   t.equal(answers.filter(({ status }) => status === 200).length, 1)
   t.equal(answers.filter(({ value }) => value.code === 'FULMAR_TOKEN_USED').length, 11)
+})
+
+t.test('who tries without end is put off', async (t) => {
+  const { join, post, token } = await start(t, { perSecond: 0.001, burst: 3 })
+  const secret = await token('h1')
+  for (let i = 0; i < 3; i++) t.match(await post('{}'), { status: 400, value: { code: 'FULMAR_JOIN_MALFORMED' } })
+  const good = await join(secret, await csrOf(newKey(), 'system:node:h1'))
+  t.match(good, { status: 503, value: { code: 'FULMAR_JOIN_BUSY' } })
 })
 
 t.test('what is refused, and why', async (t) => {
