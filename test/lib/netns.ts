@@ -132,7 +132,7 @@ export function ping(
   source: string,
   intervalSeconds: number,
 ): () => Promise<{ sent: number; received: number }> {
-  const words = ['-q', '-i', String(intervalSeconds), '-I', source, '-W', '1', address]
+  const words = ['-i', String(intervalSeconds), '-I', source, '-W', '1', address]
   const child = spawn('nsenter', ['--target', String(host.pid), '--net', 'ping', ...words], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
@@ -142,8 +142,9 @@ export function ping(
     const ended = once(child, 'close')
     child.kill('SIGINT')
     await ended
-    const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(output) ?? []
-    if (sent === undefined) throw new Error(`ping ${address}: ${output}`)
-    return { sent: Number(sent), received: Number(received) }
+    // The last one sent may be under way still: what counts is what is missing before the last that came back.
+    const answered = new Set([...output.matchAll(/icmp_seq=(\d+) ttl/g)].map(([, number]) => Number(number)))
+    if (answered.size === 0) throw new Error(`ping ${address}: ${output}`)
+    return { sent: Math.max(...answered), received: answered.size }
   }
 }
