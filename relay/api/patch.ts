@@ -36,7 +36,7 @@ export function plainStatusPatch(status: Json | undefined, patch: Json): Json {
   const result: Record<string, Json> = {}
   for (const [field, value] of Object.entries(patch)) {
     if (field.startsWith('$')) continue
-    const key = MERGE_KEYS[field]
+    const key = Object.hasOwn(MERGE_KEYS, field) ? MERGE_KEYS[field] : undefined
     const known = isObject(status) ? status[field] : undefined
     if (key === undefined || !Array.isArray(value)) result[field] = value
     else result[field] = replacesList(value) ? withoutDirectives(value) : mergeList(known, value, key)

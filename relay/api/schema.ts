@@ -12,7 +12,7 @@ type Fields = Readonly<Record<string, Check>>
 
 /** Checks the fields of an object of that kind beside its metadata; a kind that the mesh does not read passes. */
 export function checkFields(kind: string, object: object, mistakes: Mistake[]): unknown {
-  return (SHAPES[kind] ?? ((value) => value))(object, [], mistakes)
+  return (SHAPES[kind] ?? asItIs)(object, [], mistakes)
 }
 
 /** Labels, annotations and the like; name and namespace are the caller's. */
@@ -24,6 +24,8 @@ const fail = (path: Path, mistakes: Mistake[], value: unknown, message: string):
   mistakes.push({ path, message: `${JSON.stringify(value)?.slice(0, 80)} ${message}` })
   return undefined
 }
+
+const asItIs: Check = (value) => value
 
 const text =
   (test: (value: string) => boolean = () => true, otherwise = ''): Check =>
@@ -72,7 +74,9 @@ const object =
     if (!isObject(value)) return fail(path, mistakes, value, 'is not a map')
     const result: Record<string, unknown> = {}
     for (const [key, each] of Object.entries(value)) {
-      const checked = each === null ? undefined : (fields[key] ?? ((same) => same))(each, [...path, key], mistakes)
+      // A field may be called as something that every object has.
+      const check = Object.hasOwn(fields, key) ? fields[key]! : asItIs
+      const checked = each === null ? undefined : check(each, [...path, key], mistakes)
       if (checked !== undefined) result[key] = checked
     }
     const missing = required.find((key) => (value[key] ?? undefined) === undefined)

@@ -34,6 +34,7 @@ const rows: readonly Row[] = [
     objects: ['Node /a', 'Node /b'],
     problems: [/^f\.yaml:6: document 2 is not valid YAML: .*left out; correct it$/],
   },
+  { name: 'fields that every object has', text: `${NODE}spec: { valueOf: 1, toString: x }\n`, objects: ['Node /a'] },
   { name: 'an alias to nothing', text: 'kind: *nobody\n', objects: [], problems: [/^f\.yaml:1: document 1.*nobody/] },
   {
     name: 'a tab',

@@ -36,4 +36,5 @@ const fields: readonly (readonly [string, boolean])[] = [
 ]
 for (const [selector, expected] of fields) t.equal(fieldPredicate(selector)?.(object), expected, selector)
 t.throws(() => fieldPredicate('spec.host=x'), /field label not supported: spec\.host/)
+t.throws(() => fieldPredicate('constructor=x'), { code: 'FULMAR_SELECTOR' })
 t.throws(() => fieldPredicate('nonsense'), { code: 'FULMAR_SELECTOR' })
