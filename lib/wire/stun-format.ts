@@ -11,6 +11,7 @@ export const USERNAME = 0x0006
 export const MESSAGE_INTEGRITY = 0x0008
 export const ERROR_CODE = 0x0009
 export const UNKNOWN_ATTRIBUTES = 0x000a
+export const NONCE = 0x0015
 export const MESSAGE_INTEGRITY_SHA256 = 0x001c
 export const XOR_MAPPED_ADDRESS = 0x0020
 export const PRIORITY = 0x0024
@@ -19,8 +20,8 @@ export const RESPONSE_PORT = 0x0027
 export const FINGERPRINT = 0x8028
 export const RESPONSE_ORIGIN = 0x802b
 export const OTHER_ADDRESS = 0x802c
-/** Must be understood, and mean nothing to us: REALM, NONCE, PASSWORD-ALGORITHM, USERHASH, USE-CANDIDATE. */
-export const WITHOUT_MEANING: readonly number[] = [0x0014, 0x0015, 0x001d, 0x001e, 0x0025]
+/** Must be understood, and mean nothing to us: REALM, PASSWORD-ALGORITHM, USERHASH, USE-CANDIDATE. */
+export const WITHOUT_MEANING: readonly number[] = [0x0014, 0x001d, 0x001e, 0x0025]
 
 /** True for a datagram that has the shape and the cookie of STUN; nothing is allocated. False for RFC 3489. */
 export function isStun(datagram: Uint8Array): boolean {

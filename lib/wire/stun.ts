@@ -41,6 +41,8 @@ export type StunMessage = {
   /** RFC 5780: length of PADDING; a multiple of 4. */
   readonly padding?: number
   readonly username?: string
+  /** What a server made up and wants to see again. */
+  readonly nonce?: string
   readonly priority?: number
   /** 300-699. */
   readonly errorCode?: { readonly code: number; readonly reason: string }
@@ -57,6 +59,8 @@ export const TRANSACTION_ID_BYTES = 12
 const CLASSES: readonly StunClass[] = ['request', 'indication', 'success', 'error']
 /** RFC 8489 §14.3: fewer than 509 bytes. */
 const MAX_USERNAME_BYTES = 508
+/** RFC 8489 §14.10: fewer than 128 characters, which are up to 763 bytes. */
+const MAX_NONCE_BYTES = 763
 /** RFC 8489 §14.8: fewer than 128 characters, which are up to 763 bytes. */
 const MAX_REASON_BYTES = 763
 /** No message of use has more; the rest of a longer list is left out. */
@@ -130,6 +134,8 @@ export function encodeStun(
   if (message.username !== undefined)
     end = writeBytes(target, end, format.USERNAME, bounded(message.username, MAX_USERNAME_BYTES, 'USERNAME'))
   if (errorCode !== undefined) end = writeBytes(target, end, format.ERROR_CODE, encodeError(errorCode))
+  if (message.nonce !== undefined)
+    end = writeBytes(target, end, format.NONCE, bounded(message.nonce, MAX_NONCE_BYTES, 'NONCE'))
   if (message.class === 'error' && message.unknownAttributes.length > 0)
     end = writeBytes(target, end, format.UNKNOWN_ATTRIBUTES, encodeList(message.unknownAttributes))
   if (message.padding !== undefined) end = writeBytes(target, end, format.PADDING, encodePadding(message.padding))
@@ -181,6 +187,8 @@ function readAttribute(
       return keep(message, 'padding', length)
     case format.USERNAME:
       return length <= MAX_USERNAME_BYTES && keep(message, 'username', utf8(datagram, value, length))
+    case format.NONCE:
+      return length <= MAX_NONCE_BYTES && keep(message, 'nonce', utf8(datagram, value, length))
     case format.ERROR_CODE: {
       if (length < 4 || length > 4 + MAX_REASON_BYTES) return false
       const code = (datagram[value + 2]! & 7) * 100 + datagram[value + 3]!
@@ -216,7 +224,8 @@ const utf8 = (bytes: Uint8Array, offset: number, length: number): string =>
 
 /** More than the message can take; six addresses at most, each number 8 bytes, proofs 44. */
 function sizeBound(message: StunMessage): number {
-  const texts = 3 * ((message.username?.length ?? 0) + (message.errorCode?.reason.length ?? 0))
+  const texts =
+    3 * ((message.username?.length ?? 0) + (message.errorCode?.reason.length ?? 0) + (message.nonce?.length ?? 0))
   const bound = 256 + texts + 2 * message.unknownAttributes.length + (message.padding ?? 0)
   if (!(bound <= MAX_DATAGRAM_BYTES)) throw new RangeError(`STUN: a message of up to ${bound} bytes fits no datagram`)
   return bound

@@ -56,6 +56,7 @@ t.strictSame(decodeStun(SHA256_REQUEST), {
   ...plain,
   class: 'request',
   transactionId: bytes('78ad3433c6ad72c029da412e'),
+  nonce: 'obMatJos2AAACf//499k954d6OL34oL9FSTvy64sA',
 })
 
 t.test('of two proofs the SHA-256 one counts', async (t) => {
@@ -86,6 +87,7 @@ const all: StunMessage = {
   responsePort: 65535,
   priority: 0xffffffff,
   username: 'größe',
+  nonce: 'once',
   padding: 1200,
 }
 const CLASSIC_TRANSACTION = bytes('000102030405060708090a0b0c0d0e0f')
@@ -178,6 +180,7 @@ t.test('what stands behind an integrity attribute is neither read nor counted', 
 const refused: readonly (readonly [string, StunMessage, RegExp])[] = [
   ['a short transaction id', { ...plain, class: 'request', transactionId: Buffer.alloc(8) }, /8 bytes instead of 12/],
   ['a long user name', { ...plain, class: 'request', username: 'x'.repeat(509) }, /USERNAME of 509/],
+  ['a long nonce', { ...plain, class: 'request', nonce: 'x'.repeat(764) }, /NONCE of 764/],
   ['no error code', { ...plain, class: 'error', errorCode: { code: 200, reason: '' } }, /300 to 699/],
   ['no address', { ...plain, class: 'success', mappedAddress: { address: '1.2.3', port: 1, family: 4 } }, /1\.2\.3/],
   ['an address of another family', { ...plain, class: 'success', mappedAddress: { ...V6, family: 4 } }, /IPv4/],
