@@ -11,7 +11,7 @@ import { readOptions } from '../lib/net/options.ts'
 import { find } from '../lib/net/preflight.ts'
 import { removeOwned } from '../lib/net/remove-owned.ts'
 import { DAEMONS, fetchAll } from '../lib/net/status-client.ts'
-import { DNS_ADDRESSES, NFT_TABLE_AGENT, NFT_TABLE_GATEWAY, RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+import { DNS_ADDRESSES, NFT_TABLE_AGENT, NFT_TABLE_GATEWAY, NFT_TABLE_RELAY, RUN_DIR, STATE_DIR } from '../lib/owned.ts'
 
 const OPTIONS = {
   state: {
@@ -29,6 +29,7 @@ const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] 
   { family: 'ip', name: NFT_TABLE_AGENT },
   { family: 'ip6', name: NFT_TABLE_AGENT },
   { family: 'inet', name: NFT_TABLE_GATEWAY },
+  { family: 'inet', name: NFT_TABLE_RELAY },
 ]
 const SOCKETS = DAEMONS.map((daemon) => `${daemon}.sock`)
 /** What daemons and `fulmar join` keep in a state directory; anything else there is somebody else's. */

@@ -11,6 +11,7 @@ import {
   SIGNAL_PATH,
   type SignalFrame,
   type SignedAnnouncement,
+  type UdpSessionFrame,
 } from '../lib/wire/signal.ts'
 
 export type SignalClient = {
@@ -30,6 +31,9 @@ export function openSignalClient(
     /** @param reply false where the peer wants a ready in return. */
     readonly onReady: (node: string, reply: boolean) => void
     readonly onCall: (node: string) => void
+    /** The session over the relay's UDP with a peer, as it is now; or that there is none. */
+    readonly onUdpSession?: (frame: UdpSessionFrame) => void
+    readonly onUdpEnd?: (node: string, reason: string) => void
   },
   signal: AbortSignal,
 ): SignalClient {
@@ -52,10 +56,15 @@ export function openSignalClient(
             return options.onReady(frame.node, frame.reply)
           case 'call':
             return options.onCall(frame.node)
+          case 'udp-session':
+            return options.onUdpSession?.(frame)
+          case 'udp-end':
+            return options.onUdpEnd?.(frame.node, frame.reason)
           // A peer that is gone from the relay may be there for us still; echoes decide.
           case 'gone':
           case 'hello':
           case 'welcome':
+          case 'udp-request':
           case undefined:
             return
         }

@@ -23,6 +23,7 @@ export const DEVICE_MTU = 1380
 /** nft tables; the agent's come one per family, since its maps are keyed by address. */
 export const NFT_TABLE_AGENT = 'fulmar'
 export const NFT_TABLE_GATEWAY = 'fulmar-gateway'
+export const NFT_TABLE_RELAY = 'fulmar-relay'
 
 /** Where the agent's DNS answers unless it is told otherwise, on `lo`. */
 export const DNS_ADDRESSES: readonly string[] = ['169.254.20.53', 'fd66:756c:6d61::53']

@@ -9,6 +9,7 @@ import type {
   NatBehaviour,
   PathStatus,
   RelayStatus,
+  UdpRelayStatus,
 } from './status.ts'
 import { bytesText, countText, durationText, listText, millisecondsText, renderTable } from './text-table.ts'
 
@@ -94,7 +95,7 @@ function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Probl
   const problems: string[] = []
   switch (status.kind) {
     case 'relay':
-      problems.push(...(status.manifests?.problems ?? []))
+      problems.push(...(status.manifests?.problems ?? []), ...(status.udpRelay?.problems ?? []))
       break
     case 'gateway':
       if (status.relay.state !== 'connected') {
@@ -235,12 +236,13 @@ function candidatesText({ candidates }: PathStatus): string {
 // The relay
 
 function relayText({ host, status }: { host: string; status: RelayStatus }, nowMs: number): string {
-  const { stun, packets, manifests, sessions } = status
+  const { stun, packets, udpRelay, manifests, sessions } = status
   const facts = [
     `up ${ago(status.startedAt, nowMs)}`,
     `STUN on ${stun.addresses.join(' ')}, ${countText(stun.requests, 'request')}`,
     `${countText(packets.forwarded, 'packet')} relayed (${bytesText(packets.bytes)}), ` +
       `${packets.overKeepalive} of them more than keepalives, ${packets.dropped} dropped`,
+    ...(udpRelay === undefined ? [] : [udpRelayText(udpRelay)]),
     ...(manifests === undefined ? [] : [`${countText(manifests.objects, 'object')} from ${manifests.directory}`]),
   ]
   const rows = sessions
@@ -260,4 +262,18 @@ function relayText({ host, status }: { host: string; status: RelayStatus }, nowM
         ),
     rest > 0 ? `  and ${countText(rest, 'session')} more\n` : '',
   ].join('')
+}
+
+function udpRelayText({ forwarder, reason, addresses, ports, sessions, ...counts }: UdpRelayStatus): string {
+  const ready = sessions.filter((session) => session.ready).length
+  const drops = [
+    counts.unbound > 0 && `${counts.unbound} dropped from where nobody is bound`,
+    counts.lost > 0 && `${counts.lost} lost to this host’s own rules or routes`,
+  ].filter((text) => text !== false)
+  return [
+    `UDP sessions by ${forwarder === 'kernel' ? 'the kernel' : 'userspace'} on ${addresses.join(' ')} ports ${ports}` +
+      (reason === undefined ? '' : ` (${reason})`),
+    `${sessions.length} open, ${ready} of them bound at both ends`,
+    [`${countText(counts.forwarded, 'packet')} (${bytesText(counts.bytes)})`, ...drops].join(', '),
+  ].join('; ')
 }

@@ -95,6 +95,31 @@ export type RelayedPackets = {
   readonly dropped: number
 }
 
+/** Sessions of pairs of gateways over UDP, forwarded by the relay. */
+export type UdpRelayStatus = {
+  readonly forwarder: 'kernel' | 'userspace'
+  /** Why the kernel does not do it. */
+  readonly reason?: string
+  readonly addresses: readonly string[]
+  /** `40000-49999` */
+  readonly ports: string
+  readonly sessions: readonly {
+    readonly nodes: readonly [string, string]
+    /** Both sides are bound, in one family at least. */
+    readonly ready: boolean
+    /** Where the sides are, `ip:port`. */
+    readonly bound: readonly { readonly node: string; readonly address: string }[]
+  }[]
+  /** Packets and their bytes; as old as the last look, some seconds. */
+  readonly forwarded: number
+  readonly bytes: number
+  /** Packets from where nobody is bound; dropped. */
+  readonly unbound: number
+  /** Packets that other rules of this host dropped, or for which it had no route. */
+  readonly lost: number
+  readonly problems: readonly string[]
+}
+
 export type RelayStatus = {
   readonly kind: 'relay'
   readonly version: string
@@ -110,6 +135,8 @@ export type RelayStatus = {
   readonly packets: RelayedPackets & {
     readonly pairs: readonly (RelayedPackets & { readonly from: string; readonly to: string })[]
   }
+  /** undefined where it is switched off. */
+  readonly udpRelay: UdpRelayStatus | undefined
   readonly manifests:
     | {
         readonly directory: string

@@ -3,6 +3,7 @@
 import { isIP } from 'node:net'
 import { integer, list, logLevel, optionalText, socketAddress, text, type Options, type Values } from '../lib/config.ts'
 import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+import type { PortRange } from './udp-relay.ts'
 
 const ipAddress = (value: string): string => {
   if (isIP(value) === 0) throw new Error(`${value} is not an IP address`)
@@ -25,6 +26,17 @@ const portPair = (value: string): readonly [number, number] => {
   if (first === undefined || second === undefined || rest.length > 0 || first === second)
     throw new Error('is not two different ports')
   return [first, second]
+}
+/** What the sessions of two gateways need: a port for STUN and a pair. */
+const MIN_RANGE = 4
+const portRange = (value: string): PortRange | undefined => {
+  if (value.trim() === '') return undefined
+  const [, first, last] = /^(\d+)-(\d+)$/.exec(value.trim()) ?? []
+  if (first === undefined || last === undefined) throw new Error('is not FIRST-LAST, such as 40000-49999')
+  const port = integer(1024, 65535)
+  const range = { first: port(first), last: port(last) }
+  if (range.last - range.first + 1 < MIN_RANGE) throw new Error(`is a range of fewer than ${MIN_RANGE} ports`)
+  return range
 }
 
 export const OPTIONS = {
@@ -54,6 +66,13 @@ export const OPTIONS = {
     doc: 'the two UDP ports for STUN',
     fallback: '3478,3479',
     parse: portPair,
+  },
+  udpRelayPorts: {
+    name: 'udp-relay-ports',
+    value: 'FIRST-LAST',
+    doc: 'UDP ports for relayed sessions, two for each; the edge must reach them all; none switches it off',
+    fallback: '40000-49999',
+    parse: portRange,
   },
   manifests: {
     name: 'manifests',

@@ -1,7 +1,7 @@
 // `fulmar relay`: the daemon in the cloud. One TLS port for joins, sessions and the Kubernetes API; STUN beside it.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { hostname } from 'node:os'
+import { hostname, networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
@@ -18,6 +18,8 @@ import { runSignalServer, type PairPolicy } from './signal-server.ts'
 import { addRelayMetrics, advertised, relayStatus } from './status.ts'
 import { runStunServer } from './stun-server.ts'
 import { runTlsServer } from './tls-server.ts'
+import { udpPlaces } from './udp-relay.ts'
+import { runUdpRelay } from './udp-relay-server.ts'
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const values = readOptions('fulmar relay --public HOST[,HOST…]', OPTIONS, argv, env)
@@ -38,7 +40,27 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
   const authority = await openAuthority(stateDir, startedAt)
   const certificate = await openServerCertificate(stateDir, authority, config.public, startedAt)
   const issuer = createIssuer({ stateDir, authority, ...advertised(config), log, now: Date.now })
-  const signals = await runSignalServer({ stateDir, relay: hostname(), mayReach, log }, signal)
+  const places = udpPlaces(config, dialable())
+  const udpPorts = Object.keys(places).length === 0 ? undefined : config.udpRelayPorts
+  if (udpPorts === undefined && config.udpRelayPorts !== undefined)
+    log.warn('none of --stun and --public is an address of this host, so nothing is relayed over UDP')
+  const signals = await runSignalServer(
+    {
+      stateDir,
+      relay: hostname(),
+      mayReach,
+      ...(udpPorts !== undefined && {
+        onUdpRequest: (from, to) => udpRelay?.request(from, to),
+        onGreeted: (node) => udpRelay?.greet(node),
+      }),
+      log,
+    },
+    signal,
+  )
+  const udpRelay =
+    udpPorts === undefined
+      ? undefined
+      : await runUdpRelay({ places, ports: udpPorts, mayReach, tell: signals.tell, log }, signal)
   const packets = runPacketServer({ mayReach, log }, signal)
   const api = manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, log })
   const apiClosed = api?.run(signal)
@@ -60,7 +82,7 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
       ? undefined
       : await runStunServer({ addresses: config.stun, ports: config.stunPorts, log }, signal)
 
-  const parts = { startedAt, config, signals, packets, stun, api }
+  const parts = { startedAt, config, signals, packets, stun, udpRelay, api }
   const updateMetrics = addRelayMetrics(registry, parts)
   const socket = join(config.runDir, 'relay.sock')
   const metrics = { host: config.metrics.address, port: config.metrics.port }
@@ -80,10 +102,17 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
     signals.closed,
     packets.closed,
     stun?.closed,
+    udpRelay?.closed,
     apiClosed,
     runMaintenance(maintenance, signal),
   ])
 }
+
+/** Addresses of this host that others may reach. */
+const dialable = (): readonly string[] =>
+  Object.values(networkInterfaces()).flatMap((infos = []) =>
+    infos.filter(({ internal }) => !internal).map(({ address }) => address),
+  )
 
 function answerWithoutApi(_request: IncomingMessage, response: ServerResponse): void {
   response.writeHead(404, { 'content-type': 'text/plain' })

@@ -23,12 +23,17 @@ export type SignalOptions = {
   /** The relay's name, told to gateways. */
   readonly relay: string
   readonly mayReach: PairPolicy
+  /** A gateway wants a session over UDP with another; without this the relay has none. */
+  readonly onUdpRequest?: (from: string, to: string) => void
+  readonly onGreeted?: (node: string) => void
   readonly heartbeatMs?: number
   readonly log: Log
 }
 
 export type SignalServer = {
   readonly sessions: Sessions
+  /** Sends a frame to a gateway, if it is there. */
+  readonly tell: (node: string, frame: SignalFrame) => void
   readonly closed: Promise<void>
 }
 
@@ -86,6 +91,18 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
     else send(session, encode({ kind: 'gone', node: frame.node }))
   }
 
+  const tell = (node: string, frame: SignalFrame): void => {
+    const session = sessions.byNode.get(node)
+    if (session !== undefined && gateways.get(session)?.greeted === true) send(session, encode(frame))
+  }
+  const requestUdp = ({ node: from }: Session, to: string): void => {
+    if (options.onUdpRequest === undefined)
+      return tell(from, { kind: 'udp-end', node: to, reason: 'this relay forwards nothing over UDP' })
+    const callee = sessions.byNode.get(to)
+    if (callee !== undefined && gateways.get(callee)?.greeted === true) options.onUdpRequest(from, to)
+    else tell(from, { kind: 'udp-end', node: to, reason: 'the peer has no session with this relay' })
+  }
+
   const sessions = runSessions(
     {
       kind: 'signal',
@@ -115,7 +132,8 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
         if (!gateway.greeted) {
           if (frame.kind !== 'hello') throw new ProtocolError(`${frame.kind} before hello`)
           gateway.greeted = true
-          return greet(session)
+          greet(session)
+          return options.onGreeted?.(session.node)
         }
         switch (frame.kind) {
           case 'announce':
@@ -125,16 +143,20 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
           case 'ready':
           case 'call':
             return pass(session, frame)
+          case 'udp-request':
+            return requestUdp(session, frame.node)
           case 'hello':
           case 'welcome':
           case 'gone':
+          case 'udp-session':
+          case 'udp-end':
             throw new ProtocolError(`${frame.kind} is not for the relay`)
         }
       },
     },
     signal,
   )
-  return { sessions, closed: sessions.closed.then(files.flushed) }
+  return { sessions, tell, closed: sessions.closed.then(files.flushed) }
 }
 
 const encode = (frame: SignalFrame): Buffer => Buffer.from(encodeSignal(frame))

@@ -15,10 +15,11 @@ export type Parts = {
   readonly signals: { readonly sessions: Sessions }
   readonly packets: PacketServer
   readonly stun: Pick<StunServer, 'requests' | 'limited'> | undefined
+  readonly udpRelay: { readonly status: () => NonNullable<RelayStatus['udpRelay']> } | undefined
   readonly api: { readonly status: () => RelayStatus['manifests'] } | undefined
 }
 
-export function relayStatus({ startedAt, config, signals, packets, stun, api }: Parts): RelayStatus {
+export function relayStatus({ startedAt, config, signals, packets, stun, udpRelay, api }: Parts): RelayStatus {
   const { forwarded, bytes, overKeepalive, dropped } = packets.totals
   return {
     kind: 'relay',
@@ -27,6 +28,7 @@ export function relayStatus({ startedAt, config, signals, packets, stun, api }: 
     stun: { addresses: stunServers(config), requests: stun?.requests() ?? 0 },
     sessions: [...listed('signal', signals.sessions), ...listed('packets', packets.sessions)],
     packets: { forwarded, bytes, overKeepalive, dropped, pairs: [...packets.pairs()] },
+    udpRelay: udpRelay?.status(),
     manifests: api?.status(),
   }
 }
@@ -51,7 +53,7 @@ function listed(kind: 'signal' | 'packets', { byNode }: Sessions): RelayStatus['
 }
 
 /** Registers the relay's metrics. @returns what brings the counters of pairs up to date, for now and then. */
-export function addRelayMetrics(registry: Registry, { signals, packets, stun }: Parts): () => void {
+export function addRelayMetrics(registry: Registry, { signals, packets, stun, udpRelay }: Parts): () => void {
   const { totals } = packets
   gaugeFrom(
     registry,
@@ -81,6 +83,17 @@ export function addRelayMetrics(registry: Registry, { signals, packets, stun }: 
     'Datagrams to STUN that were dropped because their network had its share',
     () => stun?.limited() ?? 0,
   )
+  if (udpRelay !== undefined) {
+    const { status } = udpRelay
+    gaugeFrom(registry, 'fulmar_relay_udp_sessions', 'Sessions over UDP', () => status().sessions.length)
+    const counts = {
+      fulmar_relay_udp_packets_total: ['Packets forwarded in sessions over UDP', 'forwarded'],
+      fulmar_relay_udp_bytes_total: ['Bytes of these packets', 'bytes'],
+      fulmar_relay_udp_unbound_total: ['Packets dropped that came from where nobody is bound', 'unbound'],
+      fulmar_relay_udp_lost_total: ['Packets of sessions that other rules of this host dropped', 'lost'],
+    } as const
+    for (const [name, [help, key]] of Object.entries(counts)) counterFrom(registry, name, help, () => status()[key])
+  }
 
   const bounds = { from: MAX_LABELS, to: MAX_LABELS }
   const pairPackets = counter(registry, 'fulmar_relay_pair_packets_total', 'Packets forwarded by pair of nodes', bounds)

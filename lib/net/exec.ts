@@ -1,4 +1,4 @@
-// Running a program of the host: wg, wireguard-go, nft, conntrack, sysctl. The only user of execa.
+// Running a program of the host: wg, wireguard-go, nft, conntrack. The only user of execa.
 
 /** A program that could not be run or that exited with an error; the message names the command and what it printed. */
 export class ExecError extends Error {

@@ -4,12 +4,18 @@
 //                      announce    what peers need to reach it, signed (the relay cannot forge or read more than it says)
 //                      ready       to one peer: your keys are set here, packets of yours are welcome
 //                      call        to one peer: start probing now
+//                      udp-request have the relay's kernel forward between me and this peer
 //   relay -> gateway   welcome     the relay's name and the address that it sees
 //                      announce    of every other gateway: all at first, then as they change
 //                      ready, call from a peer; `node` is then who sent it, by its certificate
 //                      gone        a peer's session ended (its last announcement stays valid)
+//                      udp-session to both gateways of a pair, whoever asked: what each must know of their session over
+//                                  UDP; again whenever that changes
+//                      udp-end     there is no such session, or no longer
 //
 // Unknown kinds and unknown fields are ignored, so that versions may differ by one.
+
+import { socketAddress, type SocketAddress } from '../address.ts'
 
 export const SIGNAL_PATH = '/fulmar/v1/signal'
 /** A frame longer than this closes the session. */
@@ -23,6 +29,23 @@ export type SignedAnnouncement = {
   readonly signature: string
 }
 
+/** A place of the relay that stands for the peer: what is sent there reaches it while `ready`, both sides being bound. */
+export type UdpEndpoint = SocketAddress & { readonly ready: boolean }
+
+/** What one side of a relayed session knows of it; see lib/wire/udp-bind.ts for what it does with that. */
+export type UdpSessionFrame = {
+  readonly kind: 'udp-session'
+  readonly node: string
+  /** How to name oneself to the relay. */
+  readonly username: string
+  /** A secret of this side and the relay: 32 bytes, base64. */
+  readonly cookie: string
+  /** The peer asked for it within the last minutes: it wants this side bound. */
+  readonly wanted: boolean
+  /** At most one per address family. */
+  readonly endpoints: readonly UdpEndpoint[]
+}
+
 export type SignalFrame =
   | { readonly kind: 'hello'; readonly version: 1; readonly role: 'gateway' }
   | { readonly kind: 'welcome'; readonly version: 1; readonly relay: string; readonly observedAddress: string }
@@ -31,6 +54,9 @@ export type SignalFrame =
   | { readonly kind: 'ready'; readonly node: string; readonly reply: boolean }
   | { readonly kind: 'call'; readonly node: string; readonly epoch: number; readonly startInMs: number }
   | { readonly kind: 'gone'; readonly node: string }
+  | { readonly kind: 'udp-request'; readonly node: string }
+  | UdpSessionFrame
+  | { readonly kind: 'udp-end'; readonly node: string; readonly reason: string }
 
 export const encodeSignal = (frame: SignalFrame): string => JSON.stringify(frame)
 
@@ -72,6 +98,19 @@ export function decodeSignal(text: string): SignalFrame | undefined {
       }
     case 'gone':
       return { kind: 'gone', node: name(frame, 'node') }
+    case 'udp-request':
+      return { kind: 'udp-request', node: name(frame, 'node') }
+    case 'udp-session':
+      return {
+        kind: 'udp-session',
+        node: name(frame, 'node'),
+        username: name(frame, 'username', 64),
+        cookie: name(frame, 'cookie', 64),
+        wanted: frame['wanted'] === true,
+        endpoints: endpointsOf(frame),
+      }
+    case 'udp-end':
+      return { kind: 'udp-end', node: name(frame, 'node'), reason: name(frame, 'reason') }
     default:
       return undefined
   }
@@ -100,6 +139,20 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 function expect(condition: boolean, what: string): asserts condition {
   if (!condition) throw new ProtocolError(`signal frame: ${what}`)
+}
+
+/** One per family. */
+const MAX_ENDPOINTS = 2
+
+function endpointsOf(frame: Record<string, unknown>): readonly UdpEndpoint[] {
+  const list: unknown = frame['endpoints']
+  expect(Array.isArray(list) && list.length <= MAX_ENDPOINTS, 'udp-session: endpoints')
+  return list.map((item: unknown) => {
+    expect(isObject(item), 'udp-session: endpoint')
+    const place = socketAddress(name(item, 'address'), whole(item, 'port', 65535))
+    expect(place !== undefined && place.port !== 0, 'udp-session: endpoint')
+    return { ...place, ready: item['ready'] === true }
+  })
 }
 
 function name(frame: Record<string, unknown>, key: string, maxLength = 253): string {

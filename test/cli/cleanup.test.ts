@@ -14,7 +14,7 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
   const dir = mkdtempSync(join(tmpdir(), 'fulmar-'))
   t.teardown(() => rmSync(dir, { recursive: true }))
   await host.sh(`set -e
-    nft 'add table ip fulmar; add table ip6 fulmar; add table inet fulmar-gateway; add table ip other; add table ip kube-proxy'
+    nft 'add table ip fulmar; add table ip6 fulmar; add table inet fulmar-gateway; add table inet fulmar-relay; add table ip other; add table ip kube-proxy'
     ip addr add 169.254.20.53/32 dev lo; ip -6 addr add fd66:756c:6d61::53/128 dev lo; ip addr add 192.0.2.1/32 dev lo
     ip tuntap add fm-direct mode tun; ip link set fm-direct up; ip tuntap add other0 mode tun
     ip rule add not fwmark 0x46000000/0xff000000 lookup 7077 priority 5101
@@ -30,6 +30,7 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     'removed nft table ip fulmar',
     'removed nft table ip6 fulmar',
     'removed nft table inet fulmar-gateway',
+    'removed nft table inet fulmar-relay',
     'removed rule 5101 for table 7077 (IPv4)',
     'removed route 10.244.9.0/24 dev #2 table 7077 metric 0',
     'removed device fm-direct',

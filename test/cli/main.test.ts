@@ -56,6 +56,7 @@ t.test('fulmar status asks the daemon', async (t) => {
     stun: { addresses: ['203.0.113.10:3478'], requests: 0 },
     sessions: [],
     packets: { forwarded: 0, bytes: 0, overKeepalive: 0, dropped: 0, pairs: [] },
+    udpRelay: undefined,
     manifests: undefined,
   }
   const controller = new AbortController()

@@ -74,6 +74,17 @@ const relay: RelayStatus = {
     { node: 'hamburg1', kind: 'signal', address: '198.18.1.2:41000', since: NOW - MINUTE },
   ],
   packets: { forwarded: 120, bytes: 51_000, overKeepalive: 100, dropped: 1, pairs: [] },
+  udpRelay: {
+    forwarder: 'kernel',
+    addresses: ['203.0.113.10', '2001:db8:1::10'],
+    ports: '40000-49999',
+    sessions: [{ nodes: ['sylt1', 'hamburg1'], ready: true, bound: [] }],
+    forwarded: 7000,
+    bytes: 5_000_000,
+    unbound: 3,
+    lost: 0,
+    problems: [],
+  },
   manifests: { directory: '/etc/fulmar', objects: 40, problems: ['shop.yaml:12: not YAML'] },
 }
 
@@ -122,6 +133,7 @@ Relay on cloud
   up 6m00s
   STUN on 203.0.113.10:3478 203.0.113.11:3478, 40 requests
   120 packets relayed (51.0 kB), 100 of them more than keepalives, 1 dropped
+  UDP sessions by the kernel on 203.0.113.10 2001:db8:1::10 ports 40000-49999; 1 open, 1 of them bound at both ends; 7000 packets (5.0 MB), 3 dropped from where nobody is bound
   40 objects from /etc/fulmar
   SESSION OF  KIND     ADDRESS           SINCE
   hamburg1    signal   198.18.1.2:41000  1m00s

@@ -18,6 +18,7 @@ t.test('what the relay says of itself', async (t) => {
       closed: Promise.resolve(),
     },
     stun: { requests: () => 9, limited: () => 4 },
+    udpRelay: undefined,
     api: undefined,
   }
   t.same(relayStatus(parts), {
@@ -31,6 +32,7 @@ t.test('what the relay says of itself', async (t) => {
       { node: 'h1', kind: 'packets', address: '198.18.1.2:4711', since: 5 },
     ],
     packets: { forwarded: 3, bytes: 300, overKeepalive: 2, dropped: 1, pairs: [pair] },
+    udpRelay: undefined,
     manifests: undefined,
   })
 

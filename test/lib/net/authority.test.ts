@@ -63,6 +63,8 @@ t.test('the server certificate is kept while it is young and has the right names
   t.not((await open(names.slice(1), 64)).serialNumber, renewed.serialNumber, 'a name less')
   const more = await open([...names, '192.0.2.9'], 64)
   t.ok(more.checkIP('192.0.2.9'), 'a name more')
+  await writeFile(join(stateDir, 'issuer', 'server.pem'), 'x')
+  t.not((await open([...names, '192.0.2.9'], 64)).serialNumber, more.serialNumber, 'a damaged one')
   const other = await openAuthority(await folder(t), nowMs)
   const replaced = await openServerCertificate(stateDir, other, [...names, '192.0.2.9'], nowMs + 64 * DAY_MS)
   t.not(new X509Certificate(replaced.certificatePem).serialNumber, more.serialNumber, 'of another CA')

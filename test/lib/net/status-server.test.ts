@@ -19,6 +19,7 @@ const STATUS: RelayStatus = {
   stun: { addresses: ['203.0.113.10:3478'], requests: 3 },
   sessions: [],
   packets: { forwarded: 0, bytes: 0, overKeepalive: 0, dropped: 0, pairs: [] },
+  udpRelay: undefined,
   manifests: undefined,
 }
 

@@ -1,0 +1,203 @@
+// Keeps the relay's nft table equal to the sessions' bindings: each change is a transaction of its own; whatever goes wrong,
+// and whatever others remove, ends in the whole table anew. Counters are read now and then, never per packet.
+
+import { createSocket, type Socket } from 'node:dgram'
+import { socketAddress, type SocketAddress } from '../lib/address.ts'
+import type { Family } from '../lib/cidr.ts'
+import { ExecError, run } from '../lib/net/exec.ts'
+import { pause, UsageError } from '../lib/net/lifetime.ts'
+import { Netlink } from '../lib/net/netlink.ts'
+import { monitorNft } from '../lib/net/nft-monitor.ts'
+import { openNft } from '../lib/net/nft.ts'
+import { ensureForwarding } from '../lib/net/sysctl.ts'
+import { createUpkeep } from '../lib/net/upkeep.ts'
+import { NFT_TABLE_RELAY } from '../lib/owned.ts'
+import {
+  droppingForwardChains,
+  FAMILIES,
+  readTable,
+  renderChange,
+  renderTable,
+  type Forwarder,
+  type ForwarderOptions,
+} from './udp-relay.ts'
+
+/** Counters and, in case a notice of loss was missed, the rules. */
+const LOOK_PERIOD_MS = 10_000
+const ZERO = { packets: 0, bytes: 0 }
+
+/** @throws where this host's kernel cannot be used: no nft, no CAP_NET_ADMIN, forwarding that cannot be switched on. */
+export async function openKernelForwarder(options: ForwarderOptions, signal: AbortSignal): Promise<Forwarder> {
+  const { places, ports, log } = options
+  const bindings = { 4: new Map<number, SocketAddress>(), 6: new Map<number, SocketAddress>() }
+  const netlink = new Netlink()
+  await ensureForwarding(netlink, log).finally(() => netlink.close())
+  const nft = openNft(signal, log)
+
+  let changes = 0
+  let before = { taken: ZERO, forwarded: ZERO, unbound: ZERO }
+  let since = before
+  const load = async (): Promise<void> => {
+    before = totals()
+    since = { taken: ZERO, forwarded: ZERO, unbound: ZERO }
+    await nft.apply([renderTable(places, ports, bindings)])
+  }
+  const totals = () => ({
+    taken: add(before.taken, since.taken),
+    forwarded: add(before.forwarded, since.forwarded),
+    unbound: add(before.unbound, since.unbound),
+  })
+  await load()
+  const sockets = await openSockets(options, signal)
+
+  let failure: string | undefined
+  let dropping: readonly string[] = []
+  let broken = false
+  const look = async (): Promise<void> => {
+    const changesBefore = changes
+    const listing = await listTable()
+    const observed = listing === undefined ? undefined : readTable(listing, places, bindings)
+    if (observed !== undefined) since = observed
+    // A change during the listing makes it no witness.
+    const doubtful = changes !== changesBefore
+    if (broken || (observed?.intact !== true && !doubtful)) {
+      if (!broken) log.warn({ table: NFT_TABLE_RELAY }, 'somebody removed our nft rules; loading them again')
+      await load()
+      broken = false
+    }
+    failure = undefined
+  }
+  const upkeep = createUpkeep(
+    {
+      pass: look,
+      onError: (err) => {
+        failure = `the kernel does not forward sessions: ${(err as Error).message}`
+        log.error({ err }, 'the nft table of the relay could not be loaded; trying again')
+      },
+    },
+    signal,
+  )
+  const monitor = monitorNft(
+    {
+      onLine: (line) => {
+        if (line.includes(`inet ${NFT_TABLE_RELAY}`)) upkeep.trigger()
+      },
+      onStart: upkeep.trigger,
+      log,
+    },
+    signal,
+  )
+  const watch = async (): Promise<void> => {
+    while (!signal.aborted) {
+      dropping = droppingForwardChains(await run('nft', ['-j', 'list', 'chains']).catch(() => '{"nftables":[]}'))
+      await pause(LOOK_PERIOD_MS, signal)
+      upkeep.trigger()
+    }
+  }
+  const watched = watch()
+
+  return {
+    kind: 'kernel',
+    open: () => Promise.resolve(true),
+    close: () => undefined,
+    async bind(family, port, place) {
+      const was = bindings[family].get(port)
+      if (place === undefined) bindings[family].delete(port)
+      else bindings[family].set(port, place)
+      changes++
+      try {
+        await nft.apply(renderChange(family, port, was, place))
+      } catch (err) {
+        log.warn({ err }, 'an nft element could not be changed; loading the whole table')
+        broken = true
+        await upkeep.now()
+      }
+    },
+    send: (datagram, _port, { address, port, family }) => {
+      if (!signal.aborted) sockets.get(family)?.send(datagram, port, address, () => {})
+    },
+    counts: () => {
+      const { taken, forwarded, unbound } = totals()
+      return { forwarded, unbound: unbound.packets, lost: Math.max(0, taken.packets - forwarded.packets) }
+    },
+    problems: () => [
+      ...(failure === undefined ? [] : [failure]),
+      // A chain that drops by policy may have a rule for us; what got lost tells.
+      ...(totals().taken.packets > totals().forwarded.packets
+        ? dropping.map(
+            (chain) =>
+              `nft chain ${chain} drops what it does not know, and packets between gateways may be among it; ` +
+              `let it accept UDP from ports ${ports.first}-${ports.last}`,
+          )
+        : []),
+    ],
+    closed: Promise.all([monitor, watched, upkeep.idle()]).then(() => undefined),
+  }
+}
+
+const add = (a: typeof ZERO, b: typeof ZERO): typeof ZERO => ({
+  packets: a.packets + b.packets,
+  bytes: a.bytes + b.bytes,
+})
+
+/** What an earlier run left, where this one forwards nothing by the kernel. */
+export async function removeTable(): Promise<void> {
+  await run('nft', ['delete', 'table', 'inet', NFT_TABLE_RELAY]).catch(() => undefined)
+}
+
+/** @returns undefined where there is no such table. */
+async function listTable(): Promise<string | undefined> {
+  try {
+    return await run('nft', ['-j', 'list', 'table', 'inet', NFT_TABLE_RELAY])
+  } catch (error) {
+    if (error instanceof ExecError && error.stderr.includes('No such file or directory')) return undefined
+    throw error
+  }
+}
+
+/** One per family, to which the kernel hands the STUN of all ports. */
+async function openSockets(
+  { places, ports, onStun, log }: ForwarderOptions,
+  signal: AbortSignal,
+): Promise<ReadonlyMap<Family, Socket>> {
+  const sockets = new Map<Family, Socket>()
+  try {
+    for (const family of FAMILIES) {
+      const address = places[family]
+      if (address !== undefined) sockets.set(family, await bindSocket(family, address, ports.first))
+    }
+  } catch (error) {
+    for (const socket of sockets.values()) socket.close()
+    throw error
+  }
+  for (const socket of sockets.values()) {
+    socket.on('error', (err) => log.warn({ err }, 'the socket of UDP sessions failed'))
+    socket.on('message', (datagram, { address, port }) => {
+      const source = socketAddress(address, port)
+      if (source !== undefined) onStun(datagram, source)
+    })
+  }
+  const close = (): void => sockets.forEach((socket) => socket.close())
+  if (signal.aborted) close()
+  else signal.addEventListener('abort', close, { once: true })
+  return sockets
+}
+
+/** @throws UsageError if the address is none of this host's, or the port is taken. */
+export function bindSocket(family: Family, address: string, port: number): Promise<Socket> {
+  // Addresses are numbers here: answering "at once" instead of dns.lookup's next tick saves a turn per packet.
+  const lookup = (host: string, _family: unknown, done: (error: null, host: string, family: number) => void) =>
+    done(null, host, family)
+  const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: lookup as never })
+  return new Promise((resolve, reject) => {
+    socket.once('error', (cause: NodeJS.ErrnoException) => {
+      socket.close()
+      const remedy = 'choose other ports by --udp-relay-ports, or none to switch relaying over UDP off'
+      reject(new UsageError(`UDP port ${port} of ${address}: ${cause.code ?? cause.message}; ${remedy}`, { cause }))
+    })
+    socket.bind(port, address, () => {
+      socket.removeAllListeners('error')
+      resolve(socket)
+    })
+  })
+}

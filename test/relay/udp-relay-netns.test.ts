@@ -1,0 +1,118 @@
+// Sessions over UDP through real kernels: two gateways and an intruder, each in a namespace of its own, around the relay.
+
+import { fileURLToPath } from 'node:url'
+import { setTimeout as wait } from 'node:timers/promises'
+import t from 'tap'
+import type { SocketAddress } from '../../lib/address.ts'
+import type { UdpRelayStatus } from '../../lib/status.ts'
+import type { SignalFrame, UdpSessionFrame } from '../../lib/wire/signal.ts'
+import { connect, createHost, isRoot, until, type Remote } from '../lib/netns.ts'
+
+const PLACES = { 4: '203.0.113.10', 6: '2001:db8:1::10' }
+const PORTS = { first: 40000, last: 40019 }
+
+async function createNet(t: { teardown(fn: () => unknown): unknown }, userspace: boolean) {
+  const hosts = await Promise.all(['relay', 'a', 'b', 'c'].map(createHost))
+  t.teardown(() => Promise.all(hosts.map((host) => host.close())))
+  const [cloud, ...sites] = hosts as [Host, Host, Host, Host]
+  for (const [i, site] of sites.entries()) {
+    const [v4, v6] = [`192.0.${i + 2}`, `2001:db8:${i + 2}:`]
+    await connect(`w${i}`, [cloud, `${v4}.1/24`, `${v6}:1/64`], [site, `${v4}.2/24`, `${v6}:2/64`])
+    await site.sh(`ip route add default via ${v4}.1 && ip -6 route add default via ${v6}:1`)
+  }
+  await cloud.sh(`ip addr add ${PLACES[4]}/32 dev lo && ip addr add ${PLACES[6]}/128 dev lo`)
+  const script = fileURLToPath(new URL('udp-remote.ts', import.meta.url))
+  const [relay, a, b, c] = (await Promise.all(hosts.map((host) => host.start(script)))) as [
+    Remote,
+    Remote,
+    Remote,
+    Remote,
+  ]
+  await relay.call('startRelay', { places: PLACES, ports: PORTS, userspace })
+  await Promise.all([a.call('openGateway', 5001), b.call('openGateway', 5002), c.call('openBare', 5003)])
+
+  const gateways: Record<string, Remote> = { a, b }
+  const last = new Map<string, UdpSessionFrame>()
+  let carrying = true
+  /** What the signal session would carry. */
+  const carry = async (): Promise<void> => {
+    while (carrying) {
+      for (const [from, gateway] of Object.entries(gateways))
+        for (const to of await gateway.call('takeRequests')) await relay.call('request', from, to)
+      for (const { node, frame } of (await relay.call('take')) as { node: string; frame: SignalFrame }[]) {
+        if (frame.kind === 'udp-session') last.set(node, frame)
+        await gateways[node]?.call('deliver', frame)
+      }
+      await wait(5)
+    }
+  }
+  const carried = carry()
+  t.teardown(async () => {
+    carrying = false
+    await carried
+  })
+  const endpoint = async (gateway: Remote): Promise<SocketAddress> => {
+    await until('a session', 3000, async () => (await gateway.call('endpoint')) !== undefined)
+    return gateway.call('endpoint')
+  }
+  /** Of the session, in this family. */
+  const placeOf = (node: string, family: 4 | 6): SocketAddress =>
+    last.get(node)!.endpoints.find((e) => e.family === family)!
+  const bothReady = () =>
+    until('both families', 3000, async () =>
+      ['a', 'b'].every((node) => last.get(node)?.endpoints.every((e) => e.ready) === true),
+    )
+  const status = (): Promise<UdpRelayStatus> => relay.call('status')
+  return { cloud, relay, a, b, c, last, endpoint, placeOf, bothReady, status }
+}
+type Host = Awaited<ReturnType<typeof createHost>>
+
+/** Sends one packet of each type. @returns what arrived there within some time. */
+async function exchange(from: Remote, to: Remote, via: SocketAddress) {
+  await to.call('received')
+  for (const [type, length] of [
+    [1, 148],
+    [2, 92],
+    [3, 64],
+    [4, 132],
+  ])
+    await from.call('send', type, length, via)
+  await wait(40)
+  return to.call('received') as Promise<{ bytes: number; first: number; from: string }[]>
+}
+const shapes = (packets: readonly { bytes: number; first: number }[]) =>
+  packets.map(({ first, bytes }) => [first, bytes])
+const ALL = [
+  [1, 148],
+  [2, 92],
+  [3, 64],
+  [4, 132],
+]
+
+for (const userspace of [false, true])
+  t.test(`by ${userspace ? 'userspace' : 'the kernel'}`, { skip: !isRoot && 'needs root' }, async (t) => {
+    const net = await createNet(t, userspace)
+    const { a, b, c, endpoint, placeOf, bothReady, status } = net
+    t.equal((await status()).forwarder, userspace ? 'userspace' : 'kernel')
+
+    const start = performance.now()
+    await a.call('want', ['b'])
+    const [toB, toA] = [await endpoint(a), await endpoint(b)]
+    t.comment(`both bound ${(performance.now() - start).toFixed(0)} ms after one asked`)
+    t.same([toB.address, toB.port ^ 1], [PLACES[4], toA.port], 'each sends to its own port')
+    await bothReady()
+
+    for (const family of [4, 6] as const) {
+      const [viaA, viaB] = [placeOf('a', family), placeOf('b', family)]
+      const arrived = await exchange(a, b, viaA)
+      t.same(shapes(arrived), ALL, `a to b, IPv${family}`)
+      t.same([...new Set(arrived.map(({ from }) => from))], [`${viaB.address} ${viaB.port}`], 'from b’s own port')
+      t.same(shapes(await exchange(b, a, viaB)), ALL, `b to a, IPv${family}`)
+
+      t.same(await exchange(c, b, viaA), [], `IPv${family}: nothing from where nobody is bound`)
+      t.same(await exchange(a, b, viaB), [], `IPv${family}: nor by the other side’s port`)
+      await a.call('sendText', 'no WireGuard', viaA)
+      await wait(20)
+      t.same(await b.call('received'), [], `IPv${family}: nor what is no WireGuard`)
+    }
+  })
