@@ -35,15 +35,15 @@ export const issuerFolder = (stateDir: string): string => join(stateDir, 'issuer
 export async function openAuthority(stateDir: string, nowMs: number): Promise<KeyPair & { readonly created: boolean }> {
   const path = join(issuerFolder(stateDir), 'authority.pem')
   const present = await readIfPresent(path)
-  if (present !== undefined) return { ...split(path, present), created: false }
+  if (present !== undefined) return { ...authorityIn(path, present), created: false }
   await makePrivateFolder(issuerFolder(stateDir))
   const created = await writeNew(path, joined(await createAuthority('fulmar', validFor(nowMs, CA_DAYS))), PRIVATE_MODE)
-  const authority = split(path, (await readIfPresent(path))!)
+  const authority = authorityIn(path, (await readIfPresent(path))!)
   await writeWhole(join(issuerFolder(stateDir), 'ca.crt'), authority.certificatePem)
   return { ...authority, created }
 }
 
-/** Opens the server certificate, or issues a new one if there is none that is young enough and has just these names. */
+/** Opens the server certificate, or issues a new one if there is none that is whole, young and has just these names. */
 export async function openServerCertificate(
   stateDir: string,
   authority: KeyPair,
@@ -52,12 +52,9 @@ export async function openServerCertificate(
 ): Promise<ServerCertificate> {
   const path = join(issuerFolder(stateDir), 'server.pem')
   const names = [...new Set([...publicNames, ...OWN_NAMES])]
-  const present = await readIfPresent(path)
-  if (present !== undefined) {
-    const pair = split(path, present)
-    const renewAtMs = usableUntil(pair, authority, names, nowMs)
-    if (renewAtMs !== undefined) return { ...pair, renewAtMs }
-  }
+  const present = split((await readIfPresent(path)) ?? '')
+  const renewAtMs = present && usableUntil(present, authority, names, nowMs)
+  if (present !== undefined && renewAtMs !== undefined) return { ...present, renewAtMs }
   const pair = await issueServer(authority, names, validFor(nowMs, SERVER_DAYS))
   await writeWhole(path, joined(pair), PRIVATE_MODE)
   return { ...pair, renewAtMs: renewalOf(new X509Certificate(pair.certificatePem)) }
@@ -82,9 +79,14 @@ function renewalOf({ validFromDate, validToDate }: X509Certificate): number {
 
 const joined = ({ keyPem, certificatePem }: KeyPair): string => `${keyPem.trimEnd()}\n${certificatePem}`
 
-function split(path: string, text: string): KeyPair {
-  const [keyPem, certificatePem] = text.match(/-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----\n/g) ?? []
-  if (keyPem === undefined || certificatePem === undefined)
+function authorityIn(path: string, text: string): KeyPair {
+  const pair = split(text)
+  if (pair === undefined)
     throw new UsageError(`${path}: does not hold a key and a certificate; restore it from a backup`)
-  return { keyPem, certificatePem }
+  return pair
+}
+
+function split(text: string): KeyPair | undefined {
+  const [keyPem, certificatePem] = text.match(/-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----\n/g) ?? []
+  return keyPem === undefined || certificatePem === undefined ? undefined : { keyPem, certificatePem }
 }
