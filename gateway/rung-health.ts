@@ -4,7 +4,7 @@
 /** A reply later than this counts as lost, whatever the round-trip time is. */
 const MAX_TIMEOUT_MS = 1_000
 /** A reply sooner than this is never a loss: schedulers and radios take that long without any fault. */
-const MIN_TIMEOUT_MS = 150
+const MIN_TIMEOUT_MS = 250
 /** Echoes in flight that are remembered; older ones are forgotten, and their replies count as none. */
 const MAX_OUTSTANDING = 32
 

@@ -118,6 +118,8 @@ export async function measureFirstContact(
       bothOn(lab, pair, 'relay-tcp', startedAt),
       bothOn(lab, pair, 'direct', startedAt),
     ])
+    // What was under way over the relay when the routes moved still arrives.
+    await sleep(SETTLE_MS)
     const relayedBefore = await relayedOverKeepalive(lab, pair)
     progress(`direct after ${directAt - startedAt} ms; counting for ${AFTER_DIRECT_MS / 1000} s more`)
     await sleep(Math.max(0, directAt + AFTER_DIRECT_MS - Date.now()))
