@@ -5,11 +5,11 @@ import { ExecError, run } from '../lib/net/exec.ts'
 import { monitorNft } from '../lib/net/nft-monitor.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { NFT_TABLE_GATEWAY } from '../lib/owned.ts'
-import { gatewayTable, isComplete, type SharedPort } from './port-sharing.ts'
+import { gatewayTable, isComplete, type GatewayPorts } from './port-sharing.ts'
 
 /** Resolves once the table is loaded. @throws ExecError if nft refuses it. */
-export async function runPortSharing(port: SharedPort, log: Log, signal: AbortSignal): Promise<void> {
-  const load = async (): Promise<void> => void (await run('nft', ['-f', '-'], { input: gatewayTable(port) }))
+export async function runPortSharing(ports: GatewayPorts, log: Log, signal: AbortSignal): Promise<void> {
+  const load = async (): Promise<void> => void (await run('nft', ['-f', '-'], { input: gatewayTable(ports) }))
   await load()
   const repair = createUpkeep(
     {

@@ -1,4 +1,4 @@
-// Two sockets share WireGuard's port: the kernel's (or wireguard-go's) on `wireguardPort`, and ours on `probePort`, of
+// Two sockets share a port of WireGuard's: the kernel's (or wireguard-go's) on `wireguardPort`, and ours on `probePort`, of
 // which nothing outside ever hears. What we send leaves from WireGuard's port; what arrives there and looks like STUN is
 // handed to us. Rewriting before conntrack on the way out and after it on the way in lets conntrack see one flow for
 // probes and WireGuard, so one hole in a stateful firewall serves both. WireGuard packets never see userspace.
@@ -8,26 +8,28 @@
 
 import { DEVICES, NFT_TABLE_GATEWAY } from '../lib/owned.ts'
 
-export type SharedPort = {
-  readonly wireguardPort: number
-  readonly probePort: number
+export type SharedPort = { readonly wireguardPort: number; readonly probePort: number }
+export type GatewayPorts = SharedPort & {
+  /** Of other devices, shared in the same way. */
+  readonly further?: readonly SharedPort[]
   /** The listen port of fm-tcp, which the gateway's own loopback sockets alone may speak to. */
   readonly loopbackPort: number
 }
 
 /** @returns an nft script that replaces the gateway's table in one transaction. */
-export function gatewayTable({ wireguardPort, probePort, loopbackPort }: SharedPort): string {
+export function gatewayTable({ loopbackPort, further = [], ...first }: GatewayPorts): string {
+  const each = (rule: (port: SharedPort) => string): string => [first, ...further].map(rule).join('\n    ')
   return `add table inet ${NFT_TABLE_GATEWAY}
 delete table inet ${NFT_TABLE_GATEWAY}
 table inet ${NFT_TABLE_GATEWAY} {
   chain probes-out {
     type filter hook output priority -310; policy accept;
-    udp sport ${probePort} udp sport set ${wireguardPort}
+    ${each(({ wireguardPort, probePort }) => `udp sport ${probePort} udp sport set ${wireguardPort}`)}
   }
   chain probes-in {
     type filter hook input priority 10; policy accept;
     iifname != "lo" udp dport ${loopbackPort} drop
-    udp dport ${wireguardPort} @th,64,8 < 2 @th,64,16 != 0x0100 @th,96,32 0x2112a442 udp dport set ${probePort}
+    ${each(({ wireguardPort, probePort }) => `udp dport ${wireguardPort} ${STUN} udp dport set ${probePort}`)}
   }
   chain clamp {
     type filter hook forward priority -150; policy accept;
@@ -38,6 +40,8 @@ table inet ${NFT_TABLE_GATEWAY} {
 }
 `
 }
+
+const STUN = '@th,64,8 < 2 @th,64,16 != 0x0100 @th,96,32 0x2112a442'
 
 /** Whether a listing of the table has all of its rules still. */
 export const isComplete = (listing: string): boolean =>
