@@ -30,7 +30,10 @@ export async function serveWatch(registry: Registry, response: ServerResponse, w
   response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-cache' })
   response.flushHeaders()
 
+  // An ended one may wait for its reader before it closes; to write then would be an error that nobody catches.
+  const isOver = (): boolean => response.writableEnded || response.destroyed
   const send = (type: string, object: KubernetesObject): void => {
+    if (isOver()) return
     if (watch.representation.form === 'object') {
       response.write(`{"type":"${type}","object":${jsonOf(object)}}\n`)
       return
@@ -46,19 +49,14 @@ export async function serveWatch(registry: Registry, response: ServerResponse, w
     send('BOOKMARK', bookmarkObject(kind, version, initialEventsEnd))
 
   let live = false
-  let over = false
   const timer = setTimeout(() => {
-    over = true
     // Whoever does not read now would hold the connection for ever.
     if (response.writableNeedDrain) return response.destroy()
     // The last word is a version, so that the next watch starts where this one ended.
     if (live && watch.bookmarks) bookmark(registry.version)
     response.end()
   }, watch.timeoutMs)
-  response.once('close', () => {
-    over = true
-    clearTimeout(timer)
-  })
+  response.once('close', () => clearTimeout(timer))
 
   // What there is already may be more than may wait for a slow reader, and is written as fast as it is read.
   let version = watch.from ?? registry.version
@@ -66,7 +64,7 @@ export async function serveWatch(registry: Registry, response: ServerResponse, w
     if (!matches(object)) continue
     send('ADDED', object)
     if (response.writableNeedDrain) await drained(response)
-    if (over) return
+    if (isOver()) return
   }
   if (watch.marksInitial) bookmark(version, true)
   for (let missed: readonly Change[] | undefined; missed?.length !== 0;) {
@@ -80,7 +78,7 @@ export async function serveWatch(registry: Registry, response: ServerResponse, w
       sendChange(change)
       version = change.version
       if (response.writableNeedDrain) await drained(response)
-      if (over) return
+      if (isOver()) return
     }
   }
 
