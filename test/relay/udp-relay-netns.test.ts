@@ -92,7 +92,7 @@ const ALL = [
 for (const userspace of [false, true])
   t.test(`by ${userspace ? 'userspace' : 'the kernel'}`, { skip: !isRoot && 'needs root' }, async (t) => {
     const net = await createNet(t, userspace)
-    const { a, b, c, endpoint, placeOf, bothReady, status } = net
+    const { a, b, c, cloud, relay, last, endpoint, placeOf, bothReady, status } = net
     t.equal((await status()).forwarder, userspace ? 'userspace' : 'kernel')
 
     const start = performance.now()
@@ -115,4 +115,116 @@ for (const userspace of [false, true])
       await wait(20)
       t.same(await b.call('received'), [], `IPv${family}: nor what is no WireGuard`)
     }
+
+    await t.test('a cookie binds, and only from where its owner receives', async (t) => {
+      await c.call('answers')
+      for (const family of [4, 6] as const) {
+        const via = placeOf('a', family)
+        const { username, cookie } = last.get('a')!
+        const said = async (): Promise<readonly { code?: number; nonce?: string }[]> => {
+          await wait(30)
+          return c.call('answers')
+        }
+        await c.call('plainStun', via)
+        t.same(await said(), [], 'STUN without a name is not answered')
+        await c.call('bind', via, username, last.get('b')!.cookie, undefined)
+        t.match(await said(), [{ code: 401 }], 'the cookie of another side')
+        await c.call('bind', via, '40018', cookie, undefined)
+        t.match(
+          await said(),
+          userspace ? [] : [{ code: 401 }],
+          'a side that there is not: userspace has no socket there',
+        )
+        await c.call('bind', via, username, cookie, 'made up')
+        const [challenge] = await said()
+        t.match(challenge, { code: 438, nonce: /.{16}/ }, 'a nonce that was made up')
+
+        // With the cookie and a nonce of its own, but from an address at which it does not receive.
+        const forged = family === 4 ? '198.51.100.9' : '2001:db8:51::9'
+        await c.call('bindFrom', forged, via, username, cookie, challenge!.nonce)
+        t.same(await said(), [])
+      }
+      t.same(
+        (await status()).sessions[0]!.bound.map(({ address }) => address).toSorted(),
+        ['192.0.2.2:5001', '192.0.3.2:5002', '[2001:db8:2::2]:5001', '[2001:db8:3::2]:5002'],
+        'both sides are bound where they were',
+      )
+      const via = placeOf('a', 4)
+      const { username, cookie } = last.get('a')!
+      await c.call('bind', via, username, cookie, undefined)
+      await wait(30)
+      const [{ nonce }] = await c.call('answers')
+      await c.call('bind', via, username, cookie, nonce)
+      await wait(30)
+      const { bound } = (await status()).sessions[0]!
+      t.ok(
+        bound.some(({ address }) => address === '192.0.4.2:5003'),
+        'the same exchange in full binds',
+      )
+      t.same(shapes(await exchange(c, b, via)), ALL)
+      t.same(await exchange(a, b, via), [], 'and the place before is bound no longer')
+      await a.call('refresh', 'b')
+      await wait(50)
+      t.same(shapes(await exchange(a, b, placeOf('a', 4))), ALL)
+    })
+
+    await t.test('a gateway that moves takes its session along', async (t) => {
+      await a.call('move', 6001, 'b')
+      for (const family of [4, 6] as const) {
+        const address = family === 4 ? '192.0.2.2:6001' : '[2001:db8:2::2]:6001'
+        const took = await until('a new binding', 3000, async () =>
+          (await status()).sessions[0]!.bound.some((bound) => bound.address === address),
+        )
+        t.comment(`IPv${family}: bound anew after ${took.toFixed(0)} ms`)
+        t.same(shapes(await exchange(a, b, placeOf('a', family))), ALL, `IPv${family}: from the new port`)
+        t.same(shapes(await exchange(b, a, placeOf('b', family))), ALL, `IPv${family}: and to it`)
+      }
+    })
+
+    if (!userspace) {
+      await t.test('what somebody else removes is back within a second', async (t) => {
+        for (const command of [
+          'flush ruleset',
+          'delete table inet fulmar-relay',
+          'flush chain inet fulmar-relay packets-out',
+          'flush set inet fulmar-relay bound4',
+          'delete element inet fulmar-relay address6 { 40002 }',
+        ]) {
+          await cloud.sh(`nft '${command}'`)
+          const took = await until(command, 1000, async () => (await exchange(a, b, placeOf('a', 4))).length === 4)
+          t.comment(`${command}: ${took.toFixed(0)} ms`)
+          await wait(200)
+          t.same(shapes(await exchange(b, a, placeOf('b', 6))), ALL, command)
+        }
+        t.match(
+          await cloud.sh('conntrack -L -p udp 2>/dev/null | grep -c "dport=5002" || true'),
+          /^0/,
+          'no flow is tracked',
+        )
+      })
+
+      await t.test('what the host itself drops is seen', async (t) => {
+        await cloud.sh(
+          'nft "add table ip docker; add chain ip docker FORWARD { type filter hook forward priority 0; policy drop; }"',
+        )
+        t.same(await exchange(a, b, placeOf('a', 4)), [])
+        await until('a problem', 12_000, async () => (await status()).problems.length > 0)
+        t.match((await status()).problems, [/nft chain ip docker FORWARD drops.*accept UDP from ports 40000-40019/])
+        await cloud.sh('nft add rule ip docker FORWARD udp sport 40000-40019 accept')
+        t.same(shapes(await exchange(a, b, placeOf('a', 4))), ALL, 'the remedy helps')
+        await cloud.sh('nft delete table ip docker')
+      })
+    }
+
+    await t.test('a relay that starts anew gets its sessions back', async (t) => {
+      await relay.call('stopRelay')
+      await relay.call('startRelay', { places: PLACES, ports: PORTS, userspace })
+      // The kernel's relay tells whoever asks; of the other they hear by their new signal sessions.
+      for (const gateway of [a, b])
+        await (userspace ? gateway.call('reask') : gateway.call('refresh', gateway === a ? 'b' : 'a'))
+      const took = await until('a session', 5000, async () => (await exchange(a, b, placeOf('a', 4))).length === 4)
+      t.comment(`packets pass again after ${took.toFixed(0)} ms`)
+      await bothReady()
+      t.same(shapes(await exchange(b, a, placeOf('b', 6))), ALL)
+    })
   })

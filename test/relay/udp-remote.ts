@@ -1,6 +1,7 @@
 // A host of the tests of sessions over UDP: the relay, or a gateway's WireGuard port with the real client on it. Control
 // frames are collected here and carried by the test.
 
+import { execFileSync } from 'node:child_process'
 import { createSocket, type Socket } from 'node:dgram'
 import { socketAddress, type SocketAddress } from '../../lib/address.ts'
 import { createLog } from '../../lib/log.ts'
@@ -96,6 +97,8 @@ serve({
     if (frame.kind === 'udp-session') client.onSession(frame)
     if (frame.kind === 'udp-end') client.onEnd(frame.node, frame.reason)
   },
+  refresh: (node: string) => client.refresh(node),
+  reask: () => client.reask(),
   takeRequests: () => requests.splice(0),
   endpoint: () => endpoint,
   reason: (node: string) => client.reason(node),
@@ -105,8 +108,20 @@ serve({
 
   /** A socket without a client: what an intruder has. */
   openBare: open,
-  bind: (to: SocketAddress, username: string, cookie: string, nonce: string | undefined) =>
-    sendTo(encodeBindRequest(Buffer.alloc(12, 1), { username, cookie: Buffer.from(cookie, 'base64') }, nonce), to),
+  bind: (to: SocketAddress, username: string, cookie: string, nonce: string | null) =>
+    sendTo(
+      encodeBindRequest(Buffer.alloc(12, 1), { username, cookie: Buffer.from(cookie, 'base64') }, nonce ?? undefined),
+      to,
+    ),
+  /** From an address put on lo, to which nothing is routed. */
+  async bindFrom(address: string, to: SocketAddress, username: string, cookie: string, nonce: string) {
+    const socket = createSocket(to.family === 4 ? 'udp4' : 'udp6')
+    execFileSync('ip', ['addr', 'replace', address, 'dev', 'lo', ...(to.family === 6 ? ['nodad'] : [])])
+    await new Promise<void>((done) => socket.bind(5004, address, done))
+    const datagram = encodeBindRequest(Buffer.alloc(12, 3), { username, cookie: Buffer.from(cookie, 'base64') }, nonce)
+    await new Promise((done) => socket.send(datagram, to.port, to.address, done))
+    socket.close()
+  },
   plainStun: (to: SocketAddress) =>
     sendTo(
       encodeStun({
