@@ -16,6 +16,7 @@ import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
+import type { Rung } from '../lib/status.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { linkLocalOf, ulaOf } from './addresses.ts'
 import { openAnnouncements } from './announcements-loop.ts'
@@ -31,6 +32,7 @@ import { cidrsOf } from './peers.ts'
 import { runPortSharing } from './port-sharing-loop.ts'
 import { openProbeSocket } from './probe-client.ts'
 import { publicKeyOf } from './probe.ts'
+import { createRelayUdp } from './relay-udp-loop.ts'
 import { openRoutes } from './routes-loop.ts'
 import { openSignalClient } from './signal-client.ts'
 import { loadState } from './state-loop.ts'
@@ -91,6 +93,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         const announcement = announcements.own()
         if (announcement !== undefined) signalling.send({ kind: 'announce', node, announcement })
         for (const peer of mesh?.plan()?.peers ?? []) tellReady(peer.node, false)
+        relayUdp.reask()
       },
       onAnnounce: (peer, announcement) => announcements.receive(peer, announcement) && mesh?.trigger(),
       onReady: (peer, reply) => {
@@ -99,6 +102,8 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         if (!reply) tellReady(peer, true)
       },
       onCall: (peer) => paths.called(peer),
+      onUdpSession: (frame) => relayUdp.onSession(frame),
+      onUdpEnd: (peer, reason) => relayUdp.onEnd(peer, reason),
     },
     signal,
   )
@@ -113,6 +118,11 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     signal,
   )
 
+  const relayUdp = createRelayUdp(
+    { probePort: ports.udpProbe, signalling: () => signalling, paths: () => paths, log },
+    signal,
+  )
+
   // Paths: probes on WireGuard's port, echoes inside its devices, and what they decide.
   const paths = runPaths(
     {
@@ -121,7 +131,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       probes: () => probes,
       echoes: () => echoes,
       effects: {
-        setEndpoint: async (peer, to) => mesh?.setEndpoint(peer, to),
+        setEndpoint: async (peer, to) => mesh?.setEndpoint('direct', peer, to),
         move: (peer, rung) => {
           mesh?.move(peer, rung)
           // A direct path that fell may have met a new NAT or a firewall, and one that came up lost it: people want to know.
@@ -145,7 +155,16 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       signal,
     ),
     openEchoServer({ onRequest: paths.onEchoRequest, onReply: paths.onEchoReply }, signal),
-    runPortSharing({ wireguardPort: ports.direct, probePort: ports.probe, loopbackPort: ports.relayTcp }, log, signal),
+    runPortSharing(
+      {
+        wireguardPort: ports.direct,
+        probePort: ports.probe,
+        further: [{ wireguardPort: ports.relayUdp, probePort: ports.udpProbe }],
+        loopbackPort: ports.relayTcp,
+      },
+      log,
+      signal,
+    ),
   ])
 
   // Our own announcement, whenever an address or the NAT's behaviour changes.
@@ -173,19 +192,11 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   // The kernel: devices and routes, adopted from a predecessor where they are.
   const own = await findOwnAddresses(store, node, config.sourceAddress, signal)
   if (signal.aborted) return
+  const addresses = { linkLocal: linkLocalOf(node), ula: ulaOf(node), ipv4: own.ipv4 ?? NO_ADDRESS, ipv6: own.ipv6 }
+  const openDevices = (...devices: readonly { readonly rung: Rung; readonly port: number }[]) =>
+    openWireGuard({ privateKeyFile: state.privateKeyFile, devices, addresses, log }, signal)
   const [wireguard, routes] = await Promise.all([
-    openWireGuard(
-      {
-        privateKeyFile: state.privateKeyFile,
-        devices: [
-          { rung: 'direct', port: ports.direct },
-          { rung: 'relay-tcp', port: ports.relayTcp },
-        ],
-        addresses: { linkLocal: linkLocalOf(node), ula: ulaOf(node), ipv4: own.ipv4 ?? NO_ADDRESS, ipv6: own.ipv6 },
-        log,
-      },
-      signal,
-    ),
+    openDevices({ rung: 'direct', port: ports.direct }, { rung: 'relay-tcp', port: ports.relayTcp }),
     openRoutes({ source4: own.ipv4, source6: own.ipv6, log }, signal),
   ])
   mesh = await runMesh(
@@ -194,6 +205,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       pools: () => pools().pools,
       announcements: announcements.peers,
       wireguard,
+      wireguardUdp: () => relayUdp.device(),
       routes,
       packets,
       paths: () => paths,
@@ -203,6 +215,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     signal,
   )
   mesh.trigger()
+  relayUdp.start(() => openDevices({ rung: 'relay-udp', port: ports.relayUdp }), mesh)
 
   // For people and for Prometheus.
   const parts = { node, startedAt, publicKey, port: ports.direct, mesh, wireguard, signalling, paths, store }

@@ -17,11 +17,13 @@ import type { WireGuard } from './wireguard-loop.ts'
 
 export type Mesh = {
   readonly trigger: () => void
+  /** Resolves when a pass that began after this call is done. */
+  readonly apply: () => Promise<void>
   readonly plan: () => PeerPlan | undefined
   /** Where WireGuard had each peer's direct endpoint when its path became direct, by node. */
   readonly endpoints: ReadonlyMap<string, string>
   /** What a path decided; see PathEffects. */
-  readonly setEndpoint: (peer: Peer, to: SocketAddress) => Promise<void>
+  readonly setEndpoint: (rung: 'direct' | 'relay-udp', peer: Peer, to: SocketAddress) => Promise<void>
   readonly move: (peer: Peer, rung: Rung) => void
 }
 
@@ -29,7 +31,7 @@ export type Mesh = {
 const KEEPALIVE_SECONDS = 25
 /** Objects and announcements come in bursts; a new peer should not wait for more than the burst. */
 const COALESCE_MS = 2
-const RUNGS_USED: readonly Rung[] = ['direct', 'relay-tcp']
+const FIRST_RUNGS: readonly Rung[] = ['direct', 'relay-tcp']
 
 export async function runMesh(
   options: {
@@ -37,6 +39,8 @@ export async function runMesh(
     readonly pools: () => readonly Pool[]
     readonly announcements: ReadonlyMap<string, Announcement>
     readonly wireguard: WireGuard
+    /** The device of relay-udp, once there is one. */
+    readonly wireguardUdp: () => WireGuard | undefined
     readonly routes: Routes
     readonly packets: PacketClient
     readonly paths: () => Paths
@@ -52,7 +56,7 @@ export async function runMesh(
   const configured = new Map<string, string>()
   /** Rungs that were validated to a peer's key; they keep their session alive from then on. */
   const alive = new Set<string>()
-  for (const rung of RUNGS_USED)
+  for (const rung of FIRST_RUNGS)
     for (const peer of await wireguard.observe(rung))
       if (peer.keepaliveSeconds > 0) alive.add(`${rung} ${peer.publicKey}`)
   const keepalive = (rung: Rung, key: string): number => (alive.has(`${rung} ${key}`) ? KEEPALIVE_SECONDS : 0)
@@ -66,20 +70,20 @@ export async function runMesh(
     rungs ??= new Map(await routes.observe(names))
 
     const endpoints = await Promise.all(peers.map(async (peer) => packets.add(peer.node)))
-    const common = peers.map(({ wireguardKey, allowedIps }) => ({ publicKey: wireguardKey, allowedIps }))
+    for (const { pool, wireguardKey } of peers) if (rungs.has(pool)) alive.add(`${rungs.get(pool)} ${wireguardKey}`)
+    const peersOn = (rung: Rung) =>
+      peers.map(({ wireguardKey: publicKey, allowedIps }) => ({
+        publicKey,
+        allowedIps,
+        keepaliveSeconds: keepalive(rung, publicKey),
+      }))
     await Promise.all([
-      wireguard.setPeers(
-        'direct',
-        common.map((peer) => ({ ...peer, keepaliveSeconds: keepalive('direct', peer.publicKey) })),
-      ),
+      wireguard.setPeers('direct', peersOn('direct')),
       wireguard.setPeers(
         'relay-tcp',
-        common.map((peer, i) => ({
-          ...peer,
-          endpoint: endpoints[i]!,
-          keepaliveSeconds: keepalive('relay-tcp', peer.publicKey),
-        })),
+        peersOn('relay-tcp').map((peer, i) => ({ ...peer, endpoint: endpoints[i]! })),
       ),
+      options.wireguardUdp()?.setPeers('relay-udp', peersOn('relay-udp')),
     ])
     await routes.apply([
       ...peers.map(({ pool, cidrs, node }) => ({
@@ -114,15 +118,13 @@ export async function runMesh(
 
   return {
     trigger: reconciler.trigger,
+    apply: reconciler.now,
     plan: () => plan,
     endpoints,
-    setEndpoint: (peer, to) =>
-      wireguard.setEndpoint(
-        'direct',
-        peer.wireguardKey,
-        formatSocketAddress(to),
-        keepalive('direct', peer.wireguardKey),
-      ),
+    setEndpoint: async (rung, { wireguardKey }, to) => {
+      const device = rung === 'direct' ? wireguard : options.wireguardUdp()
+      await device?.setEndpoint(rung, wireguardKey, formatSocketAddress(to), keepalive(rung, wireguardKey))
+    },
     move: (peer, rung) => {
       rungs?.set(peer.pool, rung)
       alive.add(`${rung} ${peer.wireguardKey}`)

@@ -28,6 +28,10 @@ export type Paths = {
   readonly ready: (node: string) => void
   readonly called: (node: string) => void
   readonly setRelayOpen: (open: boolean) => void
+  /** Packets to a peer pass over the relay's UDP, or no longer. */
+  readonly setUdpBound: (node: string, bound: boolean) => void
+  /** Peers that a session over the relay's UDP would be of use to. */
+  readonly wantUdpRelay: () => readonly string[]
   readonly onStun: (message: StunMessage, datagram: Buffer, from: SocketAddress) => void
   readonly onEchoRequest: (rung: Rung, from: string) => void
   readonly onEchoReply: (rung: Rung, from: string, sequence: number) => void
@@ -192,6 +196,9 @@ export function runPaths(
       for (const { path } of members.values()) path.setRelayOpen(open)
       step()
     },
+    setUdpBound: (node, bound) => withMember(node, (path) => path.setUdpBound(bound, now())),
+    wantUdpRelay: () =>
+      [...members.values()].filter(({ path }) => path.wantsUdpRelay(now())).map(({ peer }) => peer.node),
     onStun: (message, datagram, from) => {
       if (message.method !== METHOD_BINDING) return
       if (message.class === 'request') onRequest(message, datagram, from)

@@ -1,8 +1,9 @@
 // The path to one peer, decided: which rung of the ladder carries traffic, when to echo and when to move. Pure: events
 // come in as calls, `step` gives back what to do and `nextMs` when to step again; time and randomness are arguments.
 //
-//   relay  ── echo answered ──▶  carries traffic  ◀── direct silent, relay answers ──┐
-//   direct ── address found (punch.ts) ──▶ echoes, small and full-size ──▶ carries ──┘
+//   relay-tcp  ── echo answered ──▶ carries traffic ◀── the rung in use is silent, this one answers ──┐
+//   relay-udp  ── session bound ──▶ echoes, small and full-size ──▶ carries ───────────────────────────┤
+//   direct ── address found (punch.ts) ──▶ echoes, small and full-size ──▶ carries ────────────────────┘
 //
 // Two rules keep WireGuard from stalling 5 s on lost or crossing handshakes. Nothing is sent to a peer before it said
 // `ready` (its device knows our key). And only the controlling side, the one with the lower key, sends first on a rung;
@@ -33,7 +34,9 @@ const PATIENCE_MS = 1_500
 const RELAY_HEAD_START_MS = 300
 /** What counts as "now" for echoes on a rung that the other side set up. */
 const FRESH_MS = 1_500
-/** A direct path that fails again so soon after it came up must wait longer before it carries traffic again. */
+/** A pair that has no direct path so long after it was ready may want the relay's UDP: most are direct by then. */
+const UDP_RELAY_AFTER_MS = 1_500
+/** A path that fails again so soon after it came up must wait longer before it carries traffic again. */
 const FLAP_MS = 30_000
 const HOLD_DOWN = { baseMs: 1_000, capMs: 60_000 }
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
@@ -60,9 +63,10 @@ export class Path {
   #relayOpen = false
   #suspectSinceMs: number | undefined
   #wasDirect: boolean
-  #falls = 0
-  #promotedMs = -Infinity
-  #holdDownUntilMs = -Infinity
+  /** Since when WireGuard has the relay's UDP session for endpoint of fm-udp. */
+  #udpBoundMs: number | undefined
+  /** Of the rungs that traffic moves up to. */
+  readonly #hold = { direct: new HoldDown(), 'relay-udp': new HoldDown() }
   #plannedMs = Infinity
 
   /** @param rung which the kernel's route points to now: after a restart of ours, what carries traffic is kept. */
@@ -114,6 +118,11 @@ export class Path {
     this.punch.endpointSet(to, nowMs)
   }
 
+  /** @param bound whether packets to the peer pass over the relay's UDP, and WireGuard has its endpoint. */
+  setUdpBound(bound: boolean, nowMs: number): void {
+    this.#udpBoundMs = bound ? nowMs : undefined
+  }
+
   echoRequested(rung: Rung, nowMs: number): void {
     this.ready(nowMs)
     this.#health[rung].lastRequestMs = nowMs
@@ -147,6 +156,12 @@ export class Path {
     return this.rung === 'none' ? undefined : this.#health[this.rung].rttMs
   }
 
+  /** Whether a session over the relay's UDP would be of use: there is no direct path, and there has been time for one. */
+  wantsUdpRelay(nowMs: number): boolean {
+    if (this.rung === 'direct' || this.#readySinceMs === undefined) return false
+    return nowMs - this.#readySinceMs > UDP_RELAY_AFTER_MS
+  }
+
   /** The rung in use does not answer, and no other does either. */
   get silent(): boolean {
     return this.#suspectSinceMs !== undefined
@@ -172,11 +187,8 @@ export class Path {
     if (this.#suspectMs(nowMs) < BURST_MS + health.timeoutMs) return
     const other = RUNGS.find((rung) => rung !== this.rung && this.#health[rung].lastReplyMs >= this.#suspectSinceMs!)
     if (other === undefined) return
-    if (this.rung === 'direct') {
-      this.#falls = nowMs - this.#promotedMs < FLAP_MS ? this.#falls + 1 : 1
-      this.#holdDownUntilMs = nowMs + backoffMs(HOLD_DOWN, this.#falls, 1)
-      this.punch.startOver(this.#holdDownUntilMs)
-    }
+    if (this.rung !== 'relay-tcp') this.#hold[this.rung].fell(nowMs)
+    if (this.rung === 'direct') this.punch.startOver(this.#hold.direct.untilMs)
     this.#move(other, `${this.rung} answered no echo for ${Math.round(nowMs - silentSince)} ms`, nowMs)
   }
 
@@ -196,20 +208,31 @@ export class Path {
     // With no path at all there is nothing to lose: the way back stands before the peer, who hears our reply, sends.
     if (this.rung === 'none' && Math.max(relay.lastReplyMs, relay.lastRequestMs) > -Infinity)
       this.#move('relay-tcp', 'the relay carries echoes', nowMs)
-    if (this.rung === 'direct') return
-    const direct = this.#health.direct
-    const fromMs = this.#validatesFromMs(nowMs)
-    if (fromMs === undefined || direct.lastReplyMs < fromMs || direct.lastFullReplyMs < fromMs) return
-    this.#wasDirect = true
-    this.#promotedMs = nowMs
-    this.#move('direct', 'an echo and a full-size packet came back directly', nowMs)
+    if (this.#isValid('direct', nowMs)) {
+      this.#wasDirect = true
+      this.#hold.direct.rose(nowMs)
+      this.#move('direct', 'an echo and a full-size packet came back directly', nowMs)
+    } else if (this.#isValid('relay-udp', nowMs)) {
+      this.#hold['relay-udp'].rose(nowMs)
+      this.#move('relay-udp', "an echo and a full-size packet came back over the relay's UDP", nowMs)
+    }
   }
 
-  /** Since when echoes on the direct rung count; undefined while there is nothing to validate. */
-  #validatesFromMs(nowMs: number): number | undefined {
-    if (nowMs < this.#holdDownUntilMs) return undefined
-    if (this.controlling) return this.punch.chosen?.setMs
-    const spokenTo = nowMs - this.#health.direct.lastRequestMs <= 2 * ECHO_INTERVAL_MS
+  #isValid(rung: 'direct' | 'relay-udp', nowMs: number): boolean {
+    const fromMs = this.#validatesFromMs(rung, nowMs)
+    const { lastReplyMs, lastFullReplyMs } = this.#health[rung]
+    return fromMs !== undefined && Math.min(lastReplyMs, lastFullReplyMs) >= fromMs
+  }
+
+  /** Since when echoes on a rung count that is better than the one in use; undefined while there is nothing to validate. */
+  #validatesFromMs(rung: 'direct' | 'relay-udp', nowMs: number): number | undefined {
+    if (this.rung !== 'none' && RUNGS.indexOf(rung) >= RUNGS.indexOf(this.rung)) return undefined
+    if (nowMs < this.#hold[rung].untilMs) return undefined
+    const setMs = rung === 'direct' ? this.punch.chosen?.setMs : this.#udpBoundMs
+    if (rung === 'relay-udp' && setMs === undefined) return undefined
+    // What came back before the rung fell says nothing of it now.
+    if (this.controlling) return setMs && Math.max(setMs, this.#hold[rung].untilMs)
+    const spokenTo = nowMs - this.#health[rung].lastRequestMs <= 2 * ECHO_INTERVAL_MS
     return spokenTo ? nowMs - FRESH_MS : undefined
   }
 
@@ -237,16 +260,16 @@ export class Path {
 
   /** How often a rung is asked now; undefined: not at all. An idle, healthy path asks only the rung in use. */
   #echoInterval(rung: Rung, nowMs: number): number | undefined {
-    if (rung === 'relay-udp') return undefined
     if (rung === this.rung || (this.silent && this.#usable(rung, nowMs)))
       return this.silent && this.#suspectMs(nowMs) < BURST_MS ? BURST_INTERVAL_MS : ECHO_INTERVAL_MS
     if (rung === 'relay-tcp')
       return this.rung === 'none' && this.#usable(rung, nowMs) ? BRING_UP_INTERVAL_MS : undefined
-    return this.#validatesFromMs(nowMs) === undefined ? undefined : BRING_UP_INTERVAL_MS
+    return this.#validatesFromMs(rung, nowMs) === undefined ? undefined : BRING_UP_INTERVAL_MS
   }
 
   #usable(rung: Rung, nowMs: number): boolean {
     if (rung === 'direct') return this.punch.chosen?.setMs !== undefined || this.#wasDirect
+    if (rung === 'relay-udp') return this.#udpBoundMs !== undefined
     if (!this.#relayOpen || this.#readySinceMs === undefined) return false
     const spokenTo = this.#health[rung].lastRequestMs > -Infinity
     return this.controlling || spokenTo || nowMs - this.#readySinceMs > PATIENCE_MS
@@ -266,4 +289,21 @@ export class Path {
   }
 }
 
+/** Best first. */
 const RUNGS: readonly Rung[] = ['direct', 'relay-udp', 'relay-tcp']
+
+/** How long a rung that fell must wait before it carries traffic again: longer each time that it falls soon after. */
+class HoldDown {
+  untilMs = -Infinity
+  #roseMs = -Infinity
+  #falls = 0
+
+  rose(nowMs: number): void {
+    this.#roseMs = nowMs
+  }
+
+  fell(nowMs: number): void {
+    this.#falls = nowMs - this.#roseMs < FLAP_MS ? this.#falls + 1 : 1
+    this.untilMs = nowMs + backoffMs(HOLD_DOWN, this.#falls, 1)
+  }
+}

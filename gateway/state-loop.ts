@@ -9,7 +9,15 @@ import { createUpkeep } from '../lib/net/upkeep.ts'
 import type { SignedAnnouncement } from '../lib/wire/signal.ts'
 
 /** Random per gateway, since two behind one NAT must differ; kept, since peers and NATs remember them. */
-export type Ports = { readonly direct: number; readonly relayTcp: number; readonly probe: number }
+export type Ports = {
+  /** Listen ports of the devices. */
+  readonly direct: number
+  readonly relayUdp: number
+  readonly relayTcp: number
+  /** Of the sockets that share WireGuard's. */
+  readonly probe: number
+  readonly udpProbe: number
+}
 
 export type GatewayState = {
   readonly privateKeyFile: string
@@ -87,11 +95,12 @@ function newPrivateKey(): string {
 async function loadPorts(path: string): Promise<Ports> {
   const text = await readIfPresent(path)
   if (text !== undefined) {
-    const { direct, relayTcp, probe } = JSON.parse(text) as Partial<Ports>
-    if (isPort(direct) && isPort(relayTcp) && isPort(probe)) return { direct, relayTcp, probe }
+    const { direct, relayUdp, relayTcp, probe, udpProbe } = JSON.parse(text) as Partial<Ports>
+    if (isPort(direct) && isPort(relayUdp) && isPort(relayTcp) && isPort(probe) && isPort(udpProbe))
+      return { direct, relayUdp, relayTcp, probe, udpProbe }
   }
-  const direct = randomInt(FIRST_PORT, LAST_PORT - 2)
-  const ports = { direct, relayTcp: direct + 1, probe: direct + 2 }
+  const direct = randomInt(FIRST_PORT, LAST_PORT - 4)
+  const ports = { direct, relayUdp: direct + 1, relayTcp: direct + 2, probe: direct + 3, udpProbe: direct + 4 }
   await writeWhole(path, `${JSON.stringify(ports)}\n`)
   return ports
 }

@@ -18,6 +18,8 @@ class World {
   nowMs = 0
   udp = true
   relay = true
+  /** The relay's UDP: whether it forwards. Sessions are bound as soon as one side wants one. */
+  udpRelay = false
   /** Only packets up to the MTU of a small echo get through directly. */
   fullSize = true
   /** The gateway process of a side: a dead one answers nothing. */
@@ -31,6 +33,7 @@ class World {
   /** Whether a WireGuard session exists on the direct rung, and whether it was opened by both sides at once. */
   #session = false
   #endpoint = { a: false, b: false }
+  readonly #udpBound = { a: false, b: false }
   #events: { atMs: number; run: () => void }[] = []
   #random = 1
 
@@ -59,11 +62,19 @@ class World {
       for (const { run } of due) run()
       for (const side of ['a', 'b'] as const) {
         const path = this.paths[side]
+        if (path.wantsUdpRelay(this.nowMs) !== this.#udpBound[side] && this.udpRelay) this.#bindUdp()
         if (this.alive[side] && (due.length > 0 || path.nextMs <= this.nowMs || path.nextMs === Infinity))
           for (const action of path.step(this.nowMs, 0.5)) this.#act(side, action)
       }
     }
     return this
+  }
+
+  #bindUdp(): void {
+    for (const side of ['a', 'b'] as const) {
+      this.#udpBound[side] = this.paths[side].wantsUdpRelay(this.nowMs)
+      this.paths[side].setUdpBound(this.#udpBound[side], this.nowMs)
+    }
   }
 
   #act(side: Side, action: PathAction): void {
@@ -81,7 +92,11 @@ class World {
         const { rung, sequence, full } = action
         if (rung === 'direct' && !this.#session && !this.#endpoint[side]) this.wasted++
         const carried = () =>
-          rung === 'direct' ? this.udp && (this.fullSize || !full) && (this.#session || this.#endpoint.a) : this.relay
+          rung === 'direct'
+            ? this.udp && (this.fullSize || !full) && (this.#session || this.#endpoint.a)
+            : rung === 'relay-udp'
+              ? this.udpRelay
+              : this.relay
         return this.#send(carried(), peer, () => {
           if (rung === 'direct') this.#session = true
           this.paths[peer].echoRequested(rung, this.nowMs)
@@ -233,6 +248,25 @@ t.test('an idle direct path costs two echoes a second', async (t) => {
     world.counts.echo - before.echo <= 2 * 2 * 60 + 2,
     `${world.counts.echo - before.echo} echoes in a minute, both sides`,
   )
+})
+
+t.test("without a direct path the relay's UDP carries, and TCP while that fails", async (t) => {
+  const world = new World()
+  world.udp = false
+  world.udpRelay = true
+  world.start().run(1_000)
+  t.equal(world.rungs(), 'relay-tcp relay-tcp', 'time for a direct path first')
+  world.run(2_000)
+  t.equal(world.rungs(), 'relay-udp relay-udp')
+  world.udpRelay = false
+  world.run(2_000)
+  t.equal(world.rungs(), 'relay-tcp relay-tcp')
+  world.udpRelay = true
+  world.run(3_000)
+  t.equal(world.rungs(), 'relay-udp relay-udp')
+  world.udp = true
+  world.run(70_000)
+  t.equal(world.rungs(), 'direct direct', 'a direct path is better still')
 })
 
 t.test('where nothing punches, tries grow rare', async (t) => {

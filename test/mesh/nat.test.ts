@@ -40,7 +40,7 @@ function expectedOf(from: string, to: string): { readonly rung: string; readonly
   const strict = (type: NatType) => type === 'symmetric' || type === 'port-restricted'
   if (pair.includes('symmetric') && pair.every(strict))
     return {
-      rung: 'relay-tcp',
+      rung: 'relay-udp',
       reason: /NATs here \(.*\) and at .*\(.*\) do not punch: forward a UDP port.*; next try in/,
     }
   return { rung: 'direct', reason: /^$/ }

@@ -1,0 +1,111 @@
+// The rung relay-udp: a session in the relay's kernel for each peer without a direct path. Its device is made when it is
+// first of use; where every pair is direct it costs nothing.
+//
+//   fm-udp ── WireGuard's port, shared with our probe socket ──▶ relay:port ══ forwarded in its kernel ══▶ the peer's
+
+import type { SocketAddress } from '../lib/address.ts'
+import type { Log } from '../lib/log.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import type { UdpSessionFrame } from '../lib/wire/signal.ts'
+import type { Mesh } from './mesh-loop.ts'
+import type { Paths } from './path-loop.ts'
+import { openProbeSocket } from './probe-client.ts'
+import type { SignalClient } from './signal-client.ts'
+import { openUdpRelay, type UdpRelay } from './udp-relay-client.ts'
+import type { WireGuard } from './wireguard-loop.ts'
+
+export type RelayUdp = {
+  /** Looks for peers that want a session, from now on. @param openDevice makes or adopts fm-udp. */
+  readonly start: (openDevice: () => Promise<WireGuard>, mesh: Mesh) => void
+  /** undefined until it was first of use. */
+  readonly device: () => WireGuard | undefined
+  readonly onSession: (frame: UdpSessionFrame) => void
+  readonly onEnd: (node: string, reason: string) => void
+  /** The signal session is new. */
+  readonly reask: () => void
+}
+
+/** How often it is looked which peers want a session. */
+const LOOK_MS = 500
+const RETRY_MS = 5_000
+
+export function createRelayUdp(
+  options: {
+    /** Of the socket that shares the port of fm-udp. */
+    readonly probePort: number
+    readonly signalling: () => SignalClient
+    readonly paths: () => Paths
+    readonly log: Log
+  },
+  signal: AbortSignal,
+): RelayUdp {
+  const { paths, log } = options
+  let device: WireGuard | undefined
+  let relay: UdpRelay | undefined
+  let opening: Promise<void> | undefined
+  let started: { readonly openDevice: () => Promise<WireGuard>; readonly mesh: Mesh } | undefined
+
+  const open = async (): Promise<void> => {
+    if (started === undefined) throw new Error('not started')
+    const { openDevice, mesh } = started
+    const probes = await openProbeSocket(
+      {
+        port: options.probePort,
+        onMessage: (message, datagram, from) => void relay?.onStun(message, datagram, from),
+      },
+      signal,
+    )
+    device = await openDevice()
+    await mesh.apply()
+    relay = openUdpRelay(
+      {
+        send: (datagram, to) => probes.send(datagram, to),
+        request: (node) => options.signalling().send({ kind: 'udp-request', node }),
+        onBound: (node, endpoint) => {
+          setEndpoint(mesh, node, endpoint).then(
+            () => paths().setUdpBound(node, true),
+            (err: unknown) => log.warn({ err, peer: node }, "the relay's UDP cannot be used for a peer"),
+          )
+        },
+        onLost: (node) => paths().setUdpBound(node, false),
+        log,
+      },
+      signal,
+    )
+  }
+  /** Resolves once the device is there; a failed attempt is repeated when it is next of use, 5 s later at the soonest. */
+  const ensureOpen = (): Promise<void> =>
+    (opening ??= open().catch(async (err: unknown) => {
+      log.warn({ err }, "no device for the relay's UDP; relayed packets go over TCP")
+      await pause(RETRY_MS, signal)
+      opening = undefined
+    }))
+
+  const run = async (): Promise<void> => {
+    while (!signal.aborted) {
+      const wanted = paths().wantUdpRelay()
+      if (wanted.length > 0) await ensureOpen()
+      relay?.want(wanted)
+      await pause(LOOK_MS, signal)
+    }
+  }
+
+  return {
+    start: (openDevice, mesh) => {
+      started = { openDevice, mesh }
+      void run()
+    },
+    device: () => device,
+    onSession: (frame) => {
+      if (started !== undefined) void ensureOpen().then(() => relay?.onSession(frame))
+    },
+    onEnd: (node, reason) => relay?.onEnd(node, reason),
+    reask: () => relay?.reask(),
+  }
+}
+
+async function setEndpoint(mesh: Mesh, node: string, endpoint: SocketAddress): Promise<void> {
+  const peer = mesh.plan()?.peers.find((known) => known.node === node)
+  if (peer === undefined) throw new Error(`${node} is no peer of ours`)
+  await mesh.setEndpoint('relay-udp', peer, endpoint)
+}
