@@ -1,7 +1,6 @@
 // The agent of a node: names, services and routes from one store that starts from disk and follows the cloud.
 
 import { join } from 'node:path'
-import { describeOptions, parseOptions } from '../lib/config.ts'
 import { createApiClient } from '../lib/k8s/api-client.ts'
 import { runStore } from '../lib/k8s/store-loop.ts'
 import { createLog } from '../lib/log.ts'
@@ -10,6 +9,7 @@ import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { ensureOwnAddress } from '../lib/net/own-address.ts'
 import { probe } from '../lib/net/preflight.ts'
+import { readOptions } from '../lib/net/options.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
 import { missing, report, requirementsOf } from '../lib/preflight.ts'
 import { agentOptions, type AgentConfig } from './config.ts'
@@ -21,23 +21,11 @@ import { runRoutes } from './routes-loop.ts'
 import { createSnapshots, RESOURCES, takeoversOf } from './snapshot.ts'
 import { agentStatus } from './status.ts'
 
-export async function main(
-  argv: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
-  const parsed = parseOptions(agentOptions, argv, env)
-  switch (parsed.kind) {
-    case 'help':
-      process.stdout.write(
-        `fulmar agent: names, services and routes of this node\n\n${describeOptions(agentOptions)}\n`,
-      )
-      return 0
-    case 'invalid':
-      throw new UsageError(parsed.errors.join('\n'))
-    case 'ok':
-      await runUntilSignal((signal) => runAgent(parsed.values, signal))
-      return 0
-  }
+export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const config = readOptions('fulmar agent [--flag VALUE]…', agentOptions, argv, env)
+  if (typeof config === 'number') return config
+  await runUntilSignal((signal) => runAgent(config, signal))
+  return 0
 }
 
 async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void> {

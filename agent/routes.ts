@@ -53,7 +53,11 @@ export function planAgentRoutes({ node, pools, links }: AgentRoutesInput): Agent
   return {
     routes: [
       ...neighbours.flatMap(({ routes }) => routes),
-      ...destinations.map((destination): Route => ({ ...common(destination), kind: 'unreachable', metric: METRIC_AGENT_UNREACHABLE })),
+      ...destinations.map((destination): Route => ({
+        ...common(destination),
+        kind: 'unreachable',
+        metric: METRIC_AGENT_UNREACHABLE,
+      })),
       ...(remote?.routes ?? []),
     ],
     problems: [...neighbours.flatMap(({ problems }) => problems), ...(remote?.problems ?? [])],

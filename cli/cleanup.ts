@@ -11,7 +11,15 @@ import { readOptions } from '../lib/net/options.ts'
 import { find } from '../lib/net/preflight.ts'
 import { removeOwned } from '../lib/net/remove-owned.ts'
 import { DAEMONS, fetchAll } from '../lib/net/status-client.ts'
-import { DNS_ADDRESSES, NFT_TABLE_AGENT, NFT_TABLE_GATEWAY, NFT_TABLE_RELAY, RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+import {
+  CACHE_DIR,
+  DNS_ADDRESSES,
+  NFT_TABLE_AGENT,
+  NFT_TABLE_GATEWAY,
+  NFT_TABLE_RELAY,
+  RUN_DIR,
+  STATE_DIR,
+} from '../lib/owned.ts'
 
 const OPTIONS = {
   state: {
@@ -68,6 +76,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
     { name: 'DNS addresses', remove: removeDnsAddresses },
     { name: runDir, remove: (told) => removeEntries(told, runDir, SOCKETS) },
     { name: stateDir, remove: async (told) => (state ? removeEntries(told, stateDir, STATE_ENTRIES) : undefined) },
+    { name: CACHE_DIR, remove: async (told) => (state ? removeCache(told) : undefined) },
   ]
   let count = 0
   let failed = false
@@ -136,6 +145,13 @@ async function removeEntries(told: Told, folder: string, entries: readonly strin
   if (rest.length > 0) throw new Error(`keeps ${rest.join(', ')}, which Fulmar does not know`)
   await rmdir(folder)
   told(folder)
+}
+
+/** Made anew by the next daemon that starts. */
+async function removeCache(told: Told): Promise<void> {
+  if (!(await exists(CACHE_DIR))) return
+  await rm(CACHE_DIR, { recursive: true })
+  told(CACHE_DIR)
 }
 
 const exists = (path: string): Promise<boolean> =>

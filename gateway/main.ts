@@ -6,7 +6,6 @@
 
 import { join } from 'node:path'
 import { parseSocketAddress } from '../lib/address.ts'
-import { describeOptions, parseOptions } from '../lib/config.ts'
 import { createApiClient } from '../lib/k8s/api-client.ts'
 import { NODE_POOLS, NODES, RAVEN_GATEWAYS } from '../lib/k8s/objects.ts'
 import { poolsOf } from '../lib/k8s/pools.ts'
@@ -14,7 +13,8 @@ import { runStore } from '../lib/k8s/store-loop.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
-import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
+import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
+import { readOptions } from '../lib/net/options.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
 import type { Rung } from '../lib/status.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
@@ -40,23 +40,11 @@ import { gatewayStatus } from './status.ts'
 import { createBinder } from './stun-client.ts'
 import { openWireGuard } from './wireguard-loop.ts'
 
-export async function main(
-  argv: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
-  const parsed = parseOptions(gatewayOptions, argv, env)
-  switch (parsed.kind) {
-    case 'help':
-      process.stdout.write(
-        `fulmar gateway: joins this node's pool to the others\n\n${describeOptions(gatewayOptions)}\n`,
-      )
-      return 0
-    case 'invalid':
-      throw new UsageError(parsed.errors.join('\n'))
-    case 'ok':
-      await runUntilSignal((signal) => runGateway(parsed.values, signal))
-      return 0
-  }
+export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const config = readOptions('fulmar gateway [--flag VALUE]…', gatewayOptions, argv, env)
+  if (typeof config === 'number') return config
+  await runUntilSignal((signal) => runGateway(config, signal))
+  return 0
 }
 
 async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<void> {
