@@ -76,8 +76,8 @@ export function createBinder(send: (datagram: Uint8Array, to: SocketAddress) => 
         send(datagram, server)
         const nextMs = retransmitAtMs(repetition + 1)
         const waitedMs = performance.now() - sentAtMs
-        if (nextMs < timeoutMs) timer = setTimeout(() => transmit(repetition + 1), nextMs - waitedMs)
-        else timer = setTimeout(() => settle(undefined), timeoutMs - waitedMs)
+        if (nextMs < timeoutMs) timer = setTimeout(() => transmit(repetition + 1), Math.max(1, nextMs - waitedMs))
+        else timer = setTimeout(() => settle(undefined), Math.max(1, timeoutMs - waitedMs))
       }
       transmit(0)
     })
