@@ -37,8 +37,8 @@ const FRESH_MS = 1_500
 /** A pair that has no direct path so long after it was ready may want the relay's UDP: most are direct by then. */
 const UDP_RELAY_AFTER_MS = 1_500
 /** A path that fails again so soon after it came up must wait longer before it carries traffic again. */
-const FLAP_MS = 30_000
-const HOLD_DOWN = { baseMs: 1_000, capMs: 60_000 }
+const FLAP_MS = 5_000
+const HOLD_DOWN = { baseMs: 1_000, capMs: 30_000 }
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
 const STALL_MS = 100
 const MIN_SLEEP_MS = 10
@@ -230,10 +230,10 @@ export class Path {
     if (nowMs < this.#hold[rung].untilMs) return undefined
     const setMs = rung === 'direct' ? this.punch.chosen?.setMs : this.#udpBoundMs
     if (rung === 'relay-udp' && setMs === undefined) return undefined
-    // What came back before the rung fell says nothing of it now.
-    if (this.controlling) return setMs && Math.max(setMs, this.#hold[rung].untilMs)
+    // What came back before the path was where it is says nothing of this rung now.
+    if (this.controlling) return setMs && Math.max(setMs, this.sinceMs, this.#hold[rung].untilMs)
     const spokenTo = nowMs - this.#health[rung].lastRequestMs <= 2 * ECHO_INTERVAL_MS
-    return spokenTo ? nowMs - FRESH_MS : undefined
+    return spokenTo ? Math.max(nowMs - FRESH_MS, this.sinceMs) : undefined
   }
 
   #move(rung: Rung, why: string, nowMs: number): void {

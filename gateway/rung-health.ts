@@ -1,7 +1,7 @@
 // What echoes tell about one rung to one peer: its round-trip time, and whether it carries packets now. Pure; the owner
 // says when echoes leave and come back.
 
-/** A reply later than this counts as lost, whatever the round-trip time is. */
+/** Silence longer than this is a loss, whatever the round-trip time is. */
 const MAX_TIMEOUT_MS = 1_000
 /** A reply sooner than this is never a loss: schedulers and radios take that long without any fault. */
 const MIN_TIMEOUT_MS = 250
@@ -35,9 +35,11 @@ export class RungHealth {
     if (sent === undefined) return
     this.#outstanding.splice(index, 1)
     const sample = nowMs - sent.atMs
-    // A full-size echo takes longer to send; only small ones tell the round-trip time.
-    if (!sent.full) this.rttMs = this.rttMs === undefined ? sample : this.rttMs + (sample - this.rttMs) / 8
-    else this.lastFullReplyMs = nowMs
+    // Only small echoes tell the round-trip time (a full-size one takes longer to send), and only those that did not wait
+    // in WireGuard for a handshake.
+    if (sent.full) this.lastFullReplyMs = nowMs
+    else if (sample <= MAX_TIMEOUT_MS)
+      this.rttMs = this.rttMs === undefined ? sample : this.rttMs + (sample - this.rttMs) / 8
     this.lastReplyMs = nowMs
     this.#unansweredSinceMs = this.#outstanding.find((other) => other.sequence > sequence)?.atMs
   }

@@ -45,7 +45,10 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
   t.match(await host.sh('ip addr show dev lo; ip route; ip link'), /192\.0\.2\.1[\s\S]*198\.51\.100\.0[\s\S]*other0/)
   t.ok(existsSync(`${dir}/state/identity/node.key`), 'keys stay without --state')
 
-  t.match(await cleanup('--state'), /removed .*identity\n[\s\S]*keeps notes\.txt, which Fulmar does not know\n(removed .*\n)?exit 1/)
+  t.match(
+    await cleanup('--state'),
+    /removed .*identity\n[\s\S]*keeps notes\.txt, which Fulmar does not know\n(removed .*\n)?exit 1/,
+  )
   t.notOk(existsSync(`${dir}/state/identity`))
 })
 

@@ -269,6 +269,41 @@ t.test("without a direct path the relay's UDP carries, and TCP while that fails"
   t.equal(world.rungs(), 'direct direct', 'a direct path is better still')
 })
 
+t.test("a session over the relay's UDP from before a fall is proven anew before it carries", async (t) => {
+  const world = new World()
+  world.udp = false
+  world.udpRelay = true
+  world.start().run(5_000)
+  world.udp = true
+  world.run(70_000)
+  t.equal(world.rungs(), 'direct direct')
+  world.udp = false
+  world.udpRelay = false
+  const before = world.moves.length
+  world.run(5_000)
+  t.strictSame(
+    world.moves
+      .slice(before)
+      .map(({ side, rung }) => `${side} ${rung}`)
+      .toSorted(),
+    ['a relay-tcp', 'b relay-tcp'],
+    'all UDP is cut: straight to TCP',
+  )
+})
+
+t.test('a path that was up for a while and is cut again comes back as fast as before', async (t) => {
+  const world = new World().start().run(10_000)
+  for (let round = 0; round < 10; round++) {
+    world.udp = false
+    world.run(4_000)
+    t.equal(world.rungs(), 'relay-tcp relay-tcp')
+    world.udp = true
+    world.run(9_000)
+    t.equal(world.rungs(), 'direct direct', `round ${round}`)
+    world.run(6_000)
+  }
+})
+
 t.test('where nothing punches, tries grow rare', async (t) => {
   const world = new World()
   world.udp = false
