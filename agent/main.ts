@@ -10,6 +10,7 @@ import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { ensureOwnAddress } from '../lib/net/own-address.ts'
 import { probe } from '../lib/net/preflight.ts'
 import { readOptions } from '../lib/net/options.ts'
+import { routablePools } from '../lib/net/outside.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
 import { missing, report, requirementsOf } from '../lib/preflight.ts'
 import { agentOptions, type AgentConfig } from './config.ts'
@@ -104,13 +105,23 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     const { cluster } = snapshot()
     if (cluster === undefined) return
     routes
-      .update({ node, pools: cluster.pools })
+      .update({ node, pools: routablePools({ ...identity, node }, cluster.pools).pools })
       .catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
   }
   onChange()
 
   const status = () =>
-    agentStatus({ node, startedAt, snapshot: snapshot(), store, dns, nft, takeovers: takeovers(), routes: routes.plan })
+    agentStatus({
+      node,
+      startedAt,
+      snapshot: snapshot(),
+      store,
+      dns,
+      nft,
+      takeovers: takeovers(),
+      routes: routes.plan,
+      unroutable: routablePools({ ...identity, node }, snapshot().cluster?.pools ?? []).problems,
+    })
   await serveStatus(
     {
       socket: join(config.runDir, 'agent.sock'),

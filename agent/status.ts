@@ -18,6 +18,8 @@ export type StatusInput = {
   readonly nft: NftLoop
   readonly takeovers: readonly Takeover[]
   readonly routes: AgentRoutesPlan | undefined
+  /** Prefixes that are left out, since they would cut this node off. */
+  readonly unroutable: readonly string[]
 }
 
 export function agentStatus({
@@ -29,6 +31,7 @@ export function agentStatus({
   nft,
   takeovers,
   routes,
+  unroutable,
 }: StatusInput): AgentStatus {
   const { services = [], pools = [], problems = [] } = snapshot.cluster ?? {}
   return {
@@ -44,7 +47,9 @@ export function agentStatus({
       path: 'nft',
     },
     gateway: routes?.gateway,
-    problems: [...new Set([...problems, ...(routes?.problems ?? []), ...nft.problems(), ...dns.problems()])],
+    problems: [
+      ...new Set([...problems, ...unroutable, ...(routes?.problems ?? []), ...nft.problems(), ...dns.problems()]),
+    ],
     metadata: store.status(),
   }
 }

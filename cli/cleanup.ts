@@ -143,8 +143,13 @@ async function removeEntries(told: Told, folder: string, entries: readonly strin
   if (!(await exists(folder))) return
   const rest = await readdir(folder)
   if (rest.length > 0) throw new Error(`keeps ${rest.join(', ')}, which Fulmar does not know`)
-  await rmdir(folder)
-  told(folder)
+  try {
+    await rmdir(folder)
+    told(folder)
+  } catch (error) {
+    // A mount point, as in a container: what was in it is gone.
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error
+  }
 }
 
 /** Made anew by the next daemon that starts. */

@@ -4,7 +4,7 @@
 import { createClient, validFor } from '../lib/certificates.ts'
 import { integer, text, url, type Options } from '../lib/config.ts'
 import { GROUP_MASTERS } from '../lib/identity.ts'
-import { openAuthority } from '../lib/net/authority.ts'
+import { openAuthorityForPeople } from '../lib/net/authority.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { STATE_DIR } from '../lib/owned.ts'
 
@@ -56,7 +56,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   if (typeof values === 'number') return values
   const { user, server, group, days, stateDir } = values
   const nowMs = Date.now()
-  const authority = await openAuthority(stateDir, nowMs)
+  const authority = await openAuthorityForPeople(stateDir, nowMs)
   const client = await createClient(authority, { commonName: user, organization: group }, validFor(nowMs, days))
   const { stringify } = await import('yaml')
   const config = {

@@ -4,7 +4,7 @@
 import { X509Certificate } from 'node:crypto'
 import { spkiHash } from '../lib/certificates.ts'
 import { list, text, type Options } from '../lib/config.ts'
-import { openAuthority } from '../lib/net/authority.ts'
+import { openAuthorityForPeople } from '../lib/net/authority.ts'
 import { createToken, MAX_TOKEN_TTL_MS } from '../lib/net/join-tokens.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { STATE_DIR } from '../lib/owned.ts'
@@ -50,7 +50,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   if (typeof values === 'number') return values
   const { node: nodes, ttlMs, stateDir } = values
   const nowMs = Date.now()
-  const authority = await openAuthority(stateDir, nowMs)
+  const authority = await openAuthorityForPeople(stateDir, nowMs)
   if (authority.created)
     process.stderr.write(
       `fulmar token: there was no CA in ${stateDir} yet; made one, for a relay with this --state-dir\n`,

@@ -15,6 +15,7 @@ import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
+import { routablePools } from '../lib/net/outside.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
 import type { Rung } from '../lib/status.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
@@ -70,7 +71,11 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     },
     signal,
   )
-  const pools = () => poolsOf(store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS))
+  const pools = () => {
+    const known = poolsOf(store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS))
+    const routable = routablePools(identity, known.pools)
+    return { pools: routable.pools, problems: [...known.problems, ...routable.problems] }
+  }
 
   // The relay: control frames, and WireGuard packets while there is no better way.
   const signalling = openSignalClient(

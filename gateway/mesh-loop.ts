@@ -20,6 +20,8 @@ export type Mesh = {
   /** Resolves when a pass that began after this call is done. */
   readonly apply: () => Promise<void>
   readonly plan: () => PeerPlan | undefined
+  /** Since when a pool is wanted whose gateway has not announced itself, Unix milliseconds. */
+  readonly waitingSince: ReadonlyMap<string, number>
   /** Where WireGuard had each peer's direct endpoint when its path became direct, by node. */
   readonly endpoints: ReadonlyMap<string, string>
   /** What a path decided; see PathEffects. */
@@ -54,6 +56,7 @@ export async function runMesh(
   let plan: PeerPlan | undefined
   const endpoints = new Map<string, string>()
   const configured = new Map<string, string>()
+  const waitingSince = new Map<string, number>()
   /** Rungs that were validated to a peer's key; they keep their session alive from then on. */
   const alive = new Set<string>()
   for (const rung of FIRST_RUNGS)
@@ -66,8 +69,15 @@ export async function runMesh(
     plan = planPeers(node, options.pools(), options.announcements)
     if (plan === undefined) return
     const { peers, waiting } = plan
+    for (const { pool } of waiting) if (!waitingSince.has(pool)) waitingSince.set(pool, Date.now())
+    for (const { pool } of peers) waitingSince.delete(pool)
     const names = [...peers, ...waiting].map(({ pool }) => pool)
     rungs ??= new Map(await routes.observe(names))
+    // A path is a node's: it stays when the node's pool gets another name.
+    for (const { pool, node } of peers) {
+      const rung = options.paths().rungOf(node)
+      if (rung !== undefined) rungs.set(pool, rung)
+    }
 
     const endpoints = await Promise.all(peers.map(async (peer) => packets.add(peer.node)))
     for (const { pool, wireguardKey } of peers) if (rungs.has(pool)) alive.add(`${rungs.get(pool)} ${wireguardKey}`)
@@ -121,6 +131,7 @@ export async function runMesh(
     apply: reconciler.now,
     plan: () => plan,
     endpoints,
+    waitingSince,
     setEndpoint: async (rung, { wireguardKey }, to) => {
       const device = rung === 'direct' ? wireguard : options.wireguardUdp()
       await device?.setEndpoint(rung, wireguardKey, formatSocketAddress(to), keepalive(rung, wireguardKey))

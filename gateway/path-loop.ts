@@ -9,7 +9,7 @@ import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } 
 import { linkLocalOf } from './addresses.ts'
 import type { EchoServer } from './echo-server.ts'
 import { Path, type PathAction } from './path.ts'
-import { candidateStatus, reasonOf } from './path-reason.ts'
+import { candidateStatus, reasonOf, silenceOf } from './path-reason.ts'
 import type { Peer } from './peers.ts'
 import type { ProbeSocket } from './probe-client.ts'
 import { encodeProbe, encodeProbeAnswer, probeKey, usernameOf } from './probe.ts'
@@ -25,6 +25,8 @@ export type PathEffects = {
 export type Paths = {
   /** The peers there are; those that stay keep their path. @param rungOf where the kernel's route of a pool points. */
   readonly setPeers: (peers: readonly Peer[], rungOf: ReadonlyMap<string, Rung>) => void
+  /** Which rung carries a peer's traffic; undefined while none does, and for who is no peer. */
+  readonly rungOf: (node: string) => Rung | undefined
   readonly ready: (node: string) => void
   readonly called: (node: string) => void
   readonly setRelayOpen: (open: boolean) => void
@@ -35,6 +37,8 @@ export type Paths = {
   readonly onStun: (message: StunMessage, datagram: Buffer, from: SocketAddress) => void
   readonly onEchoRequest: (rung: Rung, from: string) => void
   readonly onEchoReply: (rung: Rung, from: string, sequence: number) => void
+  /** Peers that nothing reaches. */
+  readonly problems: () => readonly string[]
   /** @param endpointOf where WireGuard has a peer, by node. */
   readonly status: (own: NatBehaviour, endpointOf: ReadonlyMap<string, string>) => readonly PathStatus[]
 }
@@ -189,6 +193,10 @@ export function runPaths(
       }
       step()
     },
+    rungOf: (node) => {
+      const rung = members.get(node)?.path.rung
+      return rung === 'none' ? undefined : rung
+    },
     ready: (node) => withMember(node, (path) => path.ready(now())),
     called: (node) => withMember(node, (path) => path.called(now())),
     setRelayOpen: (open) => {
@@ -216,6 +224,11 @@ export function runPaths(
       member.path.echoReplied(rung, sequence, now())
       step(member)
     },
+    problems: () =>
+      [...members.values()].flatMap(({ peer, path }) => {
+        const silence = silenceOf(path, now())
+        return silence === '' ? [] : [`pool ${peer.pool} is not reached: ${silence} (gateway ${peer.node})`]
+      }),
     status: (own, endpointOf) => {
       const nowMs = now()
       return [...members.values()].map(({ peer, path }) => ({
@@ -223,7 +236,9 @@ export function runPaths(
         node: peer.node,
         rung: path.rung,
         since: Math.round(Date.now() - (nowMs - path.sinceMs)),
-        ...(path.rttMs === undefined ? {} : { rttMs: Math.round(path.rttMs * 100) / 100 }),
+        ...(path.rttMs === undefined || silenceOf(path, nowMs) !== ''
+          ? {}
+          : { rttMs: Math.round(path.rttMs * 100) / 100 }),
         reason: reasonOf(path, own, peer.announcement.nat, peer.pool, nowMs),
         ...(path.rung === 'direct' && endpointOf.has(peer.node) ? { endpoint: endpointOf.get(peer.node)! } : {}),
         candidates: [...path.punch.candidates.values()].map(candidateStatus),

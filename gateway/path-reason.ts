@@ -7,13 +7,24 @@ import type { TriedCandidate } from './punch.ts'
 
 /** @returns '' for a direct path. */
 export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peerPool: string, nowMs: number): string {
-  if (path.rung === 'direct') return path.silent ? 'the peer does not answer, and neither does the relay' : ''
+  const silence = silenceOf(path, nowMs)
+  if (path.rung === 'direct') return silence
   const parts = [
+    silence,
     path.rung === 'none' ? 'no path yet' : path.why.startsWith('direct') ? path.why : '',
     obstacle(own, peer, peerPool) ?? tried(path),
     path.punch.trying ? 'trying now' : nextTry(path, nowMs),
   ]
   return parts.filter((part) => part !== '').join('; ')
+}
+
+/** Longer than any path takes to be left for one that answers. */
+const SILENCE_MS = 3_000
+
+/** @returns '' for a peer that answers; else how long it has been silent on every rung. */
+export function silenceOf(path: Path, nowMs: number): string {
+  const ms = path.silentMs(nowMs)
+  return ms < SILENCE_MS ? '' : `the peer has not answered for ${Math.round(ms / 1000)} s, on any path`
 }
 
 /** What is known to stand in the way before a packet is sent. */

@@ -37,7 +37,7 @@ const FRESH_MS = 1_500
 /** A pair that has no direct path so long after it was ready may want the relay's UDP: most are direct by then. */
 const UDP_RELAY_AFTER_MS = 1_500
 /** A path that fails again so soon after it came up must wait longer before it carries traffic again. */
-const FLAP_MS = 5_000
+const FLAP_MS = 4_000
 const HOLD_DOWN = { baseMs: 1_000, capMs: 30_000 }
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
 const STALL_MS = 100
@@ -165,6 +165,11 @@ export class Path {
   /** The rung in use does not answer, and no other does either. */
   get silent(): boolean {
     return this.#suspectSinceMs !== undefined
+  }
+
+  /** How long nothing has come back on any rung; 0 while the rung in use answers. */
+  silentMs(nowMs: number): number {
+    return this.#suspectMs(nowMs)
   }
 
   #forgiveStall(nowMs: number): void {

@@ -28,7 +28,7 @@ export function gatewayStatus(from: {
     pool,
     node,
     rung: 'none',
-    since: startedAt,
+    since: from.mesh.waitingSince.get(pool) ?? startedAt,
     reason: `the gateway on ${node} has not announced itself yet`,
     candidates: [],
   }))
@@ -44,6 +44,7 @@ export function gatewayStatus(from: {
     paths: [...from.paths.status(nat, from.mesh.endpoints), ...waiting],
     problems: [
       ...from.pools.problems,
+      ...from.paths.problems(),
       ...(plan === undefined ? [`the cluster knows no node ${node}: add its Node object`] : []),
     ],
     metadata: from.store.status(),

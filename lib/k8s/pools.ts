@@ -1,7 +1,7 @@
 // Which pools there are, which nodes and pod prefixes each has, and which of its nodes may be its gateway: a pure
 // reading of Node, NodePool and Raven Gateway objects, the same on every node and in every daemon.
 
-import { compareCidrs, normalise, overlaps, parseCidr, type Cidr } from '../cidr.ts'
+import { compareCidrs, contains, normalise, overlaps, parseCidr, type Cidr } from '../cidr.ts'
 import type { Node, NodePool, RavenGateway } from './objects.ts'
 
 export type PoolNode = {
@@ -210,3 +210,34 @@ function candidatesOf(
 
 const nameOf = (node: Node) => node.metadata?.name ?? ''
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
+
+/**
+ * Leaves out prefixes of other pools that this node cannot route into the mesh without cutting itself off: those that
+ * hold an address of its own, of the relay or of the API.
+ * @param outside addresses that must stay reachable without the mesh, with what they are, for people.
+ */
+export function withoutOutside(
+  pools: readonly Pool[],
+  outside: readonly { readonly address: string; readonly what: string }[],
+): { pools: readonly Pool[]; problems: readonly string[] } {
+  const problems: string[] = []
+  const isInside = (pool: Pool, node: PoolNode, text: string): boolean => {
+    const cidr = parseCidr(text)
+    const held = cidr && outside.find(({ address }) => contains(cidr, address))
+    if (held === undefined) return true
+    problems.push(
+      `pool ${pool.name}, node ${node.name}: podCIDR ${text} holds ${held.address}, ${held.what}: it is not routed; give the node another podCIDR`,
+    )
+    return false
+  }
+  return {
+    pools: pools.map((pool) => ({
+      ...pool,
+      nodes: pool.nodes.map((node) => ({
+        ...node,
+        podCidrs: node.podCidrs.filter((text) => isInside(pool, node, text)),
+      })),
+    })),
+    problems,
+  }
+}

@@ -7,6 +7,7 @@ import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { createAuthority, issueServer, validFor, type KeyPair } from '../certificates.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from './files.ts'
+import { identityPaths } from './identity.ts'
 import { UsageError } from './lifetime.ts'
 
 export type ServerCertificate = KeyPair & { readonly renewAtMs: number }
@@ -27,6 +28,20 @@ const OWN_NAMES = [
 ]
 
 export const issuerFolder = (stateDir: string): string => join(stateDir, 'issuer')
+
+/**
+ * As openAuthority, for commands of people.
+ * @throws UsageError on a machine that is a node and no relay: credentials made there would be good for nothing.
+ */
+export async function openAuthorityForPeople(stateDir: string, nowMs: number): ReturnType<typeof openAuthority> {
+  const { certificate } = identityPaths(stateDir)
+  const isRelay = (await readIfPresent(join(issuerFolder(stateDir), 'authority.pem'))) !== undefined
+  if (!isRelay && (await readIfPresent(certificate)) !== undefined)
+    throw new UsageError(
+      `${stateDir} is of a machine that is a node, not a relay: run this where fulmar relay runs, or give its --state-dir`,
+    )
+  return openAuthority(stateDir, nowMs)
+}
 
 /**
  * Opens the CA, or creates it; of several processes that create one at a time, one wins and all return the same.

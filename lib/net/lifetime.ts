@@ -13,7 +13,7 @@ export class UsageError extends Error {
 const GRACE_MS = 5_000
 
 /**
- * Runs `body` with a signal that SIGTERM and SIGINT abort, or its own failure: what it had started before it failed must
+ * Runs `body` with a signal that SIGTERM, SIGINT and SIGHUP abort, or its own failure: what it had started before it failed must
  * not hold the process. A second signal ends the process at once.
  */
 export async function runUntilSignal(body: (signal: AbortSignal) => Promise<void>): Promise<void> {
@@ -28,12 +28,14 @@ export async function runUntilSignal(body: (signal: AbortSignal) => Promise<void
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
+  process.on('SIGHUP', stop)
   try {
     await body(controller.signal)
   } finally {
     end()
     process.off('SIGTERM', stop)
     process.off('SIGINT', stop)
+    process.off('SIGHUP', stop)
   }
 }
 

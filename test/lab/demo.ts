@@ -9,7 +9,7 @@ import { findPairs, measureFirstContact, type FirstContact } from './first-conta
 import { readFolder } from './folder.ts'
 import { openLab, type Lab } from './lab.ts'
 import { JSON_FLAG, UP } from './options.ts'
-import { PACKETS_AFTER_MS, renderTimeline, verdictOf } from './timeline.ts'
+import { PACKETS_AFTER_MS, renderTimeline, slownessOf, verdictOf } from './timeline.ts'
 
 const OPTIONS = {
   id: { ...UP.id, fallback: 'demo' },
@@ -47,6 +47,8 @@ async function demo(argv: readonly string[]): Promise<number> {
     const faults = verdictOf(measured)
     if (json) process.stdout.write(`${JSON.stringify({ ...measured, faults })}\n`)
     else process.stdout.write(`\n${renderTimeline(measured)}\n`)
+    for (const line of slownessOf(measured))
+      process.stderr.write(`  slower than it should be (is the machine busy?): ${line}\n`)
     for (const fault of faults) process.stderr.write(`  short of what it should be: ${fault}\n`)
     code = faults.length === 0 ? 0 : 1
     if (once || signal.aborted) return

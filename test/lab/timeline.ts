@@ -7,20 +7,19 @@ export const FIRST_CALL_WITHIN_MS = 2_000
 export const DIRECT_WITHIN_MS = 3_000
 export const PACKETS_AFTER_MS = 1_000
 
-/** @returns a line for each figure that is not as it should be. */
-export function verdictOf({
-  firstCallMs,
-  directMs,
-  there,
-  back,
-  sourceKept,
-  relayedAfter,
-  pair,
-}: FirstContact): readonly string[] {
-  const faults = [
+/** @returns a line for each time that is longer than on a machine that has nothing else to do. */
+export function slownessOf({ firstCallMs, directMs }: FirstContact): readonly string[] {
+  const lines = [
     firstCallMs > FIRST_CALL_WITHIN_MS &&
       `first answered call after ${firstCallMs} ms, not within ${FIRST_CALL_WITHIN_MS}`,
     directMs > DIRECT_WITHIN_MS && `direct after ${directMs} ms, not within ${DIRECT_WITHIN_MS}`,
+  ]
+  return lines.filter((line) => line !== false)
+}
+
+/** @returns a line for each thing that must not be, however slow the machine is. */
+export function verdictOf({ there, back, sourceKept, relayedAfter, pair }: FirstContact): readonly string[] {
+  const faults = [
     there.lost > 0 &&
       `${there.lost} of ${there.received + there.lost} packets lost from ${pair.client.pool} to ${pair.server.pool}`,
     back.lost > 0 &&

@@ -130,6 +130,8 @@ t.test('joins', async (t) => {
     server: relay,
   })
 
+  const onNode = await run('token', 'create', '--node', 'h1', '--state-dir', join(folder, 'h1'))
+  t.match(onNode, { code: 64, stderr: /is a node, not a relay/ }, 'a node does not become a second CA')
   const wrongCa = token.replace(/.{4}$/, 'AAAA')
   const other = await run('token', 'create', '--node', 'h1', '--state-dir', join(folder, 'other'))
   t.match(other.stderr, /there was no CA/, 'a state folder that is none is not passed over in silence')
@@ -158,13 +160,29 @@ t.test('joins', async (t) => {
     ['the token of another relay', joinAs('x', other.stdout.trim().split(' ')[1]!), 1, /made by another relay/],
     [
       'nobody there',
-      run('join', '--relay', `https://127.0.0.1:${metricsPort + 1}`, '--token', token),
+      run(
+        'join',
+        '--relay',
+        `https://127.0.0.1:${metricsPort + 1}`,
+        '--token',
+        token,
+        '--state-dir',
+        join(folder, 'nowhere'),
+      ),
       1,
       /cannot reach the relay.*ECONNREFUSED/,
     ],
     [
       'something else there',
-      run('join', '--relay', `https://127.0.0.1:${metricsPort}`, '--token', token),
+      run(
+        'join',
+        '--relay',
+        `https://127.0.0.1:${metricsPort}`,
+        '--token',
+        token,
+        '--state-dir',
+        join(folder, 'nowhere'),
+      ),
       1,
       /cannot reach the relay/,
     ],

@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { Node, NodePool, RavenGateway } from '../../../lib/k8s/objects.ts'
-import { poolsOf } from '../../../lib/k8s/pools.ts'
+import { poolsOf, withoutOutside } from '../../../lib/k8s/pools.ts'
 
 type Sketch = { labels?: Record<string, string>; cidrs?: readonly string[]; addresses?: readonly string[] }
 const node = (name: string, { labels = {}, cidrs = [], addresses = [] }: Sketch = {}): Node => ({
@@ -191,4 +191,25 @@ t.test('InternalIPs only, canonical, what is no address named', async (t) => {
   )
   t.strictSame(pools[0]?.nodes[0]?.addresses, ['192.168.1.11', 'fd01::1'])
   t.match(problems, [/node a: InternalIP "192\.168\.1" is no IP address/])
+})
+
+t.test('prefixes that would swallow the relay or this node’s own LAN are left out and named', async (t) => {
+  const node = (name: string, ...podCidrs: readonly string[]) => ({ name, addresses: [], podCidrs })
+  const pools = [
+    { name: 'cliff', nodes: [node('c1', '10.244.1.0/24', '203.0.113.0/24')], gateways: ['c1'] },
+    { name: 'shore', nodes: [node('s1', '192.168.0.0/16')], gateways: ['s1'] },
+  ]
+  const outside = [
+    { address: '203.0.113.10', what: 'the relay' },
+    { address: '192.168.7.3', what: 'an address of this node on eth0' },
+  ]
+  const { pools: routable, problems } = withoutOutside(pools, outside)
+  t.strictSame(
+    routable.map(({ nodes }) => nodes.map(({ podCidrs }) => podCidrs)),
+    [[['10.244.1.0/24']], [[]]],
+  )
+  t.match(problems, [
+    /pool cliff, node c1: podCIDR 203\.0\.113\.0\/24 holds 203\.0\.113\.10, the relay/,
+    /shore.*192\.168\.7\.3/,
+  ])
 })
