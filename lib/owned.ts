@@ -24,6 +24,10 @@ export const DEVICE_MTU = 1380
 export const NFT_TABLE_AGENT = 'fulmar'
 export const NFT_TABLE_GATEWAY = 'fulmar-gateway'
 export const NFT_TABLE_RELAY = 'fulmar-relay'
+/** Conntrack entries of relayed sessions carry this mark and the session's port; STUN to these ports has its own zone. */
+export const RELAY_FLOW_MARK = 0x46000000
+export const RELAY_FLOW_MARK_MASK = 0xffff0000
+export const RELAY_STUN_ZONE = 7077
 
 /** Where the agent's DNS answers unless it is told otherwise, on `lo`. */
 export const DNS_ADDRESSES: readonly string[] = ['169.254.20.53', 'fd66:756c:6d61::53']

@@ -56,7 +56,7 @@ export const REQUIREMENTS: readonly Requirement[] = [
   program('wg', 'wireguard-tools', 'sets keys and peers of the WireGuard devices', ['gateway', 'lab']),
   program('wireguard-go', 'wireguard-go', 'is WireGuard where the kernel has no module, and in the lab', ['lab']),
   program('ip', 'iproute2', 'makes the namespaces and links of the lab', ['lab']),
-  program('conntrack', 'conntrack', 'forgets UDP flows to endpoints that are gone', ['agent', 'lab']),
+  program('conntrack', 'conntrack', 'forgets UDP flows to endpoints that are gone', ['agent', 'relay', 'lab']),
   program('nsenter', 'util-linux', 'runs a program on a host of the lab', ['lab']),
   program('ping', 'iputils-ping', 'measures paths in the lab', ['lab']),
   program('kubectl', 'kubernetes-client', 'tests the embedded Kubernetes API with the real client', ['lab']),

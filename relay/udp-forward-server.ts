@@ -17,7 +17,6 @@ type End = {
 
 /** Each has up to four sockets. */
 const MAX_SESSIONS = 200
-const WIREGUARD_TYPES = 4
 
 export function openUserspaceForwarder({ places, onStun, log }: ForwarderOptions, signal: AbortSignal): Forwarder {
   const ends = new Map<string, End>()
@@ -33,8 +32,7 @@ export function openUserspaceForwarder({ places, onStun, log }: ForwarderOptions
     }
     const { place } = end
     const to = end.other?.place
-    const fits = datagram.length >= 4 && datagram[0]! >= 1 && datagram[0]! <= WIREGUARD_TYPES
-    if (!fits || place?.port !== port || place.address !== address || to === undefined) return void unbound++
+    if (place?.port !== port || place.address !== address || to === undefined) return void unbound++
     forwarded.packets++
     forwarded.bytes += datagram.length
     end.other!.socket.send(datagram, to.port, to.address, ignore)

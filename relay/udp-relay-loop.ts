@@ -1,8 +1,9 @@
-// Keeps the relay's nft table equal to the sessions' bindings: each change is a transaction of its own; whatever goes wrong,
-// and whatever others remove, ends in the whole table anew. Counters are read now and then, never per packet.
+// Keeps the relay's nft table equal to the sessions' bindings, and conntrack's memory with it: each change is a transaction
+// of its own; whatever goes wrong, and whatever others remove, ends in the whole table anew. Counters are read now and
+// then, never per packet.
 
 import { createSocket, type Socket } from 'node:dgram'
-import { socketAddress, type SocketAddress } from '../lib/address.ts'
+import { formatSocketAddress, socketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Family } from '../lib/cidr.ts'
 import { ExecError, run } from '../lib/net/exec.ts'
 import { pause, UsageError } from '../lib/net/lifetime.ts'
@@ -11,22 +12,25 @@ import { monitorNft } from '../lib/net/nft-monitor.ts'
 import { openNft } from '../lib/net/nft.ts'
 import { ensureForwarding } from '../lib/net/sysctl.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
-import { NFT_TABLE_RELAY } from '../lib/owned.ts'
+import { NFT_TABLE_RELAY, RELAY_FLOW_MARK, RELAY_FLOW_MARK_MASK } from '../lib/owned.ts'
 import {
   droppingForwardChains,
   FAMILIES,
+  flowMark,
   readTable,
   renderChange,
   renderTable,
+  strayFlows,
   type Forwarder,
   type ForwarderOptions,
+  type Observed,
 } from './udp-relay.ts'
 
 /** Counters and, in case a notice of loss was missed, the rules. */
 const LOOK_PERIOD_MS = 10_000
 const ZERO = { packets: 0, bytes: 0 }
 
-/** @throws where this host's kernel cannot be used: no nft, no CAP_NET_ADMIN, forwarding that cannot be switched on. */
+/** @throws where this host's kernel cannot be used: no nft, no conntrack, no CAP_NET_ADMIN, forwarding that cannot be switched on. */
 export async function openKernelForwarder(options: ForwarderOptions, signal: AbortSignal): Promise<Forwarder> {
   const { places, ports, log } = options
   const bindings = { 4: new Map<number, SocketAddress>(), 6: new Map<number, SocketAddress>() }
@@ -35,19 +39,31 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
   const nft = openNft(signal, log)
 
   let changes = 0
-  let before = { taken: ZERO, forwarded: ZERO, unbound: ZERO }
-  let since = before
+  /** Of tables that are gone, and of this one as last read. */
+  let before: Totals = NOTHING
+  let since: Totals = NOTHING
+  const totals = (): Totals => ({
+    arrived: add(before.arrived, since.arrived),
+    unbound: add(before.unbound, since.unbound),
+    begun: add(before.begun, since.begun),
+    passed: add(before.passed, since.passed),
+  })
+  const flows = openFlows(options)
+  let straysDue = false
   const load = async (): Promise<void> => {
     before = totals()
-    since = { taken: ZERO, forwarded: ZERO, unbound: ZERO }
+    since = NOTHING
+    straysDue = true
     await nft.apply([renderTable(places, ports, bindings)])
+    await sweep()
   }
-  const totals = () => ({
-    taken: add(before.taken, since.taken),
-    forwarded: add(before.forwarded, since.forwarded),
-    unbound: add(before.unbound, since.unbound),
-  })
+  const sweep = async (): Promise<void> => {
+    if (!straysDue) return
+    await flows.forgetStrays()
+    straysDue = false
+  }
   await load()
+  await flows.forgetAll()
   const sockets = await openSockets(options, signal)
 
   let failure: string | undefined
@@ -65,6 +81,7 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
       await load()
       broken = false
     }
+    await sweep()
     failure = undefined
   }
   const upkeep = createUpkeep(
@@ -102,6 +119,7 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
     close: () => undefined,
     async bind(family, port, place) {
       const was = bindings[family].get(port)
+      if (was === undefined && place === undefined) return
       if (place === undefined) bindings[family].delete(port)
       else bindings[family].set(port, place)
       changes++
@@ -112,26 +130,74 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
         broken = true
         await upkeep.now()
       }
+      // With the rules as they are now, flows that go on begin anew.
+      if (was !== undefined) await flows.forget(family, port)
     },
     send: (datagram, _port, { address, port, family }) => {
       if (!signal.aborted) sockets.get(family)?.send(datagram, port, address, () => {})
     },
     counts: () => {
-      const { taken, forwarded, unbound } = totals()
-      return { forwarded, unbound: unbound.packets, lost: Math.max(0, taken.packets - forwarded.packets) }
+      const { arrived, unbound, begun, passed } = totals()
+      return {
+        forwarded: { packets: arrived.packets - unbound.packets, bytes: arrived.bytes - unbound.bytes },
+        unbound: unbound.packets,
+        lost: Math.max(0, begun.packets - passed.packets),
+      }
     },
     problems: () => [
       ...(failure === undefined ? [] : [failure]),
       // A chain that drops by policy may have a rule for us; what got lost tells.
-      ...(totals().taken.packets > totals().forwarded.packets
+      ...(totals().begun.packets > totals().passed.packets
         ? dropping.map(
             (chain) =>
-              `nft chain ${chain} drops what it does not know, and packets between gateways may be among it; ` +
-              `let it accept UDP from ports ${ports.first}-${ports.last}`,
+              `nft chain ${chain} drops what it does not know, and packets between gateways are among it; ` +
+              `let it accept what has "ct mark & ${MASK_HEX} == ${MARK_HEX}"`,
           )
         : []),
     ],
     closed: Promise.all([monitor, watched, upkeep.idle()]).then(() => undefined),
+  }
+}
+
+type Totals = Pick<Observed, 'arrived' | 'unbound' | 'begun' | 'passed'>
+const NOTHING: Totals = { arrived: ZERO, unbound: ZERO, begun: ZERO, passed: ZERO }
+const MARK_HEX = `0x${RELAY_FLOW_MARK.toString(16)}`
+const MASK_HEX = `0x${RELAY_FLOW_MARK_MASK.toString(16)}`
+
+/** What conntrack remembers of sessions. One program at a time: a relay that lost a network has hundreds of flows to forget. */
+function openFlows({ places, ports, log }: ForwarderOptions) {
+  const families = FAMILIES.filter((family) => places[family] !== undefined)
+  let last: Promise<void> = Promise.resolve()
+  const conntrack = (family: Family, command: '-L' | '-D', ...filter: readonly string[]): Promise<string> =>
+    run('conntrack', [command, '-f', `ipv${family}`, '-p', 'udp', ...filter])
+  const remove = async (family: Family, ...words: readonly string[]): Promise<void> => {
+    await conntrack(family, '-D', ...words).catch((error: Error) => {
+      // So it says, and exits with 1, where there was none.
+      if (!error.message.includes('0 flow entries')) throw error
+    })
+  }
+  const queue = (task: () => Promise<void>): Promise<void> => {
+    const done = last.then(task)
+    last = done.catch(() => undefined)
+    return done
+  }
+  return {
+    forget: (family: Family, port: number) => queue(() => remove(family, '--mark', `${flowMark(port)}`)),
+    /** Of an earlier run. */
+    forgetAll: () =>
+      queue(async () => {
+        for (const family of families) await remove(family, '--mark', `${MARK_HEX}/${MASK_HEX}`)
+      }),
+    /** While the rules were not there, packets to the ports began flows that would go on past them. */
+    forgetStrays: () =>
+      queue(async () => {
+        for (const family of families)
+          for (const { source, port } of strayFlows(await conntrack(family, '-L'), places, ports)) {
+            log.debug({ addr: formatSocketAddress(source), port }, 'a flow past our nft rules is forgotten')
+            const from = ['-s', source.address, '--sport', String(source.port)]
+            await remove(family, ...from, '-d', places[family]!, '--dport', String(port))
+          }
+      }),
   }
 }
 

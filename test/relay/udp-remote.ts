@@ -103,7 +103,6 @@ serve({
   endpoint: () => endpoint,
   reason: (node: string) => client.reason(node),
   send: (type: number, length: number, to: SocketAddress) => sendTo(packet(type, length), to),
-  sendText: (text: string, to: SocketAddress) => sendTo(Buffer.from(text), to),
   received: () => received.splice(0),
 
   /** A socket without a client: what an intruder has. */
