@@ -23,6 +23,7 @@ t.test('the flags of a relay', async (t) => {
       { address: '::', port: 8443 },
     ],
     stunPorts: [3478, 3479],
+    udpRelayPorts: { first: 40000, last: 49999 },
     metrics: { address: '127.0.0.1', port: 9472 },
     stateDir: '/var/lib/fulmar',
     manifests: undefined,
@@ -60,4 +61,15 @@ t.test('every mistake is told at once', async (t) => {
   ]
   t.equal(parsed.errors.length, expected.length, parsed.errors.join('\n'))
   for (const [i, pattern] of expected.entries()) t.match(parsed.errors[i], pattern)
+})
+
+t.test('ports for sessions over UDP', async (t) => {
+  const read = (value: string) => parseOptions(OPTIONS, ['--public', '203.0.113.10', '--udp-relay-ports', value], {})
+  for (const [value, expected] of [
+    ['50000-50003', { first: 50000, last: 50003 }],
+    ['', undefined],
+  ] as const)
+    t.match(read(value), { kind: 'ok', values: { udpRelayPorts: expected } }, `'${value}'`)
+  for (const value of ['50000', '50000-50002', '50003-50000', '80-90', '65000-66000', 'a-b'])
+    t.equal(read(value).kind, 'invalid', value)
 })
