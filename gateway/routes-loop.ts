@@ -7,9 +7,8 @@ import { NetlinkError, type Link } from '../lib/net/netlink.ts'
 import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-table.ts'
 import { ensureForwarding } from '../lib/net/sysctl.ts'
 import { DEVICES, PROTOCOL_GATEWAY } from '../lib/owned.ts'
-import { prefixOf } from '../lib/routes.ts'
 import type { Rung } from '../lib/status.ts'
-import { nexthopId, nexthopIds, planRoutes, type PoolRoute } from './routes.ts'
+import { nexthopIds, planRoutes, type PoolRoute } from './routes.ts'
 
 export type { PoolRoute } from './routes.ts'
 
@@ -65,22 +64,21 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
       const current = wanted?.find((candidate) => candidate.pool === pool)
       if (wanted === undefined || current === undefined)
         throw new RoutesError(`no routes to pool ${pool}: give them to apply first`)
-      const device = devices.get(rung) ?? devicesUp(await table.netlink.links()).get(rung)
-      if (device === undefined)
+      if (!devices.has(rung)) devices = devicesUp(await table.netlink.links())
+      if (!devices.has(rung))
         throw new RoutesError(`pool ${pool} stays: device ${DEVICES[rung]} of ${rung} is missing or down`)
-      wanted = wanted.map((route) => (route.pool === pool ? { ...route, rung } : route))
-      if (current.rung === undefined) return table.apply()
+      const moved = { ...current, rung }
+      wanted = wanted.map((route) => (route.pool === pool ? moved : route))
 
       table.interrupt()
-      const families = new Set(current.cidrs.map((cidr) => prefixOf(cidr).family))
-      const nexthops = [...families].map((family) => ({
-        id: nexthopId(ids, pool, family),
-        family,
-        device,
-        protocol: PROTOCOL_GATEWAY,
-      }))
+      const { nexthops, routes } = planRoutes({ wanted: [moved], ids, devices, source4, source6 })
       try {
         await Promise.all(nexthops.map((nexthop) => table.netlink.replaceNexthop(nexthop)))
+        // A pool that had no path has no routes over its nexthops yet. A whole pass would look at everything first.
+        if (current.rung === undefined)
+          await Promise.all(
+            routes.filter(({ kind }) => kind === 'unicast').map((route) => table.netlink.replaceRoute(route)),
+          )
       } catch (error) {
         if (!(error instanceof NetlinkError)) throw error
         // The device was made anew a moment ago, say: look again.
