@@ -183,6 +183,9 @@ for (const userspace of [false, true])
       }
     })
 
+    await until('packets are counted', 12_000, async () => (await status()).forwarded >= 16)
+    t.ok((await status()).unbound >= 16, 'and those of nobody')
+
     if (!userspace) {
       await t.test('what somebody else removes is back within a second', async (t) => {
         for (const command of [

@@ -18,7 +18,6 @@ const STUN = '@th,64,16 0x0001 @th,96,32 0x2112a442'
 const GOLDEN = `add table inet fulmar-relay
 delete table inet fulmar-relay
 table inet fulmar-relay {
-  counter arrived { }
   counter unbound { }
   counter begun { }
   counter passed { }
@@ -28,7 +27,7 @@ table inet fulmar-relay {
   map mark4 { type inet_service : mark; elements = { 40002 : 0x46009c42, 40003 : 0x46009c42 }; }
   chain session-port {
     ${STUN} ct zone set 7077 accept
-    @th,72,24 0 counter name arrived
+    @th,72,24 0 counter
   }
   chain first {
     type filter hook prerouting priority -310; policy accept;
