@@ -5,7 +5,7 @@ import { isIPv6 } from 'node:net'
 import t from 'tap'
 import type { LabOptions } from '../lab/lab.ts'
 import type { NatType } from '../lab/nat.ts'
-import { addressOf, directOnce, get, openMesh } from './mesh.ts'
+import { addressOf, directOnce, get, openMesh, until, waysOf } from './mesh.ts'
 
 t.setTimeout(240_000)
 
@@ -57,11 +57,15 @@ for (const [index, { name, options, nat, outside }] of rows.entries())
       [a, b],
       [a, 'cloud'],
       [b, 'cloud'],
-    ] as const) {
-      const ways = await directOnce(lab, pair)
-      const endpoints = ways.flatMap(({ path }) => path.endpoint ?? [])
+    ] as readonly (readonly [string, string])[]) {
+      await directOnce(lab, pair)
+      const located = async () =>
+        (await waysOf(lab)).filter(
+          ({ from, to, path }) => pair.includes(from) && pair.includes(to) && path.endpoint !== undefined,
+        )
+      await until(`${pair.join(' ↔ ')} say where they are`, async () => (await located()).length === 2)
+      const endpoints = (await located()).map(({ path }) => path.endpoint!)
       const families = endpoints.map((text) => (isIPv6(text.replace(/^\[(.*)\]:\d+$/, '$1')) ? 6 : 4))
-      t.not(families.length, 0, `${pair.join(' ↔ ')} say where they are`)
       // With the cloud both families work in the second row, and either is as good.
       const asExpected = families.every((family) => family === outside)
       t.ok(asExpected || (pair as readonly string[]).includes('cloud'), `by IPv${outside}: ${endpoints.join(' ')}`)
