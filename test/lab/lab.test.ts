@@ -209,7 +209,7 @@ t.test('nodes and pods of a site, twice with one plan', async (t) => {
   )
   t.match(
     (await lab.exec('east1-client', ['cat', '/etc/resolv.conf', '/proc/self/cgroup'])).stdout,
-    new RegExp(`ndots:5\n[^]*0::/fm-${lab.id}/east1/east1-client\n`),
+    new RegExp(`ndots:5 timeout:1\n[^]*0::/fm-${lab.id}/east1/east1-client\n`),
   )
 
   await t.test('hosts have files of their own', async (t) => {

@@ -99,9 +99,12 @@ ${families.map(({ word, own }) => `    oifname "eth0" ${word} saddr { ${own.join
 `
 }
 
-/** What a kubelet writes for dnsPolicy ClusterFirst. */
+/**
+ * What a kubelet writes for dnsPolicy ClusterFirst and a dnsConfig with `timeout`: without it, a question that is lost
+ * while the agent starts again is repeated after 5 s only.
+ */
 export const podResolvConf = (namespace: string, nameserver: string) =>
-  `nameserver ${nameserver}\nsearch ${namespace}.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n`
+  `nameserver ${nameserver}\nsearch ${namespace}.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:1\n`
 
 function bridge(name: string, ports: readonly string[], { v4, v6 }: plan.Lan): readonly string[] {
   return [
