@@ -23,15 +23,22 @@ export type CandidateStatus = {
 export type PathStatus = {
   readonly pool: string
   readonly node: string
-  readonly rung: Rung | 'none'
+  /** `cold`: nothing is sent, so nothing is kept up; a first packet goes over the relay and wakes the path. */
+  readonly rung: Rung | 'none' | 'cold'
   readonly since: number
   readonly rttMs?: number
+  /** Share of the last echoes on the rung in use that were not answered, 0 to 1. */
+  readonly loss?: number
+  /** The largest packet that the path carries, where it is less than the devices' MTU, bytes. */
+  readonly mtu?: number
   /** Why the path is not a better one; empty for a direct path. */
   readonly reason: string
   /** The outer address of the peer on a direct path. */
   readonly endpoint?: string
   readonly candidates: readonly CandidateStatus[]
   readonly peerNat?: NatBehaviour
+  /** The last moves between rungs, newest first. */
+  readonly history?: readonly { readonly at: number; readonly rung: Rung | 'cold'; readonly why: string }[]
 }
 
 /** Age of the Kubernetes objects that a daemon works from. */
