@@ -39,6 +39,8 @@ export type PathStatus = {
   readonly peerNat?: NatBehaviour
   /** The last moves between rungs, newest first. */
   readonly history?: readonly { readonly at: number; readonly rung: Rung | 'cold'; readonly why: string }[]
+  /** When a better path is looked for next; not after now: this is going on. Absent where none is to be found. */
+  readonly nextTryAt?: number
 }
 
 /** Age of the Kubernetes objects that a daemon works from. */
@@ -70,6 +72,10 @@ export type GatewayStatus = {
     readonly port: number
   }
   readonly nat: NatBehaviour
+  /** The addresses that it tells its peers, `ip:port`. */
+  readonly candidates?: readonly Pick<CandidateStatus, 'address' | 'kind'>[]
+  /** The STUN servers that it asks, `ip:port`. */
+  readonly stun?: readonly string[]
   readonly paths: readonly PathStatus[]
   /** Reasons why objects were left out, such as two pools with one podCIDR. */
   readonly problems: readonly string[]
