@@ -10,7 +10,7 @@ import { createSocket, type Socket } from 'node:dgram'
 import { WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
-import { openRelaySession, type RelaySessionState } from '../lib/net/relay-session.ts'
+import { openRelaySession, type RelaySession } from '../lib/net/relay-session.ts'
 import {
   bindFrame,
   boundNode,
@@ -24,14 +24,12 @@ import {
 } from '../lib/wire/packet-frame.ts'
 import { ProtocolError } from '../lib/wire/signal.ts'
 
-export type PacketClient = {
+export type PacketClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'closed'> & {
   /** Makes a peer reachable through the relay. @returns the endpoint to give to WireGuard, on loopback. */
   readonly add: (node: string) => Promise<string>
   readonly remove: (node: string) => void
-  readonly state: () => RelaySessionState
   /** Packets thrown away: the relay was unreachable, or the queue full. */
   readonly dropped: () => number
-  readonly closed: Promise<void>
 }
 
 /** Bytes handed to the socket but not yet to the kernel; beyond them packets wait in the queue of their peer. */
@@ -163,6 +161,8 @@ export function openPacketClient(
       peers.delete(node)
     },
     state: session.state,
+    address: session.address,
+    check: session.check,
     dropped: () => dropped,
     closed,
   }

@@ -3,7 +3,7 @@
 import { WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
-import { openRelaySession, type RelaySessionState } from '../lib/net/relay-session.ts'
+import { openRelaySession, type RelaySession } from '../lib/net/relay-session.ts'
 import {
   decodeSignal,
   encodeSignal,
@@ -14,11 +14,9 @@ import {
   type UdpSessionFrame,
 } from '../lib/wire/signal.ts'
 
-export type SignalClient = {
+export type SignalClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'closed'> & {
   /** Sends a frame if the session is up. @returns false if it is not; nothing is queued for later. */
   readonly send: (frame: SignalFrame) => boolean
-  readonly state: () => RelaySessionState
-  readonly closed: Promise<void>
 }
 
 export function openSignalClient(
@@ -81,6 +79,8 @@ export function openSignalClient(
       return true
     },
     state: session.state,
+    address: session.address,
+    check: session.check,
     closed: session.closed,
   }
 }

@@ -1,7 +1,10 @@
 // A WebSocket to a relay that comes back for ever: dial, hand over what arrives, notice silence, wait, dial the next
-// relay. While none can be reached its owner goes on with what it has.
+// relay. While none can be reached its owner goes on with what it has. A NAT that forgets the flow, or a new WAN address,
+// leaves TCP waiting for minutes: an idle session learns of it from the relay's pings, at no cost of its own, and whoever
+// misses answers has it checked at once.
 
 import { WebSocket, type RawData } from 'ws'
+import { canonicalAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
 import type { Log } from '../log.ts'
 import { tlsOptions, type NodeIdentity } from './identity.ts'
@@ -20,6 +23,14 @@ export type RelaySession = {
   /** The open socket; undefined while there is none. */
   readonly socket: () => WebSocket | undefined
   readonly state: () => RelaySessionState
+  /** Where the last session led, in canonical text. */
+  readonly address: () => string | undefined
+  /**
+   * Something that the session should have carried stays away: asks the relay for a sign of life. Without any within a
+   * second the session is ended and dialled anew at once; where there is none, the next dial is at most a second away.
+   * To be called as often as there is reason.
+   */
+  readonly check: () => void
   /** Resolves when the signal has aborted and the socket is closed. */
   readonly closed: Promise<void>
 }
@@ -28,6 +39,8 @@ const RECONNECT = { baseMs: 200, capMs: 5_000 }
 const CONNECT_TIMEOUT_MS = 5_000
 /** The relay pings every 10 s; a session that hears nothing for so long is dead, whatever TCP believes. */
 const SILENCE_MS = 25_000
+/** A pong takes a round trip, or a few where packets are lost (the first retransmission comes after 200 ms or more). */
+const CHECK_MS = 1_000
 /** Masking hides payloads from proxies that cannot look into TLS anyway; a zero mask saves XOR over every byte. */
 const zeroMask = (mask: Buffer): void => void mask.fill(0)
 
@@ -45,15 +58,17 @@ export function openRelaySession(
 ): RelaySession {
   const { identity, log } = options
   let open: WebSocket | undefined
+  let address: string | undefined
+  let check = (): void => undefined
   let state: RelaySessionState = { url: identity.relays[0]!, state: 'connecting', since: Date.now() }
   const change = (next: RelaySessionState): void => {
     state = next
     options.onChange()
   }
 
-  /** One session from dial to end. @returns why it ended. */
-  const session = (url: string): Promise<string> => {
-    const { promise, resolve } = Promise.withResolvers<string>()
+  /** One session from dial to end. */
+  const session = (url: string): Promise<End> => {
+    const { promise, resolve } = Promise.withResolvers<End>()
     const socket = new WebSocket(new URL(options.path, url.replace(/^http/, 'ws')), {
       ...tlsOptions(identity),
       handshakeTimeout: CONNECT_TIMEOUT_MS,
@@ -62,6 +77,8 @@ export function openRelaySession(
       generateMask: zeroMask,
     })
     let reason = 'the relay closed the connection'
+    let checking: NodeJS.Timeout | undefined
+    let unanswered = false
     const terminate = (why: string): void => {
       reason = why
       socket.terminate()
@@ -70,15 +87,34 @@ export function openRelaySession(
     const watchdog = setTimeout(() => terminate(`nothing heard for ${SILENCE_MS / 1000} s`), SILENCE_MS)
     signal.addEventListener('abort', stop)
 
+    const onHeard = (): void => {
+      watchdog.refresh()
+      clearTimeout(checking)
+      checking = undefined
+    }
+    const onUnanswered = (): void => {
+      if (checking === undefined) return
+      unanswered = true
+      terminate(`no answer within ${CHECK_MS} ms`)
+    }
+    check = () => {
+      if (socket.readyState !== WebSocket.OPEN || checking !== undefined) return
+      // After a stall of this process the timer is due before an answer that lies in the socket has been read.
+      checking = setTimeout(() => setImmediate(onUnanswered), CHECK_MS)
+      socket.ping()
+    }
+
+    socket.on('upgrade', ({ socket: stream }) => (address = canonicalAddress(stream.remoteAddress ?? '')))
     socket.on('open', () => {
       open = socket
-      watchdog.refresh()
+      onHeard()
       change({ url, state: 'connected', since: Date.now() })
       options.onOpen(socket)
     })
-    socket.on('ping', () => watchdog.refresh())
+    socket.on('ping', onHeard)
+    socket.on('pong', onHeard)
     socket.on('message', (data, binary) => {
-      watchdog.refresh()
+      onHeard()
       try {
         options.onMessage(data, binary)
       } catch (err) {
@@ -93,24 +129,45 @@ export function openRelaySession(
     socket.on('error', (error) => (reason = error.message))
     socket.on('close', () => {
       clearTimeout(watchdog)
+      clearTimeout(checking)
+      checking = undefined
       signal.removeEventListener('abort', stop)
       open = undefined
-      resolve(reason)
+      resolve({ reason, unanswered })
     })
     return promise
   }
 
+  /** A check cuts the wait short, but not to nothing: many sites may have lost one relay. */
+  const wait = async (ms: number): Promise<void> => {
+    const due = new AbortController()
+    let hurry: NodeJS.Timeout | undefined
+    check = () => void (hurry ??= setTimeout(() => due.abort(), CHECK_MS))
+    await pause(ms, AbortSignal.any([signal, due.signal]))
+    clearTimeout(hurry)
+  }
+
   const run = async (): Promise<void> => {
     let failures = 0
-    for (let attempt = 0; !signal.aborted; attempt++) {
+    for (let attempt = 0; !signal.aborted;) {
       const url = identity.relays[attempt % identity.relays.length]!
-      const error = await session(url)
+      const { reason, unanswered } = await session(url)
       if (signal.aborted) return
       failures = state.state === 'connected' ? 1 : failures + 1
-      log.warn({ url, path: options.path, reason: error }, 'no session with the relay')
-      change({ url, state: 'connecting', since: state.state === 'connected' ? Date.now() : state.since, error })
-      await pause(backoffMs(RECONNECT, failures, Math.random()), signal)
+      log.warn({ url, path: options.path, reason }, 'no session with the relay')
+      change({ url, state: 'connecting', since: state.state === 'connected' ? Date.now() : state.since, error: reason })
+      // The way to the relay changed rather than the relay: the same one again, and now.
+      if (unanswered) continue
+      attempt++
+      await wait(backoffMs(RECONNECT, failures, Math.random()))
     }
   }
-  return { socket: () => open, state: () => state, closed: run() }
+  return { socket: () => open, state: () => state, address: () => address, check: () => check(), closed: run() }
+}
+
+/** How a session ended. */
+type End = {
+  readonly reason: string
+  /** A check brought no answer. */
+  readonly unanswered: boolean
 }
