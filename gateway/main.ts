@@ -212,7 +212,10 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
 
   // For people and for Prometheus.
   const parts = { node, startedAt, publicKey, port: ports.direct, mesh, wireguard, signalling, paths, store }
-  const status = () => gatewayStatus({ ...parts, nat: reachability.nat(), pools: pools() })
+  const status = () => {
+    const { nat, candidates } = reachability
+    return gatewayStatus({ ...parts, nowMs: Date.now(), nat: nat(), candidates: candidates(), pools: pools() })
+  }
   const registry = createRegistry('gateway')
   registerMetrics(registry, { status, packets, probes })
   const { address: host, port } = config.metrics

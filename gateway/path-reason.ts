@@ -1,6 +1,6 @@
 // Why a path is not direct, in words that tell an operator what would have to change. Pure.
 
-import { formatSocketAddress } from '../lib/address.ts'
+import { formatSocketAddress, parseSocketAddress } from '../lib/address.ts'
 import type { CandidateStatus, NatBehaviour } from '../lib/status.ts'
 import type { Path } from './path.ts'
 import type { TriedCandidate } from './punch.ts'
@@ -12,7 +12,7 @@ export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peer
   const parts = [
     silence,
     path.rung === 'none' ? 'no path yet' : path.why.startsWith('direct') ? path.why : '',
-    obstacle(own, peer, peerPool) ?? tried(path),
+    obstacleText(own, peer, peerPool) ?? tried(path),
     path.punch.trying ? 'trying now' : nextTry(path, nowMs),
   ]
   return parts.filter((part) => part !== '').join('; ')
@@ -27,13 +27,34 @@ export function silenceOf(path: Path, nowMs: number): string {
   return ms < SILENCE_MS ? '' : `the peer has not answered for ${Math.round(ms / 1000)} s, on any path`
 }
 
-/** What is known to stand in the way before a packet is sent. */
-function obstacle(own: NatBehaviour, peer: NatBehaviour, peerPool: string): string | undefined {
-  if (own.udp === 'blocked') return 'UDP is blocked at this site: let it out, or stay on the relay'
-  if (peer.udp === 'blocked') return `UDP is blocked at ${peerPool}: let it out there, or stay on the relay`
-  if (!punchable(own, peer))
-    return `NATs here (${describe(own)}) and at ${peerPool} (${describe(peer)}) do not punch: forward a UDP port, use IPv6, or stay on the relay`
-  return undefined
+export type Obstacle = 'udp-blocked' | 'one-nat' | 'nats'
+
+/** What is known to stand in the way before a packet is sent; `one-nat` is in the way of most, not of all. */
+export function obstacleOf(own: NatBehaviour, peer: NatBehaviour): Obstacle | undefined {
+  if (own.udp === 'blocked' || peer.udp === 'blocked') return 'udp-blocked'
+  if (isOneNat(own, peer)) return 'one-nat'
+  return punchable(own, peer) ? undefined : 'nats'
+}
+
+function obstacleText(own: NatBehaviour, peer: NatBehaviour, peerPool: string): string | undefined {
+  switch (obstacleOf(own, peer)) {
+    case 'udp-blocked':
+      return own.udp === 'blocked'
+        ? 'UDP is blocked at this site: let it out, or stay on the relay'
+        : `UDP is blocked at ${peerPool}: let it out there, or stay on the relay`
+    case 'one-nat':
+      return `this site and ${peerPool} are behind one NAT, which does not let them reach each other`
+    case 'nats':
+      return `NATs here (${describe(own)}) and at ${peerPool} (${describe(peer)}) do not punch: forward a UDP port, use IPv6, or stay on the relay`
+    case undefined:
+      return undefined
+  }
+}
+
+function isOneNat(own: NatBehaviour, peer: NatBehaviour): boolean {
+  if (own.mapping === 'none' || peer.mapping === 'none') return false
+  const [a, b] = [own, peer].map(({ mapped }) => (mapped === undefined ? undefined : parseSocketAddress(mapped)))
+  return a !== undefined && a.address === b?.address
 }
 
 /** A mapping that depends on the destination needs a peer whose filter lets an unknown port in. */
@@ -73,5 +94,7 @@ export function candidateStatus(candidate: TriedCandidate): CandidateStatus {
       : probes === 0
         ? 'not tried yet'
         : `no answer to ${probes} probes`
-  return { address: formatSocketAddress(candidate.address), kind: candidate.kind, result }
+  const answered = refused ? 'refused' : 'answered'
+  const outcome = rttMs !== undefined ? answered : probes === 0 ? 'untried' : 'silent'
+  return { address: formatSocketAddress(candidate.address), kind: candidate.kind, result, outcome }
 }

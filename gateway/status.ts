@@ -1,17 +1,22 @@
 // What `fulmar status` shows of a gateway. Pure.
 
+import { formatSocketAddress } from '../lib/address.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import type { GatewayStatus, NatBehaviour, PathStatus } from '../lib/status.ts'
 import { VERSION } from '../lib/version.ts'
+import type { Candidate } from './announcement.ts'
 import type { Mesh } from './mesh-loop.ts'
 import type { Paths } from './path-loop.ts'
+import { remediesOf, type OwnSide } from './path-remedies.ts'
 import type { SignalClient } from './signal-client.ts'
 import type { WireGuard } from './wireguard-loop.ts'
 
 export function gatewayStatus(from: {
   readonly node: string
   readonly startedAt: number
+  /** Unix milliseconds. */
+  readonly nowMs: number
   readonly publicKey: string
   readonly port: number
   readonly mesh: Mesh
@@ -19,6 +24,7 @@ export function gatewayStatus(from: {
   readonly signalling: SignalClient
   readonly paths: Paths
   readonly nat: NatBehaviour
+  readonly candidates: readonly Candidate[]
   readonly pools: { readonly pools: readonly Pool[]; readonly problems: readonly string[] }
   readonly store: StoreView
 }): GatewayStatus {
@@ -32,16 +38,25 @@ export function gatewayStatus(from: {
     reason: `the gateway on ${node} has not announced itself yet`,
     candidates: [],
   }))
+  const relay = from.signalling.state()
+  const pool = plan?.pool ?? ''
+  const candidates = from.candidates.map(({ kind, address }) => ({ kind, address: formatSocketAddress(address) }))
+  const own: OwnSide = { node, pool, nat, relay, candidates, wireguardPort: port }
+  const explained = [...from.paths.status(nat, from.mesh.endpoints), ...waiting].map((path): PathStatus => {
+    const remedies = remediesOf(own, path, from.nowMs)
+    return remedies === undefined ? path : { ...path, remedies }
+  })
   return {
     kind: 'gateway',
     version: VERSION,
     node,
-    pool: plan?.pool ?? '',
+    pool,
     startedAt,
-    relay: from.signalling.state(),
+    relay,
     wireguard: { implementation: from.wireguard.implementation, publicKey, port },
     nat,
-    paths: [...from.paths.status(nat, from.mesh.endpoints), ...waiting],
+    candidates,
+    paths: explained,
     problems: [
       ...from.pools.problems,
       ...from.paths.problems(),

@@ -18,7 +18,12 @@ export type CandidateStatus = {
   readonly kind: 'host' | 'reflexive' | 'peer-reflexive' | 'static'
   /** The last thing that happened: `answered in 1.2 ms`, `no answer to 40 probes`, … */
   readonly result: string
+  /** `refused`: probes were answered, WireGuard did not get through. */
+  readonly outcome?: 'answered' | 'refused' | 'silent' | 'untried'
 }
+
+/** Steps for people, each a sentence without its full stop; one of them is enough, or all are needed. */
+export type Remedies = { readonly need: 'one' | 'all'; readonly steps: readonly string[] }
 
 export type PathStatus = {
   readonly pool: string
@@ -39,8 +44,8 @@ export type PathStatus = {
   readonly peerNat?: NatBehaviour
   /** The last moves between rungs, newest first. */
   readonly history?: readonly { readonly at: number; readonly rung: Rung | 'cold'; readonly why: string }[]
-  /** When a better path is looked for next; not after now: this is going on. Absent where none is to be found. */
-  readonly nextTryAt?: number
+  /** What would have to change for a better path; absent where there is none, or nothing is to be done. */
+  readonly remedies?: Remedies
 }
 
 /** Age of the Kubernetes objects that a daemon works from. */
@@ -74,8 +79,6 @@ export type GatewayStatus = {
   readonly nat: NatBehaviour
   /** The addresses that it tells its peers, `ip:port`. */
   readonly candidates?: readonly Pick<CandidateStatus, 'address' | 'kind'>[]
-  /** The STUN servers that it asks, `ip:port`. */
-  readonly stun?: readonly string[]
   readonly paths: readonly PathStatus[]
   /** Reasons why objects were left out, such as two pools with one podCIDR. */
   readonly problems: readonly string[]

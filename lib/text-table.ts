@@ -1,21 +1,83 @@
 // Text for people: aligned columns, durations, sizes and counts that can be read at a glance.
 
-export type Column = { readonly title: string; readonly align?: 'left' | 'right' }
+export type Column = {
+  readonly title: string
+  readonly align?: 'left' | 'right'
+  /** Its cells may be broken between words, where the table would be too wide otherwise. */
+  readonly wrap?: boolean
+}
+
+/** A line that a terminal, a mail or an issue shows whole. */
+export const LINE_WIDTH = 100
+/** A column is not made narrower than this, though the table be too wide. */
+const MIN_WRAP_WIDTH = 12
 
 /** Columns two spaces apart, the title row first, no trailing blanks; every line ends in a newline. */
-export function renderTable(columns: readonly Column[], rows: readonly (readonly string[])[], indent = '  '): string {
+export function renderTable(
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+  indent = '  ',
+  lineWidth = LINE_WIDTH,
+): string {
   const lines = [columns.map(({ title }) => title), ...rows]
-  const widths = columns.map((_, index) => Math.max(...lines.map((line) => width(line[index] ?? ''))))
+  const natural = columns.map((_, i) => Math.max(...lines.map((line) => width(line[i] ?? ''))))
+  const widths = fit(columns, lines, natural, lineWidth - width(indent) - 2 * (columns.length - 1))
   return lines
     .map((line) => {
-      const cells = columns.map(({ align }, index) => {
-        const cell = line[index] ?? ''
-        const blanks = ' '.repeat(widths[index]! - width(cell))
-        return align === 'right' ? blanks + cell : cell + blanks
-      })
-      return `${indent}${cells.join('  ').trimEnd()}\n`
+      const cells = columns.map(({ wrap }, i) => (wrap ? wrapText(line[i] ?? '', widths[i]!) : [line[i] ?? '']))
+      const height = Math.max(...cells.map((cell) => cell.length))
+      return Array.from({ length: height }, (_, part) => {
+        const texts = columns.map(({ align }, i) => {
+          const text = cells[i]![part] ?? ''
+          const blanks = ' '.repeat(widths[i]! - width(text))
+          return align === 'right' ? blanks + text : text + blanks
+        })
+        return `${indent}${texts.join('  ').trimEnd()}\n`
+      }).join('')
     })
     .join('')
+}
+
+/** Takes from the widest column that may be broken until all fit, or until none can give any more. */
+function fit(
+  columns: readonly Column[],
+  lines: readonly (readonly string[])[],
+  natural: readonly number[],
+  room: number,
+): readonly number[] {
+  const widths = [...natural]
+  const floors = columns.map(({ wrap }, i) => {
+    const words = wrap ? lines.flatMap((line) => (line[i] ?? '').split(' ')) : []
+    return wrap ? Math.max(MIN_WRAP_WIDTH, ...words.map(width)) : Infinity
+  })
+  for (let excess = widths.reduce((sum, w) => sum + w, 0) - room; excess > 0; excess--) {
+    const givers = widths.map((w, i) => (w > floors[i]! ? w : 0))
+    const widest = givers.indexOf(Math.max(...givers))
+    if (givers[widest] === 0) break
+    widths[widest]!--
+  }
+  return widths
+}
+
+/** Breaks between words; a word longer than a line stays whole. Never empty. */
+export function wrapText(text: string, lineWidth: number): readonly string[] {
+  const lines: string[] = []
+  let line: string | undefined
+  for (const word of text.split(' ')) {
+    if (line === undefined) line = word
+    else if (width(line) + 1 + width(word) <= lineWidth) line += ` ${word}`
+    else {
+      lines.push(line)
+      line = word
+    }
+  }
+  return [...lines, line ?? '']
+}
+
+/** A paragraph whose first line begins with one text and the others with another, such as blanks; ends in a newline. */
+export function paragraph(first: string, rest: string, text: string, lineWidth = LINE_WIDTH): string {
+  const lines = wrapText(text, lineWidth - Math.max(width(first), width(rest)))
+  return lines.map((line, i) => `${i === 0 ? first : rest}${line}\n`).join('')
 }
 
 /** Two units at most: `0.4s`, `12s`, `3m12s`, `2h05m`, `3d04h`. Clocks that differ never make it negative. */

@@ -1,5 +1,14 @@
 import t from 'tap'
-import { bytesText, countText, durationText, listText, millisecondsText, renderTable } from '../../lib/text-table.ts'
+import {
+  bytesText,
+  countText,
+  durationText,
+  listText,
+  millisecondsText,
+  paragraph,
+  renderTable,
+  wrapText,
+} from '../../lib/text-table.ts'
 
 t.test('columns', async (t) => {
   const columns = [{ title: 'POOLS' }, { title: 'RTT', align: 'right' }, { title: 'WHY' }] as const
@@ -17,6 +26,38 @@ t.test('columns', async (t) => {
     ].join('\n'),
   )
   t.equal(renderTable(columns, [], ''), 'POOLS  RTT  WHY\n')
+})
+
+t.test('a table that would be too wide', async (t) => {
+  const columns = [{ title: 'POOL' }, { title: 'DNS', wrap: true }, { title: 'WHY', wrap: true }]
+  const rows = [
+    ['hamburg', '169.254.20.53 for 10.96.0.10', 'UDP is blocked here'],
+    ['sylt', '', 'short'],
+  ]
+  t.equal(
+    renderTable(columns, rows, '  ', 40),
+    [
+      '  POOL     DNS            WHY',
+      '  hamburg  169.254.20.53  UDP is blocked',
+      '           for            here',
+      '           10.96.0.10',
+      '  sylt                    short',
+      '',
+    ].join('\n'),
+  )
+  const widest = Math.max(
+    ...renderTable(columns, rows, '  ', 10)
+      .split('\n')
+      .map((line) => line.length),
+  )
+  t.equal(widest, '  hamburg  169.254.20.53  UDP is'.length + 'blocked here'.length - 'UDP is'.length)
+})
+
+t.test('lines', async (t) => {
+  t.strictSame(wrapText('', 10), [''])
+  t.strictSame(wrapText('a bb ccc', 4), ['a bb', 'ccc'])
+  t.strictSame(wrapText('nobody-breaks-this a', 4), ['nobody-breaks-this', 'a'])
+  t.equal(paragraph('- ', '  ', 'one two', 6), '- one\n  two\n')
 })
 
 const durations: readonly [ms: number, expected: string][] = [
