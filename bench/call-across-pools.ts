@@ -7,14 +7,13 @@ import { readFolder } from '../test/lab/folder.ts'
 import { openLab, type Lab } from '../test/lab/lab.ts'
 import { cgroupCpuMs } from './harness/cpu.ts'
 import { driveLoad } from './harness/load-client.ts'
+import { untilOn } from './harness/paths.ts'
 import type { Comparison, Prepared, Side } from './harness/question.ts'
 import { joinByHand } from './harness/wireguard-by-hand.ts'
 
 const CLIENT = 'a1-client'
 const SERVICE = 'web-b'
 const LOAD = `${import.meta.dirname}/harness/http-load.ts`
-const DIRECT_TIMEOUT_MS = 15_000
-const POLL_MS = 100
 
 export const question: Comparison = {
   kind: 'comparison',
@@ -56,7 +55,8 @@ async function prepare(progress: (line: string) => void, signal: AbortSignal): P
   try {
     const fulmar = await open('benchfulmar', 'all')
     const hand = await open('benchhand', 'hosts')
-    const implementation = await untilDirect(fulmar, signal)
+    const interest = () => fulmar.exec(CLIENT, ['curl', '-s', '-m', '1', `http://${SERVICE}.shop/`])
+    const implementation = await untilOn(fulmar, ['a', 'b'], 'direct', interest, signal)
     progress(`direct; WireGuard by ${implementation} on both sides`)
     await joinByHand(hand, 'a1', 'b1', implementation)
     const service = readFolder(fulmar.manifests).services.find(({ metadata }) => metadata?.name === SERVICE)
@@ -70,36 +70,5 @@ async function prepare(progress: (line: string) => void, signal: AbortSignal): P
   } catch (error) {
     await close()
     throw error
-  }
-}
-
-/** Waits until both gateways are on the direct path. @returns how Fulmar does WireGuard here. */
-async function untilDirect(lab: Lab, signal: AbortSignal): Promise<'kernel' | 'wireguard-go'> {
-  const deadline = AbortSignal.any([signal, AbortSignal.timeout(DIRECT_TIMEOUT_MS)])
-  for (;;) {
-    // Interest in the other pool is what starts the path.
-    await lab.exec(CLIENT, ['curl', '-s', '-m', '1', `http://${SERVICE}.shop/`])
-    const { daemons } = await lab.status()
-    const gateways = daemons.flatMap(({ status }) => (status.kind === 'gateway' ? [status] : []))
-    const direct = ([from, to]: readonly string[]): boolean =>
-      gateways.some(
-        ({ pool, paths }) => pool === from && paths.some((path) => path.pool === to && path.rung === 'direct'),
-      )
-    if (
-      [
-        ['a', 'b'],
-        ['b', 'a'],
-      ].every(direct)
-    )
-      return gateways[0]!.wireguard.implementation
-    if (deadline.aborted) {
-      const seen = gateways.flatMap(({ pool, paths }) =>
-        paths.map((path) => `${pool} to ${path.pool}: ${path.rung}, ${path.reason}`),
-      )
-      throw new Error(
-        `no direct path between a and b within ${DIRECT_TIMEOUT_MS} ms: ${seen.join('; ') || 'no gateway answers'}`,
-      )
-    }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }

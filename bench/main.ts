@@ -6,8 +6,9 @@ import { cpus, release } from 'node:os'
 import { flag, integer, parseOptions, describeOptions, type Option } from '../lib/config.ts'
 import { runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { suggest } from '../lib/suggest.ts'
+import { renderFindings, studyResultOf } from './harness/findings.ts'
 import { renderResult, resultOf } from './harness/result.ts'
-import type { Comparison, Question, Series } from './harness/question.ts'
+import type { Comparison, Question, Series, Study } from './harness/question.ts'
 import { runRounds } from './harness/rounds.ts'
 import { renderSeries, seriesResultOf } from './harness/series.ts'
 
@@ -51,6 +52,8 @@ function ask(question: Question, rounds: number, json: boolean, signal: AbortSig
       return compare(question, rounds, json, signal)
     case 'series':
       return repeat(question, rounds, json, signal)
+    case 'study':
+      return study(question, rounds, json, signal)
   }
 }
 
@@ -63,6 +66,13 @@ async function repeat(question: Series, rounds: number, json: boolean, signal: A
   }
   const result = seriesResultOf(question, [machine], samples)
   process.stdout.write(json ? `${JSON.stringify(result)}\n` : renderSeries(result))
+  return result.holds
+}
+
+async function study(question: Study, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
+  const report = await question.run({ rounds: rounds === 0 ? question.rounds : rounds, progress, signal })
+  const result = studyResultOf(question, { ...report, notes: [...report.notes, machine] })
+  process.stdout.write(json ? `${JSON.stringify(result)}\n` : renderFindings(result))
   return result.holds
 }
 

@@ -1,5 +1,7 @@
-// What a bench is made of: a question with two sides (a comparison), or with figures to be repeated (a series), and bounds
-// that must hold.
+// What a bench is made of: a question with two sides (a comparison), with figures to be repeated (a series), or with
+// several findings of their own kinds (a study), and bounds that must hold.
+
+import type { Finding } from './findings.ts'
 
 /** What one side's part of a round brought. */
 export type Sample = {
@@ -21,7 +23,26 @@ export type Prepared = {
   readonly close: () => Promise<void>
 }
 
-export type Question = Comparison | Series
+export type Question = Comparison | Series | Study
+
+export type Study = {
+  readonly kind: 'study'
+  readonly text: string
+  readonly rounds: number
+  /** Whatever was made is removed again, also when it throws. */
+  readonly run: (options: StudyOptions) => Promise<StudyReport>
+}
+export type StudyOptions = {
+  readonly rounds: number
+  /** For people, a line at a time. */
+  readonly progress: (line: string) => void
+  readonly signal: AbortSignal
+}
+export type StudyReport = {
+  readonly findings: readonly Finding[]
+  /** Facts that a reader needs to judge the numbers. */
+  readonly notes: readonly string[]
+}
 
 /** The same thing done again and again, each time from nothing, with some figures each time. */
 export type Series = {

@@ -5,7 +5,7 @@
 // over the rounds, not over the calls, which are not independent of each other.
 
 export type Ratio = {
-  /** Geometric mean over the rounds; 1 means equal. */
+  /** Over the rounds; 1 means equal. */
   readonly ratio: number
   readonly low: number
   readonly high: number
@@ -20,7 +20,8 @@ export function percentile(values: readonly number[], p: number): number {
 
 export const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
-/** @param pairs of positive numbers, a subject's and its peer's of one round each. One round has no interval: it is infinite. */
+/** The geometric mean.
+ * @param pairs of positive numbers, a subject's and its peer's of one round each. One round has no interval: it is infinite. */
 export function pairedRatio(pairs: readonly (readonly [subject: number, peer: number])[]): Ratio {
   const logs = pairs.map(([subject, peer]) => Math.log(subject / peer))
   const middle = mean(logs)
@@ -28,6 +29,29 @@ export function pairedRatio(pairs: readonly (readonly [subject: number, peer: nu
   const variance = logs.reduce((sum, log) => sum + (log - middle) ** 2, 0) / (logs.length - 1)
   const margin = studentT95(logs.length - 1) * Math.sqrt(variance / logs.length)
   return { ratio: Math.exp(middle), low: Math.exp(middle - margin), high: Math.exp(middle + margin) }
+}
+
+/**
+ * The median, and an interval that holds the true one with 95 % or more whatever the distribution: between two of the
+ * values, by the binomial distribution of how many of them lie below it. Fewer than six values have no such interval.
+ * @param values in any order, at least one.
+ */
+export function medianOf(values: readonly number[]): Ratio {
+  if (values.length === 0) throw new RangeError('median of no values')
+  const sorted = Float64Array.from(values).toSorted()
+  const count = sorted.length
+  const ratio = (sorted[(count - 1) >> 1]! + sorted[count >> 1]!) / 2
+  // P(at most k of n below the median), summed until it would pass 2.5 %.
+  let probability = 0.5 ** count
+  let below = 0
+  let left = -1
+  while ((below += probability) <= 0.025) {
+    left++
+    probability *= (count - left) / (left + 1)
+  }
+  return left < 0
+    ? { ratio, low: -Infinity, high: Infinity }
+    : { ratio, low: sorted[left]!, high: sorted[count - 1 - left]! }
 }
 
 /** The two-sided 95 % quantile of Student's t; between the rows of the table the next smaller freedom, which is wider. */

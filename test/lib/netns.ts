@@ -71,7 +71,8 @@ export async function connect(name: string, a: [Host, ...string[]], b: [Host, ..
 
 type Reply = { readonly id: number; readonly result?: unknown; readonly error?: string }
 
-async function remoteOf(child: ChildProcess): Promise<Remote> {
+/** @param child a script that calls `serve`, started with an IPC channel. */
+export async function remoteOf(child: ChildProcess): Promise<Remote> {
   const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>()
   let calls = 0
   const exited = once(child, 'exit')

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { mean, pairedRatio, percentile, studentT95 } from '../../../bench/harness/statistics.ts'
+import { mean, medianOf, pairedRatio, percentile, studentT95 } from '../../../bench/harness/statistics.ts'
 
 const hundred = Array.from({ length: 100 }, (_, i) => 100 - i)
 const percentiles: readonly [name: string, values: readonly number[], p: number, expected: number][] = [
@@ -70,4 +70,19 @@ t.test('the interval covers the truth about 95 times in 100', async (t) => {
     if (low <= 1.2 && 1.2 <= high) covered++
   }
   t.ok(covered > 925 && covered < 975, `${covered} of 1000`)
+})
+
+t.test('the median lies between values that hold the true one', async (t) => {
+  const count = (n: number): number[] => Array.from({ length: n }, (_, i) => n - i)
+  const rows: readonly [n: number, median: number, low: number, high: number][] = [
+    [1, 1, -Infinity, Infinity],
+    [5, 3, -Infinity, Infinity],
+    // 2 × 0.5^6 = 3.1 %
+    [6, 3.5, 1, 6],
+    [10, 5.5, 2, 9],
+    [12, 6.5, 3, 10],
+    [20, 10.5, 6, 15],
+  ]
+  for (const [n, ratio, low, high] of rows) t.same(medianOf(count(n)), { ratio, low, high }, `${n} values`)
+  t.throws(() => medianOf([]), RangeError)
 })

@@ -1,0 +1,46 @@
+// The bench's end of a traffic process (traffic.ts).
+
+import type { ChildProcess } from 'node:child_process'
+import { remoteOf } from '../../test/lib/netns.ts'
+import type { Lab } from '../../test/lab/lab.ts'
+
+export type Target = { readonly address: string; readonly port: number }
+export type Bulk = Target & { readonly ms: number }
+export type Ping = Target & { readonly perSecond: number; readonly ms: number; readonly bytes: number }
+export type PingReport = { readonly sent: number; readonly rttsMs: readonly number[] }
+export type Flood = Target & { readonly from: number; readonly bytes: number; readonly ms: number }
+export type Rate = { readonly skipMs: number; readonly ms: number }
+
+export type Traffic = {
+  readonly sink: (port: number) => Promise<void>
+  readonly bytesPerSecond: (rate: Rate) => Promise<number>
+  readonly bulk: (bulk: Bulk) => Promise<void>
+  readonly echo: (port: number) => Promise<void>
+  readonly ping: (ping: Ping) => Promise<PingReport>
+  readonly countDatagrams: (port: number) => Promise<void>
+  readonly datagramsPerSecond: (rate: Rate) => Promise<number>
+  readonly flood: (flood: Flood) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+export const TRAFFIC = `${import.meta.dirname}/traffic.ts`
+
+/** @param child one of TRAFFIC with an IPC channel, wherever it runs. */
+export async function driveTraffic(child: ChildProcess): Promise<Traffic> {
+  const remote = await remoteOf(child)
+  return {
+    sink: (port) => remote.call('sink', port),
+    bytesPerSecond: (rate) => remote.call('bytesPerSecond', rate),
+    bulk: (bulk) => remote.call('bulk', bulk),
+    echo: (port) => remote.call('echo', port),
+    ping: (ping) => remote.call('ping', ping),
+    countDatagrams: (port) => remote.call('countDatagrams', port),
+    datagramsPerSecond: (rate) => remote.call('datagramsPerSecond', rate),
+    flood: (flood) => remote.call('flood', flood),
+    close: () => remote.kill(),
+  }
+}
+
+/** On a host of a lab; it ends with the lab. */
+export const trafficOn = (lab: Lab, host: string): Promise<Traffic> =>
+  driveTraffic(lab.spawn(host, [process.execPath, TRAFFIC], { stdio: ['ignore', 2, 2, 'ipc'] }))
