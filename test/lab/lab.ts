@@ -68,6 +68,7 @@ export async function openLab(
       id,
       underlay: options.underlay ?? 'v4',
       overlapLans: options.overlapLans ?? false,
+      firewall6: options.firewall6 ?? true,
       nat: options.nat ?? new Map(),
       order: options.pools,
     })

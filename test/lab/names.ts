@@ -32,6 +32,8 @@ export function parsePoolName(text: string): string {
 }
 
 export const routerOf = (pool: string) => `${pool}-nat`
+/** The second NAT, of those sites that are behind two. */
+export const carrierOf = (pool: string) => `${pool}-carrier`
 export const nodeOf = (pool: string, index: number) => `${pool}${index}`
 /** `NODE-POD`; a pod whose name begins with its node's, as a DaemonSet's might, keeps its name. */
 export const podHostOf = (node: string, pod: string) => (pod.startsWith(`${node}-`) ? pod : `${node}-${pod}`)

@@ -4,7 +4,7 @@ import { list, type Option, type Values } from '../../lib/config.ts'
 import { flag, integer, optionalText } from '../../lib/config.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
 import { CLOUD, CORE, nodeOf, parseId, parsePoolName, repeated, routerOf } from './names.ts'
-import { NAT_TYPES, parseNatType, type NatType } from './nat.ts'
+import { NAT_SYNTAX, NAT_TYPES, parseNatName, type NatName } from './nat.ts'
 import { NODES_MAX, SITES_MAX, UNDERLAYS, type Underlay } from './plan.ts'
 
 /** How a lab is asked for in code; the flags of `up` are the same. */
@@ -14,7 +14,9 @@ export type LabOptions = {
   readonly pools?: readonly string[] | undefined
   /** Nodes of each of those pools. */
   readonly nodes?: number | undefined
-  readonly nat?: ReadonlyMap<string, NatType> | undefined
+  readonly nat?: ReadonlyMap<string, NatName> | undefined
+  /** Whether routers have a stateful firewall for IPv6; they have if nothing is said. */
+  readonly firewall6?: boolean | undefined
   /** A folder of objects to make the lab from, and to serve. */
   readonly manifests?: string | undefined
   readonly underlay?: Underlay | undefined
@@ -33,12 +35,12 @@ const pools = (value: string): readonly string[] => {
   return names
 }
 
-const nats = (value: string): ReadonlyMap<string, NatType> => {
-  const pairs = list((item): [string, NatType] => {
-    const [pool, type, ...rest] = item.split('=')
-    if (!pool || !type || rest.length > 0)
+const nats = (value: string): ReadonlyMap<string, NatName> => {
+  const pairs = list((item): [string, NatName] => {
+    const [, pool, nat] = /^([^=]+)=(.+)$/.exec(item) ?? []
+    if (pool === undefined || nat === undefined)
       throw new Error(`${JSON.stringify(item)} is not POOL=TYPE, such as north=symmetric`)
-    return [pool, parseNatType(type)]
+    return [pool, parseNatName(nat)]
   })(value)
   const [twice] = repeated(pairs.map(([pool]) => pool))
   if (twice !== undefined) throw new Error(`pool ${twice} is there twice: give it one type`)
@@ -81,11 +83,11 @@ export const UP = {
   } satisfies Option<number>,
   nat: {
     name: 'nat',
-    doc: `type of NAT by pool: ${NAT_TYPES.join(', ')}`,
-    value: 'POOL=TYPE,…',
+    doc: `NAT by pool, as ${NAT_SYNTAX}; types: ${NAT_TYPES.join(', ')}`,
+    value: 'POOL=NAT,…',
     fallback: '',
     parse: nats,
-  } satisfies Option<ReadonlyMap<string, NatType>>,
+  } satisfies Option<ReadonlyMap<string, NatName>>,
   manifests: {
     name: 'manifests',
     doc: 'make the lab from the objects in this folder, instead of --pools',
@@ -101,6 +103,16 @@ export const UP = {
     parse: underlay,
   } satisfies Option<Underlay>,
   overlapLans: flagOption('overlap-lans', 'all sites have 192.168.1.0/24'),
+  firewall6: {
+    name: 'firewall6',
+    doc: 'stateful firewalls for IPv6 at the sites: on or off',
+    value: 'ON|OFF',
+    fallback: 'on',
+    parse: (value) => {
+      if (value !== 'on' && value !== 'off') throw new Error('is neither on nor off')
+      return value === 'on'
+    },
+  } satisfies Option<boolean>,
   noRestart: flagOption('no-restart', 'leave processes that die dead'),
   noDaemons: flagOption('no-daemons', 'hosts, NATs and pods only'),
   detach: flagOption('detach', 'return when everything runs'),

@@ -3,13 +3,15 @@
 //                     IPv4                      IPv6 (underlay v6 or dual)      IPv6 (underlay v4)
 //   cloud             203.0.113.0/24, .10 .11   2001:db8:1::/64, ::10 ::11      fd00:168::/64 (goes nowhere)
 //   WAN of site i     198.18.i.2/24             2001:db8:f000:i::2/64           -
+//   ... behind a carrier's NAT, which has that one
+//                     100.64.i.2/24             2001:db8:f100:i::2/64           -
 //   LAN of site i     192.168.i.0/24            2001:db8:100+i::/64             fd00:168:i::/64 (goes nowhere)
 //   ... if public     198.19.i.0/24             the same                        the same
 //
-// The core is .1 or ::1 of the cloud and of each WAN, the router .1 or ::1 of its LAN. Decimal numbers stand for hex
-// groups as they are, so that a person reads the same number in both families.
+// The core is .1 or ::1 of the cloud and of each WAN, the router .1 or ::1 of its LAN, the carrier of what is behind it.
+// Decimal numbers stand for hex groups as they are, so that a person reads the same number in both families.
 
-import type { NatType } from './nat.ts'
+import type { NatName } from './nat.ts'
 
 export const UNDERLAYS = ['v4', 'v6', 'dual'] as const
 export type Underlay = (typeof UNDERLAYS)[number]
@@ -35,7 +37,7 @@ export function cloudLan(underlay: Underlay): Lan {
   return { v4: prefix4('203.0.113'), v6: prefix6(hasV6(underlay) ? '2001:db8:1' : 'fd00:168') }
 }
 
-export function siteLan(site: number, nat: NatType, underlay: Underlay, overlap: boolean): Lan {
+export function siteLan(site: number, nat: NatName, underlay: Underlay, overlap: boolean): Lan {
   const privateSite = overlap ? 1 : site
   return {
     v4: prefix4(nat === 'none' && hasV4(underlay) ? `198.19.${site}` : `192.168.${privateSite}`),
@@ -47,6 +49,14 @@ export function siteWan(site: number, underlay: Underlay): Wan {
   return {
     v4: hasV4(underlay) ? prefix4(`198.18.${site}`) : undefined,
     v6: hasV6(underlay) ? prefix6(`2001:db8:f000:${site}`) : undefined,
+  }
+}
+
+/** Between the router of a site and the NAT of its carrier (RFC 6598). */
+export function carrierLan(site: number, underlay: Underlay): Wan {
+  return {
+    v4: hasV4(underlay) ? prefix4(`100.64.${site}`) : undefined,
+    v6: hasV6(underlay) ? prefix6(`2001:db8:f100:${site}`) : undefined,
   }
 }
 

@@ -1,17 +1,19 @@
 // The pools of a lab: which has which nodes, NAT, LAN and place on the Internet. The cloud comes first and is always
-// there; every other pool is a site behind a router of its own.
+// there; every other pool is a site behind a router of its own, and some of those behind a NAT of their carrier too.
 
 import { parseCidr } from '../../lib/cidr.ts'
 import { poolsOf, type Pool } from '../../lib/k8s/pools.ts'
 import type { Objects } from './folder.ts'
-import { CLOUD, CORE, fitsHost, routerOf } from './names.ts'
-import { DEFAULT_NATS, type NatType } from './nat.ts'
+import { carrierOf, CLOUD, CORE, fitsHost, routerOf } from './names.ts'
+import { DEFAULT_NATS, natsOf, type Nat, type NatName } from './nat.ts'
 import * as plan from './plan.ts'
 
 export type SiteOptions = {
   readonly underlay: plan.Underlay
   readonly overlapLans: boolean
-  readonly nat: ReadonlyMap<string, NatType>
+  readonly nat: ReadonlyMap<string, NatName>
+  /** Whether routers have a stateful firewall for IPv6; they have if nothing is said. */
+  readonly firewall6?: boolean | undefined
   /** Names of pools in the order of their sites; pools that are not named follow by name. */
   readonly order?: readonly string[] | undefined
 }
@@ -26,13 +28,22 @@ export type LabNode = {
 }
 export type Site = {
   readonly name: string
-  readonly nat: NatType
+  readonly nat: NatName
   readonly nodes: readonly LabNode[]
   /** The node that runs the pool's gateway; empty for a cloud without nodes. */
   readonly gateway: string
   readonly lan: plan.Lan
   /** Absent for the cloud, whose LAN is at the core. */
-  readonly uplink: { readonly router: string; readonly wan: plan.Wan } | undefined
+  readonly uplink: Uplink | undefined
+}
+/** How a site is joined to the core: by its router, or by its router and behind that its carrier's. */
+export type Uplink = {
+  readonly router: string
+  readonly nat: Nat
+  /** At the core. */
+  readonly wan: plan.Wan
+  /** `lan` is between the router and the carrier. */
+  readonly carrier: { readonly router: string; readonly nat: Nat; readonly lan: plan.Wan } | undefined
 }
 
 export function planSites(
@@ -104,12 +115,15 @@ export function planSites(
       problems.push(`pool ${pool.name}: the lab has room for ${plan.SITES_MAX} sites: it is left out`)
       continue
     }
-    const [router, ...names] = admit(pool, [routerOf(pool.name), ...pool.nodes.map(({ name }) => name)])
-    if (router !== routerOf(pool.name) || names.length === 0) continue
-    if (names.length > plan.NODES_MAX)
-      problems.push(`pool ${pool.name}: only the first ${plan.NODES_MAX} nodes are in the lab`)
     const index = sites.length
     const nat = options.nat.get(pool.name) ?? DEFAULT_NATS[(index - 1) % DEFAULT_NATS.length]!
+    const [own, outer] = natsOf(nat)
+    const routers = [routerOf(pool.name), ...(outer === undefined ? [] : [carrierOf(pool.name)])]
+    const admitted = admit(pool, [...routers, ...pool.nodes.map(({ name }) => name)])
+    const names = admitted.slice(routers.length)
+    if (!routers.every((router) => admitted.includes(router)) || names.length === 0) continue
+    if (names.length > plan.NODES_MAX)
+      problems.push(`pool ${pool.name}: only the first ${plan.NODES_MAX} nodes are in the lab`)
     const lan = plan.siteLan(index, nat, options.underlay, options.overlapLans)
     const nodes = members(pool, names.slice(0, plan.NODES_MAX), (_, host) => on(lan, plan.FIRST_NODE + host))
     sites.push({
@@ -118,7 +132,12 @@ export function planSites(
       nodes,
       gateway: gatewayOf(pool, nodes),
       lan,
-      uplink: { router, wan: plan.siteWan(index, options.underlay) },
+      uplink: {
+        router: routers[0]!,
+        nat: own,
+        wan: plan.siteWan(index, options.underlay),
+        carrier: outer && { router: routers[1]!, nat: outer, lan: plan.carrierLan(index, options.underlay) },
+      },
     })
   }
   return { sites, problems }

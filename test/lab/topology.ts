@@ -1,29 +1,40 @@
 // A lab as a value: its hosts, links, addresses, routes and rules, all derived from Kubernetes objects and options.
 //
 //            cloud ── core ─┬─ wan NORTH-nat lan ─┬─ north1 ─┬─ north1-web
-//                           └─ wan SOUTH-nat lan  └─ north2  └─ north1-db
+//                           └─ wan SOUTH-carrier lan ─ wan SOUTH-nat lan ─ south1
 
 import { normalise } from '../../lib/cidr.ts'
 import type { Objects } from './folder.ts'
 import { CLOUD, CORE, cgroupOf, linkOf, repeated } from './names.ts'
-import { coreRules, routerRules, type NatType } from './nat.ts'
+import { coreRules, routerRules, type Nat, type NatName } from './nat.ts'
 import { placePods, type PlacedPod } from './placement.ts'
 import * as plan from './plan.ts'
-import { planSites, type LabNode, type Site, type SiteOptions } from './sites.ts'
-import { CLOUD_BRIDGE, coreLines, masqueradeRules, nodeLines, podLines, podResolvConf, routerLines } from './wiring.ts'
+import { planSites, type LabNode, type Site, type SiteOptions, type Uplink } from './sites.ts'
+import {
+  carrierLines,
+  CLOUD_BRIDGE,
+  coreLines,
+  masqueradeRules,
+  nodeLines,
+  podLines,
+  podResolvConf,
+  routerLines,
+} from './wiring.ts'
 
 export type TopologyOptions = SiteOptions & { readonly id: string }
 
 export type LabPool = {
   readonly name: string
-  readonly nat: NatType
+  readonly nat: NatName
   /** Names of nodes. */
   readonly nodes: readonly string[]
   /** The node that runs the pool's gateway; empty for a cloud without nodes. */
   readonly gateway: string
   /** Absent for the cloud. */
   readonly router?: string
-  /** Addresses of the router on the Internet. */
+  /** The NAT between the router and the Internet, where there are two. */
+  readonly carrier?: string
+  /** Addresses that the site has on the Internet. */
   readonly wan: readonly string[]
   /** The core's device towards the site. */
   readonly uplink?: string
@@ -73,12 +84,19 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
   const taken = new Set([
     CORE,
     ...machines.map(({ node }) => node.name),
-    ...sites.flatMap(({ uplink }) => uplink?.router ?? []),
+    ...sites.flatMap(({ uplink }) => (uplink ? routersOf(uplink) : [])),
   ])
   const { pods, problems: podProblems } = placePods(objects.pods, objects.endpointSlices, nodes, taken)
   const guests = pods.filter(({ hostNetwork }) => !hostNetwork)
   const links: readonly LabLink[] = [
-    ...sites.flatMap(({ name, uplink }) => (uplink ? [link(CORE, uplinks[name]!, uplink.router, 'wan')] : [])),
+    ...sites.flatMap(({ name, uplink }) => {
+      if (uplink === undefined) return []
+      const [router, carrier] = routersOf(uplink)
+      return [
+        link(CORE, uplinks[name]!, carrier ?? router, 'wan'),
+        ...(carrier === undefined ? [] : [link(carrier, 'lan', router, 'wan')]),
+      ]
+    }),
     ...machines.map(({ node, site }) =>
       link(site.uplink?.router ?? CORE, linkOf('port', id, node.name), node.name, 'eth0'),
     ),
@@ -104,18 +122,16 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
   })
   const hosts: readonly LabHost[] = [
     host(CORE, 'core', coreLines(sites, uplinks, portsTo(cloud)), coreRules(CLOUD_BRIDGE)),
-    ...sites.flatMap((site) =>
-      site.uplink
-        ? [
-            host(
-              site.uplink.router,
-              'router',
-              routerLines(site, portsTo(site)),
-              routerRules(site.nat, site.uplink.wan.v4?.at(2)),
-            ),
-          ]
-        : [],
-    ),
+    ...sites.flatMap((site) => {
+      const { lan, uplink } = site
+      if (uplink === undefined) return []
+      const { router, nat, wan, carrier } = uplink
+      const rules = (of: Nat, { v4 }: plan.Wan) => routerRules(of, v4?.at(2), options.firewall6)
+      return [
+        host(router, 'router', routerLines(lan, uplink, portsTo(site)), rules(nat, carrier?.lan ?? wan)),
+        ...(carrier ? [host(carrier.router, 'router', carrierLines(lan, uplink), rules(carrier.nat, wan))] : []),
+      ]
+    }),
     ...machines.map(({ node, site }) => {
       const own = guests.filter((pod) => pod.node === node.name)
       return host(node.name, 'node', nodeLines(id, node, site, own), masqueradeRules(node.podCidrs, cluster))
@@ -160,8 +176,14 @@ function withCloud(sites: readonly Site[]): readonly { readonly node: LabNode; r
 function poolOf({ name, nat, nodes, gateway, uplink }: Site, device: string | undefined): LabPool {
   const wan = [uplink?.wan.v4, uplink?.wan.v6].flatMap((prefix) => prefix?.at(2) ?? [])
   const common = { name, nat, nodes: nodes.map((node) => node.name), gateway, wan }
-  return uplink === undefined || device === undefined ? common : { ...common, router: uplink.router, uplink: device }
+  if (uplink === undefined || device === undefined) return common
+  const { router, carrier } = uplink
+  return { ...common, router, ...(carrier && { carrier: carrier.router }), uplink: device }
 }
+
+/** From the site outwards. */
+const routersOf = ({ router, carrier }: Uplink): readonly [string] | readonly [string, string] =>
+  carrier === undefined ? [router] : [router, carrier.router]
 
 function refuseCollisions(links: readonly LabLink[]): void {
   const [collision] = repeated(links.flat().map(({ host, device }) => `${device} of host ${host}`))

@@ -3,7 +3,7 @@
 import { gatewayAddresses, type PlacedPod } from './placement.ts'
 import { CLOUD, linkOf } from './names.ts'
 import * as plan from './plan.ts'
-import type { LabNode, Site } from './sites.ts'
+import type { LabNode, Site, Uplink } from './sites.ts'
 
 /** The core routes between the cloud's LAN, which is a bridge of its own, and the sites' uplinks; nothing private. */
 export function coreLines(
@@ -28,10 +28,25 @@ export function coreLines(
 }
 export const CLOUD_BRIDGE = 'cloud'
 
-export function routerLines({ lan, uplink }: Site, ports: readonly string[]): readonly string[] {
-  const prefixes = [uplink?.wan.v4, uplink?.wan.v6].flatMap((prefix) => prefix ?? [])
+export function routerLines(lan: plan.Lan, uplink: Uplink, ports: readonly string[]): readonly string[] {
+  return [...bridge('lan', ports, lan), ...towards(uplink.carrier?.lan ?? uplink.wan)]
+}
+
+/** Translates IPv4 once more; IPv6 it routes on. */
+export function carrierLines(lan: plan.Lan, { carrier, wan }: Uplink): readonly string[] {
+  const { v4, v6 } = carrier!.lan
   return [
-    ...bridge('lan', ports, lan),
+    ...[v4, v6].flatMap((prefix) => (prefix === undefined ? [] : address(prefix, 1, 'lan'))),
+    'link set lan up',
+    ...(v6 === undefined ? [] : [`route add ${lan.v6.cidr} via ${v6.at(2)}`]),
+    ...towards(wan),
+  ]
+}
+
+/** The end of a link to a provider. */
+function towards({ v4, v6 }: plan.Wan): readonly string[] {
+  const prefixes = [v4, v6].flatMap((prefix) => prefix ?? [])
+  return [
     ...prefixes.flatMap((prefix) => address(prefix, 2, 'wan')),
     'link set wan up',
     ...prefixes.map((prefix) => `route add default via ${prefix.at(1)}`),

@@ -19,9 +19,11 @@ const SITES = {
   holm: 'none',
 } as const satisfies Record<string, NatType>
 const POOLS = ['cloud', ...Object.keys(SITES)]
-const typeOf = (pool: string): NatType => (SITES as Record<string, NatType>)[pool] ?? 'none'
+/** The types that are here; `npm run lab -- matrix` has all. */
+type Type = (typeof SITES)[keyof typeof SITES]
+const typeOf = (pool: string): Type => (SITES as Record<string, Type>)[pool] ?? 'none'
 
-const NAMES: Record<NatType, string> = {
+const NAMES: Record<Type, string> = {
   'full-cone': 'full cone',
   restricted: 'restricted cone',
   'port-restricted': 'port restricted cone',
@@ -37,7 +39,7 @@ function expectedOf(from: string, to: string): { readonly rung: string; readonly
     const where = typeOf(from) === 'udp-blocked' ? 'this site' : to
     return { rung: 'relay-tcp', reason: new RegExp(`UDP is blocked at ${where}: let it out.*; next try in`) }
   }
-  const strict = (type: NatType) => type === 'symmetric' || type === 'port-restricted'
+  const strict = (type: Type) => type === 'symmetric' || type === 'port-restricted'
   if (pair.includes('symmetric') && pair.every(strict))
     return {
       rung: 'relay-udp',
