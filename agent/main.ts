@@ -10,7 +10,7 @@ import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { ensureOwnAddress } from '../lib/net/own-address.ts'
 import { probe } from '../lib/net/preflight.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { routablePools } from '../lib/net/outside.ts'
+import { followOutside } from '../lib/net/outside.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
 import { missing, report, requirementsOf } from '../lib/preflight.ts'
 import { agentOptions, type AgentConfig } from './config.ts'
@@ -36,6 +36,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   if (lacks.length > 0) throw new UsageError(`fulmar agent cannot run on this machine:\n${report(lacks)}`)
   const identity = await loadIdentity(config.stateDir)
   const node = config.node ?? identity.node
+  const server = String(config.server ?? identity.server)
 
   let onChange = (): void => undefined
 
@@ -44,7 +45,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     {
       resources: RESOURCES,
       client: createApiClient({
-        server: config.server ?? identity.server,
+        server,
         ca: identity.caPem,
         cert: identity.certificatePem,
         key: identity.keyPem,
@@ -99,13 +100,14 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
 
   // Routes to the pods of neighbours and, through the gateway, of other pools.
+  const outside = followOutside({ identity: { ...identity, node, server }, onChange: () => onChange() }, signal)
   const routes = await runRoutes({ log }, signal)
   onChange = () => {
     nft.trigger()
     const { cluster } = snapshot()
     if (cluster === undefined) return
     routes
-      .update({ node, pools: routablePools({ ...identity, node }, cluster.pools).pools })
+      .update({ node, pools: outside.routable(cluster.pools).pools })
       .catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
   }
   onChange()
@@ -120,7 +122,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       nft,
       takeovers: takeovers(),
       routes: routes.plan,
-      unroutable: routablePools({ ...identity, node }, snapshot().cluster?.pools ?? []).problems,
+      unroutable: outside.routable(snapshot().cluster?.pools ?? []).problems,
     })
   await serveStatus(
     {
@@ -135,5 +137,5 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   log.info({ node, services: snapshot().cluster?.services.length }, 'agent runs')
   await aborted(signal)
-  await Promise.all([nft.done, dns.done, store.done])
+  await Promise.all([nft.done, dns.done, store.done, outside.done])
 }

@@ -15,7 +15,7 @@ import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { routablePools } from '../lib/net/outside.ts'
+import { followOutside } from '../lib/net/outside.ts'
 import { serveStatus } from '../lib/net/status-server.ts'
 import type { Rung } from '../lib/status.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
@@ -71,9 +71,11 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     },
     signal,
   )
+  const sessions = () => [signalling.address(), packets.address()]
+  const outside = followOutside({ identity, sessions, onChange: () => mesh?.trigger() }, signal)
   const pools = () => {
     const known = poolsOf(store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS))
-    const routable = routablePools(identity, known.pools)
+    const routable = outside.routable(known.pools)
     return { pools: routable.pools, problems: [...known.problems, ...routable.problems] }
   }
 
@@ -87,6 +89,8 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         if (announcement !== undefined) signalling.send({ kind: 'announce', node, announcement })
         for (const peer of mesh?.plan()?.peers ?? []) tellReady(peer.node, false)
         relayUdp.reask()
+        // The relay may be at another address than before, which no route may take.
+        mesh?.trigger()
       },
       onAnnounce: (peer, announcement) => announcements.receive(peer, announcement) && mesh?.trigger(),
       onReady: (peer, reply) => {
@@ -227,7 +231,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   log.info({ node, port: ports.direct, afterMs: Math.round(performance.now()) }, 'gateway runs')
 
   await aborted(signal)
-  await Promise.all([signalling.closed, packets.closed, store.done])
+  await Promise.all([signalling.closed, packets.closed, store.done, outside.done])
 }
 
 /**
