@@ -9,7 +9,8 @@ import type { NatBehaviour } from '../lib/status.ts'
 import { hostCandidates, mergeCandidates } from './candidates.ts'
 import type { Candidate } from './announcement.ts'
 import { UNKNOWN_NAT } from './nat.ts'
-import { discoverNat, type Binder } from './stun-client.ts'
+import { discoverNat } from './nat-client.ts'
+import type { Binder } from './stun-client.ts'
 
 export type Reachability = {
   readonly candidates: () => readonly Candidate[]

@@ -10,15 +10,20 @@
 import { sameSocketAddress, type SocketAddress } from '../lib/address.ts'
 import type { NatBehaviour } from '../lib/status.ts'
 
-/** An answer to a plain Binding request of the mapping socket. */
-export type MappingTest = { readonly server: SocketAddress; readonly mapped: SocketAddress }
+/**
+ * An answer to a plain Binding request of the mapping socket. `local` is that socket as the host itself sees it: a host with
+ * several addresses may send to each server from another.
+ */
+export type MappingTest = {
+  readonly server: SocketAddress
+  readonly local?: SocketAddress | undefined
+  readonly mapped: SocketAddress
+}
 
 /** `unknown`: not asked, not finished, refused by the server, or answered from where it was not asked to. */
 export type FilteringTest = 'answered' | 'silent' | 'unknown'
 
 export type NatTests = {
-  /** The mapping socket as the host itself sees it. */
-  readonly local?: SocketAddress | undefined
   readonly mappings: readonly MappingTest[]
   /** B:p2 as the server names it; undefined for a server with one address. */
   readonly other?: SocketAddress | undefined
@@ -36,7 +41,7 @@ export const UDP_BLOCKED: NatBehaviour = { mapping: 'unknown', filtering: 'unkno
 /** @param tests with at least one attempt behind them: no mapping at all means that UDP is blocked. */
 export function natBehaviour(tests: NatTests): NatBehaviour {
   if (tests.mappings.length === 0) return UDP_BLOCKED
-  const mapping = mappingBehaviour(tests.mappings, tests.local)
+  const mapping = mappingBehaviour(tests.mappings)
   const filtering = filteringBehaviour(tests)
   const open = mapping === 'none' && filtering === 'endpoint-independent'
   return { mapping, filtering: open ? 'none' : filtering, udp: 'open' }
@@ -75,9 +80,15 @@ export const silentAfterMs = (rttMs: number): number => retransmitAtMs(REPETITIO
 /** False if the wait was cut so short that an answer may still have been on its way: two tries need their time. */
 export const isSilence = (waitedMs: number, rttMs: number): boolean => waitedMs >= retransmitAtMs(1) + 2 * rttMs
 
-function mappingBehaviour(mappings: readonly MappingTest[], local: SocketAddress | undefined): NatBehaviour['mapping'] {
-  if (local !== undefined && mappings.every(({ mapped }) => sameSocketAddress(mapped, local))) return 'none'
-  const pairs = mappings.flatMap((a, i) => mappings.slice(i + 1).map((b) => relation(a, b)))
+function mappingBehaviour(mappings: readonly MappingTest[]): NatBehaviour['mapping'] {
+  if (mappings.every(({ mapped, local }) => local !== undefined && sameSocketAddress(mapped, local))) return 'none'
+  // What was sent from two addresses has two mappings, whatever the NAT does.
+  const pairs = mappings.flatMap((a, i) =>
+    mappings
+      .slice(i + 1)
+      .filter((b) => a.local?.address === b.local?.address)
+      .map((b) => relation(a, b)),
+  )
   const has = (address: 'same-address' | 'other-address', mapped: 'same-mapping' | 'other-mapping'): boolean =>
     pairs.some((pair) => pair.address === address && pair.mapped === mapped)
   if (has('same-address', 'other-mapping')) return 'address-and-port-dependent'

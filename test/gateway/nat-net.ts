@@ -82,6 +82,19 @@ const cone = (from: string): string =>
       `iifname "wan" ip daddr ${WAN} ${from} meta l4proto udp dnat to udp dport map @cone`,
     ),
   ].join('')
+/** Sends back inside what goes to a mapped port from inside, and lets it look as if it came from outside. */
+const HAIRPIN = [
+  chain(
+    'c_hairpin_in',
+    'nat hook prerouting priority dstnat + 1',
+    `iifname "lan" ip daddr ${WAN} meta l4proto udp dnat to udp dport map @cone`,
+  ),
+  chain(
+    'c_hairpin_out',
+    'nat hook postrouting priority srcnat - 1',
+    `iifname "lan" oifname "lan" ct status dnat snat to ${WAN}`,
+  ),
+].join('')
 const hashed = (keys: string): string =>
   out(`meta l4proto udp snat to ${WAN} : jhash ${keys} mod 20000 seed 0x1234 offset 30000`)
 
@@ -89,6 +102,7 @@ export const RULES = {
   none: '',
   firewall: table('inet', FORWARD, INPUT),
   fullCone: table('ip', cone(''), out('masquerade'), FORWARD, INPUT),
+  fullConeHairpin: table('ip', cone(''), out('masquerade'), HAIRPIN, FORWARD, INPUT),
   restricted: table('ip', cone('ip saddr . udp dport @seen'), out('masquerade'), FORWARD, INPUT),
   portRestricted: table('ip', out('masquerade'), FORWARD, INPUT),
   /** Confirms conntrack entries for what nobody asked for, which then take ports from flows to the outside. */
@@ -100,3 +114,20 @@ export const RULES = {
   oneMapping: table('ip', out(`meta l4proto udp snat to ${WAN} : 41000`), FORWARD, INPUT),
   blocked: table('inet', chain('c_blocked', 'filter hook forward priority -20', 'meta l4proto udp drop')),
 } as const
+
+/** @returns the same, for a NAT that forgets a mapping after so many seconds: sooner while nobody has answered. */
+export const expiring = (rules: string, unreplied: number, replied: number): string =>
+  rules.replaceAll('timeout 120s', `timeout ${replied}s`) +
+  (['ip', 'ip6'] as const)
+    .map(
+      (family) =>
+        `table ${family} lifetime {\n` +
+        `  ct timeout short {\n    protocol udp\n    l3proto ${family}\n` +
+        `    policy = { unreplied : ${unreplied}, replied : ${replied} }\n  }\n` +
+        `${chain('c_lifetime', 'filter hook prerouting priority -150', 'meta l4proto udp ct timeout set "short"')}}\n`,
+    )
+    .join('')
+
+/** @returns the same, where that share of UDP packets is lost each way. */
+export const lossy = (rules: string, percent: number): string =>
+  `${rules}${table('inet', chain('c_loss', 'filter hook forward priority -5', `meta l4proto udp numgen random mod 100 < ${percent} drop`)).replace('inet test', 'inet loss')}`

@@ -43,6 +43,27 @@ t.test('behind real NATs', { skip: isRoot ? false : 'needs root for network name
   t.strictSame(blocked.nat, { mapping: 'unknown', filtering: 'unknown', udp: 'blocked' }, 'UDP blocked')
   t.ok(blocked.tookMs < 3000, `UDP blocked: ${blocked.tookMs.toFixed(0)} ms`)
 
+  await net.load(RULES.none)
+  for (const address of [CLOUD[0], CLOUD[2]]) {
+    const own: Discovery = await net.server.call('discover', address)
+    t.strictSame(own.nat, { mapping: 'none', filtering: 'none', udp: 'open' }, `the server's own host, ${address}`)
+  }
+
+  for (const [rules, expected, withinMs] of [
+    ['none', undefined, OPEN_MS],
+    ['firewall', undefined, OPEN_MS],
+    ['fullCone', false, FILTERED_MS],
+    ['fullConeHairpin', true, OPEN_MS],
+    ['portRestricted', false, FILTERED_MS],
+    ['symmetric', false, FILTERED_MS],
+    ['blocked', undefined, FILTERED_MS],
+  ] as const) {
+    await net.load(RULES[rules])
+    const { hairpin, tookMs } = await net.client.call('hairpin', CLOUD[0])
+    t.equal(hairpin, expected, `hairpin: ${rules}`)
+    t.ok(tookMs < withinMs, `hairpin: ${rules}: ${tookMs.toFixed(0)} ms`)
+  }
+
   await net.load(RULES.oneMapping)
   const mapped = await net.client.call('mapped', CLOUD[0], 7000)
   t.strictSame(mapped, { address: WAN, port: 41000, family: 4 }, 'the mapped address of a socket')

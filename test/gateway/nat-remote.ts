@@ -5,13 +5,22 @@ import { socketAddress, type SocketAddress } from '../../lib/address.ts'
 import { createLog } from '../../lib/log.ts'
 import type { NatBehaviour } from '../../lib/status.ts'
 import { decodeStun } from '../../lib/wire/stun.ts'
-import { createBinder, discoverNat } from '../../gateway/stun-client.ts'
+import { discoverNat } from '../../gateway/nat-client.ts'
+import { testHairpin } from '../../gateway/nat-hairpin-client.ts'
+import { measureLifetime } from '../../gateway/nat-lifetime-client.ts'
+import type { Lifetime } from '../../gateway/nat-lifetime.ts'
+import { createBinder } from '../../gateway/stun-client.ts'
 import { runStunServer, type StunServer } from '../../relay/stun-server.ts'
 import { serve } from '../lib/netns.ts'
 
 export type Discovery = { readonly nat: NatBehaviour; readonly tookMs: number }
 
 const PORTS = [3478, 3479] as const
+const never = new AbortController().signal
+const serverAt = (address: string) => {
+  const server = socketAddress(address, PORTS[0])!
+  return { servers: [server], family: server.family }
+}
 let server: StunServer | undefined
 let ending = new AbortController()
 
@@ -26,10 +35,17 @@ serve({
   },
   async discover(address: string): Promise<Discovery> {
     const startedAt = performance.now()
-    const place = socketAddress(address, PORTS[0])!
-    const nat = await discoverNat({ servers: [place], family: place.family }, new AbortController().signal)
+    const nat = await discoverNat(serverAt(address), never)
     return { nat, tookMs: performance.now() - startedAt }
   },
+  async hairpin(address: string): Promise<{ readonly hairpin: boolean | undefined; readonly tookMs: number }> {
+    const startedAt = performance.now()
+    const hairpin = await testHairpin(serverAt(address), never)
+    return { hairpin, tookMs: performance.now() - startedAt }
+  },
+  lifetime: (address: string, waitsMs?: readonly number[]): Promise<Lifetime | undefined> =>
+    measureLifetime({ ...serverAt(address), ...(waitsMs && { waitsMs }) }, never),
+  requests: () => server?.requests(),
   async mapped(address: string, fromPort: number): Promise<SocketAddress | undefined> {
     const socket = createSocket('udp4')
     await new Promise<void>((done) => socket.bind(fromPort, done))

@@ -26,7 +26,7 @@ const PORTS: Readonly<Record<string, SocketAddress>> = {
 const seen = (letters: string): NatTests['mappings'] =>
   [A1, A2, B1, B2].flatMap((server, i) => {
     const mapped = PORTS[letters[i]!]
-    return mapped === undefined ? [] : [{ server, mapped }]
+    return mapped === undefined ? [] : [{ server, local: LOCAL, mapped }]
   })
 
 const mappings: readonly (readonly [string, string, NatBehaviour['mapping']])[] = [
@@ -45,7 +45,6 @@ const mappings: readonly (readonly [string, string, NatBehaviour['mapping']])[] 
 ]
 for (const [letters, name, expected] of mappings) {
   const tests: NatTests = {
-    local: LOCAL,
     mappings: seen(letters),
     server: A1,
     fromOther: 'unknown',
@@ -53,6 +52,21 @@ for (const [letters, name, expected] of mappings) {
   }
   t.strictSame(natBehaviour(tests), { mapping: expected, filtering: 'unknown', udp: 'open' }, `mapping: ${name}`)
 }
+
+t.test('a host that sends to each server from another of its addresses', async (t) => {
+  const from = (server: SocketAddress, local: SocketAddress, mapped: SocketAddress) => ({ server, local, mapped })
+  const second = at('192.168.1.3', 5000)
+  const behaviour = (mappings: NatTests['mappings']) =>
+    natBehaviour({ mappings, fromOther: 'unknown', fromOtherPort: 'unknown' }).mapping
+  t.equal(behaviour([from(A1, LOCAL, LOCAL), from(B1, second, second)]), 'none', 'each of them public')
+  const [w, v, x] = [PORTS['w']!, PORTS['v']!, PORTS['x']!]
+  t.equal(behaviour([from(A1, LOCAL, w), from(B1, second, v)]), 'unknown', 'which tells nothing of one mapping')
+  t.equal(
+    behaviour([from(A1, LOCAL, w), from(B1, second, v), from(A2, LOCAL, x)]),
+    'address-and-port-dependent',
+    'and those of one address do',
+  )
+})
 
 const filterings: readonly (readonly [
   string,
@@ -72,7 +86,7 @@ const filterings: readonly (readonly [
   ['answered from the wrong place', 'unknown', 'silent', 'wwww', 'address-and-port-dependent'],
 ]
 for (const [name, fromOther, fromOtherPort, letters, expected] of filterings) {
-  const tests: NatTests = { local: LOCAL, mappings: seen(letters), server: A1, other: B2, fromOther, fromOtherPort }
+  const tests: NatTests = { mappings: seen(letters), server: A1, other: B2, fromOther, fromOtherPort }
   t.equal(natBehaviour(tests).filtering, expected, `filtering: ${name}`)
 }
 
@@ -85,7 +99,7 @@ t.test('all kinds of mapping with all kinds of filtering', async (t) => {
   ] as const
   for (const [mapping, letters] of kinds) {
     for (const [filtering, , fromOther, fromOtherPort] of kinds.slice(1)) {
-      const tests: NatTests = { local: LOCAL, mappings: seen(letters), server: A1, other: B2, fromOther, fromOtherPort }
+      const tests: NatTests = { mappings: seen(letters), server: A1, other: B2, fromOther, fromOtherPort }
       const open = mapping === 'none' && filtering === 'endpoint-independent'
       t.strictSame(
         natBehaviour(tests),
@@ -97,7 +111,7 @@ t.test('all kinds of mapping with all kinds of filtering', async (t) => {
 })
 
 t.strictSame(
-  natBehaviour({ local: LOCAL, mappings: [], fromOther: 'unknown', fromOtherPort: 'unknown' }),
+  natBehaviour({ mappings: [], fromOther: 'unknown', fromOtherPort: 'unknown' }),
   { mapping: 'unknown', filtering: 'unknown', udp: 'blocked' },
   'no answer at all',
 )
