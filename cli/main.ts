@@ -15,6 +15,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   gateway: { kind: 'daemon', doc: 'joins its pool to the others by tunnels', module: '../gateway/main.ts' },
   relay: { kind: 'daemon', doc: 'runs in the cloud: STUN, signalling, packets, API', module: '../relay/main.ts' },
   status: { kind: 'people', doc: 'what the daemons of this node do now, and why', module: './status.ts' },
+  paths: {
+    kind: 'people',
+    doc: 'how each other pool is reached, why so, and what would be better',
+    module: './paths.ts',
+  },
   join: { kind: 'people', doc: 'makes this machine a node, with a token', module: './join.ts' },
   token: { kind: 'people', doc: 'makes join tokens, on the relay', module: './token.ts' },
   kubeconfig: { kind: 'people', doc: 'prints a kubeconfig for the embedded API', module: './kubeconfig.ts' },

@@ -6,6 +6,7 @@ import { readOptions } from '../lib/net/options.ts'
 import { fetchAll, type Answer } from '../lib/net/status-client.ts'
 import { RUN_DIR } from '../lib/owned.ts'
 import { renderStatus, type HostStatus, type SilentDaemon } from '../lib/status-text.ts'
+import { lineWidth } from './line-width.ts'
 
 const OPTIONS = {
   json: { name: 'json', doc: 'one JSON object on stdout', fallback: 'false', parse: flag },
@@ -24,7 +25,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   )
   if (json) process.stdout.write(`${JSON.stringify({ daemons, silent }, undefined, 2)}\n`)
   else if (Object.keys(daemons).length === 0 && silent.length === 0) process.stderr.write(noneRuns(runDir))
-  else process.stdout.write(renderStatus(hostStatuses(answers), Date.now(), silent))
+  else process.stdout.write(renderStatus(hostStatuses(answers), Date.now(), silent, lineWidth()))
   return Object.keys(daemons).length > 0 && silent.length === 0 ? 0 : 1
 }
 

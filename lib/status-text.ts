@@ -1,17 +1,27 @@
 // What `fulmar status` and the lab show of any number of daemons: problems first, then agents, gateways, the path of
 // each pair of pools with the reason why it is not a better one, and the relay with its sessions.
 
+import { natName } from './nat-text.ts'
+import { lossText, pathStory } from './paths-text.ts'
 import type {
   AgentStatus,
   DaemonStatus,
   GatewayStatus,
   MetadataStatus,
-  NatBehaviour,
   PathStatus,
   RelayStatus,
   UdpRelayStatus,
 } from './status.ts'
-import { bytesText, countText, durationText, listText, millisecondsText, renderTable } from './text-table.ts'
+import {
+  bytesText,
+  countText,
+  durationText,
+  LINE_WIDTH,
+  listText,
+  millisecondsText,
+  paragraph,
+  renderTable,
+} from './text-table.ts'
 
 export type HostStatus = { readonly host: string; readonly status: DaemonStatus }
 /** A daemon that should answer and does not. */
@@ -20,7 +30,7 @@ export type SilentDaemon = { readonly host: string; readonly daemon: string; rea
 type Gateway = { readonly host: string; readonly status: GatewayStatus }
 type Problem = { readonly where: string; readonly text: string }
 /** One way of a pair of pools. */
-type Way = { readonly from: string; readonly gateway: string; readonly path: PathStatus }
+type Way = { readonly from: GatewayStatus; readonly path: PathStatus }
 
 /** A gateway that has just started is still looking; that is no problem yet. */
 const PATH_GRACE_MS = 5_000
@@ -28,52 +38,31 @@ const PATH_GRACE_MS = 5_000
 const MAX_PROBLEMS = 50
 const MAX_PLACES = 4
 const MAX_SESSIONS = 50
-const MAX_CANDIDATES = 6
+/** Of more pairs than that, `fulmar paths POOL` tells the story. */
+const MAX_STORIES = 4
 
-/** @param nowMs Unix time, against which all ages are shown. */
+/** @param nowMs Unix time, against which all ages are shown. @param width of a line, in columns. */
 export function renderStatus(
   statuses: readonly HostStatus[],
   nowMs: number,
   silent: readonly SilentDaemon[] = [],
+  width = LINE_WIDTH,
 ): string {
   const agents = of(statuses, 'agent')
   const gateways = of(statuses, 'gateway')
   const relays = of(statuses, 'relay')
   const oneHost = new Set(statuses.map(({ host }) => host)).size === 1
   const sections = [
-    problemsText([...silentProblems(silent), ...statuses.flatMap((entry) => problemsOf(entry, nowMs))]),
-    agents.length > 0 && `Agents\n${agentsTable(agents, nowMs)}`,
-    gateways.length > 0 && `Gateways\n${gatewaysTable(gateways, nowMs)}`,
-    gateways.length > 0 && `Paths\n${pathsText(gateways, nowMs, oneHost)}`,
-    ...relays.map((relay) => relayText(relay, nowMs)),
+    problemsText([...silentProblems(silent), ...statuses.flatMap((entry) => problemsOf(entry, nowMs))], width),
+    agents.length > 0 && `Agents\n${agentsTable(agents, nowMs, width)}`,
+    gateways.length > 0 && `Gateways\n${gatewaysTable(gateways, nowMs, width)}`,
+    gateways.length > 0 && `Paths\n${pathsText(gateways, nowMs, oneHost, width)}`,
+    ...relays.map((relay) => relayText(relay, nowMs, width)),
   ]
   return sections.filter((section) => section !== false).join('\n')
 }
 
-/** RFC 4787's behaviour by the names that people know. */
-export function natName(nat: NatBehaviour): string {
-  if (nat.udp === 'blocked') return 'UDP blocked'
-  switch (nat.mapping) {
-    case 'none':
-      return nat.filtering === 'none' || nat.filtering === 'endpoint-independent' ? 'none' : `no NAT, ${firewall(nat)}`
-    case 'endpoint-independent':
-      return { ...CONES, unknown: 'cone, filtering unknown' }[nat.filtering]
-    case 'address-dependent':
-    case 'address-and-port-dependent':
-      return 'symmetric'
-    case 'unknown':
-      return 'unknown'
-  }
-}
-
-const CONES = {
-  none: 'full cone',
-  'endpoint-independent': 'full cone',
-  'address-dependent': 'restricted cone',
-  'address-and-port-dependent': 'port restricted cone',
-} as const
-
-const firewall = ({ filtering }: NatBehaviour): string => (filtering === 'unknown' ? 'filtering unknown' : 'firewall')
+export { natName }
 
 function of<K extends DaemonStatus['kind']>(statuses: readonly HostStatus[], kind: K) {
   type Wanted = Extract<DaemonStatus, { kind: K }>
@@ -123,119 +112,129 @@ function metadataProblems({ source, server, error }: MetadataStatus): readonly s
 }
 
 /** The same problem is told once, with everybody who has it. */
-function problemsText(problems: readonly Problem[]): string {
+function problemsText(problems: readonly Problem[], width: number): string {
   const places = new Map<string, string[]>()
   for (const { where, text } of problems) places.set(text, [...(places.get(text) ?? []), where])
   if (places.size === 0) return 'No problems\n'
-  const lines = [...places].map(([text, wheres]) => `  ${listText(wheres, MAX_PLACES)}: ${text}\n`)
+  const lines = [...places].map(([text, wheres]) =>
+    paragraph('  ', '    ', `${listText(wheres, MAX_PLACES)}: ${text}`, width),
+  )
   const rest = lines.length - MAX_PROBLEMS
   return `${countText(lines.length, 'problem')}\n${lines.slice(0, MAX_PROBLEMS).join('')}${rest > 0 ? `  and ${rest} more\n` : ''}`
 }
 
 // Agents and gateways
 
-function agentsTable(agents: readonly { host: string; status: AgentStatus }[], nowMs: number): string {
-  const titles = ['NODE', 'POOL', 'UP', 'TO OTHER POOLS', 'SERVICES', 'DNS', 'METADATA']
+function agentsTable(agents: readonly { host: string; status: AgentStatus }[], nowMs: number, width: number): string {
   const rows = agents.map(({ status }) => [
     status.node,
     status.pool,
     ago(status.startedAt, nowMs),
-    status.gateway === undefined ? 'itself' : `by ${status.gateway.node} (${status.gateway.address})`,
-    `${status.services.count}, ${countText(status.services.endpoints, 'endpoint')}, ${status.services.path}`,
+    status.gateway === undefined ? 'itself' : `${status.gateway.node} (${status.gateway.address})`,
+    `${status.services.count}, ${countText(status.services.endpoints, 'endpoint')}`,
     dnsText(status.dns),
     metadataText(status.metadata, nowMs),
   ])
-  return renderTable(
-    titles.map((title) => ({ title })),
-    rows,
-  )
+  const wrapped = ['GATEWAY', 'SERVICES', 'DNS', 'METADATA']
+  return renderTable([...columnsOf('NODE', 'POOL', 'UP'), ...wrappedColumnsOf(...wrapped)], rows, '  ', width)
 }
+
+const columnsOf = (...titles: readonly string[]) => titles.map((title) => ({ title }))
+const wrappedColumnsOf = (...titles: readonly string[]) => titles.map((title) => ({ title, overflow: 'wrap' }) as const)
 
 function dnsText({ addresses, takeover, queries }: AgentStatus['dns']): string {
   const over = takeover.length === 0 ? '' : ` for ${takeover.join(' ')}`
   return `${addresses.join(' ')}${over}, ${queries === 1 ? '1 query' : `${queries} queries`}`
 }
 
-function gatewaysTable(gateways: readonly Gateway[], nowMs: number): string {
-  const titles = ['NODE', 'POOL', 'UP', 'WIREGUARD', 'RELAY SESSION', 'NAT', 'MAPPED ADDRESS', 'METADATA']
+function gatewaysTable(gateways: readonly Gateway[], nowMs: number, width: number): string {
   const rows = gateways.map(({ status }) => [
     status.node,
     status.pool,
     ago(status.startedAt, nowMs),
-    `${status.wireguard.implementation}, port ${status.wireguard.port}`,
-    `${status.relay.state === 'connected' ? '' : `${status.relay.state} `}for ${ago(status.relay.since, nowMs)}`,
-    natName(status.nat),
+    status.wireguard.implementation,
+    `${status.relay.state === 'connected' ? '' : `${status.relay.state} `}${ago(status.relay.since, nowMs)}`,
+    natName(status.nat).replace('restricted cone', 'restricted'),
     status.nat.mapped ?? '-',
     metadataText(status.metadata, nowMs),
   ])
-  return renderTable(
-    titles.map((title) => ({ title })),
-    rows,
-  )
+  const wrapped = ['WIREGUARD', 'RELAY', 'NAT', 'SEEN AT', 'METADATA']
+  return renderTable([...columnsOf('NODE', 'POOL', 'UP'), ...wrappedColumnsOf(...wrapped)], rows, '  ', width)
 }
 
 function metadataText({ source, updatedAt }: MetadataStatus, nowMs: number): string {
   if (source === 'none') return 'none'
-  return updatedAt === undefined ? source : `${source}, ${ago(updatedAt, nowMs)} old`
+  return updatedAt === undefined ? source : `${source}, ${ago(updatedAt, nowMs)}`
 }
 
 // Paths
 
 /** One row for each pair of pools; two where its ways differ, or where one side only is known. */
-function pathsText(gateways: readonly Gateway[], nowMs: number, candidates: boolean): string {
-  const ways = gateways.flatMap(({ status }) =>
-    status.paths.map((path): Way => ({ from: status.pool, gateway: status.node, path })),
-  )
+function pathsText(gateways: readonly Gateway[], nowMs: number, oneHost: boolean, width: number): string {
+  const ways = gateways.flatMap(({ status }) => status.paths.map((path): Way => ({ from: status, path })))
   const used = new Set<Way>()
-  const rows: { readonly cells: readonly string[]; readonly path: PathStatus }[] = []
-  for (const way of ways.toSorted((a, b) => compare(pairOf(a), pairOf(b)) || compare(a.from, b.from))) {
+  const rows: { readonly cells: readonly string[]; readonly way: Way }[] = []
+  for (const way of ways.toSorted((a, b) => compare(pairOf(a), pairOf(b)) || compare(a.from.pool, b.from.pool))) {
     if (used.has(way)) continue
     const back = ways.find(
       (other) =>
-        !used.has(other) && other !== way && other.gateway === way.path.node && other.path.node === way.gateway,
+        !used.has(other) && other !== way && other.from.node === way.path.node && other.path.node === way.from.node,
     )
     const equal = back !== undefined && back.path.rung === way.path.rung && back.path.reason === way.path.reason
     used.add(way)
     if (equal) used.add(back)
     const arrow = equal ? '↔' : '→'
     const since = Math.max(way.path.since, equal ? back.path.since : 0)
-    rows.push({ cells: pathCells(way, arrow, since, nowMs), path: way.path })
+    rows.push({ cells: pathCells(way, arrow, since, nowMs), way })
   }
   if (rows.length === 0) return '  none: no other pool is known\n'
-  const titles = ['POOLS', 'PATH', 'GATEWAYS', 'SINCE', 'RTT', 'PEER AT, OR WHY IT IS NOT BETTER']
-  const lines = renderTable(
-    titles.map((title) => ({ title, align: title === 'RTT' ? 'right' : 'left' })),
+  const [titles, ...lines] = renderTable(
+    PATH_COLUMNS,
     rows.map(({ cells }) => cells),
+    '  ',
+    width,
   ).split(/(?<=\n)/)
-  const details = rows.map(({ path }) => (candidates && path.rung !== 'direct' ? candidatesText(path) : ''))
-  return lines.map((line, index) => line + (details[index - 1] ?? '')).join('')
+  const explained = rows.filter(({ way }) => way.path.reason !== '').length
+  const whole = oneHost && explained <= MAX_STORIES
+  const story = ({ from, path }: Way): string => {
+    if (path.reason === '') return ''
+    if (whole) return pathStory(from, path, nowMs, '      ', width)
+    return paragraph('      ', '      ', path.reason, width)
+  }
+  const hint =
+    explained === 0 || whole ? '' : '  fulmar paths POOL, on the node of a gateway, tells the whole story of a pair\n'
+  return [titles, ...lines.map((line, index) => line + story(rows[index]!.way)), hint].join('')
 }
+
+/** One line for each row, whatever the names are: explanations go between them. */
+const PATH_COLUMNS = [
+  { title: 'POOLS', overflow: 'cut' },
+  { title: 'PATH' },
+  { title: 'GATEWAYS', overflow: 'cut' },
+  { title: 'SINCE' },
+  { title: 'RTT', align: 'right' },
+  { title: 'LOSS', align: 'right' },
+  { title: 'PEER AT' },
+] as const
 
 /** Equal for both ways of a pair. */
-const pairOf = ({ from, path }: Way): string => [from, path.pool].toSorted().join(' ')
+const pairOf = ({ from, path }: Way): string => [from.pool, path.pool].toSorted().join(' ')
 
-function pathCells({ from, gateway, path }: Way, arrow: string, since: number, nowMs: number): readonly string[] {
+function pathCells({ from, path }: Way, arrow: string, since: number, nowMs: number): readonly string[] {
   return [
-    `${from} ${arrow} ${path.pool}`,
+    `${from.pool} ${arrow} ${path.pool}`,
     path.rung,
-    `${gateway} ${arrow} ${path.node}`,
-    `${ago(since, nowMs)} ago`,
+    `${from.node} ${arrow} ${path.node}`,
+    ago(since, nowMs),
     path.rttMs === undefined ? '-' : millisecondsText(path.rttMs),
-    path.reason === '' ? (path.endpoint ?? '') : path.reason,
+    lossText(path),
+    path.endpoint ?? '-',
   ]
-}
-
-function candidatesText({ candidates }: PathStatus): string {
-  const rest = candidates.length - MAX_CANDIDATES
-  const lines = candidates
-    .slice(0, MAX_CANDIDATES)
-    .map(({ kind, address, result }) => `      ${kind} ${address}: ${result}\n`)
-  return lines.join('') + (rest > 0 ? `      and ${countText(rest, 'candidate')} more\n` : '')
 }
 
 // The relay
 
-function relayText({ host, status }: { host: string; status: RelayStatus }, nowMs: number): string {
+function relayText({ host, status }: { host: string; status: RelayStatus }, nowMs: number, width: number): string {
   const { stun, packets, udpRelay, manifests, sessions } = status
   const facts = [
     `up ${ago(status.startedAt, nowMs)}`,
@@ -253,13 +252,8 @@ function relayText({ host, status }: { host: string; status: RelayStatus }, nowM
   const rest = sessions.length - rows.length
   return [
     `Relay on ${host}\n`,
-    ...facts.map((fact) => `  ${fact}\n`),
-    rows.length === 0
-      ? '  no sessions\n'
-      : renderTable(
-          titles.map((title) => ({ title })),
-          rows,
-        ),
+    ...facts.map((fact) => paragraph('  ', '    ', fact, width)),
+    rows.length === 0 ? '  no sessions\n' : renderTable(columnsOf(...titles), rows, '  ', width),
     rest > 0 ? `  and ${countText(rest, 'session')} more\n` : '',
   ].join('')
 }

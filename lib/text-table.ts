@@ -3,14 +3,14 @@
 export type Column = {
   readonly title: string
   readonly align?: 'left' | 'right'
-  /** Its cells may be broken between words, where the table would be too wide otherwise. */
-  readonly wrap?: boolean
+  /** What becomes of its cells where the table would be too wide: broken between words, or cut off with an ellipsis. */
+  readonly overflow?: 'wrap' | 'cut'
 }
 
 /** A line that a terminal, a mail or an issue shows whole. */
 export const LINE_WIDTH = 100
 /** A column is not made narrower than this, though the table be too wide. */
-const MIN_WRAP_WIDTH = 12
+const MIN_FLEXIBLE_WIDTH = 12
 
 /** Columns two spaces apart, the title row first, no trailing blanks; every line ends in a newline. */
 export function renderTable(
@@ -24,7 +24,7 @@ export function renderTable(
   const widths = fit(columns, lines, natural, lineWidth - width(indent) - 2 * (columns.length - 1))
   return lines
     .map((line) => {
-      const cells = columns.map(({ wrap }, i) => (wrap ? wrapText(line[i] ?? '', widths[i]!) : [line[i] ?? '']))
+      const cells = columns.map(({ overflow }, i) => cellLines(line[i] ?? '', overflow, widths[i]!))
       const height = Math.max(...cells.map((cell) => cell.length))
       return Array.from({ length: height }, (_, part) => {
         const texts = columns.map(({ align }, i) => {
@@ -38,7 +38,18 @@ export function renderTable(
     .join('')
 }
 
-/** Takes from the widest column that may be broken until all fit, or until none can give any more. */
+function cellLines(text: string, overflow: Column['overflow'], room: number): readonly string[] {
+  if (overflow === 'wrap') return wrapText(text, room)
+  return [
+    overflow === 'cut' && width(text) > room
+      ? `${Array.from(text)
+          .slice(0, room - 1)
+          .join('')}…`
+      : text,
+  ]
+}
+
+/** Takes from the widest column that may give until all fit, or until none can give any more. */
 function fit(
   columns: readonly Column[],
   lines: readonly (readonly string[])[],
@@ -46,9 +57,9 @@ function fit(
   room: number,
 ): readonly number[] {
   const widths = [...natural]
-  const floors = columns.map(({ wrap }, i) => {
-    const words = wrap ? lines.flatMap((line) => (line[i] ?? '').split(' ')) : []
-    return wrap ? Math.max(MIN_WRAP_WIDTH, ...words.map(width)) : Infinity
+  const floors = columns.map(({ overflow }, i) => {
+    const words = overflow === 'wrap' ? lines.flatMap((line) => (line[i] ?? '').split(' ')) : []
+    return overflow === undefined ? Infinity : Math.max(MIN_FLEXIBLE_WIDTH, ...words.map(width))
   })
   for (let excess = widths.reduce((sum, w) => sum + w, 0) - room; excess > 0; excess--) {
     const givers = widths.map((w, i) => (w > floors[i]! ? w : 0))

@@ -7,7 +7,7 @@ import type {
   PathStatus,
   RelayStatus,
 } from '../../lib/status.ts'
-import { natName, renderStatus } from '../../lib/status-text.ts'
+import { renderStatus } from '../../lib/status-text.ts'
 
 const NOW = Date.UTC(2026, 4, 1, 3, 0, 0)
 const SECOND = 1000
@@ -32,7 +32,7 @@ const path = (pool: string, more: Partial<PathStatus> = {}): PathStatus => ({
   since: NOW - 3 * MINUTE - 12 * SECOND,
   rttMs: 12.44,
   reason: '',
-  endpoint: '198.18.2.2:40112',
+  ...(more.rung === undefined ? { endpoint: '198.18.2.2:40112' } : {}),
   candidates: [],
   ...more,
 })
@@ -91,49 +91,65 @@ const relay: RelayStatus = {
 const GOLDEN_ONE_NODE = `3 problems
   hamburg1 gateway: no session to the relay https://203.0.113.10:443 for 1m30s: connect ETIMEDOUT
   hamburg1 gateway: no path to pool kiel for 30s: its gateway has no session to the relay
-  hamburg1 gateway, hamburg1 agent: works from what is on disk, since https://203.0.113.10:443 does not answer: connect ETIMEDOUT
+  hamburg1 gateway, hamburg1 agent: works from what is on disk, since https://203.0.113.10:443
+    does not answer: connect ETIMEDOUT
 
 Agents
-  NODE      POOL     UP     TO OTHER POOLS  SERVICES               DNS                                    METADATA
-  hamburg1  hamburg  5m00s  itself          12, 31 endpoints, nft  169.254.20.53 for 10.96.0.10, 1 query  disk, 2h00m old
+  NODE      POOL     UP     GATEWAY  SERVICES          DNS                               METADATA
+  hamburg1  hamburg  5m00s  itself   12, 31 endpoints  169.254.20.53 for 10.96.0.10, 1   disk, 2h00m
+                                                       query
 
 Gateways
-  NODE      POOL     UP     WIREGUARD                 RELAY SESSION         NAT          MAPPED ADDRESS  METADATA
-  hamburg1  hamburg  5m00s  wireguard-go, port 51820  connecting for 1m30s  UDP blocked  -               disk, 2h00m old
+  NODE      POOL     UP     WIREGUARD     RELAY             NAT          SEEN AT  METADATA
+  hamburg1  hamburg  5m00s  wireguard-go  connecting 1m30s  UDP blocked  -        disk, 2h00m
 
 Paths
-  POOLS           PATH       GATEWAYS          SINCE          RTT  PEER AT, OR WHY IT IS NOT BETTER
-  hamburg → kiel  none       hamburg1 → kiel1  30s ago          -  its gateway has no session to the relay
-  hamburg → sylt  relay-tcp  hamburg1 → sylt1  3m12s ago  48.1 ms  no probe came back from any of 2 candidates
-      host 192.168.2.11:40112: no answer to 40 probes
-      reflexive 198.18.2.2:40112: no answer to 40 probes
+  POOLS           PATH       GATEWAYS          SINCE      RTT  LOSS  PEER AT
+  hamburg → kiel  none       hamburg1 → kiel1  30s          -     -  -
+      why         its gateway has no session to the relay
+      NAT here    UDP blocked
+  hamburg → sylt  relay-tcp  hamburg1 → sylt1  3m12s  48.1 ms   2 %  -
+      why         no probe came back from any of 2 candidates
+      NAT here    UDP blocked
+      tried at sylt
+        192.168.2.11:40112  host       no answer to 40 probes
+        198.18.2.2:40112    reflexive  no answer to 40 probes
+      last moves of hamburg → sylt
+        3m12s ago  relay-tcp  direct answered no echo for 812 ms
+      for a better path
+        - in the firewall of hamburg, let UDP out from 192.168.1.11 port 51820
 `
 const GOLDEN_MESH = `3 problems
   sylt2 agent: does not answer: it was killed and left its socket
-  sylt1 gateway, kiel1 gateway: pools sylt and kiel both claim 10.244.3.0/24; neither gets it (nodes sylt2, kiel1)
+  sylt1 gateway, kiel1 gateway: pools sylt and kiel both claim 10.244.3.0/24; neither gets it
+    (nodes sylt2, kiel1)
   cloud relay: shop.yaml:12: not YAML
 
 Agents
-  NODE      POOL     UP     TO OTHER POOLS              SERVICES               DNS                                    METADATA
-  hamburg2  hamburg  5m00s  by hamburg1 (192.168.1.11)  12, 31 endpoints, nft  169.254.20.53 for 10.96.0.10, 1 query  cloud, 2.0s old
+  NODE      POOL     UP     GATEWAY              SERVICES          DNS                   METADATA
+  hamburg2  hamburg  5m00s  hamburg1             12, 31 endpoints  169.254.20.53 for     cloud, 2.0s
+                            (192.168.1.11)                         10.96.0.10, 1 query
 
 Gateways
-  NODE      POOL     UP     WIREGUARD                 RELAY SESSION  NAT                   MAPPED ADDRESS    METADATA
-  hamburg1  hamburg  5m00s  wireguard-go, port 51820  for 4m00s      port restricted cone  198.18.1.2:51820  cloud, 2.0s old
-  kiel1     kiel     5m00s  wireguard-go, port 51820  for 4m00s      port restricted cone  198.18.1.2:51820  cloud, 2.0s old
-  sylt1     sylt     5m00s  wireguard-go, port 51820  for 4m00s      port restricted cone  198.18.1.2:51820  cloud, 2.0s old
+  NODE      POOL     UP     WIREGUARD     RELAY  NAT              SEEN AT           METADATA
+  hamburg1  hamburg  5m00s  wireguard-go  4m00s  port restricted  198.18.1.2:51820  cloud, 2.0s
+  kiel1     kiel     5m00s  wireguard-go  4m00s  port restricted  198.18.1.2:51820  cloud, 2.0s
+  sylt1     sylt     5m00s  wireguard-go  4m00s  port restricted  198.18.1.2:51820  cloud, 2.0s
 
 Paths
-  POOLS           PATH       GATEWAYS          SINCE          RTT  PEER AT, OR WHY IT IS NOT BETTER
-  hamburg → kiel  direct     hamburg1 → kiel1  3m12s ago  12.4 ms  198.18.2.2:40112
-  kiel → hamburg  relay-tcp  kiel1 → hamburg1  3m12s ago  30.0 ms  validating the direct path
-  hamburg ↔ sylt  direct     hamburg1 ↔ sylt1  3m00s ago  12.4 ms  198.18.2.2:40112
+  POOLS           PATH       GATEWAYS          SINCE      RTT  LOSS  PEER AT
+  hamburg → kiel  direct     hamburg1 → kiel1  3m12s  12.4 ms     -  198.18.2.2:40112
+  kiel → hamburg  relay-tcp  kiel1 → hamburg1  3m12s  30.0 ms     -  -
+      validating the direct path
+  hamburg ↔ sylt  direct     hamburg1 ↔ sylt1  3m00s  12.4 ms     -  198.18.2.2:40112
+  fulmar paths POOL, on the node of a gateway, tells the whole story of a pair
 
 Relay on cloud
   up 6m00s
   STUN on 203.0.113.10:3478 203.0.113.11:3478, 40 requests
   120 packets relayed (51.0 kB), 100 of them more than keepalives, 1 dropped
-  UDP sessions by the kernel on 203.0.113.10 2001:db8:1::10 ports 40000-49999; 1 open, 1 of them bound at both ends; 7000 packets (5.0 MB), 3 dropped from where nobody is bound
+  UDP sessions by the kernel on 203.0.113.10 2001:db8:1::10 ports 40000-49999; 1 open, 1 of them
+    bound at both ends; 7000 packets (5.0 MB), 3 dropped from where nobody is bound
   40 objects from /etc/fulmar
   SESSION OF  KIND     ADDRESS           SINCE
   hamburg1    signal   198.18.1.2:41000  1m00s
@@ -145,6 +161,9 @@ t.test('one node at 3 a.m., the cloud is gone and UDP is blocked', async (t) => 
   const blocked = path('sylt', {
     rung: 'relay-tcp',
     rttMs: 48.1,
+    loss: 0.02,
+    history: [{ at: NOW - 3 * MINUTE - 12 * SECOND, rung: 'relay-tcp', why: 'direct answered no echo for 812 ms' }],
+    remedies: { need: 'all', steps: ['in the firewall of hamburg, let UDP out from 192.168.1.11 port 51820'] },
     reason: 'no probe came back from any of 2 candidates',
     candidates: [
       { address: '192.168.2.11:40112', kind: 'host', result: 'no answer to 40 probes' },
@@ -203,23 +222,15 @@ t.test('all hosts of a mesh: a pair whose ways are alike is one row, one that di
   t.equal(renderStatus(statuses, NOW, silent), GOLDEN_MESH)
 })
 
+t.test('many relayed pairs: the reason only, and where there is more', async (t) => {
+  const paths = ['b', 'c', 'd', 'e', 'f'].map((pool) =>
+    path(pool, { rung: 'relay-tcp', reason: `UDP is blocked at ${pool}`, candidates: [] }),
+  )
+  const text = renderStatus([{ host: 'a1', status: gateway('a', paths) }], NOW)
+  t.match(text, /\n {6}UDP is blocked at f\n  fulmar paths POOL, on the node/)
+})
+
 t.test('nothing to tell', async (t) => {
   t.equal(renderStatus([], NOW), 'No problems\n')
   t.match(renderStatus([{ host: 'a1', status: gateway('a', []) }], NOW), /Paths\n  none: no other pool is known\n/)
-})
-
-t.test('names of NATs', async (t) => {
-  const rows: readonly [mapping: NatBehaviour['mapping'], filtering: NatBehaviour['filtering'], expected: string][] = [
-    ['none', 'endpoint-independent', 'none'],
-    ['none', 'address-and-port-dependent', 'no NAT, firewall'],
-    ['endpoint-independent', 'endpoint-independent', 'full cone'],
-    ['endpoint-independent', 'address-dependent', 'restricted cone'],
-    ['endpoint-independent', 'address-and-port-dependent', 'port restricted cone'],
-    ['endpoint-independent', 'unknown', 'cone, filtering unknown'],
-    ['address-and-port-dependent', 'address-and-port-dependent', 'symmetric'],
-    ['unknown', 'unknown', 'unknown'],
-  ]
-  for (const [mapping, filtering, expected] of rows)
-    t.equal(natName({ mapping, filtering, udp: 'open' }), expected, `${mapping}, ${filtering}: ${expected}`)
-  t.equal(natName({ ...portRestricted, udp: 'blocked' }), 'UDP blocked')
 })

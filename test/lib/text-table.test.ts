@@ -29,7 +29,7 @@ t.test('columns', async (t) => {
 })
 
 t.test('a table that would be too wide', async (t) => {
-  const columns = [{ title: 'POOL' }, { title: 'DNS', wrap: true }, { title: 'WHY', wrap: true }]
+  const columns = [{ title: 'POOL' }, { title: 'DNS', overflow: 'wrap' }, { title: 'WHY', overflow: 'wrap' }] as const
   const rows = [
     ['hamburg', '169.254.20.53 for 10.96.0.10', 'UDP is blocked here'],
     ['sylt', '', 'short'],
@@ -52,6 +52,12 @@ t.test('a table that would be too wide', async (t) => {
   )
   t.equal(widest, '  hamburg  169.254.20.53  UDP is'.length + 'blocked here'.length - 'UDP is'.length)
 })
+
+t.equal(
+  renderTable([{ title: 'WHY', overflow: 'cut' }, { title: 'A' }], [['UDP is blocked here', '1']], '', 20),
+  'WHY                A\nUDP is blocked h…  1\n',
+  'cut off',
+)
 
 t.test('lines', async (t) => {
   t.strictSame(wrapText('', 10), [''])
