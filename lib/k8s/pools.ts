@@ -1,14 +1,15 @@
 // Which pools there are, which nodes and pod prefixes each has, and which of its nodes may be its gateway: a pure
 // reading of Node, NodePool and Raven Gateway objects, the same on every node and in every daemon.
 
-import { compareCidrs, contains, normalise, overlaps, parseCidr, type Cidr } from '../cidr.ts'
+import { contains, normalise, parseCidr } from '../cidr.ts'
 import type { Node, NodePool, RavenGateway } from './objects.ts'
+import { claimsOf, grantedClaims, type PoolProblem } from './pod-cidrs.ts'
 
 export type PoolNode = {
   readonly name: string
   /** InternalIPs in canonical text, in the order of the Node object. */
   readonly addresses: readonly string[]
-  /** Canonical prefixes that nobody else claims. */
+  /** Canonical prefixes that no other pool has a better claim to. */
   readonly podCidrs: readonly string[]
 }
 export type Pool = {
@@ -22,9 +23,6 @@ export type Pool = {
 export const LABEL_NODE_POOL = 'apps.openyurt.io/nodepool'
 const LABEL_RAVEN_GATEWAY = 'raven.openyurt.io/gateway'
 const LABEL_GATEWAY_CANDIDATE = 'fulmar.dev/gateway'
-
-/** What was left out and the remedy, with the names of the nodes whose objects would have to change. */
-export type PoolProblem = { readonly message: string; readonly nodes: readonly string[] }
 
 /** Pools by name; `problems` names each object, or part of one, that was left out, and the remedy. */
 export function poolsOf(
@@ -49,9 +47,9 @@ function readPools(nodes: readonly Node[], nodePools: readonly NodePool[], gatew
   const problems: PoolProblem[] = []
   const members = membersByPool(nodes, nodePools, problems)
   const claims = [...members].flatMap(([pool, list]) => list.flatMap((node) => claimsOf(node, pool, problems)))
-  const contested = contestedPrefixes(claims, problems)
+  const granted = new Set(grantedClaims(claims, problems))
   const prefixesOf = Map.groupBy(
-    claims.filter(({ cidr }) => !contested.has(cidr.text)),
+    claims.filter((claim) => granted.has(claim)),
     ({ node }) => node,
   )
   const gatewayByName = new Map(gateways.map((gateway) => [gateway.metadata?.name, gateway]))
@@ -100,76 +98,6 @@ function membersByPool(
   }
   return new Map([...shared].toSorted(([a], [b]) => compare(a, b)))
 }
-
-type Claim = { readonly cidr: Cidr; readonly node: string; readonly pool: string }
-
-function claimsOf(node: Node, pool: string, problems: PoolProblem[]): readonly Claim[] {
-  const claims = new Map<string, Claim>()
-  for (const text of [node.spec?.podCIDRs ?? (node.spec?.podCIDR || [])].flat()) {
-    const cidr = parseCidr(String(text))
-    const reason = cidr === undefined ? 'is no CIDR such as 10.244.1.0/24 or fd00:244:1::/64' : unfit(cidr)
-    if (reason !== undefined)
-      problems.push({
-        nodes: [nameOf(node)],
-        message: `node ${nameOf(node)}: podCIDR ${JSON.stringify(text)} ${reason}: it is left out; correct spec.podCIDRs`,
-      })
-    else claims.set(cidr!.text, { cidr: cidr!, node: nameOf(node), pool })
-  }
-  return [...claims.values()]
-}
-
-const RESERVED = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3', '::/127', 'fe80::/10', 'ff00::/8'].map(
-  (text) => parseCidr(text)!,
-)
-
-function unfit(cidr: Cidr): string | undefined {
-  const reserved = RESERVED.find((range) => overlaps(range, cidr))
-  return reserved && `covers addresses of ${reserved.text}, which pods cannot have`
-}
-
-/**
- * Prefixes that a node of another pool claims too, wholly or in part; each is named once. Sorted prefixes nest, so what
- * contains the current one is on the stack, which is never deeper than an address has bits.
- */
-function contestedPrefixes(claims: readonly Claim[], problems: PoolProblem[]): ReadonlySet<string> {
-  const contested = new Set<string>()
-  const groups = [...Map.groupBy(claims, ({ cidr }) => cidr.text).values()].toSorted((a, b) =>
-    compareCidrs(a[0]!.cidr, b[0]!.cidr),
-  )
-  const around: Claim[][] = []
-  const name = (claimants: readonly Claim[], message: string) =>
-    problems.push({
-      nodes: claimants.slice(0, HOLDERS_NAMED_MAX).map(({ node }) => node),
-      message: `${message}; give each node a podCIDR of its own`,
-    })
-  for (const group of groups) {
-    const { cidr } = group[0]!
-    while (around.length > 0 && !overlaps(around.at(-1)![0]!.cidr, cidr)) around.pop()
-    if (poolsIn(group) > 1) {
-      contested.add(cidr.text)
-      name(group, `podCIDR ${cidr.text} is claimed by ${holders(group)}: none of them gets it`)
-    } else if (group.length > 1) {
-      name(group, `podCIDR ${cidr.text} is claimed by ${holders(group)}: its pods may be looked for on the wrong node`)
-    }
-    for (const outer of around.filter((other) => poolsIn([...other, ...group]) > 1)) {
-      contested.add(cidr.text).add(outer[0]!.cidr.text)
-      const wider = `${outer[0]!.cidr.text} of ${holders(outer)}`
-      name([...group, ...outer], `podCIDR ${cidr.text} of ${holders(group)} lies in ${wider}: none of them gets either`)
-    }
-    around.push(group)
-  }
-  return contested
-}
-
-const HOLDERS_NAMED_MAX = 5
-
-function holders(claims: readonly Claim[]): string {
-  const named = claims.slice(0, HOLDERS_NAMED_MAX).map(({ node, pool }) => `node ${node} of pool ${pool}`)
-  const rest = claims.length - named.length
-  return [...named, ...(rest > 0 ? [`${rest} more`] : [])].join(' and ')
-}
-
-const poolsIn = (claims: readonly Claim[]) => new Set(claims.map(({ pool }) => pool)).size
 
 function addressesOf(node: Node, problems: PoolProblem[]): readonly string[] {
   const addresses = new Set<string>()

@@ -2,9 +2,14 @@ import t from 'tap'
 import type { Node, NodePool, RavenGateway } from '../../../lib/k8s/objects.ts'
 import { poolsOf, withoutOutside } from '../../../lib/k8s/pools.ts'
 
-type Sketch = { labels?: Record<string, string>; cidrs?: readonly string[]; addresses?: readonly string[] }
-const node = (name: string, { labels = {}, cidrs = [], addresses = [] }: Sketch = {}): Node => ({
-  metadata: { name, labels },
+type Sketch = {
+  labels?: Record<string, string>
+  cidrs?: readonly string[]
+  addresses?: readonly string[]
+  day?: number
+}
+const node = (name: string, { labels = {}, cidrs = [], addresses = [], day }: Sketch = {}): Node => ({
+  metadata: { name, labels, ...(day !== undefined && { creationTimestamp: `2026-01-0${day}T00:00:00Z` }) },
   spec: { podCIDRs: [...cidrs] },
   status: { addresses: addresses.map((address) => ({ type: 'InternalIP', address })) },
 })
@@ -146,6 +151,50 @@ const rows: readonly Row[] = [
     ],
   },
   {
+    name: 'who was there first keeps the prefix, and it is said',
+    nodes: [node('new', { cidrs: ['10.244.1.0/24'], day: 2 }), node('old', { cidrs: ['10.244.1.0/24'], day: 1 })],
+    pools: ['new: new[]; new', 'old: old[10.244.1.0/24]; old'],
+    problems: [
+      /claimed by node new of pool new and node old of pool old: node old of pool old, created first, keeps it; give/,
+    ],
+  },
+  {
+    name: 'of the same second, or of unknown age: none of them is first',
+    nodes: [
+      node('a', { cidrs: ['10.244.1.0/24', '10.244.2.0/24', '10.244.3.0/24'], day: 1 }),
+      node('b', { cidrs: ['10.244.1.0/24'], day: 1 }),
+      node('c', { cidrs: ['10.244.2.0/24'] }),
+      node('d', { cidrs: ['10.244.2.0/24'], day: 2 }),
+    ],
+    pools: ['a: a[10.244.3.0/24]; a', 'b: b[]; b', 'c: c[]; c', 'd: d[]; d'],
+    problems: [/1\.0\/24 .*none of them gets it/, /2\.0\/24 .*none of them gets it/],
+  },
+  {
+    name: 'a prefix around older ones, and one within: who was there first keeps its own',
+    nodes: [
+      node('a', { cidrs: ['10.244.1.0/24'], day: 1 }),
+      node('b', { cidrs: ['10.244.2.0/24'], day: 2 }),
+      node('wide', { cidrs: ['10.244.0.0/16', '10.245.0.0/16'], day: 3 }),
+      node('z', { cidrs: ['10.245.7.0/24'], day: 4 }),
+    ],
+    pools: ['a: a[10.244.1.0/24]; a', 'b: b[10.244.2.0/24]; b', 'wide: wide[10.245.0.0/16]; wide', 'z: z[]; z'],
+    problems: [
+      /10\.244\.1\.0\/24 of node a .* lies in 10\.244\.0\.0\/16 of node wide of pool wide: node a of pool a, created first, keeps its own/,
+      /10\.244\.2\.0\/24 of node b .*: node b of pool b, created first, keeps its own/,
+      /10\.245\.7\.0\/24 of node z .* lies in .*: node wide of pool wide, created first, keeps its own/,
+    ],
+  },
+  {
+    name: 'of two nodes of one pool only the one that was before the other pool keeps it',
+    nodes: [
+      node('p1', { labels: inPool('p'), cidrs: ['10.244.1.0/24'], day: 1 }),
+      node('q', { cidrs: ['10.244.1.0/24'], day: 2 }),
+      node('p2', { labels: inPool('p'), cidrs: ['10.244.1.0/24'], day: 3 }),
+    ],
+    pools: ['p: p1[10.244.1.0/24] p2[]; p1 p2', 'q: q[]; q'],
+    problems: [/node p1 of pool p, created first, keeps it/],
+  },
+  {
     name: 'two nodes of one pool with one prefix keep it, and are named',
     nodes: [
       node('a', { labels: inPool('p'), cidrs: ['10.244.1.0/24'] }),
@@ -170,6 +219,34 @@ for (const { name, nodes, nodePools = [], gateways = [], pools, problems = [] } 
     for (const [i, problem] of problems.entries()) t.match(result.problems[i], problem)
   })
 }
+
+t.test('no newcomer takes what others have', async (t) => {
+  let seed = 1
+  const random = (below: number) => (seed = (seed * 48271) % 2147483647) % below
+  const cidr = () => `10.${random(2)}.${random(4) * 64}.0/${[8, 16, 17, 18, 20, 24][random(6)]}`
+  for (let round = 0; round < 200; round++) {
+    const nodes = Array.from({ length: 1 + random(8) }, (_, i) =>
+      node(`n${i}`, { labels: inPool(`p${random(4)}`), cidrs: [cidr()], day: 1 + random(8) }),
+    )
+    const newcomer = node('newcomer', { labels: inPool(`p${random(5)}`), cidrs: [cidr()], day: 9 })
+    const held = (all: readonly Node[]) =>
+      poolsOf(all, [], [])
+        .pools.flatMap((pool) => pool.nodes.map(({ name, podCidrs }) => `${name} ${podCidrs.join()}`))
+        .filter((text) => !text.startsWith('newcomer'))
+        .toSorted()
+    t.strictSame(held([...nodes, newcomer]), held(nodes))
+    t.strictSame(held([newcomer, ...nodes.toReversed()]), held(nodes), 'in any order')
+  }
+})
+
+t.test('many claims on one prefix cost no more than they are', async (t) => {
+  const nodes = Array.from({ length: 10_000 }, (_, i) =>
+    node(`n${i}`, { cidrs: ['10.0.0.0/8', `10.${i >> 8}.${i & 0xff}.0/24`] }),
+  )
+  const { pools, problems } = poolsOf(nodes, [], [])
+  t.equal(pools.flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs)).length, 0)
+  t.equal(problems.length, 10_001)
+})
 
 t.test('InternalIPs only, canonical, what is no address named', async (t) => {
   const { pools, problems } = poolsOf(
