@@ -47,6 +47,27 @@ export function natBehaviour(tests: NatTests): NatBehaviour {
   return { mapping, filtering: open ? 'none' : filtering, udp: 'open' }
 }
 
+export const isKnown = ({ udp, mapping, filtering }: NatBehaviour): boolean =>
+  udp === 'open' && mapping !== 'unknown' && filtering !== 'unknown'
+
+/** Whether both are known to differ; what was not found out this time proves nothing. */
+export const isAnotherNat = (before: NatBehaviour, now: NatBehaviour): boolean =>
+  (['mapping', 'filtering'] as const).some(
+    (part) => before[part] !== 'unknown' && now[part] !== 'unknown' && before[part] !== now[part],
+  )
+
+const LOOK_AGAIN_MS = 30 * 60_000
+const RETRY_MS = 30_000
+
+/**
+ * A firewall may open at any time; what a server with one address cannot tell is asked ever less often.
+ * @param failures how often in a row something stayed unknown.
+ */
+export const lookAgainMs = ({ udp }: NatBehaviour, failures: number): number => {
+  if (failures === 0) return LOOK_AGAIN_MS
+  return udp === 'open' ? Math.min(LOOK_AGAIN_MS, RETRY_MS * 2 ** (failures - 1)) : RETRY_MS
+}
+
 /** Where else the mapping socket asks, once A:p1 has named B:p2. */
 export function furtherServers(server: SocketAddress, other: SocketAddress | undefined): readonly SocketAddress[] {
   if (other === undefined) return []

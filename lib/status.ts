@@ -11,11 +11,17 @@ export type NatBehaviour = {
   readonly udp: 'open' | 'blocked' | 'unknown'
   /** The address that the relay's STUN server sees for WireGuard's port, as `ip:port` or `[ip]:port`. */
   readonly mapped?: string
+  /** What is behind this NAT reaches its mapped addresses; absent where there is no NAT, and while it is not known. */
+  readonly hairpin?: boolean
+  /** An idle mapping lives so long at least; absent while it is not known, and where nothing is filtered. */
+  readonly lifetimeMs?: number
+  /** An idle mapping is gone after so long; absent where it outlives the longest test. */
+  readonly lifetimeBelowMs?: number
 }
 
 export type CandidateStatus = {
   readonly address: string
-  readonly kind: 'host' | 'reflexive' | 'peer-reflexive' | 'static'
+  readonly kind: 'host' | 'static' | 'mapped' | 'reflexive' | 'peer-reflexive'
   /** The last thing that happened: `answered in 1.2 ms`, `no answer to 40 probes`, … */
   readonly result: string
   /** `refused`: probes were answered, WireGuard did not get through. */
