@@ -25,7 +25,7 @@ import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
 import { openEchoServer } from './echo-server.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
-import { registerMetrics } from './metrics.ts'
+import { registerMetrics, registerMoves } from './metrics.ts'
 import { findOwnAddresses } from './own-address-loop.ts'
 import { openPacketClient } from './packet-client.ts'
 import { runPaths } from './path-loop.ts'
@@ -51,6 +51,8 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
 async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<void> {
   const startedAt = Date.now()
   const log = createLog('gateway', config.logLevel)
+  const registry = createRegistry('gateway')
+  const moved = registerMoves(registry)
   const identity = withFlags(await loadIdentity(config.stateDir), config)
   const { node } = identity
   const state = await loadState(config.stateDir, log, signal)
@@ -130,6 +132,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       effects: {
         setEndpoint: async (peer, to) => mesh?.setEndpoint('direct', peer, to),
         move: (peer, rung) => {
+          moved(peer.pool, rung)
           mesh?.move(peer, rung)
           // A direct path that fell may have met a new NAT or a firewall, and one that came up lost it: people want to know.
           if (rung !== 'direct' || reachability.nat().udp === 'blocked') reachability.lookAgain()
@@ -220,7 +223,6 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     const { nat, candidates } = reachability
     return gatewayStatus({ ...parts, nowMs: Date.now(), nat: nat(), candidates: candidates(), pools: pools() })
   }
-  const registry = createRegistry('gateway')
   registerMetrics(registry, { status, packets, probes })
   const { address: host, port } = config.metrics
   const healthy = () => parts.mesh.plan() !== undefined

@@ -1,7 +1,8 @@
 // A daemon's metrics for Prometheus. Base units (seconds, bytes), and labels whose values are bounded before the first
 // one is counted: a metric cannot grow with what a peer sends. The only user of prom-client.
 //
-// A hot path counts in a plain variable and hands it over by `counterFrom` or `gaugeFrom`, which read at scrape time.
+// A hot path counts in a plain variable and hands it over by `counterFrom`, `gaugeFrom` or `gaugesFrom`, which read at scrape
+// time.
 
 import PromCounter from 'prom-client/lib/counter.js'
 import PromGauge from 'prom-client/lib/gauge.js'
@@ -106,6 +107,28 @@ export function gaugeFrom(registry: Registry, name: string, help: string, read: 
     ...describe(registry, 'gauge', name, help),
     collect() {
       this.set(read())
+    },
+  })
+}
+
+/** One series of a labelled gauge. */
+export type Series<L extends string> = { readonly labels: Readonly<Record<L, string>>; readonly value: number }
+
+/** A labelled gauge read at scrape time: a series that is not read any more is gone. @param max of series; more are left out. */
+export function gaugesFrom<const L extends string>(
+  registry: Registry,
+  name: string,
+  help: string,
+  labels: readonly L[],
+  max: number,
+  read: () => readonly Series<L>[],
+): void {
+  new PromGauge({
+    ...describe(registry, 'gauge', name, help),
+    labelNames: [...labels],
+    collect() {
+      this.reset()
+      for (const series of read().slice(0, max)) this.set(series.labels, series.value)
     },
   })
 }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { counter, counterFrom, createRegistry, gauge, gaugeFrom, histogram } from '../../lib/metrics.ts'
+import { counter, counterFrom, createRegistry, gauge, gaugeFrom, gaugesFrom, histogram } from '../../lib/metrics.ts'
 
 /** The sample lines of one metric. */
 const samples = async (registry: ReturnType<typeof createRegistry>, name: string): Promise<string[]> =>
@@ -43,6 +43,15 @@ t.test('labels cannot grow with their input', async (t) => {
   t.same(await samples(registry, 'fulmar_paths'), ['fulmar_paths{rung="other"} 1'])
   byRung.clear()
   t.same(await samples(registry, 'fulmar_paths'), [])
+})
+
+t.test('series read at scrape time', async (t) => {
+  const registry = createRegistry('gateway')
+  let pools = ['kiel', 'sylt', 'husum']
+  gaugesFrom(registry, 'fulmar_path', 'Paths', ['pool'], 2, () => pools.map((pool) => ({ labels: { pool }, value: 1 })))
+  t.same(await samples(registry, 'fulmar_path'), ['fulmar_path{pool="kiel"} 1', 'fulmar_path{pool="sylt"} 1'])
+  pools = ['husum']
+  t.same(await samples(registry, 'fulmar_path'), ['fulmar_path{pool="husum"} 1'], 'what is gone is gone')
 })
 
 t.test('names that break the rules', async (t) => {
