@@ -44,33 +44,34 @@ export function renderPath(gateway: GatewayStatus, path: PathStatus, nowMs: numb
   return [
     `${pool} → ${path.pool}: ${path.rung} for ${durationText(nowMs - path.since)} (${node} → ${path.node})\n`,
     facts.length === 0 ? '' : `  ${facts.join(', ')}\n`,
-    pathStory(gateway, path, nowMs, '  ', width),
+    ownLines(gateway, '  ', width),
+    pathStory(pool, path, nowMs, '  ', width),
   ].join('')
 }
 
-/** What stands behind a path, in lines of their own. */
-export function pathStory(
-  { pool, nat, candidates }: GatewayStatus,
-  path: PathStatus,
-  nowMs: number,
-  indent: string,
-  width = LINE_WIDTH,
-): string {
-  const line = (title: string, text: string): string =>
-    paragraph(`${indent}${title.padEnd(TITLE_WIDTH)}`, indent + ' '.repeat(TITLE_WIDTH), text, width)
+const titled = (indent: string, title: string, text: string, width: number): string =>
+  paragraph(`${indent}${title.padEnd(TITLE_WIDTH)}`, indent + ' '.repeat(TITLE_WIDTH), text, width)
+
+/** What is the same for all pairs of a gateway. */
+function ownLines({ nat, candidates = [] }: GatewayStatus, indent: string, width: number): string {
+  const told = candidates.map(({ kind, address }) => `${address} (${kind})`).join(', ')
+  return (
+    titled(indent, 'NAT here', natText(nat), width) + (told === '' ? '' : titled(indent, 'told peers', told, width))
+  )
+}
+
+/** What stands behind a path, in lines of their own. @param from our pool. */
+export function pathStory(from: string, path: PathStatus, nowMs: number, indent: string, width = LINE_WIDTH): string {
+  const line = (title: string, text: string): string => titled(indent, title, text, width)
   const below = (lines: readonly string[]): string => lines.map((text) => `${indent}  ${text}`).join('')
   const { reason, peerNat, remedies, history = [] } = path
   return [
-    reason === '' ? '' : line('why', reason),
-    line('NAT here', natText(nat)),
     peerNat === undefined ? '' : line('NAT there', natText(peerNat)),
-    candidates === undefined || candidates.length === 0
-      ? ''
-      : line('told peers', candidates.map(({ kind, address }) => `${address} (${kind})`).join(', ')),
+    reason === '' ? '' : line('why', reason),
     path.candidates.length === 0
       ? ''
       : `${indent}tried at ${path.pool}\n${below(candidateLines(path.candidates, `${indent}  `, width))}`,
-    history.length === 0 ? '' : `${indent}last moves of ${pool} → ${path.pool}\n`,
+    history.length === 0 ? '' : `${indent}last moves of ${from} → ${path.pool}\n`,
     ...history.map(({ at, rung, why }) =>
       paragraph(
         `${indent}  ${`${durationText(nowMs - at)} ago`.padEnd(AGO_WIDTH)}${rung.padEnd(RUNG_WIDTH)}`,

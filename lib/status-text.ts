@@ -198,7 +198,7 @@ function pathsText(gateways: readonly Gateway[], nowMs: number, oneHost: boolean
   const whole = oneHost && explained <= MAX_STORIES
   const story = ({ from, path }: Way): string => {
     if (path.reason === '') return ''
-    if (whole) return pathStory(from, path, nowMs, '      ', width)
+    if (whole) return pathStory(from.pool, path, nowMs, '      ', width)
     return paragraph('      ', '      ', path.reason, width)
   }
   const hint =

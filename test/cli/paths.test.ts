@@ -72,7 +72,7 @@ const rows: Readonly<Record<string, Row>> = {
     argv: ['south'],
     code: 0,
     stdout:
-      /^north → south: relay-udp for 1m0\ds \(north1 → south1\)\n +why +NATs do[\s\S]*NAT here +none \(mapping none, filtering none\), seen at 203\.0\.113\.7:51820\n[\s\S]*192\.168\.2\.11:40112 +host +no answer to 40 probes\n +for a better path, one of\n +- forward UDP port 40112\n +- give south IPv6\n$/,
+      /^north → south: relay-udp for 1m0\ds \(north1 → south1\)\n +NAT here +none \(mapping none, filtering none\), seen at 203\.0\.113\.7:51820\n +why +NATs do[\s\S]*192\.168\.2\.11:40112 +host +no answer to 40 probes\n +for a better path, one of\n +- forward UDP port 40112\n +- give south IPv6\n$/,
   },
   'by its node': { daemons: [gateway(path('kiel'), relayed)], argv: ['south1'], code: 0, stdout: /^north → south: / },
   'a single pair': { daemons: [gateway(relayed)], code: 0, stdout: /^north → south: / },

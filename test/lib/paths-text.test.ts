@@ -73,13 +73,13 @@ const TABLE = `Paths of pool north, from its gateway on north1
 `
 const STORY = `north → south: relay-udp for 3m00s (north1 → south1)
   RTT 48.1 ms, loss 2 %, packets of up to 1280 bytes
+  NAT here    symmetric (mapping address-and-port-dependent, filtering address-and-port-dependent)
+  told peers  192.168.1.11:51820 (host)
+  NAT there   port restricted cone (mapping endpoint-independent, filtering
+              address-and-port-dependent), seen at 198.18.2.2:40112
   why         direct answered no echo for 812 ms; NATs here (symmetric) and at south (port
               restricted) do not punch: forward a UDP port, use IPv6, or stay on the relay; next try
               in 12 s
-  NAT here    symmetric (mapping address-and-port-dependent, filtering address-and-port-dependent)
-  NAT there   port restricted cone (mapping endpoint-independent, filtering
-              address-and-port-dependent), seen at 198.18.2.2:40112
-  told peers  192.168.1.11:51820 (host)
   tried at south
     192.168.2.11:40112  host       no answer to 40 probes
     198.18.2.2:40112    reflexive  answered in 1.2 ms, but WireGuard did not get through

@@ -107,10 +107,8 @@ Paths
   POOLS           PATH       GATEWAYS          SINCE      RTT  LOSS  PEER AT
   hamburg → kiel  none       hamburg1 → kiel1  30s          -     -  -
       why         its gateway has no session to the relay
-      NAT here    UDP blocked
   hamburg → sylt  relay-tcp  hamburg1 → sylt1  3m12s  48.1 ms   2 %  -
       why         no probe came back from any of 2 candidates
-      NAT here    UDP blocked
       tried at sylt
         192.168.2.11:40112  host       no answer to 40 probes
         198.18.2.2:40112    reflexive  no answer to 40 probes
