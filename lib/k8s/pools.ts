@@ -4,6 +4,7 @@
 import { contains, normalise, parseCidr } from '../cidr.ts'
 import type { Node, NodePool, RavenGateway } from './objects.ts'
 import { claimsOf, grantedClaims, type PoolProblem } from './pod-cidrs.ts'
+import { readGateway, type GatewayEndpoint } from './raven-gateway.ts'
 
 export type PoolNode = {
   readonly name: string
@@ -16,12 +17,14 @@ export type Pool = {
   readonly name: string
   /** By name. */
   readonly nodes: readonly PoolNode[]
-  /** Names of nodes in order of preference, at least one. */
+  /** Names of nodes in order of preference; none where the pool's Gateway object says that it has no tunnels. */
   readonly gateways: readonly string[]
+  /** What the Gateway object says of nodes of this pool. */
+  readonly endpoints?: readonly GatewayEndpoint[]
 }
 
 export const LABEL_NODE_POOL = 'apps.openyurt.io/nodepool'
-const LABEL_RAVEN_GATEWAY = 'raven.openyurt.io/gateway'
+export const LABEL_RAVEN_GATEWAY = 'raven.openyurt.io/gateway'
 const LABEL_GATEWAY_CANDIDATE = 'fulmar.dev/gateway'
 
 /** Pools by name; `problems` names each object, or part of one, that was left out, and the remedy. */
@@ -61,7 +64,7 @@ function readPools(nodes: readonly Node[], nodePools: readonly NodePool[], gatew
       addresses: addressesOf(node, problems),
       podCidrs: (prefixesOf.get(nameOf(node)) ?? []).map(({ cidr }) => cidr.text),
     })),
-    gateways: candidatesOf(name, list, gatewayByName.get(name), problems),
+    ...gatewaysOf(name, list, gatewayByName.get(name), problems),
   }))
   return { pools, problems }
 }
@@ -114,26 +117,21 @@ function addressesOf(node: Node, problems: PoolProblem[]): readonly string[] {
   return [...addresses]
 }
 
-function candidatesOf(
+/** Who the object names, else who the label does, else everybody; among equals, whom Raven's election chose comes first. */
+function gatewaysOf(
   pool: string,
   nodes: readonly Node[],
   gateway: RavenGateway | undefined,
   problems: PoolProblem[],
-): readonly string[] {
+): Pick<Pool, 'gateways' | 'endpoints'> {
   const names = nodes.map(nameOf)
-  const chosen = new Set<string>()
-  for (const { nodeName, type } of gateway?.spec?.endpoints ?? []) {
-    if (type !== undefined && type !== '' && type !== 'tunnel') continue
-    if (names.includes(nodeName)) chosen.add(nodeName)
-    else
-      problems.push({
-        nodes: [nodeName],
-        message: `Gateway ${pool}: endpoint ${nodeName} is no node of pool ${pool}: it is left out; correct spec.endpoints or the node's labels`,
-      })
-  }
-  if (chosen.size > 0) return [...chosen]
+  const { endpoints, tunnels, elected } = readGateway(pool, names, gateway, problems)
+  if (!tunnels) return { gateways: [] }
+  if (endpoints.length > 0) return { gateways: endpoints.map(({ node }) => node), endpoints }
   const labelled = nodes.filter(({ metadata }) => metadata?.labels?.[LABEL_GATEWAY_CANDIDATE] === 'true').map(nameOf)
-  return labelled.length > 0 ? labelled : names
+  const equals = labelled.length > 0 ? labelled : names
+  const isElected = (name: string) => elected.includes(name)
+  return { gateways: [...equals.filter(isElected), ...equals.filter((name) => !isElected(name))] }
 }
 
 const nameOf = (node: Node) => node.metadata?.name ?? ''

@@ -2,6 +2,7 @@
 // Files are never written; a status is kept as a patch over the file's object, so that edits of the file still count.
 
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
+import { contestedIn } from './contested.ts'
 import { combineFiles, impliedNamespaces, objectKey, type Contribution, type Folder } from './folder.ts'
 import { builtIn, type Kind } from './kinds.ts'
 import type { ManifestFile } from './manifest-file.ts'
@@ -21,6 +22,7 @@ export class Cluster {
   readonly #state: State
   readonly #written: Map<string, Written>
   #folder: Folder
+  #contested: readonly string[] = []
   #loaded: boolean
 
   constructor(state: State) {
@@ -47,7 +49,7 @@ export class Cluster {
   }
 
   get problems(): readonly string[] {
-    return this.#folder.problems
+    return [...this.#folder.problems, ...this.#contested]
   }
 
   /** @param unread folders of which nothing is known now. */
@@ -66,6 +68,7 @@ export class Cluster {
     })
     this.#loaded = true
     this.registry.commit(changes)
+    this.#contested = contestedIn(this.#folder.objects, (kind) => this.registry.list(builtIn(kind)))
   }
 
   /** @param patch a merge patch of the status of an object that the folder holds. */

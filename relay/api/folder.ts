@@ -1,7 +1,7 @@
 // The folder as one set of objects: files side by side, each object once, and what a broken file held before it broke.
 
-import type { KubernetesObject, Node, NodePool, RavenGateway } from '../../lib/k8s/objects.ts'
-import { poolProblems } from '../../lib/k8s/pools.ts'
+import type { KubernetesObject } from '../../lib/k8s/objects.ts'
+import { takersOf } from './contested.ts'
 import { apiVersionOf, builtIn, resourceKeyOf, type Kind } from './kinds.ts'
 import type { ManifestFile, ManifestObject } from './manifest-file.ts'
 
@@ -64,7 +64,16 @@ export function combineFiles(
     if (files.has(file) || !unread.some((folder) => folder === '' || file.startsWith(`${folder}/`))) continue
     for (const [key, object] of contribution) if (!objects.has(key)) add(file, key, object)
   }
-  return { objects, byFile, problems: [...problems, ...contestedIn(objects)] }
+  const before = new Map([...previous.values()].flatMap((contribution) => [...contribution]))
+  const takers = takersOf(objects, before)
+  for (const [file, contribution] of byFile)
+    for (const key of contribution.keys()) {
+      const taker = takers.get(key)
+      if (taker === undefined) continue
+      add(file, key, taker.before)
+      problems.push(taker.problem)
+    }
+  return { objects, byFile, problems }
 }
 
 const keyOf = ({ kind, namespace, name }: ManifestObject) => objectKey(kind, namespace, name)
@@ -85,20 +94,6 @@ export function impliedNamespaces(namespaces: Iterable<string>): readonly Kubern
     metadata: { name, labels: { 'kubernetes.io/metadata.name': name } },
     status: { phase: 'Active' },
   }))
-}
-
-/** What is wrong between objects that are each right: agents name it too, but only here are its files known. */
-function contestedIn(objects: Folder['objects']): readonly string[] {
-  const all = [...objects.values()]
-  const ofKind = <T extends KubernetesObject>(kind: string) =>
-    all.filter((each) => each.kind.kind === kind).map(({ object }) => object as T)
-  const places = new Map(all.filter(({ kind }) => kind.kind === 'Node').map(({ name, place }) => [name, place]))
-  return poolProblems(ofKind<Node>('Node'), ofKind<NodePool>('NodePool'), ofKind<RavenGateway>('Gateway')).map(
-    ({ message, nodes }) => {
-      const named = nodes.flatMap((node) => places.get(node) ?? [])
-      return named.length === 0 ? message : `${named.join(', ')}: ${message}`
-    },
-  )
 }
 
 const titleOf = ({ kind, namespace, name }: ManifestObject) =>

@@ -1,10 +1,13 @@
 import t from 'tap'
+import { contestedIn } from '../../../relay/api/contested.ts'
 import { combineFiles, type Folder } from '../../../relay/api/folder.ts'
 import { parseManifest } from '../../../relay/api/manifest-file.ts'
 
 const NONE: Folder['byFile'] = new Map()
 const files = (texts: Readonly<Record<string, string>>) =>
   new Map(Object.entries(texts).map(([file, text]) => [file, parseManifest(file, text)]))
+const present = (texts: Readonly<Record<string, string | undefined>>) =>
+  Object.fromEntries(Object.entries(texts).flatMap(([file, text]) => (text === undefined ? [] : [[file, text]])))
 const node = (name: string, cidr = '', pool = name) =>
   `apiVersion: v1\nkind: Node\nmetadata: { name: ${name}, labels: { apps.openyurt.io/nodepool: ${pool} } }\nspec: { podCIDRs: [${cidr}] }\n`
 const names = ({ objects }: Folder) => [...objects.values()].map(({ name }) => name).toSorted()
@@ -76,13 +79,83 @@ t.test('an object in two files: the first counts, both are named', async (t) => 
   t.match(folder.problems, [/^b\.yaml:2: Node x is also at a\.yaml:1: this one is left out; remove one/])
 })
 
+t.test('a Node that is edited to take a prefix from another pool is served as it was', async (t) => {
+  const [A, B] = ['10.244.1.0/24', '10.244.2.0/24']
+  const start = { 'a.yaml': node('a', A), 'b.yaml': node('b', B) }
+  const rows: readonly {
+    name: string
+    /** undefined: removed. */
+    edited: Record<string, string | undefined>
+    cidrs: Record<string, string[]>
+    problems?: RegExp[]
+  }[] = [
+    {
+      name: 'the same prefix',
+      edited: { 'b.yaml': node('b', A) },
+      cidrs: { a: [A], b: [B] },
+      problems: [
+        /^b\.yaml:1: Node b: podCIDR 10\.244\.1\.0\/24 takes 10\.244\.1\.0\/24 from node a of another pool: .* last/,
+      ],
+    },
+    {
+      name: 'one around it',
+      edited: { 'b.yaml': node('b', '10.244.0.0/16') },
+      cidrs: { a: [A], b: [B] },
+      problems: [/10\.244\.0\.0\/16 takes 10\.244\.1\.0\/24 from node a/],
+    },
+    {
+      name: 'moved to another file meanwhile',
+      edited: { 'b.yaml': undefined, 'c.yaml': node('b', A) },
+      cidrs: { a: [A], b: [B] },
+      problems: [/^c\.yaml:1: Node b/],
+    },
+    { name: 'a new node is younger than all', edited: { 'c.yaml': node('c', A) }, cidrs: { a: [A], b: [B], c: [A] } },
+    {
+      name: 'two that exchange theirs',
+      edited: { 'a.yaml': node('a', B), 'b.yaml': node('b', A) },
+      cidrs: { a: [B], b: [A] },
+    },
+    {
+      name: 'one that no one has',
+      edited: { 'b.yaml': node('b', '10.244.3.0/24') },
+      cidrs: { a: [A], b: ['10.244.3.0/24'] },
+    },
+    { name: 'one of a node that is gone', edited: { 'a.yaml': undefined, 'b.yaml': node('b', A) }, cidrs: { b: [A] } },
+    {
+      name: 'one of a neighbour in its own pool',
+      edited: { 'a.yaml': node('a', A, 'b'), 'b.yaml': node('b', A) },
+      cidrs: { a: [A], b: [A] },
+    },
+  ]
+  for (const { name, edited, cidrs, problems = [] } of rows) {
+    const { byFile } = combineFiles(files(start), NONE)
+    const texts = files(present({ ...start, ...edited }))
+    const once = combineFiles(texts, byFile)
+    for (const [time, folder] of Object.entries({ once, again: combineFiles(texts, once.byFile) })) {
+      t.strictSame(
+        Object.fromEntries(names(folder).map((each) => [each, cidrsOf(folder, each)])),
+        cidrs,
+        `${name}, ${time}`,
+      )
+      t.equal(folder.problems.length, problems.length, folder.problems.join('\n'))
+      t.match(folder.problems, problems)
+    }
+    t.strictSame(combineFiles(files(start), once.byFile).problems, [], `${name}, mended`)
+  }
+})
+
 t.test('two pools with one podCIDR are named with their files', async (t) => {
-  const folder = combineFiles(
+  const { objects, problems } = combineFiles(
     files({ 'a.yaml': node('a', '10.244.1.0/24'), 'b.yaml': node('b', '10.244.1.0/24') }),
     NONE,
   )
-  t.match(folder.problems, [
-    /^a\.yaml:1, b\.yaml:1: podCIDR 10\.244\.1\.0\/24 is claimed by node a of pool a and node b of pool b/,
+  t.strictSame(problems, [])
+  const served = (created: Readonly<Record<string, string>>) => (kind: string) =>
+    [...objects.values()]
+      .filter((each) => each.kind.kind === kind)
+      .map(({ name, object }) => ({ ...object, metadata: { name, creationTimestamp: created[name] ?? '' } }))
+  t.match(contestedIn(objects, served({})), [
+    /^a\.yaml:1, b\.yaml:1: podCIDR 10\.244\.1\.0\/24 is claimed by node a of pool a and node b of pool b: none/,
   ])
-  t.strictSame(names(folder), ['a', 'b'])
+  t.match(contestedIn(objects, served({ a: '2026-01-02T00:00:00Z', b: '2026-01-01T00:00:00Z' })), [/node b .*keeps it/])
 })
