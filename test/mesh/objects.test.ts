@@ -197,27 +197,34 @@ t.test('two pools with one podCIDR', async (t) => {
     (await get(lab, 'glen1-client', [quay(node, family)], family)).length > 0
   t.ok(await answers('skye', 4), 'a call before')
 
-  write(folder, 'node-iona.yaml', [nodeObject('iona', [prefix, own6])])
-  const claimed = (problems: readonly string[]) =>
-    problems.find((text) => text.includes(prefix) && text.includes('iona') && text.includes('skye'))
-  const named = async () => {
-    const gateways = await gatewaysOf(lab)
-    return gateways.every(({ problems }) => claimed(problems)) && claimed(gateways[0]!.problems)
+  const working = async () => {
+    for (const node of ['skye', 'iona'])
+      for (const family of FAMILIES) t.ok(await answers(node, family), `${node} works`)
   }
-  t.match(await until('all gateways name both', named, { withinMs: EDIT_WITHIN_MS }), prefix, (await named()) || '')
-  await until('neither gets it', async () => !(await answers('skye', 4)) && !(await answers('iona', 4)))
-  t.ok(await answers('skye', 6), 'other prefixes of both stay: skye')
-  t.ok(await answers('iona', 6), 'other prefixes of both stay: iona')
-  t.ok(await answers('mull', 4), 'the rest of the pool works')
-  t.match(
-    claimed((await relayOf(lab))?.manifests?.problems ?? []),
-    /node-(iona|skye)\.yaml/,
-    'the relay names the file',
-  )
+  const problemsOfRelay = async () => (await relayOf(lab))?.manifests?.problems ?? []
+  const claimed = (problems: readonly string[], node: string) =>
+    problems.some((text) => text.includes(prefix) && text.includes(node) && text.includes('skye'))
 
+  t.comment('a node that takes it by an edit is served as it was')
+  write(folder, 'node-iona.yaml', [nodeObject('iona', [prefix, own6])])
+  await until('the relay names both', async () => claimed(await problemsOfRelay(), 'iona'), {
+    withinMs: EDIT_WITHIN_MS,
+  })
+  t.match(await problemsOfRelay(), [/node-iona\.yaml.*takes.*from node skye/])
+  await working()
   writeFileSync(join(folder, 'node-iona.yaml'), file)
-  for (const node of ['skye', 'iona']) await until(`calls to ${node} after it is mended`, () => answers(node, 4))
-  t.notOk(await named(), 'and nobody complains any more')
+
+  t.comment('a new node does not get it')
+  write(folder, 'node-rum.yaml', [{ ...nodeObject('iona', [prefix]), metadata: { name: 'rum' } }])
+  const named = async () => (await gatewaysOf(lab)).every(({ problems }) => claimed(problems, 'rum'))
+  await until('all gateways name both', named, { withinMs: EDIT_WITHIN_MS })
+  t.match(await problemsOfRelay(), [/node-rum\.yaml.*node skye of pool loch, created first, keeps it/])
+  await working()
+  t.ok(await answers('mull', 4), 'the rest of the pool works')
+
+  rmSync(join(folder, 'node-rum.yaml'))
+  await until('nobody complains any more', async () => !(await named()) && (await problemsOfRelay()).length === 0)
+  await working()
 })
 
 const KUBECTL = (process.env['PATH'] ?? '')
