@@ -61,7 +61,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     if (words.length > 0)
       throw new UsageError(`down: what is ${JSON.stringify(words[0])}? name a lab with --id ${words[0]}`)
     const { findLabs, removeEmptyFolder, takeDown } = await import('./teardown.ts')
-    for (const lab of all ? findLabs() : [id]) await takeDown(lab)
+    const labs = findLabs()
+    if (!all && !labs.includes(id)) {
+      process.stderr.write(
+        `lab: --id ${id}: no such lab; ${labs.length === 0 ? 'there is none' : `there are ${labs.join(', ')}`}\n`,
+      )
+      return 1
+    }
+    for (const lab of all ? labs : [id]) await takeDown(lab)
     removeEmptyFolder()
     return 0
   }),
@@ -88,20 +95,20 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     const { readStatus, renderLabStatus } = await import('./status.ts')
     const status = await readStatus(id)
     process.stdout.write(json ? `${JSON.stringify(status)}\n` : renderLabStatus(status, Date.now()))
-    return status.silent.length > 0 ? 1 : 0
+    return status.silent.length > 0 || status.state === 'abandoned' ? 1 : 0
   }),
   kill: command(
     `kill HOST ${DAEMONS.join('|')}`,
     'end a process, as its host might',
     { id: ID, signal: SIGNAL },
     async ({ id, signal }, [host, daemon]) => {
-      const { file, name } = fileOf(id, host, daemon, 'pid')
+      const { file, name } = fileOf('kill', id, host, daemon)
       process.kill(Number(readOr(file, () => new UsageError(`${name} is not running`))), signal)
       return 0
     },
   ),
   logs: command(`logs HOST ${DAEMONS.join('|')}`, 'the output of a process', { id: ID }, ({ id }, [host, daemon]) => {
-    const { file, name } = fileOf(id, host, daemon, 'log')
+    const { file, name } = fileOf('logs', id, host, daemon)
     readOr(file, () => new UsageError(`${name} was never started on this host`))
     return new Promise((resolve, reject) =>
       createReadStream(file)
@@ -147,13 +154,13 @@ function exec(id: string, host: string, words: readonly string[]): Promise<numbe
   })
 }
 
-function fileOf(id: string, host: string | undefined, daemon: string | undefined, kind: 'pid' | 'log') {
+function fileOf(command: 'kill' | 'logs', id: string, host: string | undefined, daemon: string | undefined) {
   const { topology } = readState(id)
-  const name = oneOf('HOST and', DAEMONS, daemon) satisfies DaemonName
-  placeOf(topology, wanted('', 'HOST', host))
+  placeOf(topology, wanted(command, `${command} HOST ${DAEMONS.join('|')}`, host))
+  const name = oneOf(`${command} ${host}`, DAEMONS, daemon) satisfies DaemonName
   const pod = topology.pods.find((candidate) => `${candidate.node}-${candidate.name}` === host)
   const paths = pathsOf(id)
-  const file = (kind === 'pid' ? paths.pidOf : paths.logOf)(pod?.host ?? host!, name)
+  const file = (command === 'kill' ? paths.pidOf : paths.logOf)(pod?.host ?? host!, name)
   return { file, name: `${name} on ${host}` }
 }
 

@@ -309,9 +309,16 @@ t.test('the commands, and death by kill -9', async (t) => {
   const rubble = await run('up', '--id', id, '--no-daemons', '--pools', 'x', '--nodes', '1', '--detach')
   t.equal(rubble.code, 0, `over the rubble: ${rubble.stderr}`)
   process.kill(ownerOf(id)!.pid, 'SIGKILL')
+  t.match(await run('status', '--id', id), {
+    code: 1,
+    stdout: new RegExp(`^lab ${id}: abandoned, its supervisor is dead: npm run lab -- down --id ${id} removes`),
+  })
   t.equal((await run('down', '--id', id)).code, 0)
   t.strictSame(tracesOf(id), [], 'nothing is left')
-  t.equal((await run('down', '--id', id)).code, 0, 'twice is fine')
+  t.match(await run('down', '--id', id), {
+    code: 1,
+    stderr: new RegExp(`--id ${id}: no such lab; there (is none|are .*)\n`),
+  })
   t.match(await run('status', '--id', id), { code: 64, stderr: /no such lab/ })
 
   const building = main('up', '--id', id, '--no-daemons')
@@ -349,6 +356,7 @@ t.test('mistakes are named with their remedy', async (t) => {
       message: /--nat nowhere: no site of this name; the sites are/,
     },
     { args: ['down', 'lab'], message: /name a lab with --id lab/ },
+    { args: ['up', '--pools', 'a', '--nodes', '0'], message: /--nodes "0": is not a whole number from 1 to/ },
     { args: ['dwon'], message: /dwon: no such command, is it down\?/ },
     { args: ['exec', '--id', 'nosuch', 'h1', '--', 'true'], message: /--id nosuch: no such lab/ },
   ]

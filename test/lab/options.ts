@@ -78,8 +78,8 @@ export const UP = {
     name: 'nodes',
     doc: 'nodes in each of --pools (default 2)',
     value: 'N',
-    fallback: '0',
-    parse: integer(0, NODES_MAX),
+    fallback: '',
+    parse: (value) => (value === '' ? 0 : integer(1, NODES_MAX)(value)),
   } satisfies Option<number>,
   nat: {
     name: 'nat',

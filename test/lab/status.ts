@@ -5,12 +5,13 @@ import { renderStatus } from '../../lib/status-text.ts'
 import type { DaemonStatus } from '../../lib/status.ts'
 import { readCuts, type CutsByPool } from './cuts.ts'
 import { CLOUD, pathsOf } from './names.ts'
-import { readState } from './state.ts'
+import { ownerOf, readState } from './state.ts'
 import { withShortPath } from './supervisor.ts'
 
 export type LabStatus = {
   readonly id: string
-  readonly state: 'starting' | 'running'
+  /** `abandoned`: its supervisor is dead; what it started may run on, but nobody restarts it. */
+  readonly state: 'starting' | 'running' | 'abandoned'
   readonly startMs?: number | undefined
   readonly pools: readonly {
     readonly name: string
@@ -38,7 +39,7 @@ export async function readStatus(id: string): Promise<LabStatus> {
   ])
   return {
     id,
-    state,
+    state: ownerOf(id) === undefined ? 'abandoned' : state,
     startMs,
     pools: topology.pools.map(({ name, nat, nodes, gateway }) => ({ name, nat, nodes, gateway })),
     cuts,
@@ -59,8 +60,12 @@ const reasonOf = ({ code, reason }: { readonly code: string | undefined; readonl
 /** For people: what the lab is, what is cut, then what `fulmar status` says, of all hosts at once. */
 export function renderLabStatus({ id, state, pools, cuts, daemons, silent }: LabStatus, nowMs: number): string {
   const sites = pools.map(({ name, nat, nodes }) => `${name} (${nat}; ${nodes.join(' ') || 'no node'})`)
+  const told =
+    state === 'abandoned'
+      ? `abandoned, its supervisor is dead: npm run lab -- down --id ${id} removes what is left`
+      : state
   const lines = [
-    `lab ${id}: ${state}; ${sites.join(', ')}`,
+    `lab ${id}: ${told}; ${sites.join(', ')}`,
     ...Object.entries(cuts).map(([pool, kinds]) => `cut at ${pool}: ${kinds.join(', ')}`),
   ]
   const rest = daemons.length + silent.length === 0 ? 'no daemons run\n' : renderStatus(daemons, nowMs, silent)
