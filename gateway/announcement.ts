@@ -13,7 +13,10 @@ import { identityOf, type Subject } from '../lib/identity.ts'
 import type { NatBehaviour } from '../lib/status.ts'
 import { ProtocolError, type SignedAnnouncement } from '../lib/wire/signal.ts'
 
-export type CandidateKind = 'host' | 'reflexive'
+/** `static` is what a Gateway object says of a peer; nobody announces it. */
+export type CandidateKind = AnnouncedKind | 'static'
+const ANNOUNCED_KINDS = ['host', 'mapped', 'reflexive'] as const
+type AnnouncedKind = (typeof ANNOUNCED_KINDS)[number]
 export type Candidate = { readonly kind: CandidateKind; readonly address: SocketAddress }
 
 export type Announcement = {
@@ -115,9 +118,10 @@ function readPayload(bytes: Buffer): Announcement {
 /** A candidate of a kind or family that this version does not know is left out. */
 function readCandidate(value: unknown): Candidate[] {
   const { kind, address } = (value ?? {}) as Record<string, unknown>
-  if ((kind !== 'host' && kind !== 'reflexive') || typeof address !== 'string') return []
+  const known = ANNOUNCED_KINDS.find((announced) => announced === kind)
+  if (known === undefined || typeof address !== 'string') return []
   const parsed = parseSocketAddress(address)
-  return parsed === undefined ? [] : [{ kind, address: parsed }]
+  return parsed === undefined ? [] : [{ kind: known, address: parsed }]
 }
 
 const BEHAVIOURS = ['none', 'endpoint-independent', 'address-dependent', 'address-and-port-dependent'] as const

@@ -1,15 +1,19 @@
 // Keeps our own announcement true: asks STUN servers through WireGuard's port what address it has (which also keeps the
-// NAT's mapping alive), reads the interfaces, and learns the NAT's behaviour.
+// NAT's mapping alive), has the router map a port, reads the interfaces, and learns the NAT's behaviour.
 
 import { networkInterfaces } from 'node:os'
 import type { SocketAddress } from '../lib/address.ts'
 import { formatSocketAddress } from '../lib/address.ts'
+import type { Family } from '../lib/cidr.ts'
+import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import type { NatBehaviour } from '../lib/status.ts'
-import { hostCandidates, mergeCandidates } from './candidates.ts'
+import { hostAddresses, ownCandidates, type IsInside } from './candidates.ts'
 import type { Candidate } from './announcement.ts'
 import { UNKNOWN_NAT } from './nat.ts'
 import { discoverNat } from './nat-client.ts'
+import { wantsMapping } from './port-mapping.ts'
+import { runPortMapping } from './port-mapping-client.ts'
 import type { Binder } from './stun-client.ts'
 
 export type Reachability = {
@@ -29,17 +33,22 @@ const DISCOVERY_RETRY_MS = 30_000
 
 export function runCandidates(
   options: {
-    readonly port: number
+    /** WireGuard's. */
+    readonly port: () => number
+    readonly mappingNonce: Uint8Array
     readonly stun: readonly SocketAddress[]
     readonly binder: Binder
-    readonly meshPrefixes: () => readonly string[]
+    readonly isInside: IsInside
     readonly onChange: () => void
+    readonly log: Log
   },
   signal: AbortSignal,
 ): Reachability {
   const { stun, binder, onChange } = options
   let reflexive: readonly SocketAddress[] = []
   let behaviour: NatBehaviour = UNKNOWN_NAT
+  /** The family whose NAT `behaviour` is, once there has been a look. */
+  let lookedAt: Family | undefined
   let addresses = ''
   let sleep = new AbortController()
   let again = false
@@ -68,9 +77,12 @@ export function runCandidates(
       again = false
       const family = stun.some((server) => server.family === 4) ? 4 : 6
       const next = await discoverNat({ servers: stun.filter((server) => server.family === family), family }, signal)
-      if (JSON.stringify(next) !== JSON.stringify(behaviour)) {
+      const first = lookedAt === undefined
+      lookedAt = family
+      if (first || JSON.stringify(next) !== JSON.stringify(behaviour)) {
         behaviour = next
         onChange()
+        mappings.look()
       }
       failures = isKnown(next) ? 0 : failures + 1
       sleep = new AbortController()
@@ -79,7 +91,18 @@ export function runCandidates(
       await pause(failures === 0 ? DISCOVERY_MS : retryMs(next, failures), AbortSignal.any([signal, sleep.signal]))
     }
   }
-  const hosts = (): readonly Candidate[] => hostCandidates(networkInterfaces(), options.port, options.meshPrefixes())
+  const hosts = () => hostAddresses(networkInterfaces(), options.port(), options.isInside)
+  const mappings = runPortMapping(
+    {
+      port: options.port,
+      nonce: options.mappingNonce,
+      // Until it is known what stands before us, nothing is asked of it.
+      wants: (family) => lookedAt !== undefined && wantsMapping(family, lookedAt === family ? behaviour : undefined),
+      onChange,
+      log: options.log,
+    },
+    signal,
+  )
 
   void bind()
   void watchInterfaces()
@@ -89,8 +112,9 @@ export function runCandidates(
       // The first look sees whatever there is; paths that begin meanwhile are no news.
       again = behaviour !== UNKNOWN_NAT
       sleep.abort()
+      mappings.look()
     },
-    candidates: () => mergeCandidates(hosts(), reflexive),
+    candidates: () => ownCandidates(hosts(), mappings.mapped(), reflexive),
     nat: () => ({
       ...behaviour,
       ...(reflexive[0] === undefined ? {} : { mapped: formatSocketAddress(reflexive[0]) }),

@@ -21,6 +21,7 @@ import type { Rung } from '../lib/status.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { linkLocalOf, ulaOf } from './addresses.ts'
 import { openAnnouncements } from './announcements-loop.ts'
+import { insideOf } from './candidates.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
 import { openEchoServer } from './echo-server.ts'
@@ -75,9 +76,11 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   )
   const sessions = () => [signalling.address(), packets.address()]
   const outside = followOutside({ identity, sessions, onChange: () => mesh?.trigger() }, signal)
+  let isInside = insideOf([])
   const pools = () => {
     const known = poolsOf(store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS))
     const routable = outside.routable(known.pools)
+    isInside = insideOf(routable.pools.flatMap(cidrsOf))
     return { pools: routable.pools, problems: [...known.problems, ...routable.problems] }
   }
 
@@ -129,6 +132,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       publicKey,
       probes: () => probes,
       echoes: () => echoes,
+      isInside: (address) => isInside(address),
       effects: {
         setEndpoint: async (peer, to) => mesh?.setEndpoint('direct', peer, to),
         move: (peer, rung) => {
@@ -167,6 +171,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     ),
   ])
 
+  pools()
   // Our own announcement, whenever an address or the NAT's behaviour changes.
   const announce = createUpkeep(
     {
@@ -180,11 +185,13 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   )
   const reachability = runCandidates(
     {
-      port: ports.direct,
+      port: () => ports.direct,
+      mappingNonce: state.mappingNonce,
       stun: identity.stun.map(parseSocketAddress).filter((address) => address !== undefined),
       binder,
-      meshPrefixes: () => pools().pools.flatMap(cidrsOf),
+      isInside: (address) => isInside(address),
       onChange: announce.trigger,
+      log,
     },
     signal,
   )

@@ -7,6 +7,7 @@ import type { Log } from '../lib/log.ts'
 import type { NatBehaviour, PathStatus, Rung } from '../lib/status.ts'
 import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } from '../lib/wire/stun.ts'
 import { linkLocalOf } from './addresses.ts'
+import type { IsInside } from './candidates.ts'
 import type { EchoServer } from './echo-server.ts'
 import { Path, type PathAction } from './path.ts'
 import { candidateStatus, reasonOf, silenceOf } from './path-reason.ts'
@@ -63,6 +64,8 @@ export function runPaths(
     readonly publicKey: string
     readonly probes: () => ProbeSocket
     readonly echoes: () => EchoServer
+    /** Which addresses are the mesh's own: a probe from there came through a tunnel. */
+    readonly isInside: IsInside
     readonly effects: PathEffects
     readonly log: Log
   },
@@ -162,7 +165,7 @@ export function runPaths(
 
   const onRequest = (message: StunMessage, datagram: Buffer, from: SocketAddress): void => {
     const member = byUsername.get(message.username ?? '')
-    if (member === undefined || !hasIntegrity(datagram, member.key)) return
+    if (member === undefined || !hasIntegrity(datagram, member.key) || options.isInside(from.address)) return
     options.probes().send(encodeProbeAnswer(message, from, member.key), from)
     member.path.probed(from, now())
     step(member)
@@ -189,7 +192,7 @@ export function runPaths(
         if (!members.has(peer.node)) add(peer, rungOf.get(peer.pool) ?? 'none')
         const member = members.get(peer.node)!
         member.peer = peer
-        member.path.setCandidates(peer.announcement.candidates, now())
+        member.path.setCandidates(peer.candidates, now())
       }
       step()
     },

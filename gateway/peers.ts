@@ -1,9 +1,11 @@
 // Whom this gateway has tunnels to: the active gateway of every other pool, if it has announced itself. Pure. What a
 // pool is and which prefixes it has comes from the Kubernetes objects, never from what a gateway claims.
 
+import { socketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
 import { linkLocalOf, ulaOf } from './addresses.ts'
-import type { Announcement } from './announcement.ts'
+import type { Announcement, Candidate } from './announcement.ts'
+import { insideOf, peerCandidates } from './candidates.ts'
 
 export type Peer = {
   readonly pool: string
@@ -14,6 +16,8 @@ export type Peer = {
   /** Sources accepted from it, the same on every rung: its prefixes and its gateway's own addresses. */
   readonly allowedIps: readonly string[]
   readonly announcement: Announcement
+  /** Where it may be reached: what it announced, and what its pool's Gateway object says. */
+  readonly candidates: readonly Candidate[]
 }
 
 export type PeerPlan = {
@@ -33,22 +37,36 @@ export function planPeers(
 ): PeerPlan | undefined {
   const own = pools.find((pool) => pool.nodes.some(({ name }) => name === node))
   if (own === undefined) return undefined
-  const others = pools
-    .filter((pool) => pool !== own)
-    .map((pool) => ({ pool: pool.name, node: pool.gateways[0]!, cidrs: cidrsOf(pool) }))
+  const others = pools.flatMap((pool) => {
+    const [gateway] = pool.gateways
+    return pool === own || gateway === undefined ? [] : [{ pool, node: gateway, cidrs: cidrsOf(pool) }]
+  })
   const active = own.gateways[0] === node
   if (!active) return { pool: own.name, active, peers: [], waiting: [] }
+  const isInside = insideOf(pools.flatMap(cidrsOf))
   return {
     pool: own.name,
     active,
-    peers: others.flatMap((other) => {
-      const announcement = announcements.get(other.node)
+    peers: others.flatMap(({ pool, node, cidrs }) => {
+      const announcement = announcements.get(node)
       if (announcement === undefined) return []
-      const allowedIps = [...other.cidrs, `${linkLocalOf(other.node)}/128`, `${ulaOf(other.node)}/128`]
-      return [{ ...other, wireguardKey: announcement.wireguardKey, allowedIps, announcement }]
+      const { wireguardKey, candidates: announced } = announcement
+      const allowedIps = [...cidrs, `${linkLocalOf(node)}/128`, `${ulaOf(node)}/128`]
+      const candidates = peerCandidates(announced, fixedAddresses(pool, announcement), isInside)
+      return [{ pool: pool.name, node, cidrs, wireguardKey, allowedIps, announcement, candidates }]
     }),
-    waiting: others.filter((other) => !announcements.has(other.node)),
+    waiting: others.flatMap(({ pool, node, cidrs }) =>
+      announcements.has(node) ? [] : [{ pool: pool.name, node, cidrs }],
+    ),
   }
+}
+
+/** Where the Gateway object says that the peer is. Without a port: on the one that it listens on itself, as 1:1 NATs have it. */
+function fixedAddresses({ endpoints = [] }: Pool, { node, candidates }: Announcement): readonly SocketAddress[] {
+  const declared = endpoints.find((endpoint) => endpoint.node === node)?.public
+  const port = declared?.port ?? candidates.find(({ kind }) => kind === 'host')?.address.port
+  const address = declared && port !== undefined ? socketAddress(declared.address, port) : undefined
+  return address === undefined ? [] : [address]
 }
 
 export const cidrsOf = (pool: Pool): readonly string[] => pool.nodes.flatMap(({ podCidrs }) => podCidrs).toSorted()

@@ -193,4 +193,4 @@ export class Punch {
   }
 }
 
-const PREFERENCE = { host: 0, reflexive: 1, 'peer-reflexive': 2 }
+const PREFERENCE = { host: 0, static: 1, mapped: 2, reflexive: 3, 'peer-reflexive': 4 }

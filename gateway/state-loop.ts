@@ -1,11 +1,12 @@
 // What a gateway must not forget: its WireGuard key, its ports, the number of its last announcement, and what its peers
 // announced, so that it starts without the cloud and stays who it was. Kept in STATE_DIR/gateway.
 
-import { generateKeyPairSync, randomInt } from 'node:crypto'
+import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import type { Log } from '../lib/log.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from '../lib/net/files.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
+import { NONCE_BYTES } from '../lib/wire/pcp.ts'
 import type { SignedAnnouncement } from '../lib/wire/signal.ts'
 
 /** Random per gateway, since two behind one NAT must differ; kept, since peers and NATs remember them. */
@@ -23,6 +24,8 @@ export type GatewayState = {
   readonly privateKeyFile: string
   readonly privateKey: string
   readonly ports: Ports
+  /** By which a router knows its mappings as ours (RFC 6887 §11.3), 12 bytes. */
+  readonly mappingNonce: Buffer
   /** The peers' announcements as last saved. */
   readonly announcements: ReadonlyMap<string, SignedAnnouncement>
   /** A number higher than any given out before, also before a crash. */
@@ -42,6 +45,7 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
   await writeNewUnlessPresent(privateKeyFile, () => `${newPrivateKey()}\n`)
   const privateKey = (await readIfPresent(privateKeyFile))!.trim()
   const ports = await loadPorts(join(folder, 'ports.json'))
+  const mappingNonce = await loadNonce(join(folder, 'port-mapping.nonce'))
   const sequenceFile = join(folder, 'sequence')
   let sequence = Number(await readIfPresent(sequenceFile)) || 0
 
@@ -62,6 +66,7 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
     privateKeyFile,
     privateKey,
     ports,
+    mappingNonce,
     announcements: readAnnouncements(await readIfPresent(peersFile), peersFile, log),
     nextSequence: async () => {
       sequence++
@@ -103,6 +108,14 @@ async function loadPorts(path: string): Promise<Ports> {
   const ports = { direct, relayUdp: direct + 1, relayTcp: direct + 2, probe: direct + 3, udpProbe: direct + 4 }
   await writeWhole(path, `${JSON.stringify(ports)}\n`)
   return ports
+}
+
+async function loadNonce(path: string): Promise<Buffer> {
+  const kept = Buffer.from((await readIfPresent(path))?.trim() ?? '', 'hex')
+  if (kept.length === NONCE_BYTES) return kept
+  const nonce = randomBytes(NONCE_BYTES)
+  await writeWhole(path, `${nonce.toString('hex')}\n`, PRIVATE_MODE)
+  return nonce
 }
 
 const isPort = (value: unknown): value is number => typeof value === 'number' && value > 0 && value < 65536

@@ -21,7 +21,7 @@ export type NodePool = KubernetesObject & {
   readonly status?: { readonly nodes?: readonly string[] }
 }
 
-/** OpenYurt's Raven Gateway (raven.openyurt.io/v1beta1). */
+/** OpenYurt's Raven Gateway (raven.openyurt.io/v1beta1), named like the pool that it is for; read by raven-gateway.ts. */
 export type RavenGateway = KubernetesObject & {
   readonly spec?: {
     readonly exposeType?: string

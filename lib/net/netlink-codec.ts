@@ -43,7 +43,9 @@ const SCOPE_NOWHERE = 255
 const TABLE_COMPAT = 252
 const IFF_UP = 1
 const RULE_INVERT = 2
+const ROUTE_UNICAST = 1
 const ROUTE_UNREACHABLE = 7
+export const TABLE_MAIN = 254
 
 const IFLA = { ifname: 3, mtu: 4, linkinfo: 18, infoKind: 1 }
 const IFA = { address: 1, local: 2 }
@@ -101,6 +103,10 @@ export function routeOf(bytes: Buffer): Route | undefined {
     ...(mtu && { mtu: u32(mtu, 0) }),
   }
 }
+
+/** Whether a route message is a default route of the main table that leads somewhere; read from the header alone. */
+export const isMainDefault = (bytes: Buffer): boolean =>
+  bytes[1] === 0 && bytes[4] === TABLE_MAIN && bytes[7] === ROUTE_UNICAST
 
 /** A table of up to 255 stands in the header: no need to read on for what a routing daemon does in main. */
 function tableOf(bytes: Buffer): number {

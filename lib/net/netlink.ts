@@ -23,6 +23,7 @@ import {
   AF_INET6,
   encode,
   eventOf,
+  isMainDefault,
   linkBody,
   linkOf,
   nexthopBody,
@@ -118,6 +119,12 @@ export class Netlink {
   async routes(protocols: readonly number[]): Promise<readonly Route[]> {
     const messages = await this.#dumpFamilies('list routes', TYPE.GETROUTE, 12)
     return messages.flatMap((bytes) => (protocols.includes(bytes[ROUTE_PROTOCOL_OFFSET]!) && routeOf(bytes)) || [])
+  }
+
+  /** Default routes of the main table, whoever made them. */
+  async defaultRoutes(): Promise<readonly Route[]> {
+    const messages = await this.#dumpFamilies('list routes', TYPE.GETROUTE, 12)
+    return messages.flatMap((bytes) => (isMainDefault(bytes) && routeOf(bytes)) || [])
   }
 
   replaceRoute(route: Route): Promise<void> {

@@ -13,6 +13,7 @@ const announcement: Announcement = {
   wireguardKey: Buffer.alloc(32, 9).toString('base64'),
   candidates: [
     { kind: 'host', address: { address: '192.168.1.10', port: 21000, family: 4 } },
+    { kind: 'mapped', address: { address: '198.51.100.7', port: 21000, family: 4 } },
     { kind: 'reflexive', address: { address: '2001:db8::1', port: 21000, family: 6 } },
   ],
   nat: { mapping: 'endpoint-independent', filtering: 'unknown', udp: 'open', mapped: '198.51.100.7:21000' },
@@ -83,8 +84,9 @@ t.test('announcements', async (t) => {
     t.ok(isNewer(at(2, 1), at(1, 9)), 'a node that lost its disk')
   })
 
-  t.test('candidates of kinds and families to come are left out', async (t) => {
-    const candidates = [{ kind: 'quantum', address: announcement.candidates[0]!.address }, ...announcement.candidates]
+  t.test('candidates of kinds to come, and of one that nobody announces, are left out', async (t) => {
+    const { address } = announcement.candidates[0]!
+    const candidates = [{ kind: 'quantum', address }, { kind: 'static', address }, ...announcement.candidates]
     const future = signAnnouncement(
       { ...announcement, candidates } as unknown as Announcement,
       harbor.certificate,

@@ -1,10 +1,14 @@
 import type { NetworkInterfaceInfo } from 'node:os'
 import t from 'tap'
-import { hostCandidates, mergeCandidates } from '../../gateway/candidates.ts'
-import { formatSocketAddress } from '../../lib/address.ts'
+import { MAX_CANDIDATES, type Candidate } from '../../gateway/announcement.ts'
+import { hostAddresses, insideOf, ownCandidates, peerCandidates } from '../../gateway/candidates.ts'
+import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../../lib/address.ts'
 
 const info = (address: string) => ({ address }) as NetworkInterfaceInfo
-const mesh = ['10.244.1.0/24', 'fd00:244:1::/64']
+const isInside = insideOf(['10.244.1.0/24', 'fd00:244:1::/64'])
+const at = (text: string): SocketAddress => parseSocketAddress(text)!
+const show = (candidates: readonly Candidate[]) =>
+  candidates.map(({ kind, address }) => `${kind} ${formatSocketAddress(address)}`)
 
 for (const [name, interfaces, expected] of [
   [
@@ -25,20 +29,52 @@ for (const [name, interfaces, expected] of [
   ],
 ] as const)
   t.test(name, async (t) => {
-    const hosts = hostCandidates(interfaces as unknown as Parameters<typeof hostCandidates>[0], 5, mesh)
-    t.strictSame(
-      hosts.map(({ address }) => formatSocketAddress(address)),
-      expected,
-    )
-    t.ok(hosts.every(({ kind }) => kind === 'host'))
+    const input = interfaces as unknown as Parameters<typeof hostAddresses>[0]
+    t.strictSame(hostAddresses(input, 5, isInside).map(formatSocketAddress), expected)
   })
 
-t.test('what STUN servers see comes after, once', async (t) => {
-  const hosts = hostCandidates({ eth0: [info('203.0.113.10')] }, 5, mesh)
-  const seen = { address: '198.51.100.1', port: 5, family: 4 } as const
-  const merged = mergeCandidates(hosts, [seen, seen, { address: '203.0.113.10', port: 5, family: 4 }])
+t.test('what lies inside the mesh', async (t) => {
+  for (const [address, inside] of [
+    ['10.244.1.1', true],
+    ['10.244.2.1', false],
+    ['fd00:244:1::7', true],
+    ['fd00:244:2::7', false],
+    ['fd66:756c:6d61:1::1', true],
+    ['192.168.1.1', false],
+  ] as const)
+    t.equal(isInside(address), inside, address)
+})
+
+t.test('what we announce: interfaces, then the router, then STUN servers, each address once', async (t) => {
+  const [lan, router, nat] = [at('192.168.1.10:5'), at('198.51.100.1:5'), at('198.51.100.1:6')]
+  t.strictSame(show(ownCandidates([lan], [router], [router, nat, nat])), [
+    'host 192.168.1.10:5',
+    'mapped 198.51.100.1:5',
+    'reflexive 198.51.100.1:6',
+  ])
+  t.strictSame(show(ownCandidates([router], [router], [router])), ['host 198.51.100.1:5'], 'public itself')
+})
+
+t.test('a host with many addresses leaves room for what the outside sees', async (t) => {
+  const hosts = Array.from({ length: 40 }, (_, i) => at(`10.0.0.${i + 1}:5`))
+  const own = ownCandidates(hosts, [at('198.51.100.1:5')], [at('198.51.100.1:6')])
+  t.equal(own.length, MAX_CANDIDATES)
+  t.strictSame(show(own.slice(-2)), ['mapped 198.51.100.1:5', 'reflexive 198.51.100.1:6'])
+  const outside = Array.from({ length: 40 }, (_, i) => at(`198.51.100.1:${i + 1}`))
+  t.equal(ownCandidates(hosts, [], outside).length, MAX_CANDIDATES)
+})
+
+t.test('what we try of a peer', async (t) => {
+  const announced: readonly Candidate[] = [
+    { kind: 'host', address: at('192.168.1.10:5') },
+    { kind: 'host', address: at('10.244.1.9:5') },
+    { kind: 'mapped', address: at('198.51.100.1:5') },
+    { kind: 'reflexive', address: at('198.51.100.1:6') },
+    { kind: 'reflexive', address: at('[fd66:756c:6d61::1]:6') },
+  ]
   t.strictSame(
-    merged.map(({ kind, address }) => `${kind} ${address.address}`),
-    ['host 203.0.113.10', 'reflexive 198.51.100.1'],
+    show(peerCandidates(announced, [at('203.0.113.1:4500'), at('198.51.100.1:5'), at('10.244.1.1:4500')], isInside)),
+    ['host 192.168.1.10:5', 'static 203.0.113.1:4500', 'static 198.51.100.1:5', 'reflexive 198.51.100.1:6'],
+    'the object comes after the LAN, nothing inside the mesh, each address once',
   )
 })

@@ -41,3 +41,31 @@ t.test('a standby has no peers', async (t) => {
 t.test('a node that the cluster does not know has no plan', async (t) => {
   t.equal(planPeers('nobody', pools, announced('bay1')), undefined)
 })
+
+t.test('a pool that has no tunnels is nobody’s peer, and has none', async (t) => {
+  const without = pools.map((pool) => (pool.name === 'bay' ? { ...pool, gateways: [] } : pool))
+  const plan = planPeers('cape1', without, announced('bay1', 'cape1'))!
+  t.strictSame([plan.peers, plan.waiting.map(({ pool }) => pool)], [[], ['dune']])
+  t.match(planPeers('bay1', without, announced('cape1')), { active: false, peers: [], waiting: [] })
+})
+
+t.test('where a peer may be reached: what it announced, and what its pool’s Gateway object says', async (t) => {
+  const host = { kind: 'host', address: { address: '192.168.1.2', port: 21000, family: 4 } } as const
+  const inside = { kind: 'host', address: { address: '10.2.1.1', port: 21000, family: 4 } } as const
+  const found = { kind: 'reflexive', address: { address: '198.51.100.1', port: 7, family: 4 } } as const
+  const announcements = announced('bay1')
+  announcements.set('bay1', { ...announcements.get('bay1')!, candidates: [host, inside, found] })
+  const at = (address: string, port: number) => ({ kind: 'static', address: { address, port, family: 4 } })
+  for (const [name, endpoints, fixed] of [
+    ['no object', undefined, []],
+    ['an object of another node', [{ node: 'bay2', public: { address: '203.0.113.1', port: 4500 } }], []],
+    ['no public address', [{ node: 'bay1', listenPort: 4500 }], []],
+    ['address and port', [{ node: 'bay1', public: { address: '203.0.113.1', port: 4500 } }], [at('203.0.113.1', 4500)]],
+    ['an address alone', [{ node: 'bay1', public: { address: '203.0.113.1' } }], [at('203.0.113.1', 21000)]],
+    ['an address inside the mesh', [{ node: 'bay1', public: { address: '10.3.1.1', port: 1 } }], []],
+  ] as const) {
+    const declared = pools.map((pool) => (pool.name === 'bay' && endpoints ? { ...pool, endpoints } : pool))
+    const [peer] = planPeers('cape1', declared, announcements)!.peers
+    t.strictSame(peer!.candidates, [host, ...fixed, found], name)
+  }
+})

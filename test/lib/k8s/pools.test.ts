@@ -87,6 +87,33 @@ const rows: readonly Row[] = [
     problems: [/Gateway p: endpoint ghost is no node of pool p/],
   },
   {
+    name: 'gateways: the order of the Gateway object stands, whom Raven elected or not',
+    nodes: ['a', 'b', 'c'].map((name) => node(name, { labels: inPool('p') })),
+    gateways: [
+      { ...gateway('p', { nodeName: 'c' }, { nodeName: 'a' }), status: { activeEndpoints: [{ nodeName: 'a' }] } },
+    ],
+    pools: ['p: a[] b[] c[]; c a'],
+  },
+  {
+    name: 'gateways: among equals Raven’s choice comes first, if it is one of them',
+    nodes: ['a', 'b', 'c'].map((name) => node(name, { labels: inPool('p') })),
+    gateways: [{ ...gateway('p'), status: { activeEndpoints: [{ nodeName: 'ghost' }, { nodeName: 'b' }] } }],
+    pools: ['p: a[] b[] c[]; b a c'],
+  },
+  {
+    name: 'gateways: Raven’s choice does not widen the label',
+    nodes: [node('a', { labels: inPool('p') }), node('b', { labels: { ...inPool('p'), ...candidate } })],
+    gateways: [{ ...gateway('p'), status: { activeEndpoints: [{ nodeName: 'a' }] } }],
+    pools: ['p: a[] b[]; b'],
+  },
+  {
+    name: 'gateways: none where the object says that there are no tunnels',
+    nodes: [node('a', { labels: inPool('p') }), node('b', { labels: inPool('q') })],
+    gateways: [{ metadata: { name: 'p' }, spec: { tunnelConfig: { Replicas: 0 } } }],
+    pools: ['p: a[]; ', 'q: b[]; b'],
+    problems: [/Gateway p: spec\.tunnelConfig\.Replicas is 0/],
+  },
+  {
     name: 'prefixes of both families become canonical, repeated ones once',
     nodes: [node('a', { cidrs: ['10.244.1.9/24', 'FD00:244:0001::/64', '10.244.1.0/24'] })],
     pools: ['a: a[10.244.1.0/24 fd00:244:1::/64]; a'],
