@@ -9,6 +9,7 @@ import { DAEMONS, type DaemonName } from './daemons.ts'
 import { placeOf, spawnAt } from './enter.ts'
 import { pathsOf } from './names.ts'
 import { CUTS, type Cut } from './nat.ts'
+import { MATRIX } from './matrix-options.ts'
 import { ID, JSON_FLAG, UP } from './options.ts'
 import { readState } from './state.ts'
 
@@ -71,6 +72,12 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     for (const lab of all ? labs : [id]) await takeDown(lab)
     removeEmptyFolder()
     return 0
+  }),
+  matrix: command('matrix', 'every pair of NAT types, tried until it is sure', MATRIX, async (values, words) => {
+    if (words.length > 0)
+      throw new UsageError(`matrix: what is ${JSON.stringify(words[0])}? it takes flags only; see matrix --help`)
+    const { matrix } = await import('./matrix.ts')
+    return matrix(values)
   }),
   exec: command('exec HOST -- COMMAND…', 'run a command on a host', { id: ID }, ({ id }, [host, ...words]) => {
     if (host === undefined || words.length === 0) throw new UsageError('exec: say exec HOST -- COMMAND ARGUMENT…')
