@@ -7,6 +7,7 @@ import { backoffMs } from '../lib/backoff.ts'
 import { familyOf } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { aborted, pause } from '../lib/net/lifetime.ts'
+import { portError } from '../lib/net/port-error.ts'
 import {
   answersOf,
   decodeQuery,
@@ -176,7 +177,9 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
         options.onListening?.()
         await aborted(signal)
       } catch (error) {
-        const { message } = error as Error
+        const protocol = (error as NodeJS.ErrnoException).syscall === 'listen' ? 'TCP' : 'UDP'
+        const remedy = 'choose others by --dns-addresses'
+        const { message } = portError(protocol, options.port, `DNS on ${address}`, remedy, error)
         if (problems.get(address) !== message) log.warn({ err: error, addr: address }, 'cannot serve DNS on an address')
         problems.set(address, message)
         await pause(backoffMs(RETRY, failures, Math.random()), signal)
@@ -190,7 +193,7 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
   signal.addEventListener('abort', () => connections.forEach((socket) => socket.destroy()), { once: true })
   return {
     listening: () => [...listening],
-    problems: () => [...problems].map(([address, reason]) => `DNS on ${address} port ${options.port}: ${reason}`),
+    problems: () => [...problems.values()],
     queries: () => queries,
     malformed: () => malformed,
     done: Promise.all(options.addresses.map(listen)).then(() => undefined),

@@ -11,7 +11,7 @@ import { ensureOwnAddress } from '../lib/net/own-address.ts'
 import { probe } from '../lib/net/preflight.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { followOutside } from '../lib/net/outside.ts'
-import { serveStatus } from '../lib/net/status-server.ts'
+import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import { missing, report, requirementsOf } from '../lib/preflight.ts'
 import { agentOptions, type AgentConfig } from './config.ts'
 import { runDnsServer } from './dns-server.ts'
@@ -32,6 +32,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
 async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void> {
   const startedAt = Date.now()
   const log = createLog('agent', config.logLevel)
+  await refuseSecond(config.runDir, 'agent')
   const lacks = missing(await probe(requirementsOf('agent')))
   if (lacks.length > 0) throw new UsageError(`fulmar agent cannot run on this machine:\n${report(lacks)}`)
   const identity = await loadIdentity(config.stateDir)

@@ -16,7 +16,7 @@ import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { followOutside } from '../lib/net/outside.ts'
-import { serveStatus } from '../lib/net/status-server.ts'
+import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import type { Rung } from '../lib/status.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { linkLocalOf, ulaOf } from './addresses.ts'
@@ -53,6 +53,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   const startedAt = Date.now()
   const log = createLog('gateway', config.logLevel)
   const registry = createRegistry('gateway')
+  await refuseSecond(config.runDir, 'gateway')
   const moved = registerMoves(registry)
   const identity = withFlags(await loadIdentity(config.stateDir), config)
   const { node } = identity

@@ -4,7 +4,7 @@
 
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
-import { UsageError } from '../lib/net/lifetime.ts'
+import { portError } from '../lib/net/port-error.ts'
 import { decodeStun, type StunMessage } from '../lib/wire/stun.ts'
 
 export type ProbeSocket = {
@@ -50,7 +50,8 @@ export async function openProbeSocket(
       const { code } = cause as NodeJS.ErrnoException
       // A host without IPv6 has no such sockets: then the mesh runs over IPv4 alone.
       if (family === 6 && code === 'EAFNOSUPPORT') return undefined
-      throw new UsageError(`UDP port ${options.port} for probes: ${code}; end the process that holds it`, { cause })
+      const remedy = 'remove gateway/ports.json in the state directory for other ports'
+      throw portError('UDP', options.port, 'probes', remedy, cause)
     }
     socket.off('error', bound.reject)
     // Errors of single packets, such as an ICMP "unreachable" for a candidate, are no news: an answer is.

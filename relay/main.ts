@@ -8,7 +8,7 @@ import { createRegistry } from '../lib/metrics.ts'
 import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
 import { runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { serveStatus } from '../lib/net/status-server.ts'
+import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import { createApi } from './api/api-server.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
 import { createIssuer } from './issuer-server.ts'
@@ -36,6 +36,7 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
   const startedAt = Date.now()
   const log = createLog('relay', config.logLevel)
   const registry = createRegistry('relay')
+  await refuseSecond(config.runDir, 'relay')
 
   const authority = await openAuthority(stateDir, startedAt)
   const certificate = await openServerCertificate(stateDir, authority, config.public, startedAt)

@@ -4,7 +4,7 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import type { RequestListener, Server } from 'node:http'
 import { connect } from 'node:net'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Log } from '../log.ts'
 import type { Registry } from '../metrics.ts'
 import type { DaemonStatus } from '../status.ts'
@@ -131,9 +131,27 @@ function cannotListen(where: string | { host: string; port: number }, cause: Nod
   )
 }
 
+/**
+ * For the very start of a daemon, before it touches what another one on this machine uses.
+ * @throws UsageError where another one answers
+ */
+export async function refuseSecond(runDir: string, daemon: 'agent' | 'gateway' | 'relay'): Promise<void> {
+  const socket = join(runDir, `${daemon}.sock`)
+  if (await isAlive(socket))
+    throw new UsageError(
+      `another fulmar ${daemon} answers on ${socket}; stop it first, or give this one another --run-dir`,
+    )
+}
+
 /** Removes a socket file that nobody listens on. @throws UsageError if somebody does. */
 async function removeStale(path: string): Promise<void> {
-  const alive = await new Promise<boolean>((resolve) => {
+  if (await isAlive(path))
+    throw new UsageError(`${path}: another daemon answers there; stop it, or choose another --run-dir`)
+  rmSync(path, { force: true })
+}
+
+function isAlive(path: string): Promise<boolean> {
+  return new Promise<boolean>((resolve) => {
     const socket = connect(path)
     socket.once('connect', () => {
       socket.destroy()
@@ -141,6 +159,4 @@ async function removeStale(path: string): Promise<void> {
     })
     socket.once('error', () => resolve(false))
   })
-  if (alive) throw new UsageError(`${path}: another daemon answers there; stop it, or choose another --run-dir`)
-  rmSync(path, { force: true })
 }

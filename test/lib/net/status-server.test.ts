@@ -3,13 +3,13 @@ import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { createLog } from '../../../lib/log.ts'
 import { counter, createRegistry } from '../../../lib/metrics.ts'
 import { fetchAll, fetchStatus } from '../../../lib/net/status-client.ts'
-import { serveStatus, type StatusOptions } from '../../../lib/net/status-server.ts'
+import { refuseSecond, serveStatus, type StatusOptions } from '../../../lib/net/status-server.ts'
 import type { RelayStatus } from '../../../lib/status.ts'
 
 const STATUS: RelayStatus = {
@@ -85,9 +85,14 @@ t.test('the socket of a killed daemon is replaced, that of a living one is not',
   const controller = new AbortController()
   t.teardown(() => controller.abort())
   await t.rejects(serveStatus(options(socket), controller.signal), { code: 'FULMAR_USAGE', message: /--run-dir/ })
+  await t.rejects(refuseSecond(dirname(socket), 'relay'), {
+    code: 'FULMAR_USAGE',
+    message: `another fulmar relay answers on ${socket}; stop it first, or give this one another --run-dir`,
+  })
   child.kill('SIGKILL')
   await once(child, 'exit')
   t.ok(existsSync(socket), 'left behind')
+  await refuseSecond(dirname(socket), 'relay')
   await serveStatus(options(socket), controller.signal)
   t.match(await fetchStatus(socket), { kind: 'relay' })
 
