@@ -3,7 +3,7 @@
 
 import { createSocket } from 'node:dgram'
 import { DEVICES } from '../lib/owned.ts'
-import { UsageError } from '../lib/net/lifetime.ts'
+import { portError } from '../lib/net/port-error.ts'
 import type { Rung } from '../lib/status.ts'
 import { decodeEcho, ECHO_PORT, encodeEcho, toReply } from './echo.ts'
 
@@ -26,10 +26,7 @@ export async function openEchoServer(
   try {
     await bound.promise
   } catch (cause) {
-    throw new UsageError(
-      `UDP port ${ECHO_PORT} for echoes between gateways: ${(cause as NodeJS.ErrnoException).code}`,
-      { cause },
-    )
+    throw portError('UDP', ECHO_PORT, 'echoes between gateways', undefined, cause)
   }
   socket.off('error', bound.reject)
   // A device that is being made anew refuses packets; the echo counts as lost.
