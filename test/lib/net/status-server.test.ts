@@ -85,14 +85,14 @@ t.test('the socket of a killed daemon is replaced, that of a living one is not',
   const controller = new AbortController()
   t.teardown(() => controller.abort())
   await t.rejects(serveStatus(options(socket), controller.signal), { code: 'FULMAR_USAGE', message: /--run-dir/ })
-  await t.rejects(refuseSecond(dirname(socket), 'relay'), {
+  await t.rejects(refuseSecond(dirname(socket), 'agent'), {
     code: 'FULMAR_USAGE',
-    message: `another fulmar relay answers on ${socket}; stop it first, or give this one another --run-dir`,
+    message: `another fulmar agent answers on ${socket}; stop it first, or give this one another --run-dir`,
   })
   child.kill('SIGKILL')
   await once(child, 'exit')
   t.ok(existsSync(socket), 'left behind')
-  await refuseSecond(dirname(socket), 'relay')
+  await refuseSecond(dirname(socket), 'agent')
   await serveStatus(options(socket), controller.signal)
   t.match(await fetchStatus(socket), { kind: 'relay' })
 
