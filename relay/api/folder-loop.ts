@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../../lib/log.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
-import { parseManifest, type ManifestFile } from './manifest-file.ts'
+import type { ManifestFile } from './manifest-file.ts'
+import { createManifestParser, type ManifestParser } from './manifest-parser-client.ts'
 
 export type FolderOptions = {
   readonly directory: string
@@ -52,6 +53,7 @@ export async function followFolder({ directory, log, onContents }: FolderOptions
   let known: ReadonlyMap<string, Known> = new Map()
   let problems: readonly string[] = []
   const watchers = new Map<string, FSWatcher>()
+  const parser = createManifestParser({}, signal)
   let events = 0
   let wake = new AbortController()
   const onEvent = (): void => {
@@ -63,7 +65,8 @@ export async function followFolder({ directory, log, onContents }: FolderOptions
   try {
     for (let first = true; !signal.aborted; first = false) {
       wake = new AbortController()
-      const scan = await scanFolder(directory, known)
+      const scan = await scanFolder(directory, known, parser)
+      await parser.rest()
       if (signal.aborted) return
       const { files, unread } = scan
       const changed = first || scan.changed || !sameLines(scan.problems, problems)
@@ -80,6 +83,7 @@ export async function followFolder({ directory, log, onContents }: FolderOptions
     }
   } finally {
     for (const watcher of watchers.values()) watcher.close()
+    await parser.rest()
   }
 }
 
@@ -90,7 +94,7 @@ type Scan = Pick<FolderContents, 'unread' | 'problems'> & {
   readonly directories: ReadonlyMap<string, string>
 }
 
-async function scanFolder(root: string, known: ReadonlyMap<string, Known>): Promise<Scan> {
+async function scanFolder(root: string, known: ReadonlyMap<string, Known>, parser: ManifestParser): Promise<Scan> {
   const problems: string[] = []
   const unread: string[] = []
   const files = new Map<string, Known>()
@@ -112,7 +116,7 @@ async function scanFolder(root: string, known: ReadonlyMap<string, Known>): Prom
           )
         else if (!(await tryVisit(name, depth + 1))) absent = true
       } else if (isManifest(entry)) {
-        const file = await readIfChanged(root, name, known.get(name))
+        const file = await readIfChanged(root, name, known.get(name), parser)
         if (file === undefined) {
           absent = true
           continue
@@ -150,7 +154,12 @@ async function scanFolder(root: string, known: ReadonlyMap<string, Known>): Prom
 /** A link to a file counts as that file: a mounted ConfigMap is made of such. */
 const isManifest = (entry: Dirent) => MANIFEST.test(entry.name) && (entry.isFile() || entry.isSymbolicLink())
 
-async function readIfChanged(root: string, name: string, known: Known | undefined): Promise<Known | undefined> {
+async function readIfChanged(
+  root: string,
+  name: string,
+  known: Known | undefined,
+  parser: ManifestParser,
+): Promise<Known | undefined> {
   const path = join(root, name)
   try {
     const { mtimeMs, ctimeMs, size, ino, dev } = await stat(path)
@@ -158,7 +167,7 @@ async function readIfChanged(root: string, name: string, known: Known | undefine
     if (known?.stamp === stamp) return known
     if (size > FILE_MAX_BYTES)
       return broken(stamp, `${name}: has more than ${FILE_MAX_BYTES >> 20} MiB: it is not read; split it`)
-    return { stamp, size, parsed: parseManifest(name, await readFile(path, 'utf8')) }
+    return { stamp, size, parsed: await parser.parse(name, await readFile(path, 'utf8')) }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     // Gone between readdir and stat, or a link to nothing: absent.
