@@ -4,14 +4,13 @@
 import { networkInterfaces } from 'node:os'
 import type { SocketAddress } from '../lib/address.ts'
 import { formatSocketAddress } from '../lib/address.ts'
-import type { Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import type { NatBehaviour } from '../lib/status.ts'
 import { hostAddresses, ownCandidates, type IsInside } from './candidates.ts'
 import type { Candidate } from './announcement.ts'
-import { UNKNOWN_NAT } from './nat.ts'
-import { discoverNat } from './nat-client.ts'
+import { runNat } from './nat-loop.ts'
+import { watchNetwork } from './network-loop.ts'
 import { wantsMapping } from './port-mapping.ts'
 import { runPortMapping } from './port-mapping-client.ts'
 import type { Binder } from './stun-client.ts'
@@ -23,13 +22,9 @@ export type Reachability = {
   readonly lookAgain: () => void
 }
 
-/** Shorter than the 30 s after which the strictest NATs forget an unanswered mapping. */
-const REFRESH_MS = 20_000
 const BINDING_TIMEOUT_MS = 1_500
 /** Interfaces are read so often; a new address is announced at once. */
 const INTERFACES_MS = 2_000
-const DISCOVERY_MS = 30 * 60_000
-const DISCOVERY_RETRY_MS = 30_000
 
 export function runCandidates(
   options: {
@@ -46,12 +41,8 @@ export function runCandidates(
 ): Reachability {
   const { stun, binder, onChange } = options
   let reflexive: readonly SocketAddress[] = []
-  let behaviour: NatBehaviour = UNKNOWN_NAT
-  /** The family whose NAT `behaviour` is, once there has been a look. */
-  let lookedAt: Family | undefined
   let addresses = ''
   let sleep = new AbortController()
-  let again = false
 
   const bind = async (): Promise<void> => {
     while (!signal.aborted) {
@@ -60,8 +51,10 @@ export function runCandidates(
       const news = JSON.stringify(seen) !== JSON.stringify(reflexive)
       // A round without any answer says that UDP fails now, not that the address has gone.
       if (seen.length > 0) reflexive = seen
+      nat.seenAt(seen)
       if (news) onChange()
-      await pause(REFRESH_MS, signal)
+      sleep = new AbortController()
+      await pause(nat.refreshMs(), AbortSignal.any([signal, sleep.signal]))
     }
   }
   const watchInterfaces = async (): Promise<void> => {
@@ -72,32 +65,25 @@ export function runCandidates(
       await pause(INTERFACES_MS, signal)
     }
   }
-  const discover = async (): Promise<void> => {
-    for (let failures = 0; !signal.aborted;) {
-      again = false
-      const family = stun.some((server) => server.family === 4) ? 4 : 6
-      const next = await discoverNat({ servers: stun.filter((server) => server.family === family), family }, signal)
-      const first = lookedAt === undefined
-      lookedAt = family
-      if (first || JSON.stringify(next) !== JSON.stringify(behaviour)) {
-        behaviour = next
-        onChange()
+  const nat = runNat(
+    {
+      servers: stun,
+      onChange: () => {
         mappings.look()
-      }
-      failures = isKnown(next) ? 0 : failures + 1
-      sleep = new AbortController()
-      // Asked to look again while it looked: what it found may be half of what was before and half of what is now.
-      if (again) continue
-      await pause(failures === 0 ? DISCOVERY_MS : retryMs(next, failures), AbortSignal.any([signal, sleep.signal]))
-    }
-  }
+        // A mapping may live shorter than it was given so far.
+        sleep.abort()
+        onChange()
+      },
+    },
+    signal,
+  )
   const hosts = () => hostAddresses(networkInterfaces(), options.port(), options.isInside)
   const mappings = runPortMapping(
     {
       port: options.port,
       nonce: options.mappingNonce,
       // Until it is known what stands before us, nothing is asked of it.
-      wants: (family) => lookedAt !== undefined && wantsMapping(family, lookedAt === family ? behaviour : undefined),
+      wants: (family) => (stun.length === 0 || nat.looked()) && wantsMapping(family, nat.behaviourOf(family)),
       onChange,
       log: options.log,
     },
@@ -106,25 +92,27 @@ export function runCandidates(
 
   void bind()
   void watchInterfaces()
-  void discover()
+  watchNetwork(
+    {
+      addresses: () => hostAddresses(networkInterfaces(), 0, () => false).map(({ address }) => address),
+      onChange: () => {
+        nat.startOver()
+        sleep.abort()
+        onChange()
+      },
+      log: options.log,
+    },
+    signal,
+  )
   return {
     lookAgain: () => {
-      // The first look sees whatever there is; paths that begin meanwhile are no news.
-      again = behaviour !== UNKNOWN_NAT
-      sleep.abort()
+      nat.lookAgain()
       mappings.look()
     },
     candidates: () => ownCandidates(hosts(), mappings.mapped(), reflexive),
     nat: () => ({
-      ...behaviour,
+      ...nat.behaviour(),
       ...(reflexive[0] === undefined ? {} : { mapped: formatSocketAddress(reflexive[0]) }),
     }),
   }
 }
-
-const isKnown = ({ udp, mapping, filtering }: NatBehaviour): boolean =>
-  udp === 'open' && mapping !== 'unknown' && filtering !== 'unknown'
-
-/** A firewall may open at any time; what a server with one address cannot tell is asked ever less often. */
-const retryMs = ({ udp }: NatBehaviour, failures: number): number =>
-  udp === 'open' ? Math.min(DISCOVERY_MS, DISCOVERY_RETRY_MS * 2 ** (failures - 1)) : DISCOVERY_RETRY_MS

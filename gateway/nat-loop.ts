@@ -24,6 +24,8 @@ export type NatWatch = {
   readonly lookAgain: () => void
   /** This is another network: what was found out says nothing of it. */
   readonly startOver: () => void
+  /** Where servers see us: if that is another place than before, it is another network. */
+  readonly seenAt: (addresses: readonly SocketAddress[]) => void
 }
 
 /** What takes long to find out. */
@@ -32,6 +34,8 @@ type Details = Pick<NatBehaviour, 'hairpin' | 'lifetimeMs' | 'lifetimeBelowMs'>
 type Study = { readonly of: NatBehaviour; readonly startedAtMs: number; readonly ending: AbortController }
 
 const DETAILS_MS = 12 * 3_600_000
+/** A NAT that spreads a host's mappings over many addresses shows another all the time, and is no other network for that. */
+const STAY_MS = 10 * 60_000
 
 /** @param options.onChange called when `behaviour` is another. */
 export function runNat(
@@ -45,6 +49,7 @@ export function runNat(
   let study: Study | undefined
   let sleep = new AbortController()
   let again = false
+  let seen: { readonly address: string; readonly sinceMs: number } | undefined
 
   const set = (nextBasics: NatBehaviour, nextDetails: Details): void => {
     const before = JSON.stringify([basics, details])
@@ -71,7 +76,13 @@ export function runNat(
   const endStudy = (): void => {
     study?.ending.abort()
     study = undefined
-    details = {}
+    set(basics, {})
+  }
+
+  const startOver = (): void => {
+    endStudy()
+    again = true
+    sleep.abort()
   }
 
   const begin = (of: NatBehaviour): void => {
@@ -111,10 +122,14 @@ export function runNat(
       again = basics !== UNKNOWN_NAT
       sleep.abort()
     },
-    startOver: () => {
-      endStudy()
-      again = true
-      sleep.abort()
+    startOver,
+    seenAt: (addresses) => {
+      const address = addresses.find(({ family }) => family === asked.family)?.address
+      if (address === undefined || address === seen?.address) return
+      const nowMs = performance.now()
+      const moved = seen !== undefined && nowMs - seen.sinceMs >= STAY_MS
+      seen = { address, sinceMs: nowMs }
+      if (moved) startOver()
     },
   }
 }

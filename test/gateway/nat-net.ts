@@ -9,6 +9,7 @@ export const CLOUD = ['203.0.113.10', '203.0.113.11', '2001:db8:1::10', '2001:db
 
 export type NatNet = {
   readonly cloud: Host
+  readonly router: Host
   readonly site: Host
   /** Runs test/gateway/nat-remote.ts. */
   readonly server: Remote
@@ -31,6 +32,7 @@ export async function createNatNet(): Promise<NatNet> {
   const [server, client] = await Promise.all([cloud.start(script), site.start(script)])
   return {
     cloud,
+    router,
     site,
     server,
     client,

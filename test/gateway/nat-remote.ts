@@ -5,6 +5,7 @@ import { socketAddress, type SocketAddress } from '../../lib/address.ts'
 import { createLog } from '../../lib/log.ts'
 import type { NatBehaviour } from '../../lib/status.ts'
 import { decodeStun } from '../../lib/wire/stun.ts'
+import { runCandidates, type Reachability } from '../../gateway/candidates-loop.ts'
 import { discoverNat } from '../../gateway/nat-client.ts'
 import { testHairpin } from '../../gateway/nat-hairpin-client.ts'
 import { measureLifetime } from '../../gateway/nat-lifetime-client.ts'
@@ -22,6 +23,7 @@ const serverAt = (address: string) => {
   return { servers: [server], family: server.family }
 }
 let server: StunServer | undefined
+let reachability: Reachability | undefined
 let ending = new AbortController()
 
 serve({
@@ -46,6 +48,29 @@ serve({
   lifetime: (address: string, waitsMs?: readonly number[]): Promise<Lifetime | undefined> =>
     measureLifetime({ ...serverAt(address), ...(waitsMs && { waitsMs }) }, never),
   requests: () => server?.requests(),
+  /** What a gateway does all the time, on the socket that stands for WireGuard's port. */
+  async watch(address: string, wireguardPort: number): Promise<void> {
+    const socket = createSocket('udp4')
+    await new Promise<void>((done) => socket.bind(wireguardPort, done))
+    const binder = createBinder((datagram, to) => socket.send(datagram, to.port, to.address, () => {}))
+    socket.on('message', (datagram, from) => {
+      const message = decodeStun(datagram)
+      if (message) binder.onDatagram(message, datagram, socketAddress(from.address, from.port)!)
+    })
+    reachability = runCandidates(
+      {
+        port: () => wireguardPort,
+        mappingNonce: Buffer.alloc(12, 7),
+        stun: serverAt(address).servers,
+        binder,
+        isInside: () => false,
+        onChange: () => {},
+        log: createLog('gateway', 'silent'),
+      },
+      never,
+    )
+  },
+  seen: () => ({ nat: reachability?.nat(), candidates: reachability?.candidates() }),
   async mapped(address: string, fromPort: number): Promise<SocketAddress | undefined> {
     const socket = createSocket('udp4')
     await new Promise<void>((done) => socket.bind(fromPort, done))
