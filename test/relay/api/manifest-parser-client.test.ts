@@ -28,6 +28,7 @@ const threads = () =>
 
 t.test('the same as without a thread, which rests between', async (t) => {
   const parser = start(t)
+  const padding = `# ${'-'.repeat(10_000)}\n`
   const texts = [
     node('a'),
     '',
@@ -35,7 +36,9 @@ t.test('the same as without a thread, which rests between', async (t) => {
     'apiVersion: v1\nkind: ConfigMap\nmetadata: { name: c }\ndata: { a: &x "1", b: *x, "null": "é\\u0000" }\n',
     '{"apiVersion":"apps.openyurt.io/v1beta2","kind":"NodePool","metadata":{"name":"p"}}',
   ]
-  for (const text of texts) {
+  for (const text of texts) t.strictSame(await parser.parse('f.yaml', text), parseManifest('f.yaml', text))
+  t.equal(threads(), 0, 'small files need none')
+  for (const text of texts.map((each) => padding + each)) {
     const [parsed, expected] = [await parser.parse('f.yaml', text), parseManifest('f.yaml', text)]
     t.strictSame(parsed, expected)
     t.ok(
@@ -46,7 +49,7 @@ t.test('the same as without a thread, which rests between', async (t) => {
   t.equal(threads(), 1)
   await parser.rest()
   t.equal(threads(), 0)
-  t.equal((await parser.parse('f.yaml', node('a'))).objects.length, 1, 'and begins anew')
+  t.equal((await parser.parse('f.yaml', padding + node('a'))).objects.length, 1, 'and begins anew')
 })
 
 t.test('others go on meanwhile', async (t) => {
@@ -83,7 +86,7 @@ t.test('a file that costs too much is a problem of its own', async (t) => {
     t.match(parsed.problems, [problem], name)
     t.equal(threads(), 0, `${name}: the thread is gone`)
     const next = createManifestParser({}, new AbortController().signal)
-    t.equal((await next.parse('g.yaml', node('a'))).objects.length, 1, `${name}: others are read`)
+    t.equal((await next.parse('g.yaml', large)).objects.length, 6_000, `${name}: it is the limit's doing`)
     await next.rest()
   }
 })
