@@ -1,6 +1,16 @@
 // The gateway's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
 
-import { list, logLevel, optionalText, socketAddress, text, url, type Options, type Values } from '../lib/config.ts'
+import {
+  integer,
+  list,
+  logLevel,
+  optionalText,
+  socketAddress,
+  text,
+  url,
+  type Options,
+  type Values,
+} from '../lib/config.ts'
 import { formatSocketAddress } from '../lib/address.ts'
 import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
 
@@ -32,6 +42,20 @@ export const gatewayOptions = {
     value: 'ADDRESS',
     fallback: '',
     parse: optionalText,
+  },
+  coldAfterMs: {
+    name: 'cold-after',
+    doc: 'seconds without traffic after which nothing is sent to keep a path up',
+    value: 'SECONDS',
+    fallback: '600',
+    parse: (value) => integer(1, 1_000_000)(value) * 1000,
+  },
+  warm: {
+    name: 'warm',
+    doc: 'pools whose paths are kept up without traffic, or `all`',
+    value: 'POOL,…',
+    fallback: '',
+    parse: list(text),
   },
   stateDir: {
     name: 'state-dir',

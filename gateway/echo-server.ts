@@ -5,21 +5,29 @@ import { createSocket } from 'node:dgram'
 import { DEVICES } from '../lib/owned.ts'
 import { portError } from '../lib/net/port-error.ts'
 import type { Rung } from '../lib/status.ts'
-import { decodeEcho, ECHO_PORT, encodeEcho, toReply } from './echo.ts'
+import { carriedBytes, decodeEcho, ECHO_PORT, encodeEcho, toReply, type Echo } from './echo.ts'
 
 export type EchoServer = {
   /** @param to the peer's link-local address, without a zone. */
-  readonly send: (rung: Rung, to: string, sequence: number, full: boolean) => void
+  readonly send: (rung: Rung, to: string, request: Omit<Echo, 'kind'>) => void
+  /** @returns what WireGuard has carried of requests and replies with a peer over a rung, both ways, bytes. */
+  readonly carried: (rung: Rung, peer: string) => number
 }
 
 export async function openEchoServer(
   options: {
-    readonly onRequest: (rung: Rung, from: string) => void
+    /** @param interested whether the sender has traffic for us. */
+    readonly onRequest: (rung: Rung, from: string, interested: boolean) => void
     readonly onReply: (rung: Rung, from: string, sequence: number) => void
   },
   signal: AbortSignal,
 ): Promise<EchoServer> {
   const socket = createSocket({ type: 'udp6', ipv6Only: true })
+  const carried = new Map<string, number>()
+  const count = (rung: Rung, peer: string, bytes: number): void => {
+    const key = `${rung} ${peer}`
+    carried.set(key, (carried.get(key) ?? 0) + bytes)
+  }
   const bound = Promise.withResolvers<void>()
   socket.once('error', bound.reject)
   socket.bind(ECHO_PORT, bound.resolve)
@@ -37,15 +45,19 @@ export async function openEchoServer(
     const echo = decodeEcho(datagram)
     // Only WireGuard devices: whoever else is on the LAN is not authenticated.
     if (rung === undefined || echo === undefined || port !== ECHO_PORT) return
+    const bytes = carriedBytes(echo.size)
+    count(rung, from!, echo.kind === 'reply' ? bytes : 2 * bytes)
     if (echo.kind === 'reply') return options.onReply(rung, from!, echo.sequence)
     socket.send(toReply(datagram), port, address, () => {})
-    options.onRequest(rung, from!)
+    options.onRequest(rung, from!, echo.interested)
   })
   signal.addEventListener('abort', () => socket.close(), { once: true })
   return {
-    send: (rung, to, sequence, full) => {
+    carried: (rung, peer) => carried.get(`${rung} ${peer}`) ?? 0,
+    send: (rung, to, request) => {
       if (signal.aborted) return
-      socket.send(encodeEcho({ kind: 'request', sequence, full }), ECHO_PORT, `${to}%${DEVICES[rung]}`, () => {})
+      count(rung, to, carriedBytes(request.size))
+      socket.send(encodeEcho({ ...request, kind: 'request' }), ECHO_PORT, `${to}%${DEVICES[rung]}`, () => {})
     },
   }
 }

@@ -40,6 +40,7 @@ import { openSignalClient } from './signal-client.ts'
 import { loadState } from './state-loop.ts'
 import { gatewayStatus } from './status.ts'
 import { createBinder } from './stun-client.ts'
+import { runTraffic } from './traffic-loop.ts'
 import { openWireGuard } from './wireguard-loop.ts'
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -93,7 +94,8 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       onOpen: () => {
         const announcement = announcements.own()
         if (announcement !== undefined) signalling.send({ kind: 'announce', node, announcement })
-        for (const peer of mesh?.plan()?.peers ?? []) tellReady(peer.node, false)
+        // Each side tells the other when it is configured; what was lost without a relay is asked for.
+        for (const { node } of mesh?.plan()?.peers ?? []) if (!paths.isReady(node)) tellReady(node, false)
         relayUdp.reask()
         // The relay may be at another address than before, which no route may take.
         mesh?.trigger()
@@ -102,6 +104,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       onReady: (peer, reply) => {
         if (!mesh?.plan()?.peers.some((known) => known.node === peer)) return
         paths.ready(peer)
+        packets.ready(peer)
         if (!reply) tellReady(peer, true)
       },
       onCall: (peer) => paths.called(peer),
@@ -115,7 +118,9 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     {
       identity,
       wireguardPort: ports.relayTcp,
+      wireguardKey: publicKey,
       log,
+      onTraffic: (node) => paths.traffic(node),
       onChange: () => paths.setRelayOpen(packets.state().state === 'connected'),
     },
     signal,
@@ -136,14 +141,18 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       isInside: (address) => isInside(address),
       effects: {
         setEndpoint: async (peer, to) => mesh?.setEndpoint('direct', peer, to),
-        move: (peer, rung) => {
+        move: (peer, rung, mtu) => {
           moved(peer.pool, rung)
-          mesh?.move(peer, rung)
+          mesh?.move(peer, rung, mtu)
           // A direct path that fell may have met a new NAT or a firewall, and one that came up lost it: people want to know.
-          if (rung !== 'direct' || reachability.nat().udp === 'blocked') reachability.lookAgain()
+          if ((rung !== 'direct' && rung !== 'cold') || reachability.nat().udp === 'blocked') reachability.lookAgain()
         },
         call: (peer) => void signalling.send({ kind: 'call', node: peer.node, epoch: 0, startInMs: 0 }),
+        ask: ({ node }) => tellReady(node, false),
+        suspect: ({ node }) => relayUdp.refresh(node),
       },
+      coldAfterMs: config.coldAfterMs,
+      isWarm: (pool) => config.warm.includes(pool) || config.warm.includes('all'),
       log,
     },
     signal,
@@ -223,6 +232,18 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     signal,
   )
   mesh.trigger()
+  const observe = async (rung: Rung) => (rung === 'relay-udp' ? relayUdp.device() : wireguard)?.observe(rung) ?? []
+  const traffic = runTraffic(
+    {
+      coldAfterMs: config.coldAfterMs,
+      awake: paths.awake,
+      observe,
+      echoBytes: echoes.carried,
+      onTraffic: paths.traffic,
+      log,
+    },
+    signal,
+  )
   relayUdp.start(() => openDevices({ rung: 'relay-udp', port: ports.relayUdp }), mesh)
 
   // For people and for Prometheus.
@@ -241,7 +262,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   log.info({ node, port: ports.direct, afterMs: Math.round(performance.now()) }, 'gateway runs')
 
   await aborted(signal)
-  await Promise.all([signalling.closed, packets.closed, store.done, outside.done])
+  await Promise.all([signalling.closed, packets.closed, store.done, outside.done, traffic])
 }
 
 /**

@@ -10,6 +10,7 @@ import type { Rung } from '../lib/status.ts'
 import { ulaOf } from './addresses.ts'
 import type { Announcement } from './announcement.ts'
 import type { PacketClient } from './packet-client.ts'
+import { RUNGS } from './path.ts'
 import type { Paths } from './path-loop.ts'
 import { planPeers, type Peer, type PeerPlan } from './peers.ts'
 import type { Routes } from './routes-loop.ts'
@@ -26,7 +27,7 @@ export type Mesh = {
   readonly endpoints: ReadonlyMap<string, string>
   /** What a path decided; see PathEffects. */
   readonly setEndpoint: (rung: 'direct' | 'relay-udp', peer: Peer, to: SocketAddress) => Promise<void>
-  readonly move: (peer: Peer, rung: Rung) => void
+  readonly move: (peer: Peer, rung: Rung | 'cold', mtu: number | undefined) => void
 }
 
 /** WireGuard's own keepalive, on rungs that have carried a packet: it holds the session and the NAT's mapping. */
@@ -62,8 +63,13 @@ export async function runMesh(
   for (const rung of FIRST_RUNGS)
     for (const peer of await wireguard.observe(rung))
       if (peer.keepaliveSeconds > 0) alive.add(`${rung} ${peer.publicKey}`)
+  const rest = (key: string): void => {
+    for (const rung of RUNGS) alive.delete(`${rung} ${key}`)
+  }
   const keepalive = (rung: Rung, key: string): number => (alive.has(`${rung} ${key}`) ? KEEPALIVE_SECONDS : 0)
+  /** What carries each pool's traffic. Of a pool that is missing, cold or not reached yet, fm-tcp takes the packets. */
   let rungs: Map<string, Rung> | undefined
+  const mtus = new Map<string, number>()
 
   const run = async (): Promise<void> => {
     plan = planPeers(node, options.pools(), options.announcements)
@@ -72,15 +78,18 @@ export async function runMesh(
     for (const { pool } of waiting) if (!waitingSince.has(pool)) waitingSince.set(pool, Date.now())
     for (const { pool } of peers) waitingSince.delete(pool)
     const names = [...peers, ...waiting].map(({ pool }) => pool)
-    rungs ??= new Map(await routes.observe(names))
+    // Whoever was over the relay as our predecessor ended is woken by the next packet, if there is one.
+    rungs ??= new Map([...(await routes.observe(names))].filter(([, rung]) => rung !== 'relay-tcp'))
     // A path is a node's: it stays when the node's pool gets another name.
     for (const { pool, node } of peers) {
       const rung = options.paths().rungOf(node)
       if (rung !== undefined) rungs.set(pool, rung)
     }
 
-    const endpoints = await Promise.all(peers.map(async (peer) => packets.add(peer.node)))
-    for (const { pool, wireguardKey } of peers) if (rungs.has(pool)) alive.add(`${rungs.get(pool)} ${wireguardKey}`)
+    const endpoints = await Promise.all(peers.map(async (peer) => packets.add(peer.node, peer.wireguardKey)))
+    for (const { pool, wireguardKey } of peers)
+      if (rungs.has(pool)) alive.add(`${rungs.get(pool)} ${wireguardKey}`)
+      else rest(wireguardKey)
     const peersOn = (rung: Rung) =>
       peers.map(({ wireguardKey: publicKey, allowedIps }) => ({
         publicKey,
@@ -99,7 +108,8 @@ export async function runMesh(
       ...peers.map(({ pool, cidrs, node }) => ({
         pool,
         cidrs: [...cidrs, `${ulaOf(node)}/128`],
-        rung: rungs!.get(pool),
+        rung: rungs!.get(pool) ?? 'relay-tcp',
+        mtu: mtus.get(pool),
       })),
       ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: rungs!.get(pool) })),
     ])
@@ -136,10 +146,19 @@ export async function runMesh(
       const device = rung === 'direct' ? wireguard : options.wireguardUdp()
       await device?.setEndpoint(rung, wireguardKey, formatSocketAddress(to), keepalive(rung, wireguardKey))
     },
-    move: (peer, rung) => {
-      rungs?.set(peer.pool, rung)
-      alive.add(`${rung} ${peer.wireguardKey}`)
-      routes.move(peer.pool, rung).catch((err: unknown) => {
+    move: (peer, to, mtu) => {
+      const rung = to === 'cold' ? 'relay-tcp' : to
+      if (to === 'cold') {
+        rungs?.delete(peer.pool)
+        rest(peer.wireguardKey)
+      } else {
+        rungs?.set(peer.pool, to)
+        alive.add(`${to} ${peer.wireguardKey}`)
+      }
+      if (mtu === undefined) mtus.delete(peer.pool)
+      else mtus.set(peer.pool, mtu)
+      packets.setAwake(peer.node, to !== 'cold')
+      routes.move(peer.pool, rung, mtu).catch((err: unknown) => {
         log.error({ err, pool: peer.pool, path: rung }, 'the route of a pool could not be moved')
         reconciler.trigger()
       })

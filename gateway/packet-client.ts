@@ -3,6 +3,9 @@
 //
 //   fm-tcp ⇄ 127.0.0.1:N (one per peer) ⇄ wss://relay/fulmar/v1/packets ⇄ the peer's gateway
 //
+// A handshake that is lost costs WireGuard 5 s, and so do two that cross; here, where handshakes can be seen, both are
+// prevented (handshakes.ts). And here a cold pair is woken: its first packets pass in any case.
+//
 // TCP turns loss into delay, so what waits here is short and the oldest goes first: WireGuard and the TCP inside it
 // take a loss better than a second in a queue.
 
@@ -23,10 +26,18 @@ import {
   packetOf,
 } from '../lib/wire/packet-frame.ts'
 import { ProtocolError } from '../lib/wire/signal.ts'
+import { Handshakes, isTraffic } from './handshakes.ts'
 
 export type PacketClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'closed'> & {
-  /** Makes a peer reachable through the relay. @returns the endpoint to give to WireGuard, on loopback. */
-  readonly add: (node: string) => Promise<string>
+  /**
+   * Makes a peer reachable through the relay. @param wireguardKey of the peer. @returns the endpoint to give to
+   * WireGuard, on loopback.
+   */
+  readonly add: (node: string, wireguardKey: string) => Promise<string>
+  /** The peer's devices know our key: what waited for that goes now. */
+  readonly ready: (node: string) => void
+  /** Whether the path to a peer is kept up; the next packet for one that is not tells `onTraffic`. */
+  readonly setAwake: (node: string, awake: boolean) => void
   readonly remove: (node: string) => void
   /** Packets thrown away: the relay was unreachable, or the queue full. */
   readonly dropped: () => number
@@ -39,14 +50,26 @@ const MAX_QUEUE_PACKETS = 64
 /** Peers that the relay may name to us. */
 const MAX_INBOUND_PEERS = 4096
 
-type Peer = { readonly node: string; readonly index: number; readonly socket: Socket; readonly queue: Buffer[] }
+type Peer = {
+  readonly node: string
+  readonly index: number
+  readonly socket: Socket
+  readonly queue: Buffer[]
+  handshakes: Handshakes
+  wireguardKey: string
+  awake: boolean
+}
 
 export function openPacketClient(
   options: {
     readonly identity: NodeIdentity
     /** The listen port of fm-tcp. */
     readonly wireguardPort: number
+    /** Our own, base64. */
+    readonly wireguardKey: string
     readonly log: Log
+    /** Someone wants to reach a peer whose path is not kept up. */
+    readonly onTraffic: (node: string) => void
     readonly onChange: () => void
   },
   signal: AbortSignal,
@@ -85,7 +108,7 @@ export function openPacketClient(
       case 'data': {
         const node = inbound.get(indexOf(frame))
         const peer = node === undefined ? undefined : peers.get(node)
-        if (peer === undefined) dropped++
+        if (peer === undefined || !peer.handshakes.mayEnter(packetOf(frame), performance.now())) dropped++
         else peer.socket.send(packetOf(frame), options.wireguardPort, LOOPBACK)
         return
       }
@@ -96,6 +119,14 @@ export function openPacketClient(
       case 'unknown':
         return
     }
+  }
+
+  const leave = (peer: Peer, packet: Buffer): void => {
+    if (!peer.awake && isTraffic(packet)) {
+      peer.awake = true
+      options.onTraffic(peer.node)
+    }
+    if (peer.handshakes.mayLeave(packet, performance.now())) transmit(peer, packet)
   }
 
   const transmit = (peer: Peer, packet: Buffer): void => {
@@ -141,20 +172,33 @@ export function openPacketClient(
   })
 
   return {
-    add: async (node) => {
+    add: async (node, wireguardKey) => {
       const known = peers.get(node)
-      if (known !== undefined) return endpointOf(known.socket)
+      const handshakes = new Handshakes(options.wireguardKey < wireguardKey)
+      if (known !== undefined) {
+        if (known.wireguardKey !== wireguardKey) Object.assign(known, { wireguardKey, handshakes })
+        return endpointOf(known.socket)
+      }
       const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 })
-      const peer: Peer = { node, index: nextIndex++, socket, queue: [] }
+      const peer: Peer = { node, index: nextIndex++, socket, queue: [], handshakes, wireguardKey, awake: false }
       peers.set(node, peer)
       socket.on('message', (packet, from) => {
-        if (from.port === options.wireguardPort) transmit(peer, packet)
+        if (from.port === options.wireguardPort) leave(peer, packet)
       })
       // A refused send (the device is being made anew) is a lost packet, which WireGuard expects.
       socket.on('error', () => void dropped++)
       await new Promise<void>((resolve) => socket.bind(0, LOOPBACK, resolve))
       session.socket()?.send(bindFrame(peer.index, node))
       return endpointOf(socket)
+    },
+    ready: (node) => {
+      const peer = peers.get(node)
+      const initiation = peer?.handshakes.peerIsReady(performance.now())
+      if (peer !== undefined && initiation !== undefined) transmit(peer, Buffer.from(initiation))
+    },
+    setAwake: (node, awake) => {
+      const peer = peers.get(node)
+      if (peer !== undefined) peer.awake = awake
     },
     remove: (node) => {
       peers.get(node)?.socket.close()

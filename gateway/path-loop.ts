@@ -9,7 +9,7 @@ import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } 
 import { linkLocalOf } from './addresses.ts'
 import type { IsInside } from './candidates.ts'
 import type { EchoServer } from './echo-server.ts'
-import { Path, type PathAction } from './path.ts'
+import { isRung, Path, type PathAction } from './path.ts'
 import { candidateStatus, reasonOf, silenceOf } from './path-reason.ts'
 import type { Peer } from './peers.ts'
 import type { ProbeSocket } from './probe-client.ts'
@@ -19,8 +19,12 @@ import { encodeProbe, encodeProbeAnswer, probeKey, usernameOf } from './probe.ts
 export type PathEffects = {
   /** Resolves when WireGuard has it. */
   readonly setEndpoint: (peer: Peer, to: SocketAddress) => Promise<void>
-  readonly move: (peer: Peer, rung: Rung, why: string) => void
+  readonly move: (peer: Peer, rung: Rung | 'cold', mtu: number | undefined) => void
   readonly call: (peer: Peer) => void
+  /** Ask whether the peer's devices know our key. */
+  readonly ask: (peer: Peer) => void
+  /** Nothing comes back from the peer: what carries the packets may be dead, or at another address, without knowing. */
+  readonly suspect: (peer: Peer) => void
 }
 
 export type Paths = {
@@ -29,6 +33,12 @@ export type Paths = {
   /** Which rung carries a peer's traffic; undefined while none does, and for who is no peer. */
   readonly rungOf: (node: string) => Rung | undefined
   readonly ready: (node: string) => void
+  /** False until the peer's devices are known to have our key. */
+  readonly isReady: (node: string) => boolean
+  /** Packets for the peer or from it, other than ours: the pair is in use. */
+  readonly traffic: (node: string) => void
+  /** Pairs that are kept up now. */
+  readonly awake: () => readonly Peer[]
   readonly called: (node: string) => void
   readonly setRelayOpen: (open: boolean) => void
   /** Packets to a peer pass over the relay's UDP, or no longer. */
@@ -36,7 +46,8 @@ export type Paths = {
   /** Peers that a session over the relay's UDP would be of use to. */
   readonly wantUdpRelay: () => readonly string[]
   readonly onStun: (message: StunMessage, datagram: Buffer, from: SocketAddress) => void
-  readonly onEchoRequest: (rung: Rung, from: string) => void
+  /** @param interested whether the sender has traffic for us. */
+  readonly onEchoRequest: (rung: Rung, from: string, interested: boolean) => void
   readonly onEchoReply: (rung: Rung, from: string, sequence: number) => void
   /** Peers that nothing reaches. */
   readonly problems: () => readonly string[]
@@ -67,11 +78,14 @@ export function runPaths(
     /** Which addresses are the mesh's own: a probe from there came through a tunnel. */
     readonly isInside: IsInside
     readonly effects: PathEffects
+    readonly coldAfterMs: number
+    /** Pools whose paths are kept up without traffic. */
+    readonly isWarm: (pool: string) => boolean
     readonly log: Log
   },
   signal: AbortSignal,
 ): Paths {
-  const { privateKey, publicKey, effects, log } = options
+  const { privateKey, publicKey, effects, coldAfterMs, log } = options
   const ownUsername = usernameOf(publicKey)
   const members = new Map<string, Member>()
   const byUsername = new Map<string, Member>()
@@ -92,9 +106,13 @@ export function runPaths(
         return
       }
       case 'echo':
-        return options.echoes().send(action.rung, member.linkLocal, action.sequence, action.full)
+        return options.echoes().send(action.rung, member.linkLocal, action)
       case 'call':
         return effects.call(member.peer)
+      case 'ask':
+        return effects.ask(member.peer)
+      case 'suspect':
+        return effects.suspect(member.peer)
       case 'endpoint':
         effects.setEndpoint(member.peer, action.to).then(
           () => {
@@ -110,12 +128,13 @@ export function runPaths(
             pool: member.peer.pool,
             peer: member.peer.node,
             path: action.rung,
+            ...(action.mtu !== undefined && { mtu: action.mtu }),
             why: action.why,
             rttMs: member.path.rttMs,
           },
           'path moved',
         )
-        return effects.move(member.peer, action.rung, action.why)
+        return effects.move(member.peer, action.rung, action.mtu)
     }
   }
 
@@ -126,7 +145,7 @@ export function runPaths(
     const nowMs = now()
     let nextMs = nowMs + MAX_SLEEP_MS
     for (const member of members.values()) {
-      if (member === due || member.path.nextMs <= nowMs || member.path.nextMs === Infinity)
+      if (member === due || member.path.nextMs <= nowMs)
         for (const action of member.path.step(nowMs, Math.random())) act(member, action, nowMs)
       nextMs = Math.min(nextMs, member.path.nextMs)
     }
@@ -142,10 +161,11 @@ export function runPaths(
     byLinkLocal.delete(member.linkLocal)
   }
 
-  const add = (peer: Peer, rung: Rung | 'none'): void => {
+  const add = (peer: Peer, rung: Rung | 'cold'): void => {
+    const controlling = publicKey < peer.wireguardKey
     const member: Member = {
       peer,
-      path: new Path({ controlling: publicKey < peer.wireguardKey, rung, nowMs: now() }),
+      path: new Path({ controlling, rung, coldAfterMs, always: options.isWarm(peer.pool), nowMs: now() }),
       key: probeKey(privateKey, peer.wireguardKey),
       linkLocal: linkLocalOf(peer.node),
       probes: new Map(),
@@ -189,7 +209,7 @@ export function runPaths(
       for (const member of members.values())
         if (keyOf.get(member.peer.node) !== member.peer.wireguardKey) remove(member)
       for (const peer of peers) {
-        if (!members.has(peer.node)) add(peer, rungOf.get(peer.pool) ?? 'none')
+        if (!members.has(peer.node)) add(peer, rungOf.get(peer.pool) ?? 'cold')
         const member = members.get(peer.node)!
         member.peer = peer
         member.path.setCandidates(peer.candidates, now())
@@ -198,9 +218,12 @@ export function runPaths(
     },
     rungOf: (node) => {
       const rung = members.get(node)?.path.rung
-      return rung === 'none' ? undefined : rung
+      return rung !== undefined && isRung(rung) ? rung : undefined
     },
     ready: (node) => withMember(node, (path) => path.ready(now())),
+    isReady: (node) => members.get(node)?.path.isReady === true,
+    traffic: (node) => withMember(node, (path) => path.traffic(now())),
+    awake: () => [...members.values()].flatMap(({ peer, path }) => (path.rung === 'cold' ? [] : [peer])),
     called: (node) => withMember(node, (path) => path.called(now())),
     setRelayOpen: (open) => {
       relayOpen = open
@@ -215,10 +238,10 @@ export function runPaths(
       if (message.class === 'request') onRequest(message, datagram, from)
       else if (message.class === 'success') onAnswer(message, datagram, from)
     },
-    onEchoRequest: (rung, from) => {
+    onEchoRequest: (rung, from, interested) => {
       const member = byLinkLocal.get(from)
       if (member === undefined) return
-      member.path.echoRequested(rung, now())
+      member.path.echoRequested(rung, interested, now())
       step(member)
     },
     onEchoReply: (rung, from, sequence) => {
@@ -242,10 +265,17 @@ export function runPaths(
         ...(path.rttMs === undefined || silenceOf(path, nowMs) !== ''
           ? {}
           : { rttMs: Math.round(path.rttMs * 100) / 100 }),
+        ...(path.loss === undefined ? {} : { loss: Math.round(path.loss * 1000) / 1000 }),
+        ...(path.mtu === undefined ? {} : { mtu: path.mtu }),
         reason: reasonOf(path, own, peer.announcement.nat, peer.pool, nowMs),
         ...(path.rung === 'direct' && endpointOf.has(peer.node) ? { endpoint: endpointOf.get(peer.node)! } : {}),
         candidates: [...path.punch.candidates.values()].map(candidateStatus),
         peerNat: peer.announcement.nat,
+        history: path.history.map(({ atMs, rung, why }) => ({
+          at: Math.round(Date.now() - (nowMs - atMs)),
+          rung,
+          why,
+        })),
       }))
     },
   }

@@ -1,84 +1,127 @@
 // The path to one peer, decided: which rung of the ladder carries traffic, when to echo and when to move. Pure: events
 // come in as calls, `step` gives back what to do and `nextMs` when to step again; time and randomness are arguments.
 //
-//   relay-tcp  ── echo answered ──▶ carries traffic ◀── the rung in use is silent, this one answers ──┐
-//   relay-udp  ── session bound ──▶ echoes, small and full-size ──▶ carries ───────────────────────────┤
-//   direct ── address found (punch.ts) ──▶ echoes, small and full-size ──▶ carries ────────────────────┘
+//   cold ── traffic, or the peer's interest ──▶ none ── echo answered over relay-tcp ──▶ relay-tcp
+//   relay-udp ── session bound ──▶ echoes, small and full-size ──▶ carries
+//   direct ── address found (punch.ts) ──▶ echoes, small and full-size ──▶ carries
+//   the rung in use is silent, another answers ──▶ that one carries          nobody has interest any more ──▶ cold
 //
 // Two rules keep WireGuard from stalling 5 s on lost or crossing handshakes. Nothing is sent to a peer before it said
-// `ready` (its device knows our key). And only the controlling side, the one with the lower key, sends first on a rung;
-// the other waits until an echo request came through it. Both then validate and move each for itself.
+// `ready` (its device knows our key). And on a rung whose packets we do not see (direct, relay-udp) only the controlling
+// side, the one with the lower key, sends first; the other waits until an echo request came through it. Both then
+// validate and move each for itself. What a pair without a path sends goes to fm-tcp (packet-client.ts).
 
 import type { SocketAddress } from '../lib/address.ts'
-import { backoffMs } from '../lib/backoff.ts'
+import { LEAST_MTU } from '../lib/owned.ts'
 import type { Rung } from '../lib/status.ts'
 import type { Candidate } from './announcement.ts'
+import type { EchoSize } from './echo.ts'
+import { HoldDown } from './hold-down.ts'
+import { Interest, type InterestOptions } from './interest.ts'
 import { Punch, type PunchAction } from './punch.ts'
 import { RungHealth } from './rung-health.ts'
 
 export type PathAction =
   | PunchAction
-  | { readonly kind: 'echo'; readonly rung: Rung; readonly sequence: number; readonly full: boolean }
-  | { readonly kind: 'move'; readonly rung: Rung; readonly why: string }
+  | {
+      readonly kind: 'echo'
+      readonly rung: Rung
+      readonly sequence: number
+      readonly size: EchoSize
+      readonly interested: boolean
+    }
+  /** Ask the peer whether its devices know our key. */
+  | { readonly kind: 'ask' }
+  /** Nothing comes back: what carries the packets may be dead, or at another address, without knowing. */
+  | { readonly kind: 'suspect' }
+  /** @param mtu of the path, where it is less than the devices'. */
+  | { readonly kind: 'move'; readonly rung: Rung | 'cold'; readonly mtu?: number | undefined; readonly why: string }
+
+export type Move = { readonly atMs: number; readonly rung: Rung | 'cold'; readonly why: string }
 
 /** An echo per path in use. */
 export const ECHO_INTERVAL_MS = 500
+/** One of the size that the path is trusted with, to notice when it carries small packets only. */
+const LARGE_INTERVAL_MS = 5_000
+/** On a narrow path: whether it carries full-size packets again. */
+const WIDEN_INTERVAL_MS = 60_000
 /** After a miss: this many more, this far apart, before the path counts as dead; 10 % loss does not flap then. */
-const BURST_ECHOES = 5
-const BURST_INTERVAL_MS = 50
+const BURST_ECHOES = 8
+const BURST_INTERVAL_MS = 30
 const BURST_MS = BURST_ECHOES * BURST_INTERVAL_MS
 const BRING_UP_INTERVAL_MS = 100
-/** The side that is not controlling speaks first after all if it was not spoken to for so long. */
-const PATIENCE_MS = 1_500
+/** A rung that answers small echoes and no full-size one for so long is taken for narrow. */
+const NARROW_AFTER_MS = 1_000
 /** Where nothing carries traffic yet, the relay does so soonest: probes and handshakes do not compete with it at first. */
 const RELAY_HEAD_START_MS = 300
 /** What counts as "now" for echoes on a rung that the other side set up. */
 const FRESH_MS = 1_500
-/** A pair that has no direct path so long after it was ready may want the relay's UDP: most are direct by then. */
+/** A pair that has no direct path so long after it began may want the relay's UDP: most are direct by then. */
 const UDP_RELAY_AFTER_MS = 1_500
-/** A path that fails again so soon after it came up must wait longer before it carries traffic again. */
-const FLAP_MS = 4_000
-const HOLD_DOWN = { baseMs: 1_000, capMs: 30_000 }
+const ASK_INTERVAL_MS = 1_000
+const SUSPECT_INTERVAL_MS = 1_000
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
 const STALL_MS = 100
 const MIN_SLEEP_MS = 10
+const MAX_HISTORY = 8
 
 export class Path {
   readonly controlling: boolean
   readonly punch: Punch
   /** The rung that carries traffic. */
-  rung: Rung | 'none'
+  rung: Rung | 'none' | 'cold'
   sinceMs: number
+  /** Where packets must be smaller than the devices' MTU, bytes. */
+  mtu: number | undefined
   /** What made the last move, for people. */
   why = ''
+  /** The last moves, newest first. */
+  readonly history: Move[] = []
 
-  readonly #health: Record<Rung, RungHealth> = {
-    direct: new RungHealth(),
-    'relay-udp': new RungHealth(),
-    'relay-tcp': new RungHealth(),
-  }
+  readonly #interest: Interest
+  #health = freshHealth()
   #actions: PathAction[] = []
   #sequence = 0
   #readySinceMs: number | undefined
+  #askedMs = -Infinity
+  /** When the pair was last woken. */
+  #wokeMs: number
   #relayOpen = false
   #suspectSinceMs: number | undefined
+  /** Of the sizes that are missed, small ones are. */
+  #smallSilent = false
+  #saidSuspectMs = -Infinity
+  /** When all rungs are asked next, while the one in use is silent. */
+  #compareMs = -Infinity
   #wasDirect: boolean
   /** Since when WireGuard has the relay's UDP session for endpoint of fm-udp. */
   #udpBoundMs: number | undefined
   /** Of the rungs that traffic moves up to. */
   readonly #hold = { direct: new HoldDown(), 'relay-udp': new HoldDown() }
-  #plannedMs = Infinity
+  #plannedMs = -Infinity
 
   /** @param rung which the kernel's route points to now: after a restart of ours, what carries traffic is kept. */
-  constructor(options: { controlling: boolean; rung: Rung | 'none'; nowMs: number }) {
-    this.controlling = options.controlling
-    this.punch = new Punch(options.controlling)
-    this.rung = options.rung
-    this.sinceMs = options.nowMs
-    this.#wasDirect = options.rung === 'direct'
+  constructor(
+    options: InterestOptions & { readonly controlling: boolean; readonly rung: Rung | 'cold'; readonly nowMs: number },
+  ) {
+    const { controlling, rung, nowMs } = options
+    this.controlling = controlling
+    this.punch = new Punch(controlling)
+    this.rung = rung
+    this.sinceMs = nowMs
+    this.#wokeMs = nowMs
+    this.#wasDirect = rung === 'direct'
+    this.#interest = new Interest(options)
+    if (rung !== 'cold') this.#interest.traffic(nowMs)
   }
 
   // === Events
+
+  /** Packets of others than ours went to the peer or came from it. */
+  traffic(nowMs: number): void {
+    this.#interest.traffic(nowMs)
+    this.#plannedMs = Math.min(this.#plannedMs, nowMs)
+  }
 
   setCandidates(candidates: readonly Candidate[], nowMs: number): void {
     this.punch.setCandidates(candidates, nowMs)
@@ -93,9 +136,10 @@ export class Path {
     this.#relayOpen = open
   }
 
-  /** The peer started to probe. */
+  /** The peer started to probe, since it has traffic for us. */
   called(nowMs: number): void {
     this.ready(nowMs)
+    this.#peerInterest(nowMs)
     if (this.#maySearch(nowMs)) this.punch.called(nowMs)
   }
 
@@ -123,12 +167,15 @@ export class Path {
     this.#udpBoundMs = bound ? nowMs : undefined
   }
 
-  echoRequested(rung: Rung, nowMs: number): void {
+  /** @param interested whether the peer has traffic for us. */
+  echoRequested(rung: Rung, interested: boolean, nowMs: number): void {
     this.ready(nowMs)
+    if (interested) this.#peerInterest(nowMs)
     this.#health[rung].lastRequestMs = nowMs
   }
 
   echoReplied(rung: Rung, sequence: number, nowMs: number): void {
+    this.ready(nowMs)
     this.#health[rung].replied(sequence, nowMs)
   }
 
@@ -136,12 +183,19 @@ export class Path {
 
   step(nowMs: number, random: number): readonly PathAction[] {
     this.#forgiveStall(nowMs)
-    this.#watch(nowMs)
-    if (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS) this.punch.stop()
-    else if (this.#maySearch(nowMs)) this.#actions.push(...this.punch.step(nowMs, random, this.#wasDirect))
-    this.#promote(nowMs)
-    for (const rung of RUNGS) this.#echo(rung, nowMs)
-    this.#plannedMs = this.#next(nowMs)
+    if (this.#interest.any(nowMs)) this.#wake(nowMs)
+    // Without the relay nothing could wake the pair again.
+    else if (this.#relayOpen) this.#sleep(nowMs)
+    if (this.rung === 'cold') this.#plannedMs = Infinity
+    else {
+      this.#ask(nowMs)
+      this.#watch(nowMs)
+      this.#search(nowMs, random)
+      this.#promote(nowMs)
+      for (const rung of RUNGS) this.#echo(rung, nowMs)
+      this.#compare(nowMs)
+      this.#plannedMs = this.#next(nowMs)
+    }
     const actions = this.#actions
     this.#actions = []
     return actions
@@ -152,14 +206,23 @@ export class Path {
     return this.#plannedMs
   }
 
+  get isReady(): boolean {
+    return this.#readySinceMs !== undefined
+  }
+
   get rttMs(): number | undefined {
-    return this.rung === 'none' ? undefined : this.#health[this.rung].rttMs
+    return isRung(this.rung) ? this.#health[this.rung].rttMs : undefined
+  }
+
+  /** Of the rung in use; see RungHealth. */
+  get loss(): number | undefined {
+    return isRung(this.rung) ? this.#health[this.rung].loss : undefined
   }
 
   /** Whether a session over the relay's UDP would be of use: there is no direct path, and there has been time for one. */
   wantsUdpRelay(nowMs: number): boolean {
-    if (this.rung === 'direct' || this.#readySinceMs === undefined) return false
-    return nowMs - this.#readySinceMs > UDP_RELAY_AFTER_MS
+    if (this.rung === 'cold' || this.rung === 'direct' || this.#readySinceMs === undefined) return false
+    return nowMs - this.#begunMs(this.#readySinceMs) > UDP_RELAY_AFTER_MS
   }
 
   /** The rung in use does not answer, and no other does either. */
@@ -172,66 +235,134 @@ export class Path {
     return this.#suspectMs(nowMs)
   }
 
+  #peerInterest(nowMs: number): void {
+    this.#interest.peer(nowMs)
+    this.#plannedMs = Math.min(this.#plannedMs, nowMs)
+  }
+
+  /** Both could begin: the pair is awake and the peer ready. */
+  #begunMs(readySinceMs: number): number {
+    return Math.max(readySinceMs, this.#wokeMs)
+  }
+
+  #wake(nowMs: number): void {
+    if (this.rung !== 'cold') return
+    this.rung = 'none'
+    this.sinceMs = nowMs
+    this.#wokeMs = nowMs
+    this.#health = freshHealth()
+    this.punch.startOver(nowMs)
+  }
+
+  #sleep(nowMs: number): void {
+    if (this.rung === 'cold') return
+    this.punch.startOver(Infinity)
+    this.#udpBoundMs = undefined
+    this.#move('cold', undefined, 'no traffic', nowMs)
+  }
+
+  #ask(nowMs: number): void {
+    if (this.#readySinceMs !== undefined || !this.#relayOpen || nowMs - this.#askedMs < ASK_INTERVAL_MS) return
+    this.#askedMs = nowMs
+    this.#actions.push({ kind: 'ask' })
+  }
+
   #forgiveStall(nowMs: number): void {
     const late = nowMs - this.#plannedMs
-    if (late < STALL_MS) return
+    if (late < STALL_MS || !Number.isFinite(late)) return
     for (const rung of RUNGS) this.#health[rung].forgive(late)
     if (this.#suspectSinceMs !== undefined) this.#suspectSinceMs += late
   }
 
   /** Leaves a rung that fell silent, but only for one that answers: if the peer's gateway process is down, none does. */
   #watch(nowMs: number): void {
-    if (this.rung === 'none') return
+    if (!isRung(this.rung)) return
     const health = this.#health[this.rung]
-    const silentSince = health.silentSinceMs(nowMs)
-    if (silentSince === undefined) {
+    const silentSince = health.silentSinceMs('small', nowMs)
+    const large = this.#largeSize()
+    const largeSilentSince = large && health.silentSinceMs(large, nowMs)
+    if (silentSince === undefined && largeSilentSince === undefined) {
       this.#suspectSinceMs = undefined
       return
     }
-    this.#suspectSinceMs ??= nowMs
-    if (this.#suspectMs(nowMs) < BURST_MS + health.timeoutMs) return
-    const other = RUNGS.find((rung) => rung !== this.rung && this.#health[rung].lastReplyMs >= this.#suspectSinceMs!)
+    // Small packets pass again: the larger ones get the same chance before they are given up.
+    if (silentSince === undefined && this.#smallSilent) this.#suspectSinceMs = nowMs
+    this.#smallSilent = silentSince !== undefined
+    const suspectSince = (this.#suspectSinceMs ??= nowMs)
+    if (nowMs - this.#saidSuspectMs >= SUSPECT_INTERVAL_MS) {
+      this.#saidSuspectMs = nowMs
+      this.#actions.push({ kind: 'suspect' })
+    }
+    if (nowMs - suspectSince < BURST_MS + health.timeoutMs) return
+    if (silentSince === undefined && large === 'full' && health.lastReplyMs('least') >= suspectSince)
+      return this.#move(this.rung, LEAST_MTU, 'full-size packets no longer pass', nowMs)
+    const other = RUNGS.find((rung) => rung !== this.rung && this.#answersSince(rung, suspectSince))
     if (other === undefined) return
     if (this.rung !== 'relay-tcp') this.#hold[this.rung].fell(nowMs)
     if (this.rung === 'direct') this.punch.startOver(this.#hold.direct.untilMs)
-    this.#move(other, `${this.rung} answered no echo for ${Math.round(nowMs - silentSince)} ms`, nowMs)
+    const what = silentSince === undefined ? 'packet of the MTU' : 'echo'
+    const since = silentSince ?? largeSilentSince ?? nowMs
+    this.#move(other, undefined, `${this.rung} answered no ${what} for ${Math.round(nowMs - since)} ms`, nowMs)
+  }
+
+  #answersSince(rung: Rung, sinceMs: number): boolean {
+    const health = this.#health[rung]
+    return health.lastReplyMs('small') >= sinceMs && (rung === 'relay-tcp' || health.lastReplyMs('full') >= sinceMs)
   }
 
   #suspectMs(nowMs: number): number {
     return this.#suspectSinceMs === undefined ? 0 : nowMs - this.#suspectSinceMs
   }
 
+  #search(nowMs: number, random: number): void {
+    if (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS) return this.punch.stop()
+    if (!this.#maySearch(nowMs)) return
+    const own = this.#interest.isOwn(nowMs)
+    for (const action of this.punch.step(nowMs, random, this.#wasDirect))
+      if (action.kind !== 'call' || own) this.#actions.push(action)
+  }
+
   /** Whether a direct path is to be looked for now. */
   #maySearch(nowMs: number): boolean {
-    if (this.#readySinceMs === undefined || (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS)) return false
-    return this.rung !== 'none' || !this.#relayOpen || nowMs - this.#readySinceMs >= RELAY_HEAD_START_MS
+    if (this.#readySinceMs === undefined || this.rung === 'cold') return false
+    if (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS) return false
+    const begunMs = this.#begunMs(this.#readySinceMs)
+    return this.rung !== 'none' || !this.#relayOpen || nowMs - begunMs >= RELAY_HEAD_START_MS
   }
 
   /** Moves traffic to a better rung that has carried a small and a full-size echo both ways since it was set up. */
   #promote(nowMs: number): void {
     const relay = this.#health['relay-tcp']
     // With no path at all there is nothing to lose: the way back stands before the peer, who hears our reply, sends.
-    if (this.rung === 'none' && Math.max(relay.lastReplyMs, relay.lastRequestMs) > -Infinity)
-      this.#move('relay-tcp', 'the relay carries echoes', nowMs)
-    if (this.#isValid('direct', nowMs)) {
-      this.#wasDirect = true
-      this.#hold.direct.rose(nowMs)
-      this.#move('direct', 'an echo and a full-size packet came back directly', nowMs)
-    } else if (this.#isValid('relay-udp', nowMs)) {
-      this.#hold['relay-udp'].rose(nowMs)
-      this.#move('relay-udp', "an echo and a full-size packet came back over the relay's UDP", nowMs)
+    if (this.rung === 'none' && Math.max(relay.lastReplyMs('small'), relay.lastRequestMs) >= this.#wokeMs)
+      this.#move('relay-tcp', undefined, 'the relay carries echoes', nowMs)
+    for (const rung of ['direct', 'relay-udp'] as const) {
+      const size = this.#validSize(rung, nowMs)
+      if (size === undefined) continue
+      if (rung === 'direct') this.#wasDirect = true
+      this.#hold[rung].rose(nowMs)
+      const way = rung === 'direct' ? 'directly' : "over the relay's UDP"
+      const what = size === 'full' ? 'a full-size packet' : `a packet of ${LEAST_MTU} bytes, and no larger one,`
+      return this.#move(rung, size === 'full' ? undefined : LEAST_MTU, `an echo and ${what} came back ${way}`, nowMs)
     }
+    if (isRung(this.rung) && this.mtu !== undefined && this.#health[this.rung].lastReplyMs('full') > this.sinceMs)
+      this.#move(this.rung, undefined, 'full-size packets pass again', nowMs)
   }
 
-  #isValid(rung: 'direct' | 'relay-udp', nowMs: number): boolean {
+  /** @returns the largest packets that a rung has proven to carry, if it may take over with them. */
+  #validSize(rung: 'direct' | 'relay-udp', nowMs: number): EchoSize | undefined {
     const fromMs = this.#validatesFromMs(rung, nowMs)
-    const { lastReplyMs, lastFullReplyMs } = this.#health[rung]
-    return fromMs !== undefined && Math.min(lastReplyMs, lastFullReplyMs) >= fromMs
+    const health = this.#health[rung]
+    if (fromMs === undefined || health.lastReplyMs('small') < fromMs) return undefined
+    if (health.lastReplyMs('full') >= fromMs) return 'full'
+    const silentSince = health.silentSinceMs('full', nowMs)
+    const narrow = silentSince !== undefined && nowMs - Math.max(silentSince, fromMs) >= NARROW_AFTER_MS
+    return narrow && health.lastReplyMs('least') >= fromMs ? 'least' : undefined
   }
 
   /** Since when echoes on a rung count that is better than the one in use; undefined while there is nothing to validate. */
   #validatesFromMs(rung: 'direct' | 'relay-udp', nowMs: number): number | undefined {
-    if (this.rung !== 'none' && RUNGS.indexOf(rung) >= RUNGS.indexOf(this.rung)) return undefined
+    if (isRung(this.rung) && RUNGS.indexOf(rung) >= RUNGS.indexOf(this.rung)) return undefined
     if (nowMs < this.#hold[rung].untilMs) return undefined
     const setMs = rung === 'direct' ? this.punch.chosen?.setMs : this.#udpBoundMs
     if (rung === 'relay-udp' && setMs === undefined) return undefined
@@ -241,74 +372,102 @@ export class Path {
     return spokenTo ? Math.max(nowMs - FRESH_MS, this.sinceMs) : undefined
   }
 
-  #move(rung: Rung, why: string, nowMs: number): void {
-    this.#actions.push({ kind: 'move', rung, why })
+  #move(rung: Rung | 'cold', mtu: number | undefined, why: string, nowMs: number): void {
+    this.#actions.push({ kind: 'move', rung, mtu, why })
     this.rung = rung
+    this.mtu = mtu
     this.sinceMs = nowMs
     this.why = why
     this.#suspectSinceMs = undefined
+    this.history.unshift({ atMs: nowMs, rung, why })
+    this.history.length = Math.min(this.history.length, MAX_HISTORY)
+  }
+
+  /** The size, beside small ones, that the rung in use must carry; TCP carries any. */
+  #largeSize(): 'least' | 'full' | undefined {
+    return this.rung === 'relay-tcp' ? undefined : this.mtu === undefined ? 'full' : 'least'
   }
 
   #echo(rung: Rung, nowMs: number): void {
-    const interval = this.#echoInterval(rung, nowMs)
-    const health = this.#health[rung]
-    if (interval === undefined || nowMs - health.lastSentMs < interval) return
-    this.#sendEcho(rung, false, nowMs)
-    if (rung !== this.rung) this.#sendEcho(rung, true, nowMs)
+    for (const size of SIZES) {
+      const interval = this.#echoInterval(rung, size, nowMs)
+      if (interval !== undefined && nowMs - this.#health[rung].lastSentMs(size) >= interval)
+        this.#sendEcho(rung, size, nowMs)
+    }
   }
 
-  #sendEcho(rung: Rung, full: boolean, nowMs: number): void {
+  #sendEcho(rung: Rung, size: EchoSize, nowMs: number): void {
     const sequence = this.#sequence++ >>> 0
-    this.#health[rung].sent(sequence, full, nowMs)
-    this.#actions.push({ kind: 'echo', rung, sequence, full })
+    this.#health[rung].sent(sequence, size, nowMs)
+    this.#actions.push({ kind: 'echo', rung, sequence, size, interested: this.#interest.isOwn(nowMs) })
+  }
+
+  /**
+   * Asks all rungs at the same moment, when the one in use has missed a whole burst. Sooner it would be its own affair: a
+   * short stall moves no packet to the relay. At different moments one would win by chance.
+   */
+  #compare(nowMs: number): void {
+    const suspectMs = this.#suspectMs(nowMs)
+    if (!this.silent || suspectMs < BURST_MS || nowMs < this.#compareMs) return
+    this.#compareMs = nowMs + Math.max(BRING_UP_INTERVAL_MS, Math.min(ECHO_INTERVAL_MS, suspectMs / 8))
+    for (const rung of RUNGS) {
+      if (rung !== this.rung && !this.#usable(rung)) continue
+      this.#sendEcho(rung, 'small', nowMs)
+      if (rung !== this.rung && rung !== 'relay-tcp') this.#sendEcho(rung, 'full', nowMs)
+    }
   }
 
   /** How often a rung is asked now; undefined: not at all. An idle, healthy path asks only the rung in use. */
-  #echoInterval(rung: Rung, nowMs: number): number | undefined {
-    if (rung === this.rung || (this.silent && this.#usable(rung, nowMs)))
-      return this.silent && this.#suspectMs(nowMs) < BURST_MS ? BURST_INTERVAL_MS : ECHO_INTERVAL_MS
+  #echoInterval(rung: Rung, size: EchoSize, nowMs: number): number | undefined {
+    const suspectMs = this.#suspectMs(nowMs)
+    if (rung === this.rung) {
+      const burst = this.silent && suspectMs < BURST_MS
+      if (burst && (size === 'small' || rung !== 'relay-tcp')) return BURST_INTERVAL_MS
+      if (size === 'small') return this.silent ? undefined : ECHO_INTERVAL_MS
+      if (size === this.#largeSize()) return LARGE_INTERVAL_MS
+      return size === 'full' && this.mtu !== undefined ? WIDEN_INTERVAL_MS : undefined
+    }
+    if (this.silent) return undefined
     if (rung === 'relay-tcp')
-      return this.rung === 'none' && this.#usable(rung, nowMs) ? BRING_UP_INTERVAL_MS : undefined
-    return this.#validatesFromMs(rung, nowMs) === undefined ? undefined : BRING_UP_INTERVAL_MS
+      return this.rung === 'none' && size === 'small' && this.#usable(rung) ? BRING_UP_INTERVAL_MS : undefined
+    if (this.#validatesFromMs(rung, nowMs) === undefined) return undefined
+    if (size === 'least' && this.#health[rung].silentSinceMs('full', nowMs) === undefined) return undefined
+    return BRING_UP_INTERVAL_MS
   }
 
-  #usable(rung: Rung, nowMs: number): boolean {
+  #usable(rung: Rung): boolean {
     if (rung === 'direct') return this.punch.chosen?.setMs !== undefined || this.#wasDirect
     if (rung === 'relay-udp') return this.#udpBoundMs !== undefined
-    if (!this.#relayOpen || this.#readySinceMs === undefined) return false
-    const spokenTo = this.#health[rung].lastRequestMs > -Infinity
-    return this.controlling || spokenTo || nowMs - this.#readySinceMs > PATIENCE_MS
+    return this.#relayOpen && this.#readySinceMs !== undefined
   }
 
   #next(nowMs: number): number {
     const times = [nowMs + ECHO_INTERVAL_MS, this.punch.nextMs]
-    for (const rung of RUNGS) {
-      const interval = this.#echoInterval(rung, nowMs)
-      if (interval !== undefined) times.push(this.#health[rung].lastSentMs + interval)
-    }
-    if (this.rung !== 'none') {
-      const { lastSentMs, lastReplyMs, timeoutMs } = this.#health[this.rung]
-      if (lastSentMs > lastReplyMs) times.push(lastSentMs + timeoutMs + 1)
+    if (this.#suspectSinceMs !== undefined) times.push(Math.max(this.#compareMs, this.#suspectSinceMs + BURST_MS))
+    for (const rung of RUNGS)
+      for (const size of SIZES) {
+        const interval = this.#echoInterval(rung, size, nowMs)
+        if (interval !== undefined) times.push(this.#health[rung].lastSentMs(size) + interval)
+      }
+    if (isRung(this.rung)) {
+      const health = this.#health[this.rung]
+      for (const size of SIZES) {
+        const lateMs = health.lastSentMs(size) + health.timeoutMs + 1
+        if (health.lastSentMs(size) > health.lastReplyMs(size) && lateMs > nowMs) times.push(lateMs)
+      }
     }
     return Math.max(Math.min(...times), nowMs + MIN_SLEEP_MS)
   }
 }
 
 /** Best first. */
-const RUNGS: readonly Rung[] = ['direct', 'relay-udp', 'relay-tcp']
+export const RUNGS: readonly Rung[] = ['direct', 'relay-udp', 'relay-tcp']
+const SIZES: readonly EchoSize[] = ['small', 'least', 'full']
 
-/** How long a rung that fell must wait before it carries traffic again: longer each time that it falls soon after. */
-class HoldDown {
-  untilMs = -Infinity
-  #roseMs = -Infinity
-  #falls = 0
+export const isRung = (rung: Rung | 'none' | 'cold'): rung is Rung => rung !== 'none' && rung !== 'cold'
 
-  rose(nowMs: number): void {
-    this.#roseMs = nowMs
-  }
-
-  fell(nowMs: number): void {
-    this.#falls = nowMs - this.#roseMs < FLAP_MS ? this.#falls + 1 : 1
-    this.untilMs = nowMs + backoffMs(HOLD_DOWN, this.#falls, 1)
-  }
-}
+const freshHealth = (): Record<Rung, RungHealth> => ({
+  direct: new RungHealth(),
+  'relay-udp': new RungHealth(),
+  'relay-tcp': new RungHealth(),
+})

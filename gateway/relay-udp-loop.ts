@@ -23,6 +23,8 @@ export type RelayUdp = {
   readonly onEnd: (node: string, reason: string) => void
   /** The signal session is new. */
   readonly reask: () => void
+  /** Nothing comes back from a peer: the address that the relay has of us may be an old one. */
+  readonly refresh: (node: string) => void
 }
 
 /** How often it is looked which peers want a session. */
@@ -101,6 +103,7 @@ export function createRelayUdp(
     },
     onEnd: (node, reason) => relay?.onEnd(node, reason),
     reask: () => relay?.reask(),
+    refresh: (node) => relay?.refresh(node),
   }
 }
 

@@ -15,8 +15,8 @@ export type { PoolRoute } from './routes.ts'
 export type Routes = {
   /** Level-triggered: nexthops, routes and the rule become exactly what is wanted (ours only, by table and protocol). */
   apply(wanted: readonly PoolRoute[]): Promise<void>
-  /** Moves one pool's traffic to another rung: one message per family, no route touched. */
-  move(pool: string, rung: Rung): Promise<void>
+  /** Moves one pool's traffic to another rung: one message per family, and no route touched unless the MTU is another. */
+  move(pool: string, rung: Rung, mtu?: number): Promise<void>
   /** Which rung each pool's nexthop points to in the kernel now, so that a restarted gateway keeps what is there. */
   observe(pools: readonly string[]): Promise<ReadonlyMap<string, Rung>>
 }
@@ -60,14 +60,14 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
       await table.apply()
     },
 
-    async move(pool, rung) {
+    async move(pool, rung, mtu) {
       const current = wanted?.find((candidate) => candidate.pool === pool)
       if (wanted === undefined || current === undefined)
         throw new RoutesError(`no routes to pool ${pool}: give them to apply first`)
       if (!devices.has(rung)) devices = devicesUp(await table.netlink.links())
       if (!devices.has(rung))
         throw new RoutesError(`pool ${pool} stays: device ${DEVICES[rung]} of ${rung} is missing or down`)
-      const moved = { ...current, rung }
+      const moved = { ...current, rung, mtu }
       wanted = wanted.map((route) => (route.pool === pool ? moved : route))
 
       table.interrupt()
@@ -75,7 +75,7 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
       try {
         await Promise.all(nexthops.map((nexthop) => table.netlink.replaceNexthop(nexthop)))
         // A pool that had no path has no routes over its nexthops yet. A whole pass would look at everything first.
-        if (current.rung === undefined)
+        if (current.rung === undefined || current.mtu !== mtu)
           await Promise.all(
             routes.filter(({ kind }) => kind === 'unicast').map((route) => table.netlink.replaceRoute(route)),
           )

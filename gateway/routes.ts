@@ -13,6 +13,8 @@ export type PoolRoute = {
   readonly cidrs: readonly string[]
   /** undefined: no path yet, so what is sent there is answered with an ICMP error. */
   readonly rung: Rung | undefined
+  /** What the path carries, bytes, where that is less than the devices' MTU. */
+  readonly mtu?: number | undefined
 }
 
 /** Metrics differ from the agent's, so that on a node that changes its role neither daemon replaces the other's route. */
@@ -34,7 +36,7 @@ const FAMILIES: readonly Family[] = [4, 6]
 export function planRoutes({ wanted, ids, devices, source4, source6 }: RoutesInput): RouteState {
   const nexthops: Nexthop[] = []
   const routes: Route[] = []
-  for (const { pool, cidrs, rung } of wanted) {
+  for (const { pool, cidrs, rung, mtu = DEVICE_MTU } of wanted) {
     const device = rung && devices.get(rung)
     for (const family of FAMILIES) {
       const prefixes = cidrs.map(prefixOf).filter((prefix) => prefix.family === family)
@@ -51,7 +53,7 @@ export function planRoutes({ wanted, ids, devices, source4, source6 }: RoutesInp
           kind: 'unicast',
           metric: METRIC_GATEWAY,
           nexthop,
-          mtu: DEVICE_MTU,
+          mtu,
           ...(source !== undefined && { source }),
         })
       }

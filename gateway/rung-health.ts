@@ -1,5 +1,7 @@
-// What echoes tell about one rung to one peer: its round-trip time, and whether it carries packets now. Pure; the owner
-// says when echoes leave and come back.
+// What echoes tell about one rung to one peer: its round-trip time, its loss, and which sizes it carries now. Pure; the
+// owner says when echoes leave and come back.
+
+import type { EchoSize } from './echo.ts'
 
 /** Silence longer than this is a loss, whatever the round-trip time is. */
 const MAX_TIMEOUT_MS = 1_000
@@ -7,47 +9,100 @@ const MAX_TIMEOUT_MS = 1_000
 const MIN_TIMEOUT_MS = 250
 /** Echoes in flight that are remembered; older ones are forgotten, and their replies count as none. */
 const MAX_OUTSTANDING = 32
+/** After such a pause echoes are a new series: what the last one of the old met says nothing now. */
+const SERIES_GAP_MS = 2_000
+/** Each outcome counts that much less than the one after it: the last hundred or so make the loss. */
+const LOSS_DECAY = 1 - 1 / 64
 
-type Sent = { readonly sequence: number; readonly atMs: number; readonly full: boolean }
+type Sent = { readonly sequence: number; readonly atMs: number }
+
+/** Echoes of one size. */
+class Track {
+  lastSentMs = -Infinity
+  lastReplyMs = -Infinity
+  readonly #outstanding: Sent[] = []
+  /** When the first echo left that has no reply after it. */
+  #unansweredSinceMs: number | undefined
+  #answered = 0
+  #lost = 0
+
+  sent(sequence: number, nowMs: number): void {
+    if (nowMs - this.lastSentMs > SERIES_GAP_MS) this.#unansweredSinceMs = nowMs
+    this.#unansweredSinceMs ??= nowMs
+    this.lastSentMs = nowMs
+    this.#outstanding.push({ sequence, atMs: nowMs })
+    while (nowMs - this.#outstanding[0]!.atMs > MAX_TIMEOUT_MS || this.#outstanding.length > MAX_OUTSTANDING) {
+      this.#outstanding.shift()
+      this.#settle(false)
+    }
+  }
+
+  /** @returns how long the echo took, ms; undefined if there is none such under way. */
+  replied(sequence: number, nowMs: number): number | undefined {
+    const index = this.#outstanding.findIndex((sent) => sent.sequence === sequence)
+    const sent = this.#outstanding[index]
+    if (sent === undefined) return undefined
+    this.#outstanding.splice(index, 1)
+    this.#settle(true)
+    this.lastReplyMs = nowMs
+    this.#unansweredSinceMs = this.#outstanding.find((other) => other.sequence > sequence)?.atMs
+    return nowMs - sent.atMs
+  }
+
+  /** @returns since when none has been answered, if longer than a reply may take; undefined while all is well. */
+  silentSinceMs(nowMs: number, timeoutMs: number): number | undefined {
+    const since = this.#unansweredSinceMs
+    return since !== undefined && nowMs - since > timeoutMs ? since : undefined
+  }
+
+  get loss(): number {
+    const all = this.#answered + this.#lost
+    return all === 0 ? 0 : this.#lost / all
+  }
+
+  forgive(ms: number): void {
+    if (this.#unansweredSinceMs !== undefined) this.#unansweredSinceMs += ms
+  }
+
+  #settle(answered: boolean): void {
+    this.#answered = this.#answered * LOSS_DECAY + Number(answered)
+    this.#lost = this.#lost * LOSS_DECAY + Number(!answered)
+  }
+}
 
 export class RungHealth {
   /** Smoothed as in TCP (RFC 6298 §2, alpha 1/8); undefined before the first reply. */
   rttMs: number | undefined
-  lastSentMs = -Infinity
-  lastReplyMs = -Infinity
-  lastFullReplyMs = -Infinity
   /** When the peer last sent an echo through this rung: a session exists and packets come in. */
   lastRequestMs = -Infinity
-  #outstanding: Sent[] = []
-  /** When the first echo left that has no reply after it. */
-  #unansweredSinceMs: number | undefined
+  readonly #tracks: Readonly<Record<EchoSize, Track>> = { small: new Track(), least: new Track(), full: new Track() }
 
-  sent(sequence: number, full: boolean, nowMs: number): void {
-    this.lastSentMs = nowMs
-    this.#unansweredSinceMs ??= nowMs
-    this.#outstanding.push({ sequence, atMs: nowMs, full })
-    if (this.#outstanding.length > MAX_OUTSTANDING) this.#outstanding.shift()
+  sent(sequence: number, size: EchoSize, nowMs: number): void {
+    this.#tracks[size].sent(sequence, nowMs)
   }
 
   replied(sequence: number, nowMs: number): void {
-    const index = this.#outstanding.findIndex((sent) => sent.sequence === sequence)
-    const sent = this.#outstanding[index]
-    if (sent === undefined) return
-    this.#outstanding.splice(index, 1)
-    const sample = nowMs - sent.atMs
-    // Only small echoes tell the round-trip time (a full-size one takes longer to send), and only those that did not wait
-    // in WireGuard for a handshake.
-    if (sent.full) this.lastFullReplyMs = nowMs
-    else if (sample <= MAX_TIMEOUT_MS)
-      this.rttMs = this.rttMs === undefined ? sample : this.rttMs + (sample - this.rttMs) / 8
-    this.lastReplyMs = nowMs
-    this.#unansweredSinceMs = this.#outstanding.find((other) => other.sequence > sequence)?.atMs
+    for (const size of SIZES) {
+      const sample = this.#tracks[size].replied(sequence, nowMs)
+      if (sample === undefined) continue
+      // Only small echoes tell the round-trip time (larger ones take longer to send), and only those that did not wait in
+      // WireGuard for a handshake.
+      if (size === 'small' && sample <= MAX_TIMEOUT_MS)
+        this.rttMs = this.rttMs === undefined ? sample : this.rttMs + (sample - this.rttMs) / 8
+    }
   }
 
-  /** @returns since when no echo has been answered, if longer than a reply may take; undefined while all is well. */
-  silentSinceMs(nowMs: number): number | undefined {
-    const since = this.#unansweredSinceMs
-    return since !== undefined && nowMs - since > this.timeoutMs ? since : undefined
+  lastSentMs(size: EchoSize): number {
+    return this.#tracks[size].lastSentMs
+  }
+
+  lastReplyMs(size: EchoSize): number {
+    return this.#tracks[size].lastReplyMs
+  }
+
+  /** @returns since when no echo of this size has been answered, if longer than a reply may take; else undefined. */
+  silentSinceMs(size: EchoSize, nowMs: number): number | undefined {
+    return this.#tracks[size].silentSinceMs(nowMs, this.timeoutMs)
   }
 
   get timeoutMs(): number {
@@ -55,8 +110,15 @@ export class RungHealth {
     return Math.min(MAX_TIMEOUT_MS, Math.max(MIN_TIMEOUT_MS, 3 * rtt))
   }
 
+  /** Share of the last hundred or so small echoes that were not answered, 0 to 1. */
+  get loss(): number {
+    return this.#tracks.small.loss
+  }
+
   /** Time in which we ourselves did not run proves nothing about the rung: it is taken out of what it was silent. */
   forgive(ms: number): void {
-    if (this.#unansweredSinceMs !== undefined) this.#unansweredSinceMs += ms
+    for (const size of SIZES) this.#tracks[size].forgive(ms)
   }
 }
+
+const SIZES: readonly EchoSize[] = ['small', 'least', 'full']

@@ -19,6 +19,8 @@ export const NEXTHOP_RANGE = 0x00800000
 export const DEVICES = { direct: 'fm-direct', 'relay-udp': 'fm-udp', 'relay-tcp': 'fm-tcp' } as const
 /** MTU of every device: 1500 less WireGuard's 80 (IPv6 outside) less room for one more encapsulation. */
 export const DEVICE_MTU = 1380
+/** The least that a link may carry for IPv6 (RFC 8200 §5): routes over narrow paths get this one. */
+export const LEAST_MTU = 1280
 
 /** nft tables; the agent's come one per family, since its maps are keyed by address. */
 export const NFT_TABLE_AGENT = 'fulmar'

@@ -3,6 +3,7 @@
 import t from 'tap'
 import type { SocketAddress } from '../../lib/address.ts'
 import type { Rung } from '../../lib/status.ts'
+import type { EchoSize } from '../../gateway/echo.ts'
 import { Path, type PathAction } from '../../gateway/path.ts'
 
 const LATENCY_MS = 10
@@ -11,7 +12,10 @@ const ADDRESS: Record<Side, SocketAddress> = {
   b: { address: '203.0.113.1', port: 5000, family: 4 },
 }
 type Side = 'a' | 'b'
-type Move = { side: Side; rung: Rung; atMs: number }
+type Move = { side: Side; rung: Rung | 'cold'; atMs: number }
+const ALWAYS = { coldAfterMs: 1e9, always: true }
+/** A pair that is up while someone has traffic, and a little longer. */
+const ON_DEMAND = { coldAfterMs: 60_000, always: false }
 
 /** What the network lets through; a test turns switches while time goes on. */
 class World {
@@ -20,15 +24,17 @@ class World {
   relay = true
   /** The relay's UDP: whether it forwards. Sessions are bound as soon as one side wants one. */
   udpRelay = false
-  /** Only packets up to the MTU of a small echo get through directly. */
-  fullSize = true
+  /** The sizes of echoes that get through directly, and over the relay's UDP. */
+  sizes: readonly EchoSize[] = ['small', 'least', 'full']
   /** The gateway process of a side: a dead one answers nothing. */
   readonly alive = { a: true, b: true }
   lossPercent = 0
   /** Echoes into a device without an endpoint: each costs WireGuard 5 s. */
   wasted = 0
   readonly moves: Move[] = []
-  readonly counts = { probe: 0, echo: 0, call: 0 }
+  readonly counts = { probe: 0, echo: 0, call: 0, ask: 0, suspect: 0 }
+  /** Echoes by rung, both sides. */
+  readonly echoes: Record<Rung, number> = { direct: 0, 'relay-udp': 0, 'relay-tcp': 0 }
   readonly paths: Record<Side, Path>
   /** Whether a WireGuard session exists on the direct rung, and whether it was opened by both sides at once. */
   #session = false
@@ -37,10 +43,10 @@ class World {
   #events: { atMs: number; run: () => void }[] = []
   #random = 1
 
-  constructor(rung: Rung | 'none' = 'none') {
+  constructor(rung: Rung | 'cold' = 'cold', interest = ALWAYS) {
     this.paths = {
-      a: new Path({ controlling: true, rung, nowMs: 0 }),
-      b: new Path({ controlling: false, rung, nowMs: 0 }),
+      a: new Path({ ...interest, controlling: true, rung, nowMs: 0 }),
+      b: new Path({ ...interest, controlling: false, rung, nowMs: 0 }),
     }
     this.#session = rung === 'direct'
   }
@@ -63,7 +69,7 @@ class World {
       for (const side of ['a', 'b'] as const) {
         const path = this.paths[side]
         if (path.wantsUdpRelay(this.nowMs) !== this.#udpBound[side] && this.udpRelay) this.#bindUdp()
-        if (this.alive[side] && (due.length > 0 || path.nextMs <= this.nowMs || path.nextMs === Infinity))
+        if (this.alive[side] && (due.length > 0 || path.nextMs <= this.nowMs))
           for (const action of path.step(this.nowMs, 0.5)) this.#act(side, action)
       }
     }
@@ -89,23 +95,31 @@ class World {
         })
       case 'echo': {
         this.counts.echo++
-        const { rung, sequence, full } = action
+        this.echoes[action.rung]++
+        const { rung, sequence, size, interested } = action
+        const fits = rung === 'relay-tcp' || this.sizes.includes(size)
         if (rung === 'direct' && !this.#session && !this.#endpoint[side]) this.wasted++
         const carried = () =>
           rung === 'direct'
-            ? this.udp && (this.fullSize || !full) && (this.#session || this.#endpoint.a)
+            ? this.udp && (this.#session || this.#endpoint.a)
             : rung === 'relay-udp'
               ? this.udpRelay
               : this.relay
-        return this.#send(carried(), peer, () => {
+        return this.#send(fits && carried(), peer, () => {
           if (rung === 'direct') this.#session = true
-          this.paths[peer].echoRequested(rung, this.nowMs)
+          this.paths[peer].echoRequested(rung, interested, this.nowMs)
           this.#send(carried(), side, () => this.paths[side].echoReplied(rung, sequence, this.nowMs))
         })
       }
       case 'call':
         this.counts.call++
         return this.#send(true, peer, () => this.paths[peer].called(this.nowMs))
+      case 'ask':
+        this.counts.ask++
+        return this.#send(this.relay, side, () => this.paths[side].ready(this.nowMs))
+      case 'suspect':
+        this.counts.suspect++
+        return
       case 'endpoint':
         this.#events.push({
           atMs: this.nowMs + LATENCY_MS,
@@ -150,22 +164,65 @@ t.test('the relay carries first, then the direct path', async (t) => {
   t.ok(world.moves.findIndex(({ rung }) => rung === 'direct') >= 2, 'relay before direct')
 })
 
-t.test('only the controlling side speaks first on a rung', async (t) => {
-  const world = new World()
-  world.start()
-  const first = world.paths.b.step(0, 0.5)
-  t.notOk(
-    first.some(({ kind }) => kind === 'echo'),
-    'the other side waits',
-  )
-  t.ok(world.paths.a.step(0, 0.5).some(({ kind }) => kind === 'echo'))
-})
-
-t.test('nothing is sent before the peer is ready', async (t) => {
-  const path = new Path({ controlling: true, rung: 'none', nowMs: 0 })
+t.test('nothing is sent before the peer is ready, which it is asked for', async (t) => {
+  const path = new Path({ ...ALWAYS, controlling: true, rung: 'cold', nowMs: 0 })
   path.setRelayOpen(true)
   path.setCandidates([{ kind: 'host', address: ADDRESS.b }], 0)
-  t.strictSame(path.step(0, 0.5), [])
+  t.strictSame(path.step(0, 0.5), [{ kind: 'ask' }])
+  t.strictSame(path.step(500, 0.5), [])
+  t.strictSame(path.step(1_000, 0.5), [{ kind: 'ask' }])
+})
+
+t.test('a pair without traffic is cold and costs nothing', async (t) => {
+  const world = new World('cold', ON_DEMAND).start().run(600_000)
+  t.equal(world.rungs(), 'cold cold')
+  t.strictSame(world.counts, { probe: 0, echo: 0, call: 0, ask: 0, suspect: 0 })
+})
+
+t.test('traffic of one side wakes both; silence lets both go cold', async (t) => {
+  const world = new World('cold', ON_DEMAND).start().run(100)
+  world.paths.b.traffic(world.nowMs)
+  world.run(2_000)
+  t.equal(world.rungs(), 'direct direct')
+  for (let i = 0; i < 10; i++) {
+    world.run(30_000)
+    world.paths.b.traffic(world.nowMs)
+  }
+  t.equal(world.rungs(), 'direct direct', 'as long as one side has traffic')
+  world.run(59_000)
+  t.equal(world.rungs(), 'direct direct')
+  world.run(12_000)
+  t.equal(world.rungs(), 'cold cold')
+  const before = { ...world.counts }
+  world.run(600_000)
+  t.strictSame(world.counts, before, 'and then nothing is sent')
+  world.paths.a.traffic(world.nowMs)
+  world.run(2_000)
+  t.equal(world.rungs(), 'direct direct', 'and again')
+})
+
+t.test('where nothing punches, a pair without traffic goes cold all the same', async (t) => {
+  const world = new World('cold', ON_DEMAND)
+  world.udp = false
+  world.start()
+  world.paths.a.traffic(world.nowMs)
+  world.run(50_000)
+  t.equal(world.rungs(), 'relay-tcp relay-tcp')
+  world.run(30_000)
+  t.equal(world.rungs(), 'cold cold')
+  const before = { ...world.counts }
+  world.run(600_000)
+  t.strictSame(world.counts, before)
+})
+
+t.test('without the relay no pair goes cold: nothing could wake it', async (t) => {
+  const world = new World('cold', ON_DEMAND).start()
+  world.paths.a.traffic(world.nowMs)
+  world.run(2_000)
+  world.relay = false
+  for (const path of Object.values(world.paths)) path.setRelayOpen(false)
+  world.run(600_000)
+  t.equal(world.rungs(), 'direct direct')
 })
 
 t.test('UDP cut: back to the relay within 2 s, direct again within 10 s of healing', async (t) => {
@@ -183,11 +240,51 @@ t.test('UDP cut: back to the relay within 2 s, direct again within 10 s of heali
   }
 })
 
-t.test('a path that carries no full-size packet never carries traffic', async (t) => {
+t.test('a path that carries small packets only never carries traffic', async (t) => {
   const world = new World()
-  world.fullSize = false
+  world.sizes = ['small']
   world.start().run(20_000)
   t.equal(world.rungs(), 'relay-tcp relay-tcp')
+})
+
+t.test('a narrow path carries traffic with a smaller MTU, until it is wide again', async (t) => {
+  const world = new World()
+  world.sizes = ['small', 'least']
+  world.start().run(5_000)
+  t.equal(world.rungs(), 'direct direct')
+  t.strictSame([world.paths.a.mtu, world.paths.b.mtu], [1280, 1280])
+  const moves = world.moves.length
+  world.run(300_000)
+  t.equal(world.moves.length, moves, 'and stays so')
+  world.sizes = ['small', 'least', 'full']
+  world.run(61_000)
+  t.strictSame([world.paths.a.mtu, world.paths.b.mtu], [undefined, undefined])
+  t.equal(world.rungs(), 'direct direct')
+})
+
+t.test('a path that becomes narrow gets a smaller MTU, and one that is narrower still is left', async (t) => {
+  const world = new World().start().run(5_000)
+  world.sizes = ['small', 'least']
+  world.run(6_500)
+  t.equal(world.rungs(), 'direct direct')
+  t.strictSame([world.paths.a.mtu, world.paths.b.mtu], [1280, 1280])
+  world.sizes = ['small']
+  world.run(6_500)
+  t.equal(world.rungs(), 'relay-tcp relay-tcp')
+  t.strictSame([world.paths.a.mtu, world.paths.b.mtu], [undefined, undefined])
+})
+
+t.test('the relay is not asked because of a short stall of the direct path', async (t) => {
+  const world = new World().start().run(5_000)
+  const before = world.echoes['relay-tcp']
+  for (let i = 0; i < 20; i++) {
+    world.udp = false
+    world.run(400)
+    world.udp = true
+    world.run(2_600)
+  }
+  t.equal(world.echoes['relay-tcp'], before)
+  t.equal(world.rungs(), 'direct direct')
 })
 
 t.test("the peer's gateway process down: nobody answers, so nothing moves", async (t) => {
@@ -238,14 +335,14 @@ t.test('a stall of our own process is not the path’s fault', async (t) => {
   t.equal(world.moves.length, moves)
 })
 
-t.test('an idle direct path costs two echoes a second', async (t) => {
+t.test('a direct path costs two echoes a second and side, and a full-size one each 5 s', async (t) => {
   const world = new World().start().run(10_000)
   const before = { ...world.counts }
   world.run(60_000)
   t.equal(world.counts.probe - before.probe, 0)
   t.equal(world.counts.call - before.call, 0)
   t.ok(
-    world.counts.echo - before.echo <= 2 * 2 * 60 + 2,
+    world.counts.echo - before.echo <= 2 * (2 * 60 + 12) + 2,
     `${world.counts.echo - before.echo} echoes in a minute, both sides`,
   )
 })

@@ -37,10 +37,14 @@ export function relayOf({ id, relay }: Topology, { node, fulmar }: Programs, man
 export const agentsOf = ({ id, nodes }: Topology, { node, fulmar }: Programs): readonly Daemon[] =>
   nodes.map(({ name }) => onNode(id, name, 'agent', [node, fulmar, 'agent']))
 
-export const gatewaysOf = ({ id, pools }: Topology, { node, fulmar }: Programs): readonly Daemon[] =>
+export const gatewaysOf = (
+  { id, pools }: Topology,
+  { node, fulmar }: Programs,
+  flags: readonly string[],
+): readonly Daemon[] =>
   pools
     .filter(({ gateway }) => gateway !== '')
-    .map(({ gateway }) => onNode(id, gateway, 'gateway', [node, fulmar, 'gateway']))
+    .map(({ gateway }) => onNode(id, gateway, 'gateway', [node, fulmar, 'gateway', ...flags]))
 
 export const podsOf = ({ id, pods }: Topology, { node, podServer }: Programs): readonly Daemon[] =>
   pods.map(({ host, node: machine, name, namespace, hostNetwork, tcpPorts, udpPorts }) => {

@@ -78,7 +78,7 @@ export async function openLab(
     writeState(id, state)
     await Promise.all([buildHosts(topology, starting), options.until === 'hosts' ? undefined : warmCompileCache()])
     progress(describe(topology))
-    lab = new Lab(topology, manifests, options.restart ?? true)
+    lab = new Lab(topology, manifests, options)
     await unlessAborted(lab.start(options.until ?? 'all', progress, starting), starting)
     writeState(id, { ...state, state: 'running', startMs: Date.now() - startedAt })
     progress(`lab ${id} runs`)
@@ -96,12 +96,14 @@ export class Lab {
   /** The folder that the relay serves; edits are followed. */
   readonly manifests: string
   readonly #supervisor: Supervisor
+  readonly #gatewayFlags: readonly string[]
   readonly #events = new EventEmitter<LabEvents>()
   #closed: Promise<void> | undefined
 
-  constructor(topology: Topology, manifests: string, restart: boolean) {
+  constructor(topology: Topology, manifests: string, { restart = true, gatewayFlags = [] }: LabOptions) {
     this.topology = topology
     this.manifests = manifests
+    this.#gatewayFlags = gatewayFlags
     this.#supervisor = new Supervisor({
       id: topology.id,
       restart,
@@ -122,6 +124,7 @@ export class Lab {
       topology: this.topology,
       manifests: this.manifests,
       supervisor: this.#supervisor,
+      gatewayFlags: this.#gatewayFlags,
       progress,
       signal,
     }
@@ -137,6 +140,7 @@ export class Lab {
       topology,
       manifests,
       supervisor: this.#supervisor,
+      gatewayFlags: this.#gatewayFlags,
       progress,
       signal: new AbortController().signal,
     })

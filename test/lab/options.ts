@@ -21,6 +21,8 @@ export type LabOptions = {
   readonly manifests?: string | undefined
   readonly underlay?: Underlay | undefined
   readonly overlapLans?: boolean | undefined
+  /** Flags of every gateway, such as `--warm all`. */
+  readonly gatewayFlags?: readonly string[] | undefined
   /** Whether a process that dies is started again. */
   readonly restart?: boolean | undefined
   /** How much of it to start; `hosts` has pods but none of our daemons, `nodes` all but gateways. */
@@ -113,6 +115,7 @@ export const UP = {
       return value === 'on'
     },
   } satisfies Option<boolean>,
+  warm: flagOption('warm', 'gateways keep all paths up, with traffic or without'),
   noRestart: flagOption('no-restart', 'leave processes that die dead'),
   noDaemons: flagOption('no-daemons', 'hosts, NATs and pods only'),
   detach: flagOption('detach', 'return when everything runs'),
@@ -121,7 +124,7 @@ export const UP = {
 
 /** @throws UsageError for flags that do not go together. */
 export function labOptionsOf(values: Values<typeof UP>): LabOptions {
-  const { pools: names, nodes, manifests, noRestart, noDaemons, ...rest } = values
+  const { pools: names, nodes, manifests, warm, noRestart, noDaemons, ...rest } = values
   const errors = [
     ...(manifests !== undefined && names.length > 0 ? ['--manifests and --pools: give one of them'] : []),
     ...(nodes > 0 && names.length === 0 ? ['--nodes: counts the nodes of --pools, which is not given'] : []),
@@ -132,6 +135,7 @@ export function labOptionsOf(values: Values<typeof UP>): LabOptions {
     ...(names.length > 0 ? { pools: names } : {}),
     ...(nodes > 0 ? { nodes } : {}),
     ...(manifests === undefined ? {} : { manifests }),
+    gatewayFlags: warm ? ['--warm', 'all'] : [],
     restart: !noRestart,
     until: noDaemons ? 'hosts' : 'all',
   }

@@ -22,6 +22,7 @@ export type StartOptions = {
   readonly topology: Topology
   readonly manifests: string
   readonly supervisor: Supervisor
+  readonly gatewayFlags: readonly string[]
   readonly progress: (line: string) => void
   readonly signal: AbortSignal
 }
@@ -64,7 +65,7 @@ export async function startNodes(options: StartOptions): Promise<void> {
 }
 
 export async function startGateways(options: StartOptions): Promise<void> {
-  const gateways = gatewaysOf(options.topology, PROGRAMS)
+  const gateways = gatewaysOf(options.topology, PROGRAMS, options.gatewayFlags)
   await inTurn(gateways, (gateway) => options.supervisor.start(gateway), options.signal)
   options.progress(`${count(gateways.length, 'gateway')} answering: ${gateways.map(({ host }) => host).join(', ')}`)
 }

@@ -19,9 +19,10 @@ export const PATIENCE_MS = 40_000
 
 const LOG_LINES = 40
 
-/** @param suffix tells the labs of one test process apart. */
+/** Paths are kept up without traffic, unless the options say otherwise. @param suffix tells labs of one process apart. */
 export async function openMesh(t: Test, suffix: string, options: LabOptions): Promise<Lab> {
-  const lab = await openLab({ id: `e${process.pid % 100_000}${suffix}`, ...options })
+  const gatewayFlags = ['--warm', 'all']
+  const lab = await openLab({ id: `e${process.pid % 100_000}${suffix}`, gatewayFlags, ...options })
   t.teardown(async () => {
     if (!t.passing()) process.stderr.write(await explain(lab).catch((error: Error) => `${error.message}\n`))
     await lab.close()

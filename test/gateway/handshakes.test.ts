@@ -1,0 +1,63 @@
+import t from 'tap'
+import { Handshakes, isTraffic } from '../../gateway/handshakes.ts'
+
+const packet = (type: number, bytes = 148) => Uint8Array.from([type, ...Array<number>(bytes - 1).fill(7)])
+const [initiation, response, data] = [packet(1), packet(2, 92), packet(4, 128)]
+
+t.test('an initiation waits until the peer is ready', async (t) => {
+  const handshakes = new Handshakes(true)
+  t.notOk(handshakes.mayLeave(initiation, 0))
+  t.ok(handshakes.mayLeave(data, 1), 'data needs a session, so the peer knows us')
+  t.same(handshakes.peerIsReady(40), initiation, 'and goes then')
+  t.ok(handshakes.mayLeave(initiation, 5_000))
+})
+
+t.test('it is not kept for ever: the relay drops what cannot be delivered', async (t) => {
+  const handshakes = new Handshakes(true)
+  t.notOk(handshakes.mayLeave(initiation, 0))
+  t.ok(handshakes.mayLeave(initiation, 5_000))
+})
+
+t.test('a peer that has just come up gets an unanswered initiation again', async (t) => {
+  const handshakes = new Handshakes(true)
+  handshakes.peerIsReady(0)
+  t.ok(handshakes.mayLeave(initiation, 10))
+  t.same(handshakes.peerIsReady(800), initiation)
+  t.ok(handshakes.mayEnter(response, 820))
+  t.equal(handshakes.peerIsReady(900), undefined, 'but not an answered one')
+})
+
+t.test('of two initiations that cross, the controlling side’s goes on', async (t) => {
+  for (const controlling of [true, false]) {
+    const handshakes = new Handshakes(controlling)
+    handshakes.peerIsReady(0)
+    handshakes.mayLeave(initiation, 10)
+    t.equal(handshakes.mayEnter(initiation, 30), !controlling, `controlling: ${controlling}`)
+  }
+})
+
+t.test('an initiation that was kept back, answered or long lost stops nobody', async (t) => {
+  const keptBack = new Handshakes(true)
+  keptBack.mayLeave(initiation, 0)
+  t.ok(keptBack.mayEnter(initiation, 10), 'kept back')
+  t.equal(keptBack.peerIsReady(20), undefined, 'and is forgotten, since ours has answered the peer’s')
+
+  const answered = new Handshakes(true)
+  answered.peerIsReady(0)
+  answered.mayLeave(initiation, 10)
+  answered.mayEnter(response, 20)
+  t.ok(answered.mayEnter(initiation, 30), 'answered')
+
+  const lost = new Handshakes(true)
+  lost.peerIsReady(0)
+  lost.mayLeave(initiation, 10)
+  t.ok(lost.mayEnter(initiation, 1_500), 'lost')
+})
+
+t.test('what wakes a cold pair', async (t) => {
+  t.ok(isTraffic(initiation), 'WireGuard begins a session only for a packet')
+  t.ok(isTraffic(data))
+  t.notOk(isTraffic(packet(4, 32)), 'a keepalive')
+  t.notOk(isTraffic(packet(4, 96)), 'a small echo')
+  t.notOk(isTraffic(response))
+})
