@@ -2,7 +2,7 @@
 // `fulmar`: finds the command and hands over. Only what the command needs is loaded.
 
 import { enableCompileCache, flushCompileCache } from 'node:module'
-import { EX_USAGE } from '../lib/net/lifetime.ts'
+import { endWithoutReader, EX_USAGE } from '../lib/net/lifetime.ts'
 import { CACHE_DIR } from '../lib/owned.ts'
 import { VERSION } from '../lib/version.ts'
 
@@ -102,8 +102,7 @@ function explain(name: string, error: unknown): { code: number; text: string } {
 }
 
 if (import.meta.main) {
-  // `fulmar status | head` is no error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : EX_SOFTWARE))
+  endWithoutReader()
   const argv = process.argv.slice(2)
   try {
     process.exitCode = await main(argv, process.env)

@@ -3,6 +3,9 @@
 /** sysexits.h: the command was used wrongly. */
 export const EX_USAGE = 64
 
+/** sysexits.h: the program itself failed. */
+const EX_SOFTWARE = 70
+
 /** An error that a person can mend: printed as it is, without a stack, and the process exits with EX_USAGE. */
 export class UsageError extends Error {
   readonly code = 'FULMAR_USAGE'
@@ -37,6 +40,21 @@ export async function runUntilSignal(body: (signal: AbortSignal) => Promise<void
     process.off('SIGINT', stop)
     process.off('SIGHUP', stop)
   }
+}
+
+/**
+ * For a command whose reader may go before the end (`… | head`), which is no error: it ends at once, or as by SIGTERM
+ * where it listens for that to clean up.
+ */
+export function endWithoutReader(): void {
+  let ending = false
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', ({ code }: NodeJS.ErrnoException) => {
+      if (code !== 'EPIPE') process.exit(EX_SOFTWARE)
+      if (process.listenerCount('SIGTERM') === 0) process.exit(0)
+      if (!ending) process.kill(process.pid, 'SIGTERM')
+      ending = true
+    })
 }
 
 /** Resolves after `ms`, or at once (without an error) when the signal aborts. */

@@ -3,7 +3,7 @@
 // with until Ctrl-C. With --once it ends by itself, and exits 0 only if everything held.
 
 import { describeOptions, flag, parseOptions, type Option } from '../../lib/config.ts'
-import { runUntilSignal, aborted, UsageError } from '../../lib/net/lifetime.ts'
+import { aborted, endWithoutReader, runUntilSignal, UsageError } from '../../lib/net/lifetime.ts'
 import { renderStatus } from '../../lib/status-text.ts'
 import { findPairs, measureFirstContact, type FirstContact } from './first-contact.ts'
 import { readFolder } from './folder.ts'
@@ -22,6 +22,9 @@ const OPTIONS = {
   once: { name: 'once', doc: 'end after the timeline', fallback: 'false', parse: flag } satisfies Option<boolean>,
   json: JSON_FLAG,
 }
+
+/** As a shell has it after Ctrl-C. */
+const EX_INTERRUPTED = 130
 
 const progress = (line: string): void => void process.stderr.write(`  ${line}\n`)
 
@@ -42,8 +45,14 @@ async function demo(argv: readonly string[]): Promise<number> {
       ...(pools.length > 0 ? { pools } : {}),
       ...(nodes > 0 ? { nodes } : {}),
     } as const
-    await using lab = await openLab(options, { signal, progress })
-    const measured = await measure(lab)
+    await using lab = await openLab(options, { signal, progress }).catch((error: unknown): undefined => {
+      if (!signal.aborted) throw error
+    })
+    const measured = lab && (await Promise.race([measure(lab), aborted(signal)]))
+    if (lab === undefined || measured === undefined) {
+      code = EX_INTERRUPTED
+      return progress('stopped; taking down what is there')
+    }
     const faults = verdictOf(measured)
     if (json) process.stdout.write(`${JSON.stringify({ ...measured, faults })}\n`)
     else process.stdout.write(`\n${renderTimeline(measured)}\n`)
@@ -92,6 +101,7 @@ async function play(lab: Lab, { pair }: FirstContact, signal: AbortSignal): Prom
   progress('taking the lab down')
 }
 
+endWithoutReader()
 try {
   process.exitCode = await demo(process.argv.slice(2))
 } catch (error) {

@@ -1,11 +1,12 @@
 // `npm run lab -- COMMAND`: an Internet of network namespaces on this machine, with Fulmar in it.
 
 import { enableCompileCache } from 'node:module'
-import { UsageError } from '../../lib/net/lifetime.ts'
+import { endWithoutReader, UsageError } from '../../lib/net/lifetime.ts'
 import { COMPILE_CACHE } from './paths.ts'
 
 const EX_USAGE = 64
 
+endWithoutReader()
 try {
   // Halves the start of every command; it must come before the imports that it is for.
   enableCompileCache(COMPILE_CACHE)
