@@ -1,5 +1,6 @@
 // The second half of the set-up behind `npm start` and `npm test`, as root: looks for what the lab needs of this
-// machine and, on Debian, installs it. Exits with 69 (EX_UNAVAILABLE) where something stays missing.
+// machine and, on Debian, installs it. Exits with 69 (EX_UNAVAILABLE) where something stays missing that more than a few
+// tests need. Its arguments are the command that follows.
 
 import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
@@ -10,7 +11,8 @@ const EX_UNAVAILABLE = 69
 const say = (text: string): void => void process.stderr.write(text)
 
 async function main(): Promise<number> {
-  const requirements = requirementsOf('lab')
+  const [command] = process.argv.slice(2)
+  const requirements = [...requirementsOf('lab'), ...(command === 'tap' ? requirementsOf('tests') : [])]
   let findings = await probe(requirements)
   const privileged = !findings.some(
     ({ requirement, problem }) => requirement.probe.kind === 'root' && problem !== undefined,
@@ -19,8 +21,13 @@ async function main(): Promise<number> {
     install(findings)
     findings = await probe(requirements)
   }
-  if (missing(findings).length === 0) return 0
-  say(`fulmar: this machine lacks what the lab and the tests need:\n${report(findings)}`)
+  const [lacks, skips] = [requirementsOf('lab'), requirementsOf('tests')].map((needed) =>
+    missing(findings).filter(({ requirement }) => needed.includes(requirement)),
+  ) as [Finding[], Finding[]]
+  if (skips.length > 0)
+    say(`fulmar: some tests are skipped, since this machine lacks what they need:\n${report(skips)}`)
+  if (lacks.length === 0) return 0
+  say(`fulmar: this machine lacks what the lab and the tests need:\n${report(lacks)}`)
   if (!isDebian()) say('Only on Debian can this be installed for you. Install it, then run the same command again.\n')
   return EX_UNAVAILABLE
 }

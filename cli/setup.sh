@@ -54,5 +54,5 @@ if [ "$(id -u)" != 0 ]; then
   exec sudo env "PATH=$PATH" "CI=${CI-}" sh cli/setup.sh "$@"
 fi
 
-node cli/preflight.ts
+node cli/preflight.ts "$@"
 [ $# -eq 0 ] || exec "$@"

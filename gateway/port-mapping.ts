@@ -54,7 +54,7 @@ export function isContinued(before: Epoch, now: Epoch): boolean {
  * was not looked at.
  */
 export function wantsMapping(family: Family, behaviour: NatBehaviour | undefined): boolean {
-  if (behaviour === undefined) return family === 6
+  if (behaviour === undefined) return true
   if (family === 4) return behaviour.mapping !== 'none'
   return behaviour.mapping !== 'none' || !['none', 'endpoint-independent'].includes(behaviour.filtering)
 }

@@ -1,8 +1,8 @@
 // What a host must have: for each thing its name, who needs it and why, and how to get it. A table and the text made
 // from what lib/net/preflight.ts found; nothing is probed here.
 
-/** Who needs it: the daemons by name, or the lab with its tests, benches and the demo. */
-export type Needer = 'agent' | 'gateway' | 'relay' | 'lab'
+/** Who needs it: the daemons by name, the lab with its benches and the demo, or only tests, which skip without it. */
+export type Needer = 'agent' | 'gateway' | 'relay' | 'lab' | 'tests'
 
 export type Probe =
   | { readonly kind: 'program'; readonly program: string }
@@ -59,6 +59,7 @@ export const REQUIREMENTS: readonly Requirement[] = [
   program('conntrack', 'conntrack', 'forgets UDP flows to endpoints that are gone', ['agent', 'relay', 'lab']),
   program('nsenter', 'util-linux', 'runs a program on a host of the lab', ['lab']),
   program('ping', 'iputils-ping', 'measures paths in the lab', ['lab']),
+  program('miniupnpd', 'miniupnpd-nftables', 'is a router that maps ports by PCP and NAT-PMP', ['tests']),
   program('kubectl', 'kubernetes-client', 'tests the embedded Kubernetes API with the real client', ['lab']),
   {
     name: 'nftables in the kernel',
