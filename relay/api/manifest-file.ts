@@ -5,6 +5,7 @@ import { LineCounter, parseAllDocuments, type Document } from 'yaml'
 import type { KubernetesObject, ObjectMeta } from '../../lib/k8s/objects.ts'
 import { apiVersionOf, kindsNamed, type Kind } from './kinds.ts'
 import { checkFields, checkMetadata, type Mistake, type Path } from './schema.ts'
+import { explainYaml } from './yaml-mistake.ts'
 
 export type ManifestObject = {
   readonly kind: Kind
@@ -37,9 +38,10 @@ export function parseManifest(file: string, text: string): ManifestFile {
     const source: Source = { file, number: index + 1, document, lineCounter, problems }
     const [error] = document.errors
     if (error !== undefined) {
-      const line = lineCounter.linePos(error.pos[0]).line
+      const { offset, message } = explainYaml(text, error)
+      const { line } = lineCounter.linePos(offset)
       problems.push(
-        `${file}:${line}: document ${source.number} is not valid YAML: ${error.message}: it is left out; correct it`,
+        `${file}:${line}: document ${source.number} is not valid YAML: ${message}: it is left out; correct it`,
       )
       continue
     }
