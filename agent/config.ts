@@ -2,25 +2,10 @@
 
 import { isIP } from 'node:net'
 import { parseSocketAddress } from '../lib/address.ts'
-import { normalise } from '../lib/cidr.ts'
-import {
-  integer,
-  list,
-  logLevel,
-  optionalText,
-  socketAddress,
-  text,
-  url,
-  type Options,
-  type Values,
-} from '../lib/config.ts'
-import { DNS_ADDRESSES, RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+import { apiServerOption, logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
+import { integer, ipAddress, list, optionalText, type Options, type Values } from '../lib/config.ts'
+import { DNS_ADDRESSES } from '../lib/owned.ts'
 
-const ipAddress = (value: string): string => {
-  const address = value.includes('/') ? undefined : normalise(value)
-  if (address === undefined) throw new Error(`${value} is no IP address`)
-  return address
-}
 const dnsServer = (value: string): string => {
   if (isIP(value) === 0 && parseSocketAddress(value) === undefined)
     throw new Error(`${value} is neither ADDRESS nor ADDRESS:PORT`)
@@ -46,13 +31,7 @@ export const agentOptions = {
     fallback: '',
     parse: optionalText,
   },
-  server: {
-    name: 'server',
-    doc: 'URL of the Kubernetes API, instead of the one that the node joined',
-    value: 'URL',
-    fallback: '',
-    parse: (value) => (value === '' ? undefined : url('https', 'http')(value)),
-  },
+  server: apiServerOption,
   clusterDomain: {
     name: 'cluster-domain',
     doc: "the cluster's DNS domain",
@@ -88,22 +67,10 @@ export const agentOptions = {
     fallback: 'kube-system/kube-dns',
     parse: serviceName,
   },
-  stateDir: {
-    name: 'state-dir',
-    doc: 'certificate and last known objects',
-    value: 'DIR',
-    fallback: STATE_DIR,
-    parse: text,
-  },
-  runDir: { name: 'run-dir', doc: 'the Unix socket for status', value: 'DIR', fallback: RUN_DIR, parse: text },
-  metrics: {
-    name: 'metrics',
-    doc: 'where /metrics and /healthz answer',
-    value: 'ADDRESS:PORT',
-    fallback: '127.0.0.1:9470',
-    parse: socketAddress,
-  },
-  logLevel,
+  stateDir: stateDirOption('certificate and last known objects'),
+  runDir: runDirOption('the Unix socket for status'),
+  metrics: metricsOption(9470),
+  logLevel: logLevelOption,
 } satisfies Options
 
 export type AgentConfig = Values<typeof agentOptions>

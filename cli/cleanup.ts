@@ -3,7 +3,8 @@
 
 import { access, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { flag, text, type Options } from '../lib/config.ts'
+import { runDirOption, stateDirOption } from '../lib/common-options.ts'
+import { flag, type Options } from '../lib/config.ts'
 import { run } from '../lib/net/exec.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { Netlink } from '../lib/net/netlink.ts'
@@ -11,15 +12,7 @@ import { readOptions } from '../lib/net/options.ts'
 import { find } from '../lib/net/preflight.ts'
 import { removeOwned } from '../lib/net/remove-owned.ts'
 import { DAEMONS, fetchAll } from '../lib/net/status-client.ts'
-import {
-  CACHE_DIR,
-  DNS_ADDRESSES,
-  NFT_TABLE_AGENT,
-  NFT_TABLE_GATEWAY,
-  NFT_TABLE_RELAY,
-  RUN_DIR,
-  STATE_DIR,
-} from '../lib/owned.ts'
+import { CACHE_DIR, DNS_ADDRESSES, NFT_TABLE_AGENT, NFT_TABLE_GATEWAY, NFT_TABLE_RELAY } from '../lib/owned.ts'
 
 const OPTIONS = {
   state: {
@@ -29,8 +22,8 @@ const OPTIONS = {
     parse: flag,
   },
   force: { name: 'force', doc: 'although daemons still run', fallback: 'false', parse: flag },
-  runDir: { name: 'run-dir', value: 'DIR', doc: 'where the daemons’ sockets are', fallback: RUN_DIR, parse: text },
-  stateDir: { name: 'state-dir', value: 'DIR', doc: 'what --state removes', fallback: STATE_DIR, parse: text },
+  runDir: runDirOption('where the daemons’ sockets are'),
+  stateDir: stateDirOption('what --state removes'),
 } satisfies Options
 
 const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] = [

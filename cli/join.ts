@@ -5,11 +5,11 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { rename } from 'node:fs/promises'
 import { createRequest } from '../lib/certificates.ts'
-import { flag, optionalText, text, url, type Options, type Values } from '../lib/config.ts'
+import { stateDirOption } from '../lib/common-options.ts'
+import { flag, optionalText, url, type Options, type Values } from '../lib/config.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from '../lib/net/files.ts'
 import { identityPaths, IdentityError, loadIdentity, type NodeFile, type NodeIdentity } from '../lib/net/identity.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { STATE_DIR } from '../lib/owned.ts'
 import { parseToken, type JoinAnswer, type JoinToken } from '../lib/wire/join.ts'
 import { findAuthority, JoinError, postJoin } from './join-client.ts'
 
@@ -40,13 +40,7 @@ const OPTIONS = {
     fallback: 'false',
     parse: flag,
   },
-  stateDir: {
-    name: 'state-dir',
-    value: 'DIR',
-    doc: 'where the identity is kept',
-    fallback: STATE_DIR,
-    parse: text,
-  },
+  stateDir: stateDirOption('where the identity is kept'),
 } satisfies Options
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

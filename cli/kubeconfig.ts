@@ -2,11 +2,11 @@
 // machine; whoever may read the CA's key may become anybody.
 
 import { createClient, validFor } from '../lib/certificates.ts'
+import { stateDirOption } from '../lib/common-options.ts'
 import { integer, text, url, type Options } from '../lib/config.ts'
 import { GROUP_MASTERS } from '../lib/identity.ts'
 import { openAuthorityForPeople } from '../lib/net/authority.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { STATE_DIR } from '../lib/owned.ts'
 
 const userName = (value: string): string => {
   if (!/^[A-Za-z0-9][-A-Za-z0-9_.@]{0,62}$/.test(value))
@@ -42,13 +42,7 @@ const OPTIONS = {
     fallback: '365',
     parse: integer(1, 3650),
   },
-  stateDir: {
-    name: 'state-dir',
-    value: 'DIR',
-    doc: 'that of the relay',
-    fallback: STATE_DIR,
-    parse: text,
-  },
+  stateDir: stateDirOption('that of the relay'),
 } satisfies Options
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

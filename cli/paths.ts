@@ -2,10 +2,10 @@
 // better path would take.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describeOptions, flag, parseOptions, text, type Options } from '../lib/config.ts'
+import { runDirOption } from '../lib/common-options.ts'
+import { describeOptions, flag, parseOptions, type Options } from '../lib/config.ts'
 import { EX_USAGE } from '../lib/net/lifetime.ts'
 import { fetchAll, type Answer } from '../lib/net/status-client.ts'
-import { RUN_DIR } from '../lib/owned.ts'
 import { renderPath, renderPaths } from '../lib/paths-text.ts'
 import type { AgentStatus, GatewayStatus, PathStatus } from '../lib/status.ts'
 import { suggest } from '../lib/suggest.ts'
@@ -14,7 +14,7 @@ import { lineWidth } from './line-width.ts'
 const OPTIONS = {
   json: { name: 'json', doc: 'one JSON object on stdout', fallback: 'false', parse: flag },
   watch: { name: 'watch', doc: 'again whenever a path changes, until Ctrl-C', fallback: 'false', parse: flag },
-  runDir: { name: 'run-dir', value: 'DIR', doc: 'where the daemons’ sockets are', fallback: RUN_DIR, parse: text },
+  runDir: runDirOption('where the daemons’ sockets are'),
 } satisfies Options
 const USAGE = 'fulmar paths [POOL] [--json] [--watch] [--run-dir DIR]'
 

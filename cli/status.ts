@@ -1,16 +1,16 @@
 // `fulmar status`: what the daemons of this node do now, and why. Asks the sockets of the run directory and merges.
 
 import { hostname } from 'node:os'
-import { flag, text, type Options } from '../lib/config.ts'
+import { runDirOption } from '../lib/common-options.ts'
+import { flag, type Options } from '../lib/config.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { fetchAll, type Answer } from '../lib/net/status-client.ts'
-import { RUN_DIR } from '../lib/owned.ts'
 import { renderStatus, type HostStatus, type SilentDaemon } from '../lib/status-text.ts'
 import { lineWidth } from './line-width.ts'
 
 const OPTIONS = {
   json: { name: 'json', doc: 'one JSON object on stdout', fallback: 'false', parse: flag },
-  runDir: { name: 'run-dir', value: 'DIR', doc: 'where the daemons’ sockets are', fallback: RUN_DIR, parse: text },
+  runDir: runDirOption('where the daemons’ sockets are'),
 } satisfies Options
 
 /** @returns 0 if every daemon that was started answers, 1 if one does not or if there is none. */

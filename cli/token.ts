@@ -3,11 +3,11 @@
 
 import { X509Certificate } from 'node:crypto'
 import { spkiHash } from '../lib/certificates.ts'
-import { list, text, type Options } from '../lib/config.ts'
+import { stateDirOption } from '../lib/common-options.ts'
+import { list, type Options } from '../lib/config.ts'
 import { openAuthorityForPeople } from '../lib/net/authority.ts'
 import { createToken, MAX_TOKEN_TTL_MS } from '../lib/net/join-tokens.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { STATE_DIR } from '../lib/owned.ts'
 import { formatToken, isNodeName } from '../lib/wire/join.ts'
 
 const nodeName = (value: string): string => {
@@ -36,13 +36,7 @@ const OPTIONS = {
     fallback: '24h',
     parse: ttl,
   },
-  stateDir: {
-    name: 'state-dir',
-    value: 'DIR',
-    doc: 'that of the relay',
-    fallback: STATE_DIR,
-    parse: text,
-  },
+  stateDir: stateDirOption('that of the relay'),
 } satisfies Options
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {

@@ -1,18 +1,8 @@
 // The gateway's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
 
-import {
-  integer,
-  list,
-  logLevel,
-  optionalText,
-  socketAddress,
-  text,
-  url,
-  type Options,
-  type Values,
-} from '../lib/config.ts'
+import { apiServerOption, logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
+import { integer, list, optionalText, socketAddress, text, url, type Options, type Values } from '../lib/config.ts'
 import { formatSocketAddress } from '../lib/address.ts'
-import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
 
 export const gatewayOptions = {
   relays: {
@@ -22,13 +12,7 @@ export const gatewayOptions = {
     fallback: '',
     parse: list(url('https')),
   },
-  server: {
-    name: 'server',
-    doc: 'URL of the Kubernetes API, instead of the one that the node joined',
-    value: 'URL',
-    fallback: '',
-    parse: (value) => (value === '' ? undefined : url('https', 'http')(value)),
-  },
+  server: apiServerOption,
   stun: {
     name: 'stun',
     doc: 'STUN servers, instead of those that the node joined',
@@ -57,22 +41,10 @@ export const gatewayOptions = {
     fallback: '',
     parse: list(text),
   },
-  stateDir: {
-    name: 'state-dir',
-    doc: 'keys, certificate and last known peers',
-    value: 'DIR',
-    fallback: STATE_DIR,
-    parse: text,
-  },
-  runDir: { name: 'run-dir', doc: 'the Unix socket for status', value: 'DIR', fallback: RUN_DIR, parse: text },
-  metrics: {
-    name: 'metrics',
-    doc: 'where /metrics and /healthz answer',
-    value: 'ADDRESS:PORT',
-    fallback: '127.0.0.1:9471',
-    parse: socketAddress,
-  },
-  logLevel,
+  stateDir: stateDirOption('keys, certificate and last known peers'),
+  runDir: runDirOption('the Unix socket for status'),
+  metrics: metricsOption(9471),
+  logLevel: logLevelOption,
 } satisfies Options
 
 export type GatewayConfig = Values<typeof gatewayOptions>

@@ -2,6 +2,7 @@
 // Each option is `--name value` or FULMAR_NAME; the flag wins.
 
 import { parseSocketAddress, type SocketAddress } from './address.ts'
+import { normalise } from './cidr.ts'
 
 export type Option<T> = {
   /** The flag without dashes, in kebab-case; `FULMAR_` and its upper snake case is the variable. */
@@ -126,18 +127,14 @@ export const url =
       throw new Error(`is not a URL like ${protocols[0]}://host:port`)
     return parsed
   }
+/** In canonical text. */
+export const ipAddress = (value: string): string => {
+  const address = value.includes('/') ? undefined : normalise(value)
+  if (address === undefined) throw new Error(`${value} is no IP address`)
+  return address
+}
 export const socketAddress = (value: string): SocketAddress => {
   const address = parseSocketAddress(value)
   if (address === undefined) throw new Error('is not ADDRESS:PORT or [ADDRESS]:PORT')
   return address
-}
-export const logLevel: Option<string> = {
-  name: 'log-level',
-  doc: 'what to log: trace, debug, info, warn, error or silent',
-  value: 'LEVEL',
-  fallback: 'info',
-  parse: (value) => {
-    if (!['trace', 'debug', 'info', 'warn', 'error', 'silent'].includes(value)) throw new Error('is no log level')
-    return value
-  },
 }

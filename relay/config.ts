@@ -1,14 +1,10 @@
 // The relay's flags.
 
 import { isIP } from 'node:net'
-import { integer, list, logLevel, optionalText, socketAddress, text, type Options, type Values } from '../lib/config.ts'
-import { RUN_DIR, STATE_DIR } from '../lib/owned.ts'
+import { logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
+import { integer, ipAddress, list, optionalText, socketAddress, type Options, type Values } from '../lib/config.ts'
 import type { PortRange } from './udp-relay.ts'
 
-const ipAddress = (value: string): string => {
-  if (isIP(value) === 0) throw new Error(`${value} is not an IP address`)
-  return value
-}
 const hostName = (value: string): string => {
   if (isIP(value) === 0 && !/^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/i.test(value))
     throw new Error(`${value} is neither an IP address nor a name`)
@@ -81,16 +77,10 @@ export const OPTIONS = {
     fallback: '',
     parse: optionalText,
   },
-  stateDir: { name: 'state-dir', value: 'DIR', doc: 'certificates and tokens', fallback: STATE_DIR, parse: text },
-  runDir: { name: 'run-dir', value: 'DIR', doc: 'the socket for fulmar status', fallback: RUN_DIR, parse: text },
-  metrics: {
-    name: 'metrics',
-    value: 'ADDRESS:PORT',
-    doc: 'where /metrics and /healthz are served',
-    fallback: '127.0.0.1:9472',
-    parse: socketAddress,
-  },
-  logLevel,
+  stateDir: stateDirOption('certificates and tokens'),
+  runDir: runDirOption('the Unix socket for status'),
+  metrics: metricsOption(9472),
+  logLevel: logLevelOption,
 } satisfies Options
 
 export type RelayConfig = Values<typeof OPTIONS>
