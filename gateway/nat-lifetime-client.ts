@@ -3,7 +3,7 @@
 import type { SocketAddress } from '../lib/address.ts'
 import type { Family } from '../lib/cidr.ts'
 import { pause } from '../lib/net/lifetime.ts'
-import { retransmitAtMs } from './nat.ts'
+import { REPETITIONS, retransmitAtMs } from './nat.ts'
 import { lifetimeOf, WAITS_MS, type Lifetime, type WaitTest } from './nat-lifetime.ts'
 import { createBinder, mappedOf, openAsker, type Asker, type AskerSocket } from './stun-client.ts'
 
@@ -15,8 +15,7 @@ export type LifetimeOptions = {
 }
 
 const MAX_SERVERS = 4
-/** Six tries: at 10 % loss each way all of them fail once in 20,000. */
-const ANSWER_MS = retransmitAtMs(5) + 400
+const ANSWER_MS = retransmitAtMs(REPETITIONS) + 500
 /** Linux takes a flow for a stream if it is in use 2 s after its first packet, and only then gives it the longer time. */
 const STREAM_MS = 2_500
 /** A test that began so much later than it should have is of another length. */

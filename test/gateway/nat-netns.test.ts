@@ -7,7 +7,7 @@ const EIM = 'endpoint-independent'
 const ADM = 'address-dependent'
 const APDM = 'address-and-port-dependent'
 
-/** Where nothing is filtered, discovery is over in a few round trips; silence takes it about 850 ms. */
+/** Where nothing is filtered, discovery is over in a few round trips; silence takes it about 1050 ms. */
 const OPEN_MS = 100
 const FILTERED_MS = 2000
 const rows: readonly (readonly [string, keyof typeof RULES, 4 | 6, string, string, number])[] = [
