@@ -14,6 +14,7 @@ import type {
   Service,
 } from '../../lib/k8s/objects.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
+import { explainYaml } from '../../relay/api/yaml-mistake.ts'
 
 export type Objects = {
   readonly nodes: readonly Node[]
@@ -65,14 +66,13 @@ function readObjects(file: string, problems: string[]): readonly KubernetesObjec
     problems.push(`${file}: ${(error as Error).message}`)
     return []
   }
-  const documents = parseAllDocuments(text)
+  const documents = parseAllDocuments(text, { prettyErrors: false })
   if (!Array.isArray(documents)) return []
   return documents.flatMap((document) => {
     const [error] = document.errors
     if (error !== undefined) {
-      problems.push(
-        `${file}:${error.linePos?.[0].line ?? 1}: ${error.message.split('\n')[0]}: the document is left out`,
-      )
+      const { offset, message } = explainYaml(text, error)
+      problems.push(`${file}:${lineOf(text, offset)}: ${message}: the document is left out`)
       return []
     }
     const value: unknown = document.toJS()

@@ -1,11 +1,16 @@
 // What a kubelet says of its node to the Kubernetes API: its addresses and that it is ready. One process does it for all
 // nodes of a lab, each with the node's own certificate. One argument: JSON of KubeletNode[]. Ends when all is said.
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createApiClient } from '../../lib/k8s/api-client.ts'
+import { isNotFound } from '../../lib/k8s/api-error.ts'
 import { NODES } from '../../lib/k8s/objects.ts'
 import { loadIdentity } from '../../lib/net/identity.ts'
 
 export type KubeletNode = { readonly name: string; readonly addresses: readonly string[]; readonly stateDir: string }
+
+const SERVED_WITHIN_MS = 5_000
+const RETRY_MS = 100
 
 async function report({ name, addresses, stateDir }: KubeletNode): Promise<void> {
   const { server, caPem, certificatePem, keyPem } = await loadIdentity(stateDir)
@@ -23,7 +28,15 @@ async function report({ name, addresses, stateDir }: KubeletNode): Promise<void>
     addresses: [...addresses.map((address) => ({ type: 'InternalIP', address })), { type: 'Hostname', address: name }],
     conditions: [ready],
   }
-  await client.patch(NODES, { name }, { status }, { subresource: 'status' })
+  for (const deadline = Date.now() + SERVED_WITHIN_MS; ; await sleep(RETRY_MS)) {
+    try {
+      await client.patch(NODES, { name }, { status }, { subresource: 'status' })
+      return
+    } catch (error) {
+      // The relay may not have read the node's file yet.
+      if (!isNotFound(error) || Date.now() > deadline) throw error
+    }
+  }
 }
 
 const nodes = JSON.parse(process.argv[2] ?? '[]') as readonly KubeletNode[]

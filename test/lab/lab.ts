@@ -14,12 +14,13 @@ import type { DaemonName } from './daemons.ts'
 import { execAt, placeOf, spawnAt, type Output } from './enter.ts'
 import { readFolder } from './folder.ts'
 import { checkMachine } from './machine.ts'
+import { followNodes } from './kubelets.ts'
 import { generateManifests } from './manifests.ts'
 import { parseId, pathsOf } from './names.ts'
 import type { Cut } from './nat.ts'
 import { generatedPools, type LabOptions } from './options.ts'
 import { SHOP } from './paths.ts'
-import { startGateways, startNodes, startPods } from './start.ts'
+import { reportNodes, startGateways, startNodes, startPods } from './start.ts'
 import { takeLock, writeState, type LabState } from './state.ts'
 import { readStatus, type LabStatus } from './status.ts'
 import { appendEvent, Supervisor, type LabEvent } from './supervisor.ts'
@@ -98,6 +99,7 @@ export class Lab {
   readonly #supervisor: Supervisor
   readonly #gatewayFlags: readonly string[]
   readonly #events = new EventEmitter<LabEvents>()
+  readonly #ending = new AbortController()
   #closed: Promise<void> | undefined
 
   constructor(topology: Topology, manifests: string, { restart = true, gatewayFlags = [] }: LabOptions) {
@@ -130,7 +132,20 @@ export class Lab {
     }
     if (until === 'hosts') return startPods(options)
     await startNodes(options)
+    this.#followNodes(progress)
     if (until === 'all') await startGateways(options)
+  }
+
+  #followNodes(progress: (line: string) => void): void {
+    const { topology, manifests } = this
+    const report = async (names: readonly string[]): Promise<void> => {
+      try {
+        await reportNodes(topology, names)
+      } catch (error) {
+        progress((error as Error).message)
+      }
+    }
+    void followNodes(manifests, report, this.#ending.signal)
   }
 
   /** Resolves when all of them answer. */
@@ -205,6 +220,7 @@ export class Lab {
   /** Removes everything; twice is fine. */
   close(): Promise<void> {
     this.#supervisor.close()
+    this.#ending.abort()
     return (this.#closed ??= takeDown(this.id).then(removeEmptyFolder))
   }
 

@@ -1,6 +1,7 @@
 // The whole of a lab, daemons too: nodes join, everything answers, the supervisor keeps it so.
 
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { openLab, type Lab, type LabEvent } from './lab.ts'
@@ -16,6 +17,12 @@ async function callUntilAnswered(lab: Lab, host: string, url: string, family: 4 
     if (Date.now() > deadline) return { code }
     await sleep(100)
   }
+}
+
+async function once(condition: () => Promise<boolean>): Promise<boolean> {
+  for (const deadline = Date.now() + CALL_WITHIN_MS; Date.now() < deadline; await sleep(100))
+    if (await condition()) return true
+  return false
 }
 
 t.test('two sites on one LAN prefix, one without UDP', async (t) => {
@@ -74,6 +81,17 @@ t.test('two sites on one LAN prefix, one without UDP', async (t) => {
     { input: kubeconfig },
   )
   t.match(nodes.stdout, /east1 +Ready .* 192\.168\.1\.11 /, `the kubelet's report: ${nodes.stderr}`)
+
+  const file = readdirSync(lab.manifests)
+    .map((name) => join(lab.manifests, name))
+    .find((name) => /kind: Node\n/.test(readFileSync(name, 'utf8')) && /name: east1/.test(readFileSync(name, 'utf8')))!
+  const text = readFileSync(file, 'utf8')
+  const east1 = async () =>
+    (await lab.exec('east1', ['kubectl', '--kubeconfig', '/run/admin.conf', 'get', 'nodes', '--no-headers'])).stdout
+  rmSync(file)
+  t.ok(await once(async () => !/east1/.test(await east1())), 'a node that was deleted')
+  writeFileSync(file, text)
+  t.ok(await once(async () => /east1 +Ready/.test(await east1())), 'is reported by its kubelet when it is back')
 
   for (const daemon of ['relay', 'agent', 'gateway'] as const) {
     const before = lab.pidOf('cloud', daemon)

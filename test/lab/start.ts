@@ -54,7 +54,7 @@ export async function startNodes(options: StartOptions): Promise<void> {
   ])
   progress(`relay at ${topology.relay.url}`)
   await inTurn(names, (name) => join(topology, name, tokens.get(name) ?? ''), signal)
-  await reportNodes(topology)
+  await reportNodes(topology, names)
   progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
   await startPodsOn('own network', options)
   const agents = agentsOf(topology, PROGRAMS)
@@ -90,13 +90,13 @@ async function join(topology: Topology, node: string, token: string): Promise<vo
   await succeed(topology, node, ['fulmar', 'join', '--relay', topology.relay.url, '--token', token])
 }
 
-async function reportNodes(topology: Topology): Promise<void> {
+/** What their kubelets say of nodes of the lab; names of others are left out. */
+export async function reportNodes(topology: Topology, names: readonly string[]): Promise<void> {
   const { stateDir } = pathsOf(topology.id)
-  const nodes = topology.nodes.map(({ name, addresses }): KubeletNode => ({
-    name,
-    addresses,
-    stateDir: stateDir(name),
-  }))
+  const nodes = topology.nodes
+    .filter(({ name }) => names.includes(name))
+    .map(({ name, addresses }): KubeletNode => ({ name, addresses, stateDir: stateDir(name) }))
+  if (nodes.length === 0) return
   await succeed(topology, CLOUD, [PROGRAMS.node, `${import.meta.dirname}/kubelet.ts`, JSON.stringify(nodes)])
 }
 
