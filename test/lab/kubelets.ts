@@ -1,0 +1,40 @@
+// What the kubelets of a lab go on to do: a node whose object was deleted and is back is reported again. Follows the
+// folder that the relay serves; everything else that kubelets do in a cluster is nothing that a lab needs.
+
+import { watch } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { readFolder } from './folder.ts'
+
+/** An editor writes a file in many steps. */
+const SETTLE_MS = 200
+
+/** Ends when the signal aborts. @param report says of these nodes what their kubelets do. */
+export async function followNodes(
+  manifests: string,
+  report: (names: readonly string[]) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  let before = nodesIn(manifests)
+  let changes = Promise.withResolvers<void>()
+  watch(manifests, { recursive: true, persistent: false, signal }, () => changes.resolve()).on('error', () => {})
+  signal.addEventListener('abort', () => changes.resolve(), { once: true })
+  while (!signal.aborted) {
+    await changes.promise
+    changes = Promise.withResolvers()
+    await sleep(SETTLE_MS)
+    if (signal.aborted) return
+    const now = nodesIn(manifests)
+    const back = now.filter((name) => !before.includes(name))
+    if (back.length > 0) await report(back)
+    before = now
+  }
+}
+
+/** None while the folder is away: all of them come back with it. */
+function nodesIn(manifests: string): readonly string[] {
+  try {
+    return readFolder(manifests).nodes.flatMap(({ metadata }) => metadata?.name ?? [])
+  } catch {
+    return []
+  }
+}
