@@ -4,7 +4,7 @@
 import type { Pool } from '../lib/k8s/pools.ts'
 import type { Log } from '../lib/log.ts'
 import { openRouteTable } from '../lib/net/route-table.ts'
-import { ensureForwarding } from '../lib/net/sysctl.ts'
+import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
 import { PROTOCOL_AGENT } from '../lib/owned.ts'
 import { planAgentRoutes, type AgentRoutesPlan } from './routes.ts'
 
@@ -38,6 +38,7 @@ export async function runRoutes({ log }: { readonly log: Log }, signal: AbortSig
     signal,
   )
   await ensureForwarding(table.netlink, log)
+  await ensureMtuProbing(log)
 
   return {
     get plan() {

@@ -149,7 +149,12 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         },
         call: (peer) => void signalling.send({ kind: 'call', node: peer.node, epoch: 0, startInMs: 0 }),
         ask: ({ node }) => tellReady(node, false),
-        suspect: ({ node }) => relayUdp.refresh(node),
+        // The site may have another address, or its NAT other mappings, and what goes through them cannot know.
+        suspect: ({ node }) => {
+          relayUdp.refresh(node)
+          signalling.check()
+          packets.check()
+        },
       },
       coldAfterMs: config.coldAfterMs,
       isWarm: (pool) => config.warm.includes(pool) || config.warm.includes('all'),

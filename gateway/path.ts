@@ -58,6 +58,9 @@ const RELAY_HEAD_START_MS = 300
 const FRESH_MS = 1_500
 /** A pair that has no direct path so long after it began may want the relay's UDP: most are direct by then. */
 const UDP_RELAY_AFTER_MS = 1_500
+/** What calls and relayed echoes take, before any was measured; and what is believed at most. */
+const DEFAULT_RELAY_RTT_MS = 200
+const MAX_RELAY_RTT_MS = 2_000
 const ASK_INTERVAL_MS = 1_000
 const SUSPECT_INTERVAL_MS = 1_000
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
@@ -318,7 +321,8 @@ export class Path {
     if (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS) return this.punch.stop()
     if (!this.#maySearch(nowMs)) return
     const own = this.#interest.isOwn(nowMs)
-    for (const action of this.punch.step(nowMs, random, this.#wasDirect))
+    const roundTripMs = this.#health['relay-tcp'].rttMs ?? DEFAULT_RELAY_RTT_MS
+    for (const action of this.punch.step(nowMs, random, this.#wasDirect, Math.min(roundTripMs, MAX_RELAY_RTT_MS) / 2))
       if (action.kind !== 'call' || own) this.#actions.push(action)
   }
 

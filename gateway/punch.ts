@@ -27,17 +27,31 @@ const PROBE_INTERVAL_MS = 50
 const PROBE_FAST_MS = 2_000
 const PROBE_SLOW_INTERVAL_MS = 200
 const ATTEMPT_MS = 5_000
-/** Openers die on the way: they open our own NAT without reaching the peer's, which might take them for strangers. */
+/**
+ * Openers die on the way: they open our own NAT without reaching the peer's. A NAT that a stranger's probe reaches first
+ * may give our flow another port, and keeps to that while probes go on. So the first attempt sends none that could get
+ * far; later ones look further, for a NAT of the provider's behind ours.
+ */
 const OPENER_TTLS = [2, 3, 4]
+/** From the openers to the first probe, both sides' openers having left. */
 const OPENER_LEAD_MS = 30
 /** WireGuard repeats a lost handshake after 5 s; a candidate whose probes were answered gets that second chance. */
 const VALIDATION_MS = 6_500
-const RETRY = { baseMs: 1_000, capMs: 60_000 }
+/** Linux' NATs forget an unanswered flow after 30 s: a retry that came sooner would meet what the last one left behind. */
+const SILENCE_MS = 35_500
+/** In addition. */
+const RETRY = { baseMs: 2_000, capMs: 240_000 }
 /** A pair that was direct before is tried again at least this often. */
 const RETRY_KNOWN = { baseMs: 1_000, capMs: 8_000 }
 const MAX_LEARNED_CANDIDATES = 16
 
-type Attempt = { readonly startedMs: number; nextProbeMs: number; openersLeft: boolean }
+type Attempt = {
+  readonly startedMs: number
+  /** From the openers to the first probe. */
+  readonly leadMs: number
+  nextProbeMs: number
+  openersLeft: boolean
+}
 
 export class Punch {
   readonly candidates = new Map<string, TriedCandidate>()
@@ -95,12 +109,12 @@ export class Punch {
   /** The peer probes: so do we, or one side's probes would die in the other's NAT. */
   called(nowMs: number): void {
     this.#calledMs = nowMs
-    if (this.#attempt === undefined) this.#begin(nowMs)
+    if (this.#attempt === undefined) this.#begin(nowMs, OPENER_LEAD_MS)
   }
 
   /** The peer's probe arrived: a probe of ours goes back at once, through the hole that it came through. */
   probed(candidate: TriedCandidate, nowMs: number): void {
-    if (this.#attempt === undefined) this.#begin(nowMs)
+    if (this.#attempt === undefined) this.#begin(nowMs, OPENER_LEAD_MS)
     if (candidate.answeredMs < this.#attempt!.startedMs) this.#probe(candidate, undefined)
   }
 
@@ -117,14 +131,19 @@ export class Punch {
     this.#attempts = 0
   }
 
-  /** @param known the pair was direct before. */
-  step(nowMs: number, random: number, known: boolean): readonly PunchAction[] {
-    if (this.#attempt === undefined && this.candidates.size > 0 && nowMs >= this.nextAttemptMs) this.#begin(nowMs)
+  /**
+   * @param known the pair was direct before.
+   * @param callMs how long a call takes to the peer, whose openers leave when it comes.
+   */
+  step(nowMs: number, random: number, known: boolean, callMs: number): readonly PunchAction[] {
+    if (this.#attempt === undefined && this.candidates.size > 0 && nowMs >= this.nextAttemptMs)
+      this.#begin(nowMs, callMs + OPENER_LEAD_MS)
     const attempt = this.#attempt
     if (attempt !== undefined) {
       if (nowMs - attempt.startedMs > ATTEMPT_MS && this.chosen === undefined) {
         this.#attempt = undefined
-        this.nextAttemptMs = nowMs + backoffMs(known ? RETRY_KNOWN : RETRY, this.#attempts, random)
+        const more = backoffMs(known ? RETRY_KNOWN : RETRY, this.#attempts, random)
+        this.nextAttemptMs = nowMs + (known ? more : SILENCE_MS + more)
       } else {
         if (nowMs >= attempt.nextProbeMs) this.#probeAll(attempt, nowMs)
         if (this.#controlling) this.#choose(attempt, nowMs)
@@ -150,8 +169,8 @@ export class Punch {
     this.#attempts = Math.min(this.#attempts, 1)
   }
 
-  #begin(nowMs: number): void {
-    this.#attempt = { startedMs: nowMs, nextProbeMs: nowMs, openersLeft: true }
+  #begin(nowMs: number, leadMs: number): void {
+    this.#attempt = { startedMs: nowMs, leadMs, nextProbeMs: nowMs, openersLeft: true }
     this.#attempts++
     for (const candidate of this.candidates.values()) {
       candidate.probes = 0
@@ -163,8 +182,9 @@ export class Punch {
   #probeAll(attempt: Attempt, nowMs: number): void {
     if (attempt.openersLeft) {
       attempt.openersLeft = false
-      for (const ttl of OPENER_TTLS) for (const candidate of this.candidates.values()) this.#probe(candidate, ttl)
-      attempt.nextProbeMs = nowMs + OPENER_LEAD_MS
+      for (const ttl of OPENER_TTLS.slice(0, this.#attempts))
+        for (const candidate of this.candidates.values()) this.#probe(candidate, ttl)
+      attempt.nextProbeMs = nowMs + attempt.leadMs
       return
     }
     for (const candidate of this.candidates.values()) this.#probe(candidate, undefined)

@@ -5,7 +5,7 @@ import { normalise } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { NetlinkError, type Link } from '../lib/net/netlink.ts'
 import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-table.ts'
-import { ensureForwarding } from '../lib/net/sysctl.ts'
+import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
 import { DEVICES, PROTOCOL_GATEWAY } from '../lib/owned.ts'
 import type { Rung } from '../lib/status.ts'
 import { nexthopIds, planRoutes, type PoolRoute } from './routes.ts'
@@ -52,6 +52,7 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
   )
   const isSource = (address: string) => address === source4 || address === source6
   await ensureForwarding(table.netlink, log)
+  await ensureMtuProbing(log)
 
   return {
     async apply(pools) {

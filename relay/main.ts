@@ -9,6 +9,7 @@ import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
 import { runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
+import { ensureMtuProbing } from '../lib/net/sysctl.ts'
 import { createApi } from './api/api-server.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
 import { createIssuer } from './issuer-server.ts'
@@ -74,6 +75,7 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
     packets: packets.sessions.upgrade,
     api: api === undefined ? answerWithoutApi : api.handle,
   }
+  await ensureMtuProbing(log)
   const tls = await runTlsServer(
     { listen: config.listen, certificate, authorityPem: authority.certificatePem, routes, log },
     signal,

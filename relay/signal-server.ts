@@ -77,6 +77,9 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
         { node, path: options.stateDir },
         'too many nodes have announced themselves, this one is left out; remove announcements of nodes that are gone',
       )
+    // A gateway that comes back says what all others know: with hundreds of them after an outage, that adds up.
+    const known = announcements.get(node)
+    if (known?.payload === announcement.payload && known.signature === announcement.signature) return
     announcements.set(node, announcement)
     files.save(node, announcement)
     broadcast(node, { kind: 'announce', node, announcement })

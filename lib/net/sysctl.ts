@@ -28,6 +28,22 @@ export async function ensureSysctl(name: string, value: string): Promise<boolean
   }
 }
 
+/**
+ * Lets TCP find out by itself what a path carries (RFC 4821) where ICMP is filtered, instead of hanging: sessions with the
+ * relay are what is left on a path that loses large packets. Best effort: a container may not be allowed to.
+ */
+export async function ensureMtuProbing(log: Log): Promise<void> {
+  const name = 'net/ipv4/tcp_mtu_probing'
+  try {
+    if ((await readFile(`${ROOT}/${name}`, 'utf8')).trim() !== '0') return
+    if (await ensureSysctl(name, WHEN_A_BLACK_HOLE_IS_SUSPECTED))
+      log.info({ sysctl: 'net.ipv4.tcp_mtu_probing' }, 'TCP finds the MTU of paths that filter ICMP')
+  } catch (err) {
+    log.warn({ err }, 'a path that loses large packets and says nothing may stall TCP')
+  }
+}
+const WHEN_A_BLACK_HOLE_IS_SUSPECTED = '1'
+
 /** rtnetlink's protocol number of routes learnt from router advertisements. */
 const PROTOCOL_RA = 9
 
