@@ -73,7 +73,9 @@ export async function coreNft(topology: Topology, rules: string): Promise<void> 
 /** Everything that was counted since it was last forgotten. */
 export async function readPassages(topology: Topology): Promise<readonly Passage[]> {
   const command = ['nft', '-j', 'list', 'table', 'inet', 'matrix']
-  return passagesOf((await execAt(topology.id, placeOf(topology, CORE), command)).stdout)
+  const { code, stdout, stderr } = await execAt(topology.id, placeOf(topology, CORE), command)
+  if (code !== 0) throw new Error(`what the core has counted cannot be read: ${stderr.trim()}`)
+  return passagesOf(stdout)
 }
 
 /** From nft's JSON. */

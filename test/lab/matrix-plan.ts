@@ -49,6 +49,8 @@ export function pairsOf(sites: MatrixSites): readonly Pair[] {
 }
 
 const STAGGERS_MS = [0, 400] as const
+/** Odd, so that breaks fall on both initiators and staggers. */
+const BREAK_EVERY = 5
 
 /** Each four in a row have both initiators with both staggers; the last ones lose packets. */
 export function roundsOf(whole: number, lossy: number, lossPercent: number): readonly Round[] {
@@ -57,7 +59,7 @@ export function roundsOf(whole: number, lossy: number, lossPercent: number): rea
     lossPercent: index < whole ? 0 : lossPercent,
     initiator: index % 2 === 0 ? 'a' : 'b',
     staggerMs: STAGGERS_MS[(index >> 1) % 2]!,
-    withBreak: index < whole,
+    withBreak: index < whole && index % BREAK_EVERY === 0,
   }))
 }
 

@@ -16,8 +16,8 @@ export type Row = {
   readonly rounds: number
   readonly asExpected: number
   readonly relayedMs: number | undefined
-  readonly directMs: number | undefined
-  readonly directMaxMs: number | undefined
+  readonly settledMs: number | undefined
+  readonly settledMaxMs: number | undefined
   readonly sent: number
   readonly lost: number
   readonly lostBefore: number
@@ -25,7 +25,7 @@ export type Row = {
   readonly outageMaxMs: number | undefined
   readonly lossRounds: number
   readonly lossAsExpected: number
-  readonly lossDirectMs: number | undefined
+  readonly lossSettledMs: number | undefined
 }
 
 /** Of the rounds at 0 % loss. */
@@ -49,7 +49,7 @@ function rowOf({ a, b }: Pair, expected: ExpectedPath, trials: readonly Trial[])
   const counts = new Map<ActualPath, number>()
   for (const { path } of whole) counts.set(path, (counts.get(path) ?? 0) + 1)
   const sum = (of: 'sent' | 'lost' | 'lostBefore') => whole.reduce((total, trial) => total + trial[of], 0)
-  const times = (of: 'relayedMs' | 'directMs' | 'outageMs', among = whole) =>
+  const times = (of: 'relayedMs' | 'settledMs' | 'outageMs', among = whole) =>
     among.map((trial) => trial[of]).filter((ms) => ms !== undefined)
   return {
     a,
@@ -59,8 +59,8 @@ function rowOf({ a, b }: Pair, expected: ExpectedPath, trials: readonly Trial[])
     rounds: whole.length,
     asExpected: counts.get(expected) ?? 0,
     relayedMs: median(times('relayedMs')),
-    directMs: median(times('directMs')),
-    directMaxMs: largest(times('directMs')),
+    settledMs: median(times('settledMs')),
+    settledMaxMs: largest(times('settledMs')),
     sent: sum('sent'),
     lost: sum('lost'),
     lostBefore: sum('lostBefore'),
@@ -68,21 +68,21 @@ function rowOf({ a, b }: Pair, expected: ExpectedPath, trials: readonly Trial[])
     outageMaxMs: largest(times('outageMs')),
     lossRounds: lossy.length,
     lossAsExpected: lossy.filter(({ path }) => path === expected).length,
-    lossDirectMs: median(times('directMs', lossy)),
+    lossSettledMs: median(times('settledMs', lossy)),
   }
 }
 
 /** @returns a line for each thing that is not as it should be. */
 export function faultsOf(row: Row): readonly string[] {
-  const { a, b, expected, rounds, asExpected, actual, directMs, lost, sent } = row
+  const { a, b, expected, rounds, asExpected, actual, settledMs, lost, sent } = row
   const name = `${a} ↔ ${b}`
   const shares = actual.map(([path, count]) => `${path} ${count}`).join(', ')
   const faults = [
     asExpected < SHARE_MIN * rounds && `${name}: ${expected} in ${asExpected} of ${rounds} rounds (${shares})`,
     expected === 'direct' &&
-      directMs !== undefined &&
-      directMs >= DIRECT_WITHIN_MS &&
-      `${name}: direct after ${Math.round(directMs)} ms in the median, not under ${DIRECT_WITHIN_MS}`,
+      settledMs !== undefined &&
+      settledMs >= DIRECT_WITHIN_MS &&
+      `${name}: direct after ${Math.round(settledMs)} ms in the median, not under ${DIRECT_WITHIN_MS}`,
     lost > 0 && `${name}: ${lost} of ${sent} packets lost over the switch`,
   ]
   return faults.filter((fault) => fault !== false)
@@ -96,13 +96,13 @@ export function renderPart(result: PartResult): string {
     row.expected,
     row.actual.map(([path, count]) => `${path} ${count}/${row.rounds}`).join(', ') || '-',
     ms(row.relayedMs),
-    ms(row.directMs),
-    ms(row.directMaxMs),
+    ms(row.settledMs),
+    ms(row.settledMaxMs),
     `${row.lost}/${row.sent}`,
     ms(row.outageMs),
     ms(row.outageMaxMs),
     row.lossRounds === 0 ? '-' : `${row.lossAsExpected}/${row.lossRounds}`,
-    ms(row.lossDirectMs),
+    ms(row.lossSettledMs),
   ])
   const before = rows.reduce((sum, { lostBefore }) => sum + lostBefore, 0)
   return [
@@ -118,13 +118,13 @@ const COLUMNS: readonly Column[] = [
   { title: 'expected' },
   { title: 'actual' },
   { title: 'relayed ms', align: 'right' },
-  { title: 'direct ms', align: 'right' },
+  { title: 'settled ms', align: 'right' },
   { title: 'max', align: 'right' },
   { title: 'lost', align: 'right' },
   { title: 'outage ms', align: 'right' },
   { title: 'max', align: 'right' },
   { title: 'at loss', align: 'right' },
-  { title: 'direct ms', align: 'right' },
+  { title: 'settled ms', align: 'right' },
 ]
 
 const ms = (value: number | undefined): string => (value === undefined ? '-' : String(Math.round(value)))

@@ -33,7 +33,7 @@ const POLL_MS = 20
 const SETTLE_WITHIN_MS = 8_000
 const SETTLE_WITHIN_LOSS_MS = 15_000
 /** What was under way over the relay when the routes moved still arrives. */
-const LATE_MS = 300
+const LATE_MS = 200
 /** What is counted in the core, to say which way packets go, and what is watched for losses after a switch. */
 const WATCH_MS = 500
 const BREAK_WITHIN_MS = 6_000
@@ -144,17 +144,17 @@ async function tryPair(
   const losses = ways.map(({ from, to }) => lossesOf(from, to, (cutAt ?? hushedAt) - CUT_TAKES_MS))
   const sum = (of: 'sent' | 'lost' | 'lostBefore') => losses.reduce((total, each) => total + each[of], 0)
   const arrivals = ways.map(({ to }) => firstArrivalMs(to)).filter((at) => at !== undefined)
-  const directAt = [
+  const settledAt = [
     [a, b],
     [b, a],
-  ].map(([from, to]) => arena.movesOf(from!, to!).find(({ rung }) => rung === 'direct')?.at)
+  ].map(([from, to]) => arena.movesOf(from!, to!).find(({ rung }) => rung === expected)?.at)
   return {
     pair,
     round,
     path: pathOf(before, after, lengthOf(slot), outsideA, outsideB, arrivals.length > 0),
     said,
     relayedMs: arrivals.length === 0 ? undefined : Math.max(0, Math.min(...arrivals) - startedAt),
-    directMs: directAt.includes(undefined) ? undefined : Math.max(0, ...directAt.map((at) => (at ?? 0) - startedAt)),
+    settledMs: settledAt.includes(undefined) ? undefined : Math.max(0, ...settledAt.map((at) => (at ?? 0) - startedAt)),
     sent: sum('sent'),
     lost: sum('lost'),
     lostBefore: sum('lostBefore'),

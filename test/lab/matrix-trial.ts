@@ -18,8 +18,8 @@ export type Trial = {
   readonly said: readonly [string, string]
   /** When the first packet had arrived; over the relay, as the first of a pair does. */
   readonly relayedMs: number | undefined
-  /** When both gateways had moved to the direct path. */
-  readonly directMs: number | undefined
+  /** When both gateways had moved to the path that the pair should have. */
+  readonly settledMs: number | undefined
   readonly sent: number
   /** Of those sent after the first that arrived, and before anything was cut. */
   readonly lost: number

@@ -41,6 +41,11 @@ t.test('pairs and rounds', async (t) => {
         `${initiator} first, ${staggerMs} ms`,
       )
   t.strictSame(
+    rounds.filter(({ withBreak }) => withBreak).map(({ initiator, staggerMs }) => `${initiator} ${staggerMs}`),
+    ['a 0', 'b 0', 'a 400', 'b 400'],
+    'breaks with both initiators and staggers',
+  )
+  t.strictSame(
     rounds.slice(20).map(({ lossPercent }) => lossPercent),
     [10, 10, 10],
   )
@@ -132,7 +137,7 @@ t.test('what falls short', async (t) => {
     path: 'direct',
     said: ['direct', 'direct'],
     relayedMs: 20,
-    directMs: 300,
+    settledMs: 300,
     sent: 100,
     lost: 0,
     lostBefore: 0,
@@ -147,9 +152,9 @@ t.test('what falls short', async (t) => {
     ['all well', times(20, good), []],
     ['once relayed in 20', [...times(19, good), { ...good, path: 'relay-udp' }], []],
     ['twice', [...times(18, good), ...times(2, { ...good, path: 'relay-udp' })], [/direct in 18 of 20 .*relay-udp 2/]],
-    ['slow', times(20, { ...good, directMs: 1500 }), [/direct after 1500 ms in the median/]],
+    ['slow', times(20, { ...good, settledMs: 1500 }), [/direct after 1500 ms in the median/]],
     ['one packet', [...times(19, good), { ...good, lost: 1 }], [/1 of 2000 packets lost over the switch/]],
-    ['with loss', [...times(20, good), { ...good, round: lossy, lost: 9, path: 'relay-tcp', directMs: 9000 }], []],
+    ['with loss', [...times(20, good), { ...good, round: lossy, lost: 9, path: 'relay-tcp', settledMs: 9000 }], []],
   ]
   for (const [name, trials, expected] of rows) {
     const found = faults(trials)
