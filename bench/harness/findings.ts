@@ -87,6 +87,7 @@ const interval = ({ low, high }: Ratio): string =>
 
 function shown(value: number, unit: Unit): string {
   if (Number.isNaN(value)) return 'none'
+  if (value === Infinity) return 'lost'
   if (unit === 'ms') return millisecondsText(value)
   const digits = value < 10 ? 2 : value < 100 ? 1 : 0
   return `${value.toLocaleString('en', { maximumFractionDigits: digits, minimumFractionDigits: digits })} ${unit}`
