@@ -234,6 +234,10 @@ function isPlainlyCanonical(ipv6: string): boolean {
   return ipv6.includes('::') && groups.length <= 6 && groups.every((group) => /^[1-9a-f][0-9a-f]*$/.test(group))
 }
 
-export const keyOfService = ({ namespace, name }: ClusterService): string => `${namespace}/${name}`
+/** Over all services; one that serves two of them counts twice. */
+export const endpointCount = (services: readonly ClusterService[]): number =>
+  services.reduce((sum, { endpoints }) => sum + endpoints.length, 0)
+
+const keyOfService = ({ namespace, name }: ClusterService): string => `${namespace}/${name}`
 const keyOf = ({ metadata }: Service) => `${metadata?.namespace}/${metadata?.name}`
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

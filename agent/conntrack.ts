@@ -1,7 +1,7 @@
 // Which UDP flows still lead where no endpoint is any more. A kernel translates the first packet of a flow only, so a
 // client that keeps its socket would send to a dead pod for as long as it sends.
 
-import type { Takeover } from './nft-text.ts'
+import type { Takeover } from './takeover.ts'
 import type { Ruleset } from './nft.ts'
 
 /** `ClusterIP port` → the `address port` that may answer. */

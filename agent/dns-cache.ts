@@ -4,14 +4,13 @@
 import { adaptResponse, type DnsQuery, type ForeignResponse } from '../lib/wire/dns.ts'
 
 const ENTRIES_MAX = 4096
-/** Seconds. */
-const POSITIVE_MAX = 3600
-const NEGATIVE_MAX = 1800
-const FAILURE = 5
-const FLOOR = 5
-const STALE_FOR = 3600
+const POSITIVE_MAX_SECONDS = 3600
+const NEGATIVE_MAX_SECONDS = 1800
+const FAILURE_SECONDS = 5
+const LEAST_SECONDS = 5
+const STALE_SECONDS = 3600
 /** The TTL of a stale answer. */
-const STALE_TTL = 30
+const STALE_TTL_SECONDS = 30
 
 const NOERROR = 0
 const NXDOMAIN = 3
@@ -34,31 +33,32 @@ export class DnsCache {
     this.#entries.delete(key)
     this.#entries.set(key, entry)
     const age = Math.floor((nowMs - entry.storedMs) / 1000)
-    return adaptResponse(entry.response, query, (ttl) => Math.max(0, Math.min(ttl, POSITIVE_MAX) - age))
+    return adaptResponse(entry.response, query, (ttl) => Math.max(0, Math.min(ttl, POSITIVE_MAX_SECONDS) - age))
   }
 
   stale(query: DnsQuery, nowMs: number): Buffer | undefined {
     const entry = this.#entries.get(keyOf(query))
-    if (entry === undefined || entry.expiresMs + STALE_FOR * 1000 <= nowMs) return undefined
-    return adaptResponse(entry.response, query, () => STALE_TTL)
+    if (entry === undefined || entry.expiresMs + STALE_SECONDS * 1000 <= nowMs) return undefined
+    return adaptResponse(entry.response, query, () => STALE_TTL_SECONDS)
   }
 
   /** Truncated answers are not kept, and failures do not displace what may still be served stale. */
   store(query: DnsQuery, response: ForeignResponse, nowMs: number): void {
     const key = keyOf(query)
     const seconds = lifetimeOf(response)
-    if (seconds === 0 || (seconds === FAILURE && this.#entries.has(key))) return
+    if (seconds === 0 || (seconds === FAILURE_SECONDS && this.#entries.has(key))) return
     this.#entries.delete(key)
     this.#entries.set(key, { response, storedMs: nowMs, expiresMs: nowMs + seconds * 1000 })
     if (this.#entries.size > ENTRIES_MAX) this.#entries.delete(this.#entries.keys().next().value!)
   }
 }
 
+/** In seconds. */
 function lifetimeOf({ rcode, truncated, answers, ttlSeconds }: ForeignResponse): number {
   if (truncated) return 0
-  if (rcode !== NOERROR && rcode !== NXDOMAIN) return FAILURE
-  const cap = rcode === NOERROR && answers > 0 ? POSITIVE_MAX : NEGATIVE_MAX
-  return Math.max(FLOOR, Math.min(ttlSeconds, cap))
+  if (rcode !== NOERROR && rcode !== NXDOMAIN) return FAILURE_SECONDS
+  const cap = rcode === NOERROR && answers > 0 ? POSITIVE_MAX_SECONDS : NEGATIVE_MAX_SECONDS
+  return Math.max(LEAST_SECONDS, Math.min(ttlSeconds, cap))
 }
 
 /** What may change the answer: the question, and what the client said that it understands. */

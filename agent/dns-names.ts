@@ -4,7 +4,7 @@ import { isIP } from 'node:net'
 import { familyOf, normalise } from '../lib/cidr.ts'
 import { writeAddress } from '../lib/address.ts'
 import type { ClusterService, Endpoint } from './cluster.ts'
-import { reachable, type Here } from './topology.ts'
+import { readyEndpoints, type Here } from './topology.ts'
 
 /** In lower case, without a dot at the end. */
 function reverseName(address: string): string {
@@ -21,10 +21,6 @@ export function unDash(label: string): string | undefined {
   if (isIP(v4) === 4) return v4
   return normalise(label.replaceAll('-', ':'))
 }
-
-/** What names lead to: no fallback to endpoints that drain. */
-export const ready = (service: ClusterService, here: Here): readonly Endpoint[] =>
-  reachable(service, here).filter((endpoint) => endpoint.ready)
 
 /** The pod's hostname, else its address with dashes. */
 export function endpointLabel({ hostname, address }: Endpoint): string {
@@ -48,7 +44,7 @@ export function reverseNames(
       if (!names.has(key)) names.set(key, `${service.name}.${service.namespace}.svc.${domain}`)
     }
   for (const service of services)
-    for (const endpoint of ready(service, here)) {
+    for (const endpoint of readyEndpoints(service, here)) {
       const key = reverseName(endpoint.address)
       if (!names.has(key))
         names.set(key, `${endpointLabel(endpoint)}.${service.name}.${service.namespace}.svc.${domain}`)

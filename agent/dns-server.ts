@@ -23,6 +23,7 @@ import {
   type DnsResponse,
   type Rcode,
 } from '../lib/wire/dns.ts'
+import { firstMessage, framed } from '../lib/wire/dns-tcp.ts'
 import { answer, type Zone } from './dns.ts'
 import type { Upstream } from './dns-upstream-client.ts'
 
@@ -134,18 +135,15 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
     connections.add(socket)
     socket.on('close', () => connections.delete(socket))
     socket.setTimeout(TCP_IDLE_MS, () => socket.destroy())
-    let received = Buffer.alloc(0)
+    let received: Buffer = Buffer.alloc(0)
     // One query at a time, and no more is read meanwhile; a frame holds at most 65535 bytes.
     for await (const chunk of socket) {
       received = Buffer.concat([received, chunk as Buffer])
-      for (;;) {
-        if (received.length < 2) break
-        const end = 2 + received.readUInt16BE(0)
-        if (received.length < end) break
-        const response = await respond(received.subarray(2, end), true)
+      for (let next = firstMessage(received); next !== undefined; next = firstMessage(received)) {
+        const response = await respond(next.message, true)
         if (response === undefined) return
-        socket.write(Buffer.concat([Buffer.from([response.length >> 8, response.length & 0xff]), response]))
-        received = received.subarray(end)
+        socket.write(framed(response))
+        received = next.rest
       }
     }
     socket.end()

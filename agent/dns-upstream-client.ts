@@ -5,10 +5,12 @@
 import { randomInt } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { readFileSync, statSync } from 'node:fs'
-import { connect, isIP } from 'node:net'
-import { canonicalAddress, parseSocketAddress, socketAddress, type SocketAddress } from '../lib/address.ts'
+import { connect } from 'node:net'
+import type { SocketAddress } from '../lib/address.ts'
 import { adaptResponse, readResponse, withId, type DnsQuery, type ForeignResponse } from '../lib/wire/dns.ts'
+import { firstMessage, framed } from '../lib/wire/dns-tcp.ts'
 import { DnsCache, keyOf } from './dns-cache.ts'
+import { DNS_PORT, parseResolvConf, parseServer } from './resolv-conf.ts'
 
 export type Upstream = {
   /** The answer for this client; undefined where nobody answers and nothing is remembered. */
@@ -31,7 +33,6 @@ const PENDING_MAX = 1_000
 const FAILURES_MAX = 2
 const RETRY_MS = 1_000
 const RESOLV_CONF_CHECK_MS = 5_000
-const DNS_PORT = 53
 
 export function openUpstream(options: UpstreamOptions, signal: AbortSignal): Upstream {
   const cache = new DnsCache()
@@ -132,18 +133,14 @@ function askTcp(server: SocketAddress, query: DnsQuery, signal: AbortSignal): Pr
     socket.on('data', (bytes: Buffer) => {
       received = Buffer.concat([received, bytes])
       // A frame is at most 65535 bytes, so is what is kept.
-      if (received.length < 2 || received.length < 2 + received.readUInt16BE(0)) return
-      finish(readResponse(received.subarray(2, 2 + received.readUInt16BE(0)), id, query))
+      const first = firstMessage(received)
+      if (first !== undefined) finish(readResponse(first.message, id, query))
     })
-    const frame = withId(query.message, id)
-    socket.on('connect', () =>
-      socket.write(Buffer.concat([Buffer.from([frame.length >> 8, frame.length & 0xff]), frame])),
-    )
+    socket.on('connect', () => socket.write(framed(withId(query.message, id))))
   })
 }
 
-// === resolv.conf ===
-
+/** The resolvers to ask now; resolv.conf is read again when it changes. */
 function serverSource({
   servers,
   resolvConf = '/etc/resolv.conf',
@@ -175,19 +172,4 @@ function serverSource({
     }
     return without(found)
   }
-}
-
-/** `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`. */
-export function parseServer(text: string): SocketAddress | undefined {
-  return isIP(text) === 0 ? parseSocketAddress(text) : socketAddress(text, DNS_PORT)
-}
-
-/** A link-local resolver keeps its zone: without it the address leads nowhere. */
-export function parseResolvConf(text: string): readonly SocketAddress[] {
-  return [...text.matchAll(/^\s*nameserver\s+(\S+)/gm)].flatMap(([, address]) => {
-    if (address!.includes('%'))
-      return isIP(address!) === 6 ? [{ address: address!, port: DNS_PORT, family: 6 as const }] : []
-    const canonical = canonicalAddress(address!)
-    return (canonical && socketAddress(canonical, DNS_PORT)) || []
-  })
 }

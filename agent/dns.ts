@@ -1,10 +1,22 @@
 // What the agent's DNS answers for the cluster's names: a pure function of the snapshot, after the Kubernetes DNS
 // specification 1.1. Headless services answer with the ready endpoints that topology leaves from here.
 
-import type { DnsRecord, DnsResponse, Rcode } from '../lib/wire/dns.ts'
-import type { Cluster, ClusterService } from './cluster.ts'
-import type { Here } from './topology.ts'
-import { endpointLabel, ready, reverseNames, unDash } from './dns-names.ts'
+import type { DnsRecord } from '../lib/wire/dns.ts'
+import type { Cluster, ClusterService, Endpoint, Port } from './cluster.ts'
+import { endpointLabel, reverseNames, unDash } from './dns-names.ts'
+import {
+  addressRecords,
+  bothFamilies,
+  denied,
+  failure,
+  found,
+  shuffled,
+  soa,
+  srvRecords,
+  TTL,
+  type ZoneAnswer,
+} from './dns-records.ts'
+import { readyEndpoints, type Here } from './topology.ts'
 
 export type Zone = {
   /** In lower case, without dots at its ends, such as `cluster.local`. */
@@ -21,15 +33,13 @@ export type Zone = {
 }
 
 export type DnsAnswer =
-  | ({ readonly kind: 'answer' } & Omit<DnsResponse, 'authoritative'>)
+  | ZoneAnswer
   /** `answers` end at a name of another zone: its records are to be asked for and put behind them. */
   | { readonly kind: 'alias'; readonly answers: readonly DnsRecord[]; readonly target: string }
   /** No name of ours. */
   | { readonly kind: 'forward' }
 
-/** Seconds; kubelet and CoreDNS have the same. */
-export const TTL = 5
-const TTL_VERSION = 28_800
+const VERSION_TTL = 28_800
 /** Aliases of aliases that are followed within the cluster. */
 const ALIASES_MAX = 8
 
@@ -60,229 +70,141 @@ export function zoneOf({ cluster, here, domain, servers }: ZoneInput): Zone {
  */
 export function answer(zone: Zone, name: string, type: string, random: () => number): DnsAnswer {
   const lower = name.toLowerCase()
-  if (lower === zone.domain || lower.endsWith(`.${zone.domain}`)) {
-    if (!zone.synced) return failure('SERVFAIL')
-    const labels = lower === zone.domain ? [] : lower.slice(0, -zone.domain.length - 1).split('.')
-    return answerInZone(zone, name, labels, type, random, 0)
-  }
-  if (lower.endsWith('.arpa')) {
-    const target = zone.reverse().get(lower)
-    if (target === undefined) return { kind: 'forward' }
-    return type === 'PTR' ? records(zone, [{ name, type: 'PTR', ttl: TTL, data: target }]) : records(zone, [])
-  }
-  return { kind: 'forward' }
+  if (isWithin(zone, lower))
+    return zone.synced ? answerInZone({ zone, name, type, random, aliases: 0 }) : failure('SERVFAIL')
+  const target = lower.endsWith('.arpa') ? zone.reverse().get(lower) : undefined
+  if (target === undefined) return { kind: 'forward' }
+  return found(zone.domain, type === 'PTR' ? [{ name, type: 'PTR', ttl: TTL, data: target }] : [])
 }
 
-function answerInZone(
-  zone: Zone,
-  name: string,
-  labels: readonly string[],
-  type: string,
-  random: () => number,
-  depth: number,
-): DnsAnswer {
-  const [last, second, third, ...rest] = labels.toReversed()
+const isWithin = ({ domain }: Zone, lower: string) => lower === domain || lower.endsWith(`.${domain}`)
+
+type Question = {
+  readonly zone: Zone
+  /** As it was asked, which is how it is answered. */
+  readonly name: string
+  readonly type: string
+  readonly random: () => number
+  /** How many led here. */
+  readonly aliases: number
+}
+
+function answerInZone(question: Question): DnsAnswer {
+  const { zone, name, type } = question
+  const { domain } = zone
+  const [last, second, third, ...rest] = name.toLowerCase().slice(0, -domain.length).split('.').reverse().slice(1)
   switch (last) {
     case undefined:
-      return apex(zone, name, type)
+      return apex(question)
     case 'dns-version':
-      if (second !== undefined) return denied(zone)
-      return records(zone, type === 'TXT' ? [{ name, type: 'TXT', ttl: TTL_VERSION, data: '1.1.0' }] : [])
+      if (second !== undefined) return denied(domain)
+      return found(domain, type === 'TXT' ? [{ name, type: 'TXT', ttl: VERSION_TTL, data: '1.1.0' }] : [])
     case 'dns':
-      if (second === undefined) return records(zone, [])
+      if (second === undefined) return found(domain, [])
       return second === 'ns' && third === undefined
-        ? records(zone, addressRecords(name, type, zone.servers))
-        : denied(zone)
+        ? found(domain, addressRecords(name, type, zone.servers))
+        : denied(domain)
     case 'pod':
-      return second === undefined ? records(zone, []) : podAnswer(zone, name, type, second, third, rest)
+      return second === undefined ? found(domain, []) : podAnswer(question, second, third, rest)
     case 'svc': {
-      if (second === undefined) return records(zone, [])
-      if (third === undefined) return zone.namespaces.has(second) ? records(zone, []) : denied(zone)
+      if (second === undefined) return found(domain, [])
+      if (third === undefined) return zone.namespaces.has(second) ? found(domain, []) : denied(domain)
       const service = zone.services.get(`${third}.${second}`)
-      return service === undefined ? denied(zone) : serviceAnswer(zone, name, service, rest, type, random, depth)
+      return service === undefined ? denied(domain) : serviceAnswer(question, service, rest)
     }
     default:
-      return denied(zone)
+      return denied(domain)
   }
 }
 
-/** @param rest the labels below the service's name, the nearest first. */
-function serviceAnswer(
-  zone: Zone,
-  name: string,
-  service: ClusterService,
-  rest: readonly string[],
-  type: string,
-  random: () => number,
-  depth: number,
-): DnsAnswer {
-  const [nearest, farther, ...deeper] = rest
-  if (service.kind === 'external')
-    return nearest === undefined ? external(zone, name, service, type, random, depth) : denied(zone)
-  const endpoints = ready(service, zone.here)
-  if (nearest === undefined) {
-    if (service.kind === 'virtual')
-      return service.clusterIps.length > 0
-        ? records(
-            zone,
-            addressRecords(
-              name,
-              type,
-              service.clusterIps.map(({ address }) => address),
-            ),
-          )
-        : denied(zone)
-    const addresses = [...new Set(endpoints.map(({ address }) => address))]
-    return addresses.length > 0 ? records(zone, shuffled(addressRecords(name, type, addresses), random)) : denied(zone)
-  }
-  if (!nearest.startsWith('_')) {
-    if (farther !== undefined) return denied(zone)
-    const named = endpoints.filter((endpoint) => endpointLabel(endpoint) === nearest)
-    const addresses = [...new Set(named.map(({ address }) => address))]
-    return addresses.length > 0 ? records(zone, shuffled(addressRecords(name, type, addresses), random)) : denied(zone)
-  }
-  const ports = service.ports.filter((port) => port.name !== '' && `_${port.protocol.toLowerCase()}` === nearest)
-  if (farther === undefined) return ports.length > 0 ? records(zone, []) : denied(zone)
-  const port = deeper.length > 0 ? undefined : ports.find((candidate) => `_${candidate.name}` === farther)
-  if (port === undefined) return denied(zone)
-  const base = `${service.name}.${service.namespace}.svc.${zone.domain}`
-  if (service.kind === 'virtual') {
-    const srv: DnsRecord = {
-      name,
-      type: 'SRV',
-      ttl: TTL,
-      data: { priority: 0, weight: 100, port: port.port, target: base },
-    }
-    const glue = bothFamilies(
-      base,
-      service.clusterIps.map(({ address }) => address),
-    )
-    return type === 'SRV' ? { ...records(zone, [srv]), additionals: glue } : records(zone, [])
-  }
-  const targets = endpoints.flatMap((endpoint) =>
-    endpoint.ports
-      .filter((candidate) => candidate.name === port.name && candidate.protocol === port.protocol)
-      .map((candidate) => ({
-        target: `${endpointLabel(endpoint)}.${base}`,
-        port: candidate.port,
-        address: endpoint.address,
-      })),
-  )
-  if (targets.length === 0) return denied(zone)
-  if (type !== 'SRV') return records(zone, [])
-  // One record for a target and port, with an address record for each family behind it.
-  const unique = [...new Map(targets.map((target) => [`${target.target} ${target.port}`, target])).values()]
-  const weight = Math.max(1, Math.floor(100 / unique.length))
-  const srvs = unique.map(({ target, port }): DnsRecord => ({
-    name,
-    type: 'SRV',
-    ttl: TTL,
-    data: { priority: 0, weight, port, target },
-  }))
-  return {
-    ...records(zone, shuffled(srvs, random)),
-    additionals: targets.flatMap(({ target, address }) => bothFamilies(target, [address])),
-  }
-}
-
-function external(
-  zone: Zone,
-  name: string,
-  { externalName }: ClusterService,
-  type: string,
-  random: () => number,
-  depth: number,
-): DnsAnswer {
-  if (externalName === '') return denied(zone)
-  const alias: DnsRecord = { name, type: 'CNAME', ttl: TTL, data: externalName }
-  if (type === 'CNAME') return records(zone, [alias])
-  const lower = externalName.toLowerCase()
-  if (!lower.endsWith(`.${zone.domain}`)) return { kind: 'alias', answers: [alias], target: externalName }
-  if (depth >= ALIASES_MAX) return failure('SERVFAIL')
-  const labels = lower.slice(0, -zone.domain.length - 1).split('.')
-  const inner = answerInZone(zone, externalName, labels, type, random, depth + 1)
-  const failed = inner.kind === 'answer' && inner.rcode === 'SERVFAIL'
-  return inner.kind === 'forward' || failed ? inner : { ...inner, answers: [alias, ...inner.answers] }
+function apex({ zone: { domain, servers }, name, type }: Question): ZoneAnswer {
+  if (type === 'SOA') return found(domain, [soa(domain, name)])
+  if (type !== 'NS') return found(domain, [])
+  const server = `ns.dns.${domain}`
+  return found(domain, [{ name, type: 'NS', ttl: TTL, data: server }], bothFamilies(server, servers))
 }
 
 /** `10-244-1-5.shop.pod`: what the label says, for namespaces that exist (CoreDNS: `pods insecure`). */
 function podAnswer(
-  zone: Zone,
-  name: string,
-  type: string,
+  question: Question,
   namespace: string,
   label: string | undefined,
-  rest: readonly string[],
-): DnsAnswer {
-  if (!zone.namespaces.has(namespace) || rest.length > 0) return denied(zone)
-  if (label === undefined) return records(zone, [])
+  deeper: readonly string[],
+): ZoneAnswer {
+  const { domain, namespaces } = question.zone
+  if (!namespaces.has(namespace) || deeper.length > 0) return denied(domain)
+  if (label === undefined) return found(domain, [])
   const address = unDash(label)
-  return address === undefined ? denied(zone) : records(zone, addressRecords(name, type, [address]))
+  return address === undefined ? denied(domain) : addresses(question, [address])
 }
 
-function apex(zone: Zone, name: string, type: string): DnsAnswer {
-  if (type === 'SOA') return records(zone, [soa(zone, name)])
-  if (type !== 'NS') return records(zone, [])
-  const server = `ns.dns.${zone.domain}`
-  return {
-    ...records(zone, [{ name, type: 'NS', ttl: TTL, data: server }]),
-    additionals: bothFamilies(server, zone.servers),
+/** @param rest the labels below the service's name, the nearest first. */
+function serviceAnswer(question: Question, service: ClusterService, rest: readonly string[]): DnsAnswer {
+  const { domain, here } = question.zone
+  const [nearest, farther, ...deeper] = rest
+  if (service.kind === 'external') return nearest === undefined ? external(question, service) : denied(domain)
+  const endpoints = readyEndpoints(service, here)
+  if (nearest === undefined)
+    return service.kind === 'virtual'
+      ? addresses(question, textOf(service.clusterIps))
+      : addresses(question, shuffled(textOf(endpoints), question.random))
+  if (!nearest.startsWith('_')) {
+    if (farther !== undefined) return denied(domain)
+    const named = endpoints.filter((endpoint) => endpointLabel(endpoint) === nearest)
+    return addresses(question, shuffled(textOf(named), question.random))
   }
+  const ports = service.ports.filter(({ name, protocol }) => name !== '' && `_${protocol.toLowerCase()}` === nearest)
+  if (farther === undefined) return ports.length > 0 ? found(domain, []) : denied(domain)
+  const port = deeper.length > 0 ? undefined : ports.find(({ name }) => `_${name}` === farther)
+  return port === undefined ? denied(domain) : portAnswer(question, service, port, endpoints)
 }
 
-// === records ===
-
-/** Names without records of the type say so with the zone's SOA, which caches need (RFC 2308). */
-function records(zone: Zone, answers: readonly DnsRecord[]): DnsAnswer & { kind: 'answer' } {
-  return {
-    kind: 'answer',
-    rcode: 'NOERROR',
-    answers,
-    authorities: answers.length > 0 ? [] : [soa(zone)],
-    additionals: [],
-  }
+/** `_http._tcp.web.shop.svc`: where the port is served, with an address record for each family behind it. */
+function portAnswer(
+  { zone: { domain }, name, type, random }: Question,
+  service: ClusterService,
+  { name: portName, protocol, port }: Port,
+  endpoints: readonly Endpoint[],
+): ZoneAnswer {
+  const base = `${service.name}.${service.namespace}.svc.${domain}`
+  const targets =
+    service.kind === 'virtual'
+      ? [{ target: base, port, addresses: textOf(service.clusterIps) }]
+      : endpoints.flatMap((endpoint) =>
+          endpoint.ports
+            .filter((served) => served.name === portName && served.protocol === protocol)
+            .map((served) => ({
+              target: `${endpointLabel(endpoint)}.${base}`,
+              port: served.port,
+              addresses: [endpoint.address],
+            })),
+        )
+  if (targets.length === 0) return denied(domain)
+  if (type !== 'SRV') return found(domain, [])
+  return found(
+    domain,
+    shuffled(srvRecords(name, targets), random),
+    targets.flatMap((each) => bothFamilies(each.target, each.addresses)),
+  )
 }
 
-const denied = (zone: Zone): DnsAnswer => ({
-  kind: 'answer',
-  rcode: 'NXDOMAIN',
-  answers: [],
-  authorities: [soa(zone)],
-  additionals: [],
-})
-const failure = (rcode: Rcode): DnsAnswer => ({ kind: 'answer', rcode, answers: [], authorities: [], additionals: [] })
-
-function soa({ domain }: Zone, name = domain): DnsRecord {
-  const mname = `ns.dns.${domain}`
-  const data = {
-    mname,
-    rname: `hostmaster.${domain}`,
-    serial: 1,
-    refresh: 7200,
-    retry: 1800,
-    expire: 86_400,
-    minimum: TTL,
-  }
-  return { name, type: 'SOA', ttl: TTL, data }
+function external(question: Question, { externalName }: ClusterService): DnsAnswer {
+  const { zone, name, type, aliases } = question
+  if (externalName === '') return denied(zone.domain)
+  const alias: DnsRecord = { name, type: 'CNAME', ttl: TTL, data: externalName }
+  if (type === 'CNAME') return found(zone.domain, [alias])
+  if (!isWithin(zone, externalName.toLowerCase())) return { kind: 'alias', answers: [alias], target: externalName }
+  if (aliases >= ALIASES_MAX) return failure('SERVFAIL')
+  const inner = answerInZone({ ...question, name: externalName, aliases: aliases + 1 })
+  const failed = inner.kind === 'answer' && inner.rcode === 'SERVFAIL'
+  return inner.kind === 'forward' || failed ? inner : { ...inner, answers: [alias, ...inner.answers] }
 }
 
-function addressRecords(name: string, type: string, addresses: readonly string[]): readonly DnsRecord[] {
-  if (type !== 'A' && type !== 'AAAA') return []
-  return addresses
-    .filter((address) => address.includes(':') === (type === 'AAAA'))
-    .map((data) => ({ name, type, ttl: TTL, data }))
+/** A name that has no address at all is not there; one that has some of the other family is, without records. */
+function addresses({ zone: { domain }, name, type }: Question, all: readonly string[]): ZoneAnswer {
+  return all.length > 0 ? found(domain, addressRecords(name, type, all)) : denied(domain)
 }
 
-const bothFamilies = (name: string, addresses: readonly string[]): readonly DnsRecord[] => [
-  ...addressRecords(name, 'A', addresses),
-  ...addressRecords(name, 'AAAA', addresses),
+const textOf = (list: readonly { readonly address: string }[]): readonly string[] => [
+  ...new Set(list.map(({ address }) => address)),
 ]
-
-function shuffled<T>(items: readonly T[], random: () => number): readonly T[] {
-  const copy = [...items]
-  for (let i = copy.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1))
-    ;[copy[i], copy[j]] = [copy[j]!, copy[i]!]
-  }
-  return copy
-}

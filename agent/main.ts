@@ -19,8 +19,9 @@ import { openUpstream } from './dns-upstream-client.ts'
 import { registerMetrics } from './metrics.ts'
 import { runNft } from './nft-loop.ts'
 import { runRoutes } from './routes-loop.ts'
-import { createSnapshots, RESOURCES, takeoversOf } from './snapshot.ts'
+import { createSnapshots, RESOURCES } from './snapshot.ts'
 import { agentStatus } from './status.ts'
+import { takeoversOf } from './takeover.ts'
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const config = readOptions('fulmar agent [--flag VALUE]…', agentOptions, argv, env)
@@ -65,7 +66,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
 
   // Names.
   const clusterDns = () =>
-    takeoversOf(snapshot(), config.clusterDnsService, config.dnsAddresses).map(({ clusterIp }) => clusterIp)
+    takeoversOf(snapshot().cluster, config.clusterDnsService, config.dnsAddresses).map(({ clusterIp }) => clusterIp)
   const upstream = openUpstream(
     { servers: config.dnsUpstream, except: () => [...config.dnsAddresses, ...clusterDns()] },
     signal,
@@ -84,7 +85,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     signal,
   )
   const takeovers = () =>
-    config.dnsPort === 53 ? takeoversOf(snapshot(), config.clusterDnsService, dns.listening()) : []
+    config.dnsPort === 53 ? takeoversOf(snapshot().cluster, config.clusterDnsService, dns.listening()) : []
 
   // Services.
   const nft = runNft(

@@ -2,6 +2,7 @@
 
 import { counter, counterFrom, gaugeFrom, histogram, type Registry } from '../lib/metrics.ts'
 import { RCODES, type Rcode } from '../lib/wire/dns.ts'
+import { endpointCount } from './cluster.ts'
 import type { Snapshot } from './snapshot.ts'
 
 export type AgentMetrics = {
@@ -15,9 +16,7 @@ export function registerMetrics(
 ): AgentMetrics {
   const services = () => from.snapshot().cluster?.services ?? []
   gaugeFrom(registry, 'fulmar_agent_services', 'Services known', () => services().length)
-  gaugeFrom(registry, 'fulmar_agent_endpoints', 'Endpoints known, over all services', () =>
-    services().reduce((sum, { endpoints }) => sum + endpoints.length, 0),
-  )
+  gaugeFrom(registry, 'fulmar_agent_endpoints', 'Endpoints known, over all services', () => endpointCount(services()))
   counterFrom(
     registry,
     'fulmar_agent_dns_malformed_total',

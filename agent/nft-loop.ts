@@ -13,9 +13,11 @@ import type { Cluster } from './cluster.ts'
 import { createFlowCleaner } from './conntrack-loop.ts'
 import { udpTargets } from './conntrack.ts'
 import { listTable, noticeOf, readTable, type Held } from './nft-observed.ts'
-import { markerOf, renderChanges, renderTable, type Takeover } from './nft-text.ts'
-import { applied, planChanges, rulesetOf, type Ruleset } from './nft.ts'
+import { applied, planChanges } from './nft-changes.ts'
+import { markerOf, renderChanges, renderTable } from './nft-text.ts'
+import { rulesetOf, type Ruleset } from './nft.ts'
 import { runTakeover } from './takeover-loop.ts'
+import type { Takeover } from './takeover.ts'
 import type { Here } from './topology.ts'
 
 export type NftOptions = {

@@ -3,8 +3,8 @@
 
 import { NFT_TABLE_AGENT as TABLE } from '../lib/owned.ts'
 import type { Family } from '../lib/cidr.ts'
-import { classOf, type Elements, type Ruleset } from './nft.ts'
-import { ipOf, markerOf, renderTable, tableOf } from './nft-text.ts'
+import { classOf, ipOf, tableOf, type Elements, type Ruleset } from './nft.ts'
+import { markerOf, renderTable } from './nft-text.ts'
 
 /** A table as it was last applied, known by its marker. */
 export type Held = { readonly ruleset: Ruleset; readonly marker: string }

@@ -1,22 +1,11 @@
-// The words of nft for the agent's maps: the whole table, the difference between two rulesets, and the takeover of the
-// cluster DNS's address. nft 1.0.6 is the oldest that must understand them.
+// The words of nft for the agent's maps: the whole table, and the difference between two rulesets. nft 1.0.6 is the oldest
+// that must understand them.
 
 import { createHash } from 'node:crypto'
 import type { Family } from '../lib/cidr.ts'
-import { NFT_TABLE_AGENT as TABLE } from '../lib/owned.ts'
-import { classOf, type Changes, type ElementChange, type Elements, type Ruleset } from './nft.ts'
-
-export const tableOf = (family: Family): string => `${ipOf(family)} ${TABLE}`
-export const ipOf = (family: Family): 'ip' | 'ip6' => (family === 4 ? 'ip' : 'ip6')
-
-export type Takeover = {
-  readonly family: Family
-  /** The ClusterIP that is answered by the agent's own DNS at `to`, both port 53. */
-  readonly clusterIp: string
-  readonly to: string
-}
-/** A killed agent's takeover lapses after this. */
-export const TAKEOVER_TIMEOUT = '3s'
+import type { Changes, ElementChange } from './nft-changes.ts'
+import { classOf, ipOf, tableOf, type Elements, type Ruleset } from './nft.ts'
+import { takeoverElements, type Takeover } from './takeover.ts'
 
 /**
  * The name of an empty chain, by which a table is known: its layout (a hash of the rules without their elements) says
@@ -115,24 +104,6 @@ export function renderChanges(family: Family, { created, changed, left }: Change
     ),
   ]
   return [[...classes, ...elements(changed)], elements(left)].filter((commands) => commands.length > 0)
-}
-
-/** Renews for TAKEOVER_TIMEOUT. An element that is there keeps its old timeout when added, so it is deleted between. */
-export function renewTakeover(takeover: Takeover): readonly string[] {
-  const table = tableOf(takeover.family)
-  return takeoverElements(takeover).flatMap((element) => {
-    const add = `add element ${table} takeover { ${element} }`
-    return [add, `delete element ${table} takeover { ${element.split(' timeout ')[0]} }`, add]
-  })
-}
-
-/** Hands the ClusterIP back at once; works whether or not it was taken. */
-export function endTakeover(takeover: Takeover): readonly string[] {
-  return renewTakeover(takeover).filter((_, index) => index % 3 !== 2)
-}
-
-function takeoverElements({ clusterIp, to }: Takeover): readonly string[] {
-  return ['udp', 'tcp'].map((protocol) => `${clusterIp} . ${protocol} . 53 timeout ${TAKEOVER_TIMEOUT} : ${to} . 53`)
 }
 
 /** Slot `key` of a class is picked by a number that is random for each connection. */

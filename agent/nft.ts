@@ -4,13 +4,15 @@
 //   endpoints-N  ClusterIP . protocol . port . random number below N → endpoint . port, one element per endpoint
 //   takeover     the same key → the agent's DNS; elements lapse unless the living agent renews them
 //
-// This file says what the maps hold; nft-text.ts writes it, nft-observed.ts reads what a kernel has.
+// This file says what the maps hold; nft-changes.ts how they change, nft-text.ts writes it, nft-observed.ts reads what a
+// kernel has.
 //
 // A packet of a new connection costs two lookups, a change of one service a few elements, however many services there
 // are (a chain per endpoint, as kube-proxy has it, loads super-linearly). Priority −101 comes before kube-proxy.
 
 import { compareCidrs, overlaps, parseCidr, type Cidr, type Family } from '../lib/cidr.ts'
 import type { PoolNode } from '../lib/k8s/pools.ts'
+import { NFT_TABLE_AGENT } from '../lib/owned.ts'
 import type { Cluster, ClusterService, Endpoint, Port, Protocol } from './cluster.ts'
 import { reachable, type Here } from './topology.ts'
 
@@ -144,48 +146,10 @@ const podCidrsOf = (nodes: readonly PoolNode[], family: Family): readonly Cidr[]
 
 const protocolText: Readonly<Record<Protocol, string>> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' }
 
-// === changes ===
-
-export type ElementChange = { readonly object: string; readonly removed: readonly string[]; readonly added: Elements }
-export type Changes = {
-  /** Classes that are needed for the first time, by number of endpoints. */
-  readonly created: readonly number[]
-  /** In one transaction after the creation. */
-  readonly changed: readonly ElementChange[]
-  /** In a later transaction: a packet that was sent to a class before the change still finds its endpoint there. */
-  readonly left: readonly ElementChange[]
-}
-
-/** From one ruleset to the other; undefined where the rules themselves differ and the table must be written anew. */
-export function planChanges(before: Ruleset, after: Ruleset): Changes | undefined {
-  if (before.source !== after.source || before.masqueradeOutsiders !== after.masqueradeOutsiders) return undefined
-  const created: number[] = []
-  const changed: ElementChange[] = []
-  const left: ElementChange[] = []
-  for (const object of new Set([...before.objects.keys(), ...after.objects.keys()])) {
-    const had = before.objects.get(object)
-    const wanted = after.objects.get(object)
-    const count = classOf(object)
-    if (had === undefined && count !== undefined) created.push(count)
-    const gone = [...(had ?? [])].filter(([key, value]) => wanted?.get(key) !== value).map(([key]) => key)
-    const added = new Map([...(wanted ?? [])].filter(([key, value]) => had?.get(key) !== value))
-    const later = count === undefined ? [] : gone.filter((key) => !added.has(key))
-    const removed = count === undefined ? gone : gone.filter((key) => added.has(key))
-    if (removed.length + added.size > 0) changed.push({ object, removed, added })
-    if (later.length > 0) left.push({ object, removed: later, added: new Map() })
-  }
-  return { created, changed, left }
-}
-
-/** What the kernel holds after the changes: classes that nobody uses any more stay until the table is written anew. */
-export function applied(before: Ruleset, after: Ruleset): Ruleset {
-  const unused = [...before.objects.keys()].filter((name) => !after.objects.has(name))
-  return {
-    ...after,
-    objects: new Map([...after.objects, ...unused.map((name) => [name, new Map<string, string>()] as const)]),
-  }
-}
-
 /** The number of endpoints of a class by the name of its map; undefined for other objects. */
 export const classOf = (object: string): number | undefined =>
   object.startsWith('endpoints-') ? Number(object.slice('endpoints-'.length)) : undefined
+
+/** nft's own words for a family, and for the agent's table of it. */
+export const ipOf = (family: Family): 'ip' | 'ip6' => (family === 4 ? 'ip' : 'ip6')
+export const tableOf = (family: Family): string => `${ipOf(family)} ${NFT_TABLE_AGENT}`

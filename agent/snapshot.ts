@@ -4,7 +4,6 @@ import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '..
 import type { StoreView } from '../lib/k8s/store.ts'
 import { clusterOf, type Cluster } from './cluster.ts'
 import { zoneOf, type Zone } from './dns.ts'
-import type { Takeover } from './nft-text.ts'
 import { hereOf, type Here } from './topology.ts'
 
 /** What the agent follows. OpenYurt's kinds may be unknown to a cluster: then there are none. */
@@ -47,18 +46,3 @@ export function createSnapshots(store: StoreView, { node, domain, servers }: Sna
 
 const sameMembers = (a: ReadonlySet<string>, b: ReadonlySet<string>) =>
   a.size === b.size && [...a].every((member) => b.has(member))
-
-/** The cluster DNS's ClusterIPs, each answered by our address of the same family; nothing while it is not known or served. */
-export function takeoversOf(
-  { cluster }: Snapshot,
-  service: { readonly namespace: string; readonly name: string } | undefined,
-  listening: readonly string[],
-): readonly Takeover[] {
-  const found = cluster?.services.find(
-    ({ namespace, name }) => namespace === service?.namespace && name === service?.name,
-  )
-  return (found?.clusterIps ?? []).flatMap(({ family, address }) => {
-    const to = listening.find((own) => own.includes(':') === (family === 6))
-    return to === undefined ? [] : [{ family, clusterIp: address, to }]
-  })
-}

@@ -3,9 +3,10 @@
 import type { AgentStatus } from '../lib/status.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import { VERSION } from '../lib/version.ts'
+import { endpointCount } from './cluster.ts'
 import type { DnsServer } from './dns-server.ts'
 import type { NftLoop } from './nft-loop.ts'
-import type { Takeover } from './nft-text.ts'
+import type { Takeover } from './takeover.ts'
 import type { AgentRoutesPlan } from './routes.ts'
 import type { Snapshot } from './snapshot.ts'
 
@@ -43,7 +44,7 @@ export function agentStatus({
     dns: { addresses: dns.listening(), queries: dns.queries(), takeover: takeovers.map(({ clusterIp }) => clusterIp) },
     services: {
       count: services.length,
-      endpoints: services.reduce((sum, { endpoints }) => sum + endpoints.length, 0),
+      endpoints: endpointCount(services),
       path: 'nft',
     },
     gateway: routes?.gateway,

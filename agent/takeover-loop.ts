@@ -5,7 +5,7 @@ import type { Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import type { NftSession } from '../lib/net/nft.ts'
-import { endTakeover, renewTakeover, type Takeover } from './nft-text.ts'
+import { endTakeover, renewTakeover, type Takeover } from './takeover.ts'
 
 export type TakeoverOptions = {
   readonly nft: NftSession

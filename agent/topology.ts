@@ -32,3 +32,7 @@ export function reachable(
       return endpoints
   }
 }
+
+/** Those of them that are ready: names have no fallback to endpoints that drain. */
+export const readyEndpoints = (service: ClusterService, here: Here): readonly Endpoint[] =>
+  reachable(service, here).filter(({ ready }) => ready)

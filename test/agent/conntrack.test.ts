@@ -1,0 +1,42 @@
+import t from 'tap'
+import { deleteFlows, staleFlow, udpTargets } from '../../agent/conntrack.ts'
+import { takeover } from './rulesets.ts'
+
+t.test('stale UDP flows', async (t) => {
+  const objects = new Map([
+    [
+      'services',
+      new Map([
+        ['10.96.0.1 . udp . 81', 'goto class-1'],
+        ['10.96.0.2 . udp . 7', 'goto refuse'],
+        ['10.96.0.3 . tcp . 80', 'goto class-1'],
+      ]),
+    ],
+    [
+      'endpoints-1',
+      new Map([
+        ['10.96.0.1 . udp . 81 . 0', '10.244.1.4 . 8081'],
+        ['10.96.0.3 . tcp . 80 . 0', '10.244.1.4 . 80'],
+      ]),
+    ],
+  ])
+  const targets = udpTargets([{ family: 4, source: undefined, masqueradeOutsiders: true, objects }], [takeover])
+  const line = (to: string, port: number, from: string, answering: number): string =>
+    `udp      17 29 src=10.244.1.9 dst=${to} sport=5000 dport=${port} [UNREPLIED] src=${from} dst=10.244.1.9 sport=${answering} dport=5000 mark=0 use=1`
+  const rows: readonly (readonly [name: string, line: string, stale: boolean])[] = [
+    ['to an endpoint', line('10.96.0.1', 81, '10.244.1.4', 8081), false],
+    ['to one that is gone', line('10.96.0.1', 81, '10.244.1.5', 8081), true],
+    ['to a port that it has no more', line('10.96.0.1', 81, '10.244.1.4', 8082), true],
+    ['from before the rules: not translated at all', line('10.96.0.1', 81, '10.96.0.1', 81), true],
+    ['a service without endpoints', line('10.96.0.2', 7, '10.244.1.4', 7), true],
+    ['the takeover', line('10.96.0.10', 53, '169.254.20.53', 53), false],
+    ['from before the takeover', line('10.96.0.10', 53, '10.96.0.10', 53), true],
+    ['no service of ours', line('192.0.2.1', 53, '192.0.2.1', 53), false],
+    ['nonsense', 'conntrack v1.4.7: 3 flow entries have been shown.', false],
+  ]
+  for (const [name, text, stale] of rows) t.equal(staleFlow(text, targets) !== undefined, stale, name)
+  t.equal(
+    deleteFlows(staleFlow(rows[1]![1], targets)!).join(' '),
+    '-D -f ipv4 -p udp --orig-dst 10.96.0.1 --orig-port-dst 81 --reply-src 10.244.1.5 --reply-port-src 8081',
+  )
+})

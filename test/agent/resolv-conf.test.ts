@@ -1,0 +1,27 @@
+import t from 'tap'
+import { parseResolvConf, parseServer } from '../../agent/resolv-conf.ts'
+
+t.test('resolv.conf', async (t) => {
+  const text =
+    '# comment\nsearch example.com\nnameserver 192.0.2.53\n nameserver fe80::1%eth0\nnameserver nonsense\nnameserver 2001:db8::53\n'
+  t.strictSame(
+    parseResolvConf(text).map(({ address, port }) => `${address} ${port}`),
+    ['192.0.2.53 53', 'fe80::1%eth0 53', '2001:db8::53 53'],
+  )
+})
+
+t.test('a resolver by flag', async (t) => {
+  const rows: readonly (readonly [text: string, server: string | undefined])[] = [
+    ['192.0.2.53', '192.0.2.53 53'],
+    ['192.0.2.53:5353', '192.0.2.53 5353'],
+    ['2001:db8::53', '2001:db8::53 53'],
+    ['[2001:DB8::53]:5353', '2001:db8::53 5353'],
+    ['dns.example.com', undefined],
+    ['192.0.2.53:0', undefined],
+    ['', undefined],
+  ]
+  for (const [text, server] of rows) {
+    const found = parseServer(text)
+    t.equal(found && `${found.address} ${found.port}`, server, text)
+  }
+})

@@ -1,0 +1,54 @@
+import t from 'tap'
+import { clusterOf } from '../../agent/cluster.ts'
+import { endTakeover, renewTakeover, takeoversOf } from '../../agent/takeover.ts'
+import { takeover } from './rulesets.ts'
+
+t.test('a takeover is renewed whether it is there or not', async (t) => {
+  t.strictSame(renewTakeover(takeover).slice(0, 3), [
+    'add element ip fulmar takeover { 10.96.0.10 . udp . 53 timeout 3s : 169.254.20.53 . 53 }',
+    'delete element ip fulmar takeover { 10.96.0.10 . udp . 53 }',
+    'add element ip fulmar takeover { 10.96.0.10 . udp . 53 timeout 3s : 169.254.20.53 . 53 }',
+  ])
+  t.match(endTakeover(takeover).at(-1), /^delete element .* tcp . 53 }$/)
+})
+
+t.test('which ClusterIPs are taken over: those of the Service, in families that are served', async (t) => {
+  const clusterIPs = ['10.96.0.10', 'fd00:96::a']
+  const cluster = clusterOf({
+    services: [
+      { metadata: { namespace: 'kube-system', name: 'kube-dns' }, spec: { clusterIP: clusterIPs[0]!, clusterIPs } },
+    ],
+    slices: [],
+    nodes: [],
+    nodePools: [],
+    gateways: [],
+  })
+  const dns = { namespace: 'kube-system', name: 'kube-dns' }
+  const [v4, v6] = ['169.254.20.53', 'fd66:756c:6d61::53']
+  const rows: readonly {
+    name: string
+    of?: typeof cluster
+    service?: typeof dns
+    listening: string[]
+    taken: string[]
+  }[] = [
+    {
+      name: 'both',
+      of: cluster,
+      service: dns,
+      listening: [v6, v4],
+      taken: [`${clusterIPs[0]} ${v4}`, `${clusterIPs[1]} ${v6}`],
+    },
+    { name: 'one family', of: cluster, service: dns, listening: [v6], taken: [`${clusterIPs[1]} ${v6}`] },
+    { name: 'nothing served yet', of: cluster, service: dns, listening: [], taken: [] },
+    { name: 'no such Service', of: cluster, service: { ...dns, name: 'coredns' }, listening: [v4], taken: [] },
+    { name: 'switched off', of: cluster, listening: [v4], taken: [] },
+    { name: 'nothing known yet', service: dns, listening: [v4], taken: [] },
+  ]
+  for (const { name, of, service, listening, taken } of rows)
+    t.strictSame(
+      takeoversOf(of, service, listening).map(({ clusterIp, to }) => `${clusterIp} ${to}`),
+      taken,
+      name,
+    )
+})
