@@ -18,13 +18,26 @@ export function natName(nat: NatBehaviour): string {
   }
 }
 
-/** `port restricted cone (mapping endpoint-independent, filtering address-and-port-dependent), seen at 198.18.1.2:61001`. */
+/**
+ * `port restricted cone (mapping endpoint-independent, filtering address-and-port-dependent), seen at 198.18.1.2:61001, keeps
+ * idle mappings 90 to 170 s, no hairpinning`.
+ */
 export function natText(nat: NatBehaviour): string {
   const { mapping, filtering, mapped } = nat
   const words = mapping === 'unknown' && filtering === 'unknown' ? '' : ` (mapping ${mapping}, filtering ${filtering})`
   const seen = mapped === undefined ? '' : `, seen at ${mapped}`
-  return `${natName(nat)}${words}${seen}`
+  return `${natName(nat)}${words}${seen}${lifetimeText(nat)}${hairpinText(nat)}`
 }
+
+function lifetimeText({ lifetimeMs, lifetimeBelowMs }: NatBehaviour): string {
+  if (lifetimeMs === undefined) return ''
+  const [least, below] = [lifetimeMs / 1000, (lifetimeBelowMs ?? 0) / 1000]
+  if (below === 0) return `, keeps idle mappings ${least} s or longer`
+  return least === 0 ? `, keeps idle mappings less than ${below} s` : `, keeps idle mappings ${least} to ${below} s`
+}
+
+const hairpinText = ({ hairpin }: NatBehaviour): string =>
+  hairpin === undefined ? '' : hairpin ? ', hairpins' : ', no hairpinning'
 
 const CONES = {
   none: 'full cone',

@@ -26,7 +26,7 @@ export type StunServer = {
   readonly closed: Promise<void>
 }
 
-/** A gateway that starts asks about 20 times within a second, then once in 20 s; a /24 of a provider may hide hundreds. */
+/** A gateway that starts asks about 40 times within five seconds, then once in 20 s; a /24 of a provider may hide hundreds. */
 const LIMIT = { perSecond: 20, burst: 100 }
 
 /** @throws UsageError if an address is none of this host's, or a port of it is taken. */

@@ -29,4 +29,12 @@ t.test('in RFC words too', async (t) => {
     'port restricted cone (mapping endpoint-independent, filtering address-and-port-dependent), seen at 198.18.1.2:61001',
   )
   t.equal(natText({ mapping: 'unknown', filtering: 'unknown', udp: 'blocked' }), 'UDP blocked')
+  const unknown = { mapping: 'unknown', filtering: 'unknown', udp: 'open' } as const
+  for (const [details, expected] of [
+    [{ lifetimeMs: 90_000, lifetimeBelowMs: 170_000 }, 'unknown, keeps idle mappings 90 to 170 s'],
+    [{ lifetimeMs: 0, lifetimeBelowMs: 3_000 }, 'unknown, keeps idle mappings less than 3 s'],
+    [{ lifetimeMs: 170_000, hairpin: true }, 'unknown, keeps idle mappings 170 s or longer, hairpins'],
+    [{ hairpin: false }, 'unknown, no hairpinning'],
+  ] as const)
+    t.equal(natText({ ...unknown, ...details }), expected)
 })
