@@ -29,7 +29,7 @@ const rows: readonly Row[] = [
 ]
 
 t.test('behind real NATs', { skip: isRoot ? false : 'needs root for network namespaces' }, async (t) => {
-  const LANES = 3
+  const LANES = 5
   const nets: NatNet[] = []
   t.teardown(() => Promise.all(nets.map((net) => net.close())))
   const waiting = [...rows]
