@@ -9,6 +9,7 @@ import type { TriedCandidate } from './punch.ts'
 export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peerPool: string, nowMs: number): string {
   const silence = silenceOf(path, nowMs)
   if (path.rung === 'direct') return silence
+  if (path.rung === 'cold') return 'no traffic: the first packet goes over the relay and wakes it'
   const parts = [
     silence,
     path.rung === 'none' ? 'no path yet' : path.why.startsWith('direct') ? path.why : '',
@@ -29,7 +30,7 @@ export function silenceOf(path: Path, nowMs: number): string {
 
 export type Obstacle = 'udp-blocked' | 'one-nat' | 'nats'
 
-/** What is known to stand in the way before a packet is sent; `one-nat` is in the way of most, not of all. */
+/** What is known to stand in the way before a packet is sent; behind one NAT a path inside of the site may do without it. */
 export function obstacleOf(own: NatBehaviour, peer: NatBehaviour): Obstacle | undefined {
   if (own.udp === 'blocked' || peer.udp === 'blocked') return 'udp-blocked'
   if (isOneNat(own, peer)) return 'one-nat'
@@ -52,7 +53,8 @@ function obstacleText(own: NatBehaviour, peer: NatBehaviour, peerPool: string): 
 }
 
 function isOneNat(own: NatBehaviour, peer: NatBehaviour): boolean {
-  if (own.mapping === 'none' || peer.mapping === 'none') return false
+  if (own.mapping === 'none' || peer.mapping === 'none' || (own.hairpin !== false && peer.hairpin !== false))
+    return false
   const [a, b] = [own, peer].map(({ mapped }) => (mapped === undefined ? undefined : parseSocketAddress(mapped)))
   return a !== undefined && a.address === b?.address
 }

@@ -17,6 +17,8 @@ type Site = {
   /** Where WireGuard listens inside the site, `ADDRESS port PORT`; the node's name where no address is known. */
   readonly host: string
   readonly hasIpv6: boolean
+  /** What its router says that it forwards to the gateway. */
+  readonly forwarded: string | undefined
 }
 
 /** A session over the relay's UDP takes less than that to come up where it can. */
@@ -46,7 +48,7 @@ export function remediesOf(own: OwnSide, path: PathStatus, nowMs: number): Remed
         ...relayUdp,
       ])
     case 'nats':
-      return one([...easyFirst(here, there).map(admit), ...ipv6(here, there), ...relayUdp])
+      return one([...admitAtEither(here, there), ...ipv6(here, there), ...relayUdp])
     case undefined:
       return unexplained(here, there, path, relayUdp)
   }
@@ -67,7 +69,7 @@ function unexplained(
   if (!candidates.some(({ outcome }) => outcome === 'silent')) return undefined
   return one([
     `let UDP through between ${outside(here)} and ${outside(there)} in the firewalls of ${here.pool} and ${there.pool}`,
-    ...easyFirst(here, there).map(admit),
+    ...admitAtEither(here, there),
     ...ipv6(here, there),
     ...relayUdp,
   ])
@@ -89,7 +91,7 @@ function placeOf(
   node: string,
   candidates: readonly Pick<CandidateStatus, 'address' | 'kind'>[],
   port: number | undefined,
-): Pick<Site, 'host' | 'hasIpv6'> {
+): Pick<Site, 'host' | 'hasIpv6' | 'forwarded'> {
   const hosts = candidates
     .filter(({ kind }) => kind === 'host')
     .map(({ address }) => parseSocketAddress(address))
@@ -98,6 +100,7 @@ function placeOf(
   const where = port === undefined ? node : `${node} port ${port}`
   return {
     host: found === undefined ? where : `${found.address} port ${found.port}`,
+    forwarded: candidates.find(({ kind, address }) => kind === 'mapped' && !address.startsWith('['))?.address,
     hasIpv6: hosts.some(({ address }) => /^[23]/.test(address) && address.includes(':')),
   }
 }
@@ -111,17 +114,28 @@ function letOut({ pool, host }: Site, other: Site): string {
 }
 
 /** A peer knows where a forwarded port is if the NAT maps it alike for everybody; so that site comes first. */
-const easyFirst = (here: Site, there: Site): readonly Site[] =>
-  [here, there].toSorted((a, b) => Number(isHard(a)) - Number(isHard(b)))
+function admitAtEither(here: Site, there: Site): readonly string[] {
+  const sites = [here, there].toSorted((a, b) => Number(isHard(a)) - Number(isHard(b)))
+  const mappable = sites.filter(({ nat, forwarded }) => nat.mapping !== 'none' && forwarded === undefined)
+  const routers = mappable.map(({ pool }) => pool).join(' or ')
+  return [
+    ...sites.map(admit),
+    ...(mappable.length === 0
+      ? []
+      : [`turn on PCP or NAT-PMP on the router of ${routers}: the gateway there has it forward a port by itself`]),
+  ]
+}
 
 const isHard = ({ nat }: Site): boolean => nat.mapping.startsWith('address')
 
 function admit(site: Site): string {
-  const { pool, nat, host } = site
+  const { pool, node, nat, host, forwarded } = site
   const mapped = nat.mapped === undefined ? undefined : parseSocketAddress(nat.mapped)
   if (nat.mapping === 'none') return `in the firewall of ${pool}, let UDP in to ${outside(site)}`
+  if (forwarded !== undefined)
+    return `have ${forwarded}, which the router of ${pool} forwards, let through by what stands before that router, too`
   if (isHard(site) || mapped === undefined)
-    return `on the router of ${pool}, map UDP from ${host} alike for all destinations (full cone NAT, “NAT type open”)`
+    return `on the router of ${pool}, forward a UDP port to ${host}, and write it into Gateway ${pool} as publicIP and publicPort of ${node}`
   return `on the router of ${pool}, forward UDP port ${mapped.port} of ${mapped.address} to ${host}`
 }
 

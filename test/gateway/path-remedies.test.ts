@@ -45,8 +45,10 @@ const host = (outcome: NonNullable<CandidateStatus['outcome']>, address = '192.1
 
 const HERE_FORWARDS = 'on the router of north, forward UDP port 61001 of 198.18.1.2 to 192.168.1.11 port 51820'
 const THERE_FORWARDS = 'on the router of south, forward UDP port 40112 of 198.18.2.2 to 192.168.2.11 port 40112'
-const HERE_CONE =
-  'on the router of north, map UDP from 192.168.1.11 port 51820 alike for all destinations (full cone NAT, “NAT type open”)'
+const HERE_BY_OBJECT =
+  'on the router of north, forward a UDP port to 192.168.1.11 port 51820, and write it into Gateway north as publicIP and publicPort of north1'
+const pcp = (routers: string): string =>
+  `turn on PCP or NAT-PMP on the router of ${routers}: the gateway there has it forward a port by itself`
 const IPV6 = 'give north1 at north and south1 at south public IPv6'
 const FOR_RELAY_UDP =
   'for relay-udp, let UDP through between both sites and the ports that `fulmar status` names on the relay'
@@ -55,18 +57,23 @@ const rows: readonly [name: string, own: OwnSide, path: PathStatus, steps: reado
   ['direct', own(nat(FULL_CONE, HERE)), path(nat(FULL_CONE, THERE), { rung: 'direct' }), []],
   ['cold', own(nat(SYMMETRIC, HERE)), path(nat(SYMMETRIC, THERE), { rung: 'cold' }), []],
   ['not tried yet', own(nat(FULL_CONE, HERE)), path(nat(FULL_CONE, THERE), { candidates: [host('untried')] }), []],
-  ['symmetric here', own(nat(SYMMETRIC, HERE)), path(nat(PORT_RESTRICTED, THERE)), [THERE_FORWARDS, HERE_CONE, IPV6]],
+  [
+    'symmetric here',
+    own(nat(SYMMETRIC, HERE)),
+    path(nat(PORT_RESTRICTED, THERE)),
+    [THERE_FORWARDS, HERE_BY_OBJECT, pcp('south or north'), IPV6],
+  ],
   [
     'over TCP for long',
     own(nat(SYMMETRIC, HERE)),
     path(nat(PORT_RESTRICTED, THERE), { rung: 'relay-tcp' }),
-    [THERE_FORWARDS, HERE_CONE, IPV6, FOR_RELAY_UDP],
+    [THERE_FORWARDS, HERE_BY_OBJECT, pcp('south or north'), IPV6, FOR_RELAY_UDP],
   ],
   [
     'over TCP just now',
     own(nat(SYMMETRIC, HERE)),
     path(nat(PORT_RESTRICTED, THERE), { rung: 'relay-tcp', since: NOW - 1000 }),
-    [THERE_FORWARDS, HERE_CONE, IPV6],
+    [THERE_FORWARDS, HERE_BY_OBJECT, pcp('south or north'), IPV6],
   ],
   [
     'symmetric there, a firewall here, IPv6 here only',
@@ -74,7 +81,8 @@ const rows: readonly [name: string, own: OwnSide, path: PathStatus, steps: reado
     path(nat(SYMMETRIC, THERE)),
     [
       'in the firewall of north, let UDP in to 203.0.113.7:51820',
-      'on the router of south, map UDP from 192.168.2.11 port 40112 alike for all destinations (full cone NAT, “NAT type open”)',
+      'on the router of south, forward a UDP port to 192.168.2.11 port 40112, and write it into Gateway south as publicIP and publicPort of south1',
+      pcp('south'),
       'give south1 at south public IPv6, which north has',
     ],
   ],
@@ -86,6 +94,7 @@ const rows: readonly [name: string, own: OwnSide, path: PathStatus, steps: reado
       'let UDP through between 198.18.1.2:61001 and 198.18.2.2:40112 in the firewalls of north and south',
       HERE_FORWARDS,
       THERE_FORWARDS,
+      pcp('north or south'),
       IPV6,
     ],
   ],
@@ -99,11 +108,24 @@ const rows: readonly [name: string, own: OwnSide, path: PathStatus, steps: reado
   ],
   [
     'one NAT',
-    own(nat(PORT_RESTRICTED, HERE)),
+    own({ ...nat(PORT_RESTRICTED, HERE), hairpin: false }),
     path(nat(PORT_RESTRICTED, '198.18.1.2:9')),
     [
       'let 192.168.1.11 port 51820 and 192.168.2.11 port 40112 reach each other behind their common NAT',
       'turn on hairpinning (NAT loopback) on that NAT, 198.18.1.2',
+      IPV6,
+    ],
+  ],
+  [
+    'its router forwards a port, and nothing comes through',
+    own(nat(SYMMETRIC, HERE)),
+    path(nat(SYMMETRIC, THERE), {
+      candidates: [host('silent'), { ...host('silent'), kind: 'mapped', address: '100.64.0.9:40112' }],
+    }),
+    [
+      HERE_BY_OBJECT,
+      'have 100.64.0.9:40112, which the router of south forwards, let through by what stands before that router, too',
+      pcp('north'),
       IPV6,
     ],
   ],

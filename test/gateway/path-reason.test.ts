@@ -1,0 +1,40 @@
+import t from 'tap'
+import { obstacleOf, reasonOf, type Obstacle } from '../../gateway/path-reason.ts'
+import { Path } from '../../gateway/path.ts'
+import type { NatBehaviour } from '../../lib/status.ts'
+
+const nat = (
+  mapping: NatBehaviour['mapping'],
+  filtering: NatBehaviour['filtering'],
+  more: Partial<NatBehaviour> = {},
+): NatBehaviour => ({ mapping, filtering, udp: 'open', ...more })
+const HARD = 'address-and-port-dependent'
+const EASY = 'endpoint-independent'
+const FULL_CONE = nat(EASY, EASY, { mapped: '198.18.1.2:5' })
+const PORT_RESTRICTED = nat(EASY, HARD, { mapped: '198.18.2.2:5' })
+const SYMMETRIC = nat(HARD, HARD, { mapped: '198.18.3.2:5' })
+const FIREWALL = nat('none', HARD)
+const BLOCKED: NatBehaviour = { mapping: 'unknown', filtering: 'unknown', udp: 'blocked' }
+const behind = (address: string, hairpin?: boolean): NatBehaviour =>
+  nat(EASY, EASY, { mapped: `${address}:7`, ...(hairpin === undefined ? {} : { hairpin }) })
+
+const rows: readonly [name: string, own: NatBehaviour, peer: NatBehaviour, expected: Obstacle | undefined][] = [
+  ['cones', FULL_CONE, PORT_RESTRICTED, undefined],
+  ['symmetric and full cone', SYMMETRIC, FULL_CONE, undefined],
+  ['symmetric and port restricted', SYMMETRIC, PORT_RESTRICTED, 'nats'],
+  ['symmetric and a firewall', SYMMETRIC, FIREWALL, 'nats'],
+  ['symmetric both', SYMMETRIC, { ...SYMMETRIC, mapped: '198.18.4.2:5' }, 'nats'],
+  ['UDP is blocked', BLOCKED, FULL_CONE, 'udp-blocked'],
+  ['one NAT that does not hairpin', behind('198.18.1.2', false), behind('198.18.1.2'), 'one-nat'],
+  ['one NAT that does', behind('198.18.1.2', true), behind('198.18.1.2'), undefined],
+  ['one NAT, not known', behind('198.18.1.2'), behind('198.18.1.2'), undefined],
+]
+for (const [name, own, peer, expected] of rows) {
+  t.equal(obstacleOf(own, peer), expected, name)
+  t.equal(obstacleOf(peer, own), expected, `${name}, the other way`)
+}
+
+t.test('a cold pair', async (t) => {
+  const path = new Path({ controlling: true, rung: 'cold', nowMs: 0, coldAfterMs: 1e9, always: false })
+  t.match(reasonOf(path, SYMMETRIC, SYMMETRIC, 'south', 1000), /^no traffic: the first packet .* wakes it$/)
+})
