@@ -127,11 +127,12 @@ function readCandidate(value: unknown): Candidate[] {
 const BEHAVIOURS = ['none', 'endpoint-independent', 'address-dependent', 'address-and-port-dependent'] as const
 
 function readNat(value: unknown): NatBehaviour {
-  const { mapping, filtering, udp, mapped } = (value ?? {}) as Record<string, unknown>
+  const { mapping, filtering, udp, mapped, hairpin } = (value ?? {}) as Record<string, unknown>
   return {
     mapping: BEHAVIOURS.find((behaviour) => behaviour === mapping) ?? 'unknown',
     filtering: BEHAVIOURS.find((behaviour) => behaviour === filtering) ?? 'unknown',
     udp: udp === 'open' || udp === 'blocked' ? udp : 'unknown',
     ...(typeof mapped === 'string' && mapped.length < 64 ? { mapped } : {}),
+    ...(typeof hairpin === 'boolean' ? { hairpin } : {}),
   }
 }

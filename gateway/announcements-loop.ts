@@ -49,7 +49,9 @@ export function openAnnouncements(identity: NodeIdentity, state: GatewayState, l
     peers,
     own: () => own,
     setOwn: async (wireguardKey, candidates, nat) => {
-      const announcement = { node: identity.node, wireguardKey, candidates, nat }
+      // How long our NAT keeps mappings is nothing to peers.
+      const { lifetimeMs: _least, lifetimeBelowMs: _below, ...told } = nat
+      const announcement = { node: identity.node, wireguardKey, candidates, nat: told }
       const text = JSON.stringify(announcement)
       if (text === ownText) return false
       ownText = text

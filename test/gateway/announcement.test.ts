@@ -16,7 +16,13 @@ const announcement: Announcement = {
     { kind: 'mapped', address: { address: '198.51.100.7', port: 21000, family: 4 } },
     { kind: 'reflexive', address: { address: '2001:db8::1', port: 21000, family: 6 } },
   ],
-  nat: { mapping: 'endpoint-independent', filtering: 'unknown', udp: 'open', mapped: '198.51.100.7:21000' },
+  nat: {
+    mapping: 'endpoint-independent',
+    filtering: 'unknown',
+    udp: 'open',
+    mapped: '198.51.100.7:21000',
+    hairpin: false,
+  },
 }
 
 async function authority(name: string) {
