@@ -62,8 +62,6 @@ export function renderStatus(
   return sections.filter((section) => section !== false).join('\n')
 }
 
-export { natName }
-
 function of<K extends DaemonStatus['kind']>(statuses: readonly HostStatus[], kind: K) {
   type Wanted = Extract<DaemonStatus, { kind: K }>
   return statuses

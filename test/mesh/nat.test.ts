@@ -3,7 +3,7 @@
 
 import t from 'tap'
 import { UNKNOWN_NAT } from '../../gateway/nat.ts'
-import { natName } from '../../lib/status-text.ts'
+import { natName } from '../../lib/nat-text.ts'
 import type { NatType } from '../lab/nat.ts'
 import { get, gatewaysOf, addressOf, openMesh, until, waysOf, type Way } from './mesh.ts'
 
@@ -95,7 +95,7 @@ t.test('every pair of NATs', async (t) => {
     t.equal(nat.mapped?.split(':')[0], mapped, `${pool} knows by which address it is seen`)
   }
   const table = (await lab.exec('crag1', ['fulmar', 'status'])).stdout
-  t.match(table, /crag → fen +relay-tcp .*UDP is blocked at this site: let it out/, 'for people')
+  t.match(table, /crag → fen +relay-tcp .*\n +(why +)?UDP is blocked at this site: let it out/, 'for people')
 
   for (const family of [4, 6] as const)
     await Promise.all(
