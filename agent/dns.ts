@@ -92,7 +92,14 @@ type Question = {
 function answerInZone(question: Question): DnsAnswer {
   const { zone, name, type } = question
   const { domain } = zone
-  const [last, second, third, ...rest] = name.toLowerCase().slice(0, -domain.length).split('.').reverse().slice(1)
+  const below =
+    name.length === domain.length
+      ? []
+      : name
+          .slice(0, -domain.length - 1)
+          .toLowerCase()
+          .split('.')
+  const [last, second, third, ...rest] = below.reverse()
   switch (last) {
     case undefined:
       return apex(question)
@@ -146,7 +153,10 @@ function serviceAnswer(question: Question, service: ClusterService, rest: readon
   const endpoints = readyEndpoints(service, here)
   if (nearest === undefined)
     return service.kind === 'virtual'
-      ? addresses(question, textOf(service.clusterIps))
+      ? addresses(
+          question,
+          service.clusterIps.map(({ address }) => address),
+        )
       : addresses(question, shuffled(textOf(endpoints), question.random))
   if (!nearest.startsWith('_')) {
     if (farther !== undefined) return denied(domain)

@@ -265,9 +265,12 @@ t.test('the Kubernetes API knows nodes by their certificates', async (t) => {
 })
 
 t.test('a port in use; and a clean end', async (t) => {
-  const { code, stderr } = await run(...relayArgs(join(folder, 'second')))
-  t.equal(code, 64)
-  t.match(stderr, new RegExp(`cannot listen on 127\\.0\\.0\\.1:${port}: another process has it`))
+  const second = relayArgs(join(folder, 'second'))
+  t.match(await run(...second), { code: 64, stderr: 'another fulmar relay answers on' })
+  t.match(await run(...second, `--run-dir=${join(folder, 'second-run')}`), {
+    code: 64,
+    stderr: new RegExp(`cannot listen on 127\\.0\\.0\\.1:${port}: another process has it`),
+  })
   const h1 = await dial('h1', SIGNAL_PATH)
   const ended = closeCode(h1)
   relayProcess.kill('SIGTERM')
