@@ -192,10 +192,10 @@ function pathsText(gateways: readonly Gateway[], nowMs: number, oneHost: boolean
     '  ',
     width,
   ).split(/(?<=\n)/)
-  const explained = rows.filter(({ way }) => way.path.reason !== '').length
+  const explained = rows.filter(({ way }) => isToExplain(way.path)).length
   const whole = oneHost && explained <= MAX_STORIES
   const story = ({ from, path }: Way): string => {
-    if (path.reason === '') return ''
+    if (!isToExplain(path)) return ''
     if (whole) return pathStory(from.pool, path, nowMs, '      ', width)
     return paragraph('      ', '      ', path.reason, width)
   }
@@ -203,6 +203,9 @@ function pathsText(gateways: readonly Gateway[], nowMs: number, oneHost: boolean
     explained === 0 || whole ? '' : '  fulmar paths POOL, on the node of a gateway, tells the whole story of a pair\n'
   return [titles, ...lines.map((line, index) => line + story(rows[index]!.way)), hint].join('')
 }
+
+/** A cold path is no worse than it should be. */
+const isToExplain = ({ rung, reason }: PathStatus): boolean => reason !== '' && rung !== 'cold'
 
 /** One line for each row, whatever the names are: explanations go between them. */
 const PATH_COLUMNS = [

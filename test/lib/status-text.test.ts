@@ -228,6 +228,11 @@ t.test('many relayed pairs: the reason only, and where there is more', async (t)
   t.match(text, /\n {6}UDP is blocked at f\n  fulmar paths POOL, on the node/)
 })
 
+t.test('a cold pair is not explained', async (t) => {
+  const cold = path('b', { rung: 'cold', reason: 'no traffic', candidates: [] })
+  t.match(renderStatus([{ host: 'a1', status: gateway('a', [cold]) }], NOW), /\n  a → b  cold .*\n$/)
+})
+
 t.test('nothing to tell', async (t) => {
   t.equal(renderStatus([], NOW), 'No problems\n')
   t.match(renderStatus([{ host: 'a1', status: gateway('a', []) }], NOW), /Paths\n  none: no other pool is known\n/)
