@@ -25,12 +25,13 @@ import { insideOf } from './candidates.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
 import { openEchoServer } from './echo-server.ts'
+import { openListenPort, type ListenPort } from './listen-port-loop.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
 import { registerMetrics, registerMoves } from './metrics.ts'
 import { findOwnAddresses } from './own-address-loop.ts'
 import { openPacketClient } from './packet-client.ts'
 import { runPaths } from './path-loop.ts'
-import { cidrsOf } from './peers.ts'
+import { cidrsOf, listenPortOf } from './peers.ts'
 import { runPortSharing } from './port-sharing-loop.ts'
 import { openProbeSocket } from './probe-client.ts'
 import { publicKeyOf } from './probe.ts'
@@ -72,18 +73,23 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       client: createApiClient({ server, ca, cert, key }),
       file: join(config.stateDir, 'gateway', 'store.db'),
       log,
-      onChange: () => mesh?.trigger(),
+      onChange: () => {
+        mesh?.trigger()
+        listening?.trigger()
+      },
     },
     signal,
   )
   const sessions = () => [signalling.address(), packets.address()]
   const outside = followOutside({ identity, sessions, onChange: () => mesh?.trigger() }, signal)
+  let listening = undefined as ListenPort | undefined
   let isInside = insideOf([])
   const pools = () => {
     const known = poolsOf(store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS))
     const routable = outside.routable(known.pools)
     isInside = insideOf(routable.pools.flatMap(cidrsOf))
-    return { pools: routable.pools, problems: [...known.problems, ...routable.problems] }
+    const problems = [...known.problems, ...routable.problems, ...(listening?.problems() ?? [])]
+    return { pools: routable.pools, problems }
   }
 
   // The relay: control frames, and WireGuard packets while there is no better way.
@@ -163,7 +169,24 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     signal,
   )
   const binder = createBinder((datagram, to) => probes.send(datagram, to), signal)
-  const [probes, echoes] = await Promise.all([
+  const { direct, ...others } = ports
+  listening = await openListenPort(
+    {
+      own: direct,
+      taken: Object.values(others),
+      declared: () => listenPortOf(pools().pools, node),
+      onChange: () => announce.trigger(),
+      log,
+    },
+    signal,
+  )
+  const sharedPorts = (port: number) => ({
+    wireguardPort: port,
+    probePort: ports.probe,
+    further: [{ wireguardPort: ports.relayUdp, probePort: ports.udpProbe }],
+    loopbackPort: ports.relayTcp,
+  })
+  const [probes, echoes, sharing] = await Promise.all([
     openProbeSocket(
       {
         port: ports.probe,
@@ -174,19 +197,9 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       signal,
     ),
     openEchoServer({ onRequest: paths.onEchoRequest, onReply: paths.onEchoReply }, signal),
-    runPortSharing(
-      {
-        wireguardPort: ports.direct,
-        probePort: ports.probe,
-        further: [{ wireguardPort: ports.relayUdp, probePort: ports.udpProbe }],
-        loopbackPort: ports.relayTcp,
-      },
-      log,
-      signal,
-    ),
+    runPortSharing(sharedPorts(listening.current()), log, signal),
   ])
 
-  pools()
   // Our own announcement, whenever an address or the NAT's behaviour changes.
   const announce = createUpkeep(
     {
@@ -200,7 +213,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   )
   const reachability = runCandidates(
     {
-      port: () => ports.direct,
+      port: listening.current,
       mappingNonce: state.mappingNonce,
       stun: identity.stun.map(parseSocketAddress).filter((address) => address !== undefined),
       binder,
@@ -218,7 +231,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   const openDevices = (...devices: readonly { readonly rung: Rung; readonly port: number }[]) =>
     openWireGuard({ privateKeyFile: state.privateKeyFile, devices, addresses, log }, signal)
   const [wireguard, routes] = await Promise.all([
-    openDevices({ rung: 'direct', port: ports.direct }, { rung: 'relay-tcp', port: ports.relayTcp }),
+    openDevices({ rung: 'direct', port: listening.current() }, { rung: 'relay-tcp', port: ports.relayTcp }),
     openRoutes({ source4: own.ipv4, source6: own.ipv6, log }, signal),
   ])
   mesh = await runMesh(
@@ -237,6 +250,10 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     signal,
   )
   mesh.trigger()
+  listening.start(async (port) => {
+    await wireguard.setPort('direct', port)
+    sharing.setPorts(sharedPorts(port))
+  })
   const observe = async (rung: Rung) => (rung === 'relay-udp' ? relayUdp.device() : wireguard)?.observe(rung) ?? []
   const traffic = runTraffic(
     {
@@ -252,10 +269,17 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   relayUdp.start(() => openDevices({ rung: 'relay-udp', port: ports.relayUdp }), mesh)
 
   // For people and for Prometheus.
-  const parts = { node, startedAt, publicKey, port: ports.direct, mesh, wireguard, signalling, paths, store }
+  const parts = { node, startedAt, publicKey, mesh, wireguard, signalling, paths, store }
   const status = () => {
     const { nat, candidates } = reachability
-    return gatewayStatus({ ...parts, nowMs: Date.now(), nat: nat(), candidates: candidates(), pools: pools() })
+    return gatewayStatus({
+      ...parts,
+      port: listening!.current(),
+      nowMs: Date.now(),
+      nat: nat(),
+      candidates: candidates(),
+      pools: pools(),
+    })
   }
   registerMetrics(registry, { status, packets, probes })
   const { address: host, port } = config.metrics
@@ -264,7 +288,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     { socket: join(config.runDir, 'gateway.sock'), metrics: { host, port }, registry, status, healthy, log },
     signal,
   )
-  log.info({ node, port: ports.direct, afterMs: Math.round(performance.now()) }, 'gateway runs')
+  log.info({ node, port: listening.current(), afterMs: Math.round(performance.now()) }, 'gateway runs')
 
   await aborted(signal)
   await Promise.all([signalling.closed, packets.closed, store.done, outside.done, traffic])

@@ -70,3 +70,7 @@ function fixedAddresses({ endpoints = [] }: Pool, { node, candidates }: Announce
 }
 
 export const cidrsOf = (pool: Pool): readonly string[] => pool.nodes.flatMap(({ podCidrs }) => podCidrs).toSorted()
+
+/** Where the Gateway object of its pool has a node listen. */
+export const listenPortOf = (pools: readonly Pool[], node: string): number | undefined =>
+  pools.flatMap(({ endpoints = [] }) => endpoints.filter((endpoint) => endpoint.node === node))[0]?.listenPort

@@ -7,15 +7,27 @@ import { createUpkeep } from '../lib/net/upkeep.ts'
 import { NFT_TABLE_GATEWAY } from '../lib/owned.ts'
 import { gatewayTable, isComplete, type GatewayPorts } from './port-sharing.ts'
 
+export type PortSharing = {
+  /** The table soon says so. */
+  readonly setPorts: (ports: GatewayPorts) => void
+}
+
 /** Resolves once the table is loaded. @throws ExecError if nft refuses it. */
-export async function runPortSharing(ports: GatewayPorts, log: Log, signal: AbortSignal): Promise<void> {
-  const load = async (): Promise<void> => void (await run('nft', ['-f', '-'], { input: gatewayTable(ports) }))
+export async function runPortSharing(first: GatewayPorts, log: Log, signal: AbortSignal): Promise<PortSharing> {
+  let ports = first
+  let loaded = first
+  const load = async (): Promise<void> => {
+    const wanted = ports
+    await run('nft', ['-f', '-'], { input: gatewayTable(wanted) })
+    loaded = wanted
+  }
   await load()
   const repair = createUpkeep(
     {
       pass: async () => {
-        if (isComplete(await listTable())) return
-        log.warn({ table: NFT_TABLE_GATEWAY }, 'somebody removed our nft rules; loading them again')
+        const complete = isComplete(await listTable())
+        if (complete && loaded === ports) return
+        if (!complete) log.warn({ table: NFT_TABLE_GATEWAY }, 'somebody removed our nft rules; loading them again')
         await load()
       },
       onError: (err) => log.error({ err }, 'the nft table of the gateway could not be loaded; probes fail until it is'),
@@ -26,6 +38,12 @@ export async function runPortSharing(ports: GatewayPorts, log: Log, signal: Abor
     if (line.includes(NFT_TABLE_GATEWAY)) repair.trigger()
   }
   void monitorNft({ onLine, onStart: repair.trigger, log }, signal)
+  return {
+    setPorts: (next) => {
+      ports = next
+      repair.trigger()
+    },
+  }
 }
 
 /** @returns '' where there is no such table. */

@@ -21,6 +21,8 @@ export type WireGuard = {
   /** @throws Error for a peer that setPeers did not name. */
   setEndpoint(rung: Rung, publicKey: string, endpoint: string, keepaliveSeconds: number): Promise<void>
   observe(rung: Rung): Promise<readonly ObservedPeer[]>
+  /** Listens elsewhere. @throws Error where it cannot; it listens where it did then. */
+  setPort(rung: Rung, port: number): Promise<void>
 }
 
 export type WireGuardOptions = {
@@ -45,7 +47,7 @@ export class WireGuardError extends Error {
 
 type Device = {
   readonly name: string
-  readonly spec: DeviceSpec
+  spec: DeviceSpec
   index: number
   /** undefined until the first setPeers: the peers of an adopted device stay until then. */
   wanted: readonly WireGuardPeer[] | undefined
@@ -132,6 +134,18 @@ export async function openWireGuard(options: WireGuardOptions, signal: AbortSign
       const { peers } = await showDevice(device.name)
       device.endpoints = new Map([...device.endpoints, ...endpointsOf(peers)])
       return peers
+    },
+    async setPort(rung, port) {
+      const device = deviceOf(rung)
+      const before = device.spec
+      device.spec = { ...before, port }
+      try {
+        await device.upkeep.now()
+      } catch (error) {
+        device.spec = before
+        device.upkeep.trigger()
+        throw error
+      }
     },
   }
 }
