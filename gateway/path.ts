@@ -42,7 +42,7 @@ export type Move = { readonly atMs: number; readonly rung: Rung | 'cold'; readon
 /** An echo per path in use. */
 export const ECHO_INTERVAL_MS = 500
 /** One of the size that the path is trusted with, to notice when it carries small packets only. */
-const LARGE_INTERVAL_MS = 5_000
+const LARGE_INTERVAL_MS = 3_000
 /** On a narrow path: whether it carries full-size packets again. */
 const WIDEN_INTERVAL_MS = 60_000
 /** After a miss: this many more, this far apart, before the path counts as dead; 10 % loss does not flap then. */

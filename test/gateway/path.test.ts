@@ -335,14 +335,14 @@ t.test('a stall of our own process is not the path’s fault', async (t) => {
   t.equal(world.moves.length, moves)
 })
 
-t.test('a direct path costs two echoes a second and side, and a full-size one each 5 s', async (t) => {
+t.test('a direct path costs two echoes a second and side, and a full-size one each 3 s', async (t) => {
   const world = new World().start().run(10_000)
   const before = { ...world.counts }
   world.run(60_000)
   t.equal(world.counts.probe - before.probe, 0)
   t.equal(world.counts.call - before.call, 0)
   t.ok(
-    world.counts.echo - before.echo <= 2 * (2 * 60 + 12) + 2,
+    world.counts.echo - before.echo <= 2 * (2 * 60 + 20) + 2,
     `${world.counts.echo - before.echo} echoes in a minute, both sides`,
   )
 })
