@@ -21,8 +21,8 @@ type Site = {
   readonly forwarded: string | undefined
 }
 
-/** A session over the relay's UDP takes less than that to come up where it can. */
-const RELAY_UDP_GRACE_MS = 15_000
+/** A direct path, or a session over the relay's UDP, takes less than that to come up where it can. */
+const GRACE_MS = 15_000
 
 /** @returns undefined where the path is the best there is, or nothing is to be done yet. */
 export function remediesOf(own: OwnSide, path: PathStatus, nowMs: number): Remedies | undefined {
@@ -30,8 +30,9 @@ export function remediesOf(own: OwnSide, path: PathStatus, nowMs: number): Remed
   if (path.rung === 'none') return one(reachRelay(own, path))
   const here: Site = { ...own, ...placeOf(own.node, own.candidates, own.wireguardPort) }
   const there: Site = { ...path, nat: path.peerNat ?? UNKNOWN, ...placeOf(path.node, path.candidates, undefined) }
+  const settled = nowMs - path.since > GRACE_MS
   const relayUdp =
-    path.rung === 'relay-tcp' && nowMs - path.since > RELAY_UDP_GRACE_MS
+    path.rung === 'relay-tcp' && settled
       ? ['for relay-udp, let UDP through between both sites and the ports that `fulmar status` names on the relay']
       : []
   switch (obstacleOf(here.nat, there.nat)) {
@@ -50,7 +51,7 @@ export function remediesOf(own: OwnSide, path: PathStatus, nowMs: number): Remed
     case 'nats':
       return one([...admitAtEither(here, there), ...ipv6(here, there), ...relayUdp])
     case undefined:
-      return unexplained(here, there, path, relayUdp)
+      return settled ? unexplained(here, there, path, relayUdp) : undefined
   }
 }
 

@@ -86,6 +86,7 @@ const rows: readonly [name: string, own: OwnSide, path: PathStatus, steps: reado
       'give south1 at south public IPv6, which north has',
     ],
   ],
+  ['no answer yet', own(nat(PORT_RESTRICTED, HERE)), path(nat(PORT_RESTRICTED, THERE), { since: NOW - 5_000 }), []],
   [
     'nothing known, no answer',
     own(nat(PORT_RESTRICTED, HERE)),
