@@ -89,7 +89,7 @@ export function faultsOf(row: Row): readonly string[] {
 }
 
 export function renderPart(result: PartResult): string {
-  const { part, rounds, tookMs, busy } = result
+  const { part, rounds, tookMs, busy, busyByLab } = result
   const rows = rowsOf(result)
   const cells = rows.map((row) => [
     `${row.a} ↔ ${row.b}`,
@@ -106,12 +106,13 @@ export function renderPart(result: PartResult): string {
   ])
   const before = rows.reduce((sum, { lostBefore }) => sum + lostBefore, 0)
   return [
-    `${describePart(part)}: ${rows.length} pairs, ${rounds} rounds in ${Math.round(tookMs / 1000)} s; processors ${Math.round(busy * 100)} % busy\n\n`,
+    `${describePart(part)}: ${rows.length} pairs, ${rounds} rounds in ${Math.round(tookMs / 1000)} s; processors ${percent(busy)} busy, ${percent(busyByLab)} with this lab\n\n`,
     renderTable(COLUMNS, cells, '  ', TABLE_WIDTH),
     before === 0 ? '' : `\n${before} packets were lost before the first of their stream arrived.\n`,
   ].join('')
 }
 
+const percent = (share: number): string => `${Math.round(share * 100)} %`
 const TABLE_WIDTH = 200
 const COLUMNS: readonly Column[] = [
   { title: 'pair' },

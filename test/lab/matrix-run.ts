@@ -1,12 +1,16 @@
 // Runs the rounds of one part of the matrix: in each round every pair is tried from nothing, some at a time.
 
+import { readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Lab } from './lab.ts'
+import { cgroupRoot } from './machine.ts'
 import { openArena, type Arena } from './matrix-arena.ts'
 import { coreNft, cutRules, lengthOf, payloadOf } from './matrix-core.ts'
 import { expectedPath, type ExpectedPath } from './matrix-expected.ts'
 import { nextPair, pairsOf, shuffled, type Pair, type Part, type Round } from './matrix-plan.ts'
+import { cgroupOf } from './names.ts'
 import { firstArrivalMs, longestGapMs, lossesOf, pathOf, type Trial } from './matrix-trial.ts'
 
 export type PartResult = {
@@ -14,8 +18,9 @@ export type PartResult = {
   readonly trials: readonly Trial[]
   readonly rounds: number
   readonly tookMs: number
-  /** Share of the machine's processors that was in use while pairs were tried, 0 to 1. */
+  /** Share of the machine's processors that was in use, 0 to 1: by anything, and by the lab. */
   readonly busy: number
+  readonly busyByLab: number
 }
 
 export type RunOptions = {
@@ -44,8 +49,7 @@ export async function runPart(lab: Lab, part: Part, options: RunOptions): Promis
   const arena = await openArena(lab, part.sites)
   const trials: Trial[] = []
   let done = 0
-  let busyMs = 0
-  let allMs = 0
+  const before = processorTimes(lab.id)
   for (const round of rounds) {
     const roundAt = Date.now()
     if (roundAt > deadline) {
@@ -54,16 +58,21 @@ export async function runPart(lab: Lab, part: Part, options: RunOptions): Promis
     }
     await arena.begin(round, signal)
     const begunMs = Date.now() - roundAt
-    const before = processorTimes()
     const tried = await runRound(arena, lab, part, round, options)
-    const after = processorTimes()
-    busyMs += after.busyMs - before.busyMs
-    allMs += after.allMs - before.allMs
     trials.push(...tried)
     done++
     progress(describeRound(part, round, rounds.length, tried, begunMs, Date.now() - roundAt))
   }
-  return { part, trials, rounds: done, tookMs: Date.now() - startedAt, busy: allMs === 0 ? 0 : busyMs / allMs }
+  const after = processorTimes(lab.id)
+  const share = (of: 'busyMs' | 'labMs') => (after[of] - before[of]) / Math.max(1, after.allMs - before.allMs)
+  return {
+    part,
+    trials,
+    rounds: done,
+    tookMs: Date.now() - startedAt,
+    busy: share('busyMs'),
+    busyByLab: share('labMs'),
+  }
 }
 
 async function runRound(
@@ -183,10 +192,14 @@ async function waitUntil(isSo: () => boolean, endsAt: number): Promise<void> {
   while (!isSo() && Date.now() < endsAt) await sleep(POLL_MS)
 }
 
-function processorTimes(): { readonly busyMs: number; readonly allMs: number } {
+type ProcessorTimes = { readonly allMs: number; readonly busyMs: number; readonly labMs: number }
+
+function processorTimes(id: string): ProcessorTimes {
   const times = cpus().map((cpu) => cpu.times)
   const allMs = times.reduce((sum, { user, nice, sys, idle, irq }) => sum + user + nice + sys + idle + irq, 0)
-  return { allMs, busyMs: allMs - times.reduce((sum, { idle }) => sum + idle, 0) }
+  const stat = readFileSync(join(cgroupRoot(), cgroupOf(id), 'cpu.stat'), 'utf8')
+  const labMs = Number(/^usage_usec (\d+)$/m.exec(stat)?.[1]) / 1000
+  return { allMs, busyMs: allMs - times.reduce((sum, { idle }) => sum + idle, 0), labMs }
 }
 
 function describeRound(

@@ -145,7 +145,7 @@ t.test('what falls short', async (t) => {
   }
   const part = { underlay: 'v4', firewall6: true, sites } as const
   const faults = (trials: readonly Trial[]) =>
-    rowsOf({ part, trials, rounds: trials.length, tookMs: 1, busy: 0 }).flatMap(faultsOf)
+    rowsOf({ part, trials, rounds: trials.length, tookMs: 1, busy: 0, busyByLab: 0 }).flatMap(faultsOf)
   const times = (count: number, trial: Trial) => Array.from({ length: count }, () => trial)
   const lossy = { ...round!, lossPercent: 10 }
   const rows: readonly (readonly [string, readonly Trial[], readonly RegExp[]])[] = [

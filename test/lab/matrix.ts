@@ -39,6 +39,7 @@ export async function matrix(values: MatrixValues): Promise<number> {
             rounds: result.rounds,
             tookMs: result.tookMs,
             busy: result.busy,
+            busyByLab: result.busyByLab,
             pairs: rowsOf(result),
             trials: result.trials,
           })),
@@ -97,6 +98,8 @@ async function runInLab(
     )
     const options = { id, underlay, firewall6, nat: sites, manifests: folder, until: 'nodes' } as const
     await using lab = await openLab(options, { signal, progress })
+    // No pod here asks for a Service or a name, and each is on its pool's gateway: agents would only take time from it.
+    await Promise.all(lab.topology.nodes.map(({ name }) => lab.stop(name, 'agent')))
     await lab.startGateways(progress)
     return await runPart(lab, part, { rounds, atOnce, deadline, progress, signal })
   } finally {
