@@ -34,6 +34,8 @@ type Pending = {
 
 /** Requests in flight on one socket; one more is answered at once by undefined. */
 const MAX_PENDING = 64
+/** From the last repetition to the end at the least, however late it left. */
+const LAST_CHANCE_MS = 100
 
 /** @param send puts a datagram on the socket. @param signal ends all requests in flight. */
 export function createBinder(send: (datagram: Uint8Array, to: SocketAddress) => void, signal?: AbortSignal): Asker {
@@ -68,8 +70,13 @@ export function createBinder(send: (datagram: Uint8Array, to: SocketAddress) => 
         send(datagram, server)
         const nextMs = retransmitAtMs(repetition + 1)
         const waitedMs = performance.now() - sentAtMs
-        if (nextMs < timeoutMs) timer = setTimeout(() => transmit(repetition + 1), Math.max(1, nextMs - waitedMs))
-        else timer = setTimeout(() => settle(undefined), Math.max(1, timeoutMs - waitedMs))
+        if (nextMs < timeoutMs) {
+          timer = setTimeout(() => transmit(repetition + 1), Math.max(1, nextMs - waitedMs))
+          return
+        }
+        // A process that stood still sends late, and finds its answers after its timers.
+        const waitMs = Math.max(timeoutMs - waitedMs, Math.min(LAST_CHANCE_MS, timeoutMs - retransmitAtMs(repetition)))
+        timer = setTimeout(() => setImmediate(() => settle(undefined)), waitMs)
       }
       transmit(0)
     })

@@ -1,5 +1,7 @@
 import t from 'tap'
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
 import { socketAddress, type SocketAddress } from '../../lib/address.ts'
 import { createLog } from '../../lib/log.ts'
 import { decodeStun, encodeStun, type StunMessage } from '../../lib/wire/stun.ts'
@@ -86,6 +88,40 @@ t.test('a binder asks through a socket of another', async (t) => {
   server.socket.close()
   socket.close()
 })
+
+t.test('a process that stood still reads its answers before it calls a server silent', async (t) => {
+  const socket = await shared()
+  const binder = createBinder((datagram, to) => socket.send(datagram, to.port, to.address))
+  socket.on('message', (datagram, { address, port }) => {
+    binder.onDatagram(decodeStun(datagram)!, datagram, at(address, port))
+  })
+  // In a thread of its own: it answers while this one stands still.
+  const thread = new Worker(new URL('data:text/javascript,' + encodeURIComponent(ANSWERING)))
+  const [port] = (await once(thread, 'message')) as [number]
+  const asked = binder.request(at('127.0.0.1', port), 600)
+  // The last request leaves after 500 ms; its answer and the end of the wait come meanwhile.
+  await once(thread, 'message')
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500)
+  t.equal((await asked)?.address, '127.0.0.1')
+  await thread.terminate()
+  socket.close()
+})
+/** Tells of the fourth request and turns it into a success with a XOR-MAPPED-ADDRESS of 127.0.0.1. */
+const ANSWERING = `
+  import { createSocket } from 'node:dgram'
+  import { parentPort } from 'node:worker_threads'
+  const socket = createSocket('udp4')
+  let requests = 0
+  socket.on('message', (request, { address, port }) => {
+    if (++requests < 4) return
+    if (requests === 4) parentPort.postMessage(0)
+    const answer = Buffer.concat([request.subarray(0, 20), Buffer.from('00200008000100005e12a443', 'hex')])
+    answer.writeUInt16BE(0x0101, 0)
+    answer.writeUInt16BE(12, 2)
+    setTimeout(() => socket.send(answer, port, address), 40)
+  })
+  socket.bind(0, '127.0.0.1', () => parentPort.postMessage(socket.address().port))
+`
 
 t.test('discovery against our own server on loopback', async (t) => {
   const ports = await freeUdpPorts()
