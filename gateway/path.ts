@@ -20,6 +20,7 @@ import { HoldDown } from './hold-down.ts'
 import { Interest, type InterestOptions } from './interest.ts'
 import { Punch, type PunchAction } from './punch.ts'
 import { RungHealth } from './rung-health.ts'
+import { BURST_INTERVAL_MS, Suspicion } from './suspicion.ts'
 
 export type PathAction =
   | PunchAction
@@ -45,13 +46,7 @@ export const ECHO_INTERVAL_MS = 500
 const LARGE_INTERVAL_MS = 3_000
 /** On a narrow path: whether it carries full-size packets again. */
 const WIDEN_INTERVAL_MS = 60_000
-/** After a miss: this many more, this far apart, before the path counts as dead; 10 % loss does not flap then. */
-const BURST_ECHOES = 8
-const BURST_INTERVAL_MS = 30
-const BURST_MS = BURST_ECHOES * BURST_INTERVAL_MS
 const BRING_UP_INTERVAL_MS = 100
-/** A rung that answers small echoes and no full-size one for so long is taken for narrow. */
-const NARROW_AFTER_MS = 1_000
 /** Where nothing carries traffic yet, the relay does so soonest: probes and handshakes do not compete with it at first. */
 const RELAY_HEAD_START_MS = 300
 /** What counts as "now" for echoes on a rung that the other side set up. */
@@ -62,7 +57,6 @@ const UDP_RELAY_AFTER_MS = 1_500
 const DEFAULT_RELAY_RTT_MS = 200
 const MAX_RELAY_RTT_MS = 2_000
 const ASK_INTERVAL_MS = 1_000
-const SUSPECT_INTERVAL_MS = 1_000
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
 const STALL_MS = 100
 const MIN_SLEEP_MS = 10
@@ -90,12 +84,7 @@ export class Path {
   /** When the pair was last woken. */
   #wokeMs: number
   #relayOpen = false
-  #suspectSinceMs: number | undefined
-  /** Of the sizes that are missed, small ones are. */
-  #smallSilent = false
-  #saidSuspectMs = -Infinity
-  /** When all rungs are asked next, while the one in use is silent. */
-  #compareMs = -Infinity
+  readonly #suspicion = new Suspicion()
   #wasDirect: boolean
   /** Since when WireGuard has the relay's UDP session for endpoint of fm-udp. */
   #udpBoundMs: number | undefined
@@ -228,14 +217,9 @@ export class Path {
     return nowMs - this.#begunMs(this.#readySinceMs) > UDP_RELAY_AFTER_MS
   }
 
-  /** The rung in use does not answer, and no other does either. */
-  get silent(): boolean {
-    return this.#suspectSinceMs !== undefined
-  }
-
   /** How long nothing has come back on any rung; 0 while the rung in use answers. */
   silentMs(nowMs: number): number {
-    return this.#suspectMs(nowMs)
+    return this.#suspicion.ageMs(nowMs)
   }
 
   #peerInterest(nowMs: number): void {
@@ -274,38 +258,26 @@ export class Path {
     const late = nowMs - this.#plannedMs
     if (late < STALL_MS || !Number.isFinite(late)) return
     for (const rung of RUNGS) this.#health[rung].forgive(late)
-    if (this.#suspectSinceMs !== undefined) this.#suspectSinceMs += late
+    this.#suspicion.forgive(late)
   }
 
   /** Leaves a rung that fell silent, but only for one that answers: if the peer's gateway process is down, none does. */
   #watch(nowMs: number): void {
     if (!isRung(this.rung)) return
     const health = this.#health[this.rung]
-    const silentSince = health.silentSinceMs('small', nowMs)
     const large = this.#largeSize()
-    const largeSilentSince = large && health.silentSinceMs(large, nowMs)
-    if (silentSince === undefined && largeSilentSince === undefined) {
-      this.#suspectSinceMs = undefined
-      return
-    }
-    // Small packets pass again: the larger ones get the same chance before they are given up.
-    if (silentSince === undefined && this.#smallSilent) this.#suspectSinceMs = nowMs
-    this.#smallSilent = silentSince !== undefined
-    const suspectSince = (this.#suspectSinceMs ??= nowMs)
-    if (nowMs - this.#saidSuspectMs >= SUSPECT_INTERVAL_MS) {
-      this.#saidSuspectMs = nowMs
-      this.#actions.push({ kind: 'suspect' })
-    }
-    if (nowMs - suspectSince < BURST_MS + health.timeoutMs) return
-    if (silentSince === undefined && large === 'full' && health.lastReplyMs('least') >= suspectSince)
+    const missed = this.#suspicion.look(health, large, nowMs)
+    if (this.#suspicion.isToBeTold(nowMs)) this.#actions.push({ kind: 'suspect' })
+    const { sinceMs, silentSinceMs } = this.#suspicion
+    if (sinceMs === undefined || !this.#suspicion.isCertain(health, nowMs)) return
+    if (missed === 'large' && large === 'full' && health.lastReplyMs('least') >= sinceMs)
       return this.#move(this.rung, LEAST_MTU, 'full-size packets no longer pass', nowMs)
-    const other = RUNGS.find((rung) => rung !== this.rung && this.#answersSince(rung, suspectSince))
+    const other = RUNGS.find((rung) => rung !== this.rung && this.#answersSince(rung, sinceMs))
     if (other === undefined) return
     if (this.rung !== 'relay-tcp') this.#hold[this.rung].fell(nowMs)
     if (this.rung === 'direct') this.punch.startOver(this.#hold.direct.untilMs)
-    const what = silentSince === undefined ? 'packet of the MTU' : 'echo'
-    const since = silentSince ?? largeSilentSince ?? nowMs
-    this.#move(other, undefined, `${this.rung} answered no ${what} for ${Math.round(nowMs - since)} ms`, nowMs)
+    const what = missed === 'large' ? 'packet of the MTU' : 'echo'
+    this.#move(other, undefined, `${this.rung} answered no ${what} for ${Math.round(nowMs - silentSinceMs)} ms`, nowMs)
   }
 
   #answersSince(rung: Rung, sinceMs: number): boolean {
@@ -313,12 +285,8 @@ export class Path {
     return health.lastReplyMs('small') >= sinceMs && (rung === 'relay-tcp' || health.lastReplyMs('full') >= sinceMs)
   }
 
-  #suspectMs(nowMs: number): number {
-    return this.#suspectSinceMs === undefined ? 0 : nowMs - this.#suspectSinceMs
-  }
-
   #search(nowMs: number, random: number): void {
-    if (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS) return this.punch.stop()
+    if (this.rung === 'direct' && !this.#suspicion.isPastBurst(nowMs)) return this.punch.stop()
     if (!this.#maySearch(nowMs)) return
     const own = this.#interest.isOwn(nowMs)
     const roundTripMs = this.#health['relay-tcp'].rttMs ?? DEFAULT_RELAY_RTT_MS
@@ -329,7 +297,7 @@ export class Path {
   /** Whether a direct path is to be looked for now. */
   #maySearch(nowMs: number): boolean {
     if (this.#readySinceMs === undefined || this.rung === 'cold') return false
-    if (this.rung === 'direct' && this.#suspectMs(nowMs) < BURST_MS) return false
+    if (this.rung === 'direct' && !this.#suspicion.isPastBurst(nowMs)) return false
     const begunMs = this.#begunMs(this.#readySinceMs)
     return this.rung !== 'none' || !this.#relayOpen || nowMs - begunMs >= RELAY_HEAD_START_MS
   }
@@ -341,7 +309,8 @@ export class Path {
     if (this.rung === 'none' && Math.max(relay.lastReplyMs('small'), relay.lastRequestMs) >= this.#wokeMs)
       this.#move('relay-tcp', undefined, 'the relay carries echoes', nowMs)
     for (const rung of ['direct', 'relay-udp'] as const) {
-      const size = this.#validSize(rung, nowMs)
+      const fromMs = this.#validatesFromMs(rung, nowMs)
+      const size = fromMs === undefined ? undefined : this.#health[rung].provenSize(fromMs, nowMs)
       if (size === undefined) continue
       if (rung === 'direct') this.#wasDirect = true
       this.#hold[rung].rose(nowMs)
@@ -351,17 +320,6 @@ export class Path {
     }
     if (isRung(this.rung) && this.mtu !== undefined && this.#health[this.rung].lastReplyMs('full') > this.sinceMs)
       this.#move(this.rung, undefined, 'full-size packets pass again', nowMs)
-  }
-
-  /** @returns the largest packets that a rung has proven to carry, if it may take over with them. */
-  #validSize(rung: 'direct' | 'relay-udp', nowMs: number): EchoSize | undefined {
-    const fromMs = this.#validatesFromMs(rung, nowMs)
-    const health = this.#health[rung]
-    if (fromMs === undefined || health.lastReplyMs('small') < fromMs) return undefined
-    if (health.lastReplyMs('full') >= fromMs) return 'full'
-    const silentSince = health.silentSinceMs('full', nowMs)
-    const narrow = silentSince !== undefined && nowMs - Math.max(silentSince, fromMs) >= NARROW_AFTER_MS
-    return narrow && health.lastReplyMs('least') >= fromMs ? 'least' : undefined
   }
 
   /** Since when echoes on a rung count that is better than the one in use; undefined while there is nothing to validate. */
@@ -382,7 +340,7 @@ export class Path {
     this.mtu = mtu
     this.sinceMs = nowMs
     this.why = why
-    this.#suspectSinceMs = undefined
+    this.#suspicion.clear()
     this.history.unshift({ atMs: nowMs, rung, why })
     this.history.length = Math.min(this.history.length, MAX_HISTORY)
   }
@@ -411,9 +369,7 @@ export class Path {
    * short stall moves no packet to the relay. At different moments one would win by chance.
    */
   #compare(nowMs: number): void {
-    const suspectMs = this.#suspectMs(nowMs)
-    if (!this.silent || suspectMs < BURST_MS || nowMs < this.#compareMs) return
-    this.#compareMs = nowMs + Math.max(BRING_UP_INTERVAL_MS, Math.min(ECHO_INTERVAL_MS, suspectMs / 8))
+    if (!this.#suspicion.isToCompare(nowMs)) return
     for (const rung of RUNGS) {
       if (rung !== this.rung && !this.#usable(rung)) continue
       this.#sendEcho(rung, 'small', nowMs)
@@ -423,15 +379,14 @@ export class Path {
 
   /** How often a rung is asked now; undefined: not at all. An idle, healthy path asks only the rung in use. */
   #echoInterval(rung: Rung, size: EchoSize, nowMs: number): number | undefined {
-    const suspectMs = this.#suspectMs(nowMs)
+    const silent = this.#suspicion.sinceMs !== undefined
     if (rung === this.rung) {
-      const burst = this.silent && suspectMs < BURST_MS
-      if (burst && (size === 'small' || rung !== 'relay-tcp')) return BURST_INTERVAL_MS
-      if (size === 'small') return this.silent ? undefined : ECHO_INTERVAL_MS
+      if (this.#suspicion.isBurst(nowMs) && (size === 'small' || rung !== 'relay-tcp')) return BURST_INTERVAL_MS
+      if (size === 'small') return silent ? undefined : ECHO_INTERVAL_MS
       if (size === this.#largeSize()) return LARGE_INTERVAL_MS
       return size === 'full' && this.mtu !== undefined ? WIDEN_INTERVAL_MS : undefined
     }
-    if (this.silent) return undefined
+    if (silent) return undefined
     if (rung === 'relay-tcp')
       return this.rung === 'none' && size === 'small' && this.#usable(rung) ? BRING_UP_INTERVAL_MS : undefined
     if (this.#validatesFromMs(rung, nowMs) === undefined) return undefined
@@ -446,8 +401,7 @@ export class Path {
   }
 
   #next(nowMs: number): number {
-    const times = [nowMs + ECHO_INTERVAL_MS, this.punch.nextMs]
-    if (this.#suspectSinceMs !== undefined) times.push(Math.max(this.#compareMs, this.#suspectSinceMs + BURST_MS))
+    const times = [nowMs + ECHO_INTERVAL_MS, this.punch.nextMs, this.#suspicion.nextMs]
     for (const rung of RUNGS)
       for (const size of SIZES) {
         const interval = this.#echoInterval(rung, size, nowMs)

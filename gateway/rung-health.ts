@@ -9,6 +9,8 @@ const MAX_TIMEOUT_MS = 1_000
 const MIN_TIMEOUT_MS = 250
 /** Echoes in flight that are remembered; older ones are forgotten, and their replies count as none. */
 const MAX_OUTSTANDING = 32
+/** A rung that answers small echoes and no full-size one for so long is taken for narrow. */
+const NARROW_AFTER_MS = 1_000
 /** After such a pause echoes are a new series: what the last one of the old met says nothing now. */
 const SERIES_GAP_MS = 2_000
 /** Each outcome counts that much less than the one after it: the last hundred or so make the loss. */
@@ -103,6 +105,15 @@ export class RungHealth {
   /** @returns since when no echo of this size has been answered, if longer than a reply may take; else undefined. */
   silentSinceMs(size: EchoSize, nowMs: number): number | undefined {
     return this.#tracks[size].silentSinceMs(nowMs, this.timeoutMs)
+  }
+
+  /** @returns the largest packets that the rung has carried both ways since then, small ones included; undefined: none. */
+  provenSize(fromMs: number, nowMs: number): 'least' | 'full' | undefined {
+    if (this.lastReplyMs('small') < fromMs) return undefined
+    if (this.lastReplyMs('full') >= fromMs) return 'full'
+    const silentSince = this.silentSinceMs('full', nowMs)
+    const narrow = silentSince !== undefined && nowMs - Math.max(silentSince, fromMs) >= NARROW_AFTER_MS
+    return narrow && this.lastReplyMs('least') >= fromMs ? 'least' : undefined
   }
 
   get timeoutMs(): number {
