@@ -21,6 +21,7 @@ serve({
   },
   setPeers: (...args: Parameters<WireGuard['setPeers']>) => wireguard.setPeers(...args),
   setEndpoint: (...args: Parameters<WireGuard['setEndpoint']>) => wireguard.setEndpoint(...args),
+  setPort: (...args: Parameters<WireGuard['setPort']>) => wireguard.setPort(...args),
   observePeers: (...args: Parameters<WireGuard['observe']>) => wireguard.observe(...args),
   async openRoutes(options: Omit<RoutesOptions, 'log'>) {
     routes = await openRoutes({ ...options, log }, signal)

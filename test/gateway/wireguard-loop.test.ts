@@ -64,6 +64,26 @@ t.test('WireGuard devices', { skip: isRoot ? false : 'needs root' }, async (t) =
     t.equal(after.endpoint, peer.endpoint, 'the endpoint stays where none is given')
   })
 
+  t.test('listen on another port, and go on', async (t) => {
+    const portOf = async () => (await a.host.sh('wg show fm-direct listen-port')).trim()
+    const stop = ping(a.host, b.ipv4, a.ipv4, 0.01)
+    await daemon.call('setPort', 'direct', 5009)
+    t.equal(await portOf(), '5009')
+    await passes('from another port', 1_000)
+    const { sent, received } = await stop()
+    t.comment(`${sent - received} of ${sent} pings lost over the change`)
+    t.equal(
+      (await b.daemon.call('observePeers', 'direct'))[0].endpoint,
+      '198.18.0.1:5009',
+      'the other side has followed our packets',
+    )
+    await t.rejects(daemon.call('setPort', 'direct', 5002), /listen-port 5002: .*Address already in use/)
+    await until('it listens where it did', 2_000, async () => (await portOf()) === '5009')
+    await passes('after a port that is in use', 2_000)
+    await daemon.call('setPort', 'direct', 5001)
+    await passes('back', 1_000)
+  })
+
   t.test('are made anew with peers and endpoints', async (t) => {
     await daemon.call('setEndpoint', 'direct', b.publicKey, '[2001:db8::2]:5001', 10)
     const routes = await daemon
