@@ -10,15 +10,18 @@ import { ULA_PREFIX } from './addresses.ts'
 /** Devices of the mesh itself and of container networks, whose addresses mean nothing outside of the node. */
 const INNER_DEVICE = /^(fm-|veth|cni|cali|cilium|lxc|flannel|docker|br-|kube|vxlan|raven|nodelocaldns|lo$)/
 
+const OWN = new RegExp(`^(fe80:|${ULA_PREFIX})`)
+
 export type IsInside = (address: string) => boolean
 
 /**
- * Tells which addresses lie inside the mesh, where no path to a gateway may be: it would carry itself.
+ * Tells which addresses lie inside the mesh, where no path to a gateway may be: it would carry itself. Link-local ones
+ * count, which gateways have on the mesh's own devices.
  * @param meshPrefixes pod prefixes of all pools.
  */
 export function insideOf(meshPrefixes: readonly string[]): IsInside {
   const mesh = meshPrefixes.map(parseCidr).filter((cidr) => cidr !== undefined)
-  return (address) => address.startsWith(ULA_PREFIX) || mesh.some((cidr) => contains(cidr, address))
+  return (address) => OWN.test(address) || mesh.some((cidr) => contains(cidr, address))
 }
 
 /** Addresses of interfaces that others may know. */
@@ -32,7 +35,7 @@ export function hostAddresses(
   )
   return addresses
     .filter((address) => address !== undefined)
-    .filter(({ address }) => !/^(fe80:|169\.254\.|127\.|::1$)/.test(address) && !isInside(address))
+    .filter(({ address }) => !/^(169\.254\.|127\.|::1$)/.test(address) && !isInside(address))
 }
 
 /**

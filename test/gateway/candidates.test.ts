@@ -40,6 +40,7 @@ t.test('what lies inside the mesh', async (t) => {
     ['fd00:244:1::7', true],
     ['fd00:244:2::7', false],
     ['fd66:756c:6d61:1::1', true],
+    ['fe80::1', true],
     ['192.168.1.1', false],
   ] as const)
     t.equal(isInside(address), inside, address)
