@@ -28,7 +28,12 @@ export async function heal(topology: Topology, pool: string): Promise<void> {
 }
 
 export async function readCuts(topology: Topology): Promise<CutsByPool> {
-  const { stdout } = await execAt(topology.id, placeOf(topology, CORE), ['nft', '-j', 'list', 'sets'])
+  const { id } = topology
+  const { code, stdout, stderr } = await execAt(id, placeOf(topology, CORE), ['nft', '-j', 'list', 'sets'])
+  if (code !== 0)
+    throw new UsageError(
+      `--id ${id}: its hosts are gone (${stderr.trim()}); npm run lab -- down --id ${id} removes what is left`,
+    )
   const { nftables } = JSON.parse(stdout) as {
     nftables: readonly { set?: { name: string; elem?: readonly string[] } }[]
   }
