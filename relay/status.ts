@@ -1,5 +1,6 @@
 // What the relay says of itself: the answer to GET /status, its metrics, and what nodes are told of it when they join.
 
+import { isIP } from 'node:net'
 import { formatSocketAddress } from '../lib/address.ts'
 import { counter, counterFrom, gaugeFrom, type Registry } from '../lib/metrics.ts'
 import type { RelayStatus } from '../lib/status.ts'
@@ -7,11 +8,12 @@ import { VERSION } from '../lib/version.ts'
 import type { RelayConfig } from './config.ts'
 import type { PacketServer } from './packet-server.ts'
 import type { StunServer } from './stun-server.ts'
+import { isUnspecified } from './stun.ts'
 import type { Session, Sessions } from './websocket-server.ts'
 
 export type Parts = {
   readonly startedAt: number
-  readonly config: Pick<RelayConfig, 'stun' | 'stunPorts'>
+  readonly config: Pick<RelayConfig, 'public' | 'stun' | 'stunPorts'>
   readonly signals: { readonly sessions: Sessions }
   readonly packets: PacketServer
   readonly stun: Pick<StunServer, 'requests' | 'limited'> | undefined
@@ -34,17 +36,21 @@ export function relayStatus({ startedAt, config, signals, packets, stun, udpRela
 }
 
 /** URLs and STUN servers, as nodes are told when they join. */
-export function advertised({
-  listen,
-  public: hosts,
-  ...stun
-}: Pick<RelayConfig, 'listen' | 'public' | 'stun' | 'stunPorts'>) {
+export function advertised(config: Pick<RelayConfig, 'listen' | 'public' | 'stun' | 'stunPorts'>) {
+  const { listen, public: hosts } = config
   const relays = hosts.map((address) => `https://${formatSocketAddress({ address, port: listen[0]!.port })}`)
-  return { relays, stun: stunServers(stun) }
+  return { relays, stun: stunServers(config) }
 }
 
-const stunServers = ({ stun, stunPorts }: Pick<RelayConfig, 'stun' | 'stunPorts'>): readonly string[] =>
-  stun.map((address) => formatSocketAddress({ address, port: stunPorts[0] }))
+/** Who answers on any address, as 0.0.0.0 behind a 1:1 NAT, is found at the public ones. */
+const stunServers = ({
+  public: hosts,
+  stun,
+  stunPorts,
+}: Pick<RelayConfig, 'public' | 'stun' | 'stunPorts'>): readonly string[] =>
+  stun
+    .flatMap((address) => (isUnspecified(address) ? hosts.filter((host) => isIP(host) === isIP(address)) : [address]))
+    .map((address) => formatSocketAddress({ address, port: stunPorts[0] }))
 
 function listed(kind: 'signal' | 'packets', { byNode }: Sessions): RelayStatus['sessions'] {
   return [...byNode.values()]

@@ -32,6 +32,11 @@ t.test('the flags of a relay', async (t) => {
     relays: ['https://203.0.113.10:8443', 'https://[2001:db8:1::10]:8443', 'https://relay.example.com:8443'],
     stun: ['203.0.113.10:3478', '203.0.113.11:3478'],
   })
+  t.same(
+    advertised({ ...parsed.values, stun: ['0.0.0.0', '::'] }).stun,
+    ['203.0.113.10:3478', '[2001:db8:1::10]:3478'],
+    'who listens on any address is found at the public ones',
+  )
 })
 
 t.test('every mistake is told at once', async (t) => {

@@ -9,7 +9,7 @@ t.test('what the relay says of itself', async (t) => {
   const pair: PairCounts = { from: 'h1', to: 's1', forwarded: 3, bytes: 300, overKeepalive: 2, dropped: 1 }
   const parts: Parts = {
     startedAt: 1,
-    config: { stun: ['203.0.113.10', '2001:db8:1::10'], stunPorts: [3478, 3479] },
+    config: { public: ['relay.example.com'], stun: ['203.0.113.10', '2001:db8:1::10'], stunPorts: [3478, 3479] },
     signals: { sessions: { byNode: new Map([session('s1'), session('h1')].map((s) => [s.node, s])) } as never },
     packets: {
       sessions: { byNode: new Map([['h1', session('h1')]]) } as never,
