@@ -128,21 +128,27 @@ function agentsTable(agents: readonly { host: string; status: AgentStatus }[], n
     status.node,
     status.pool,
     ago(status.startedAt, nowMs),
-    status.gateway === undefined ? 'itself' : `${status.gateway.node} (${status.gateway.address})`,
+    status.gateway?.node ?? 'itself',
     `${status.services.count}, ${countText(status.services.endpoints, 'endpoint')}`,
     dnsText(status.dns),
+    String(status.dns.queries),
     metadataText(status.metadata, nowMs),
   ])
-  const wrapped = ['GATEWAY', 'SERVICES', 'DNS', 'METADATA']
-  return renderTable([...columnsOf('NODE', 'POOL', 'UP'), ...wrappedColumnsOf(...wrapped)], rows, '  ', width)
+  const columns = [
+    ...columnsOf('NODE', 'POOL', 'UP', 'GATEWAY'),
+    ...wrappedColumnsOf('SERVICES', 'DNS'),
+    { title: 'QUERIES', align: 'right' } as const,
+    ...wrappedColumnsOf('METADATA'),
+  ]
+  return renderTable(columns, rows, '  ', width)
 }
 
 const columnsOf = (...titles: readonly string[]) => titles.map((title) => ({ title }))
 const wrappedColumnsOf = (...titles: readonly string[]) => titles.map((title) => ({ title, overflow: 'wrap' }) as const)
 
-function dnsText({ addresses, takeover, queries }: AgentStatus['dns']): string {
-  const over = takeover.length === 0 ? '' : ` for ${takeover.join(' ')}`
-  return `${addresses.join(' ')}${over}, ${queries === 1 ? '1 query' : `${queries} queries`}`
+/** The first of its addresses, and whether it answers in the place of the cluster's own DNS; the JSON has all. */
+function dnsText({ addresses, takeover }: AgentStatus['dns']): string {
+  return [...addresses.slice(0, 1), ...(takeover.length === 0 ? [] : ['cluster DNS'])].join(', ') || 'none'
 }
 
 function gatewaysTable(gateways: readonly Gateway[], nowMs: number, width: number): string {

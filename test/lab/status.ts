@@ -3,6 +3,7 @@
 import { fetchAll } from '../../lib/net/status-client.ts'
 import { renderStatus } from '../../lib/status-text.ts'
 import type { DaemonStatus } from '../../lib/status.ts'
+import { paragraph } from '../../lib/text-table.ts'
 import { readCuts, type CutsByPool } from './cuts.ts'
 import { CLOUD, pathsOf } from './names.ts'
 import { ownerOf, readState } from './state.ts'
@@ -65,9 +66,9 @@ export function renderLabStatus({ id, state, pools, cuts, daemons, silent }: Lab
       ? `abandoned, its supervisor is dead: npm run lab -- down --id ${id} removes what is left`
       : state
   const lines = [
-    `lab ${id}: ${told}; ${sites.join(', ')}`,
-    ...Object.entries(cuts).map(([pool, kinds]) => `cut at ${pool}: ${kinds.join(', ')}`),
+    paragraph('', '  ', `lab ${id}: ${told}; ${sites.join(', ')}`),
+    ...Object.entries(cuts).map(([pool, kinds]) => `cut at ${pool}: ${kinds.join(', ')}\n`),
   ]
   const rest = daemons.length + silent.length === 0 ? 'no daemons run\n' : renderStatus(daemons, nowMs, silent)
-  return `${lines.join('\n')}\n\n${rest}`
+  return `${lines.join('')}\n${rest}`
 }

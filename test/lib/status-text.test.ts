@@ -95,9 +95,9 @@ const GOLDEN_ONE_NODE = `3 problems
     does not answer: connect ETIMEDOUT
 
 Agents
-  NODE      POOL     UP     GATEWAY  SERVICES          DNS                               METADATA
-  hamburg1  hamburg  5m00s  itself   12, 31 endpoints  169.254.20.53 for 10.96.0.10, 1   disk, 2h00m
-                                                       query
+  NODE      POOL     UP     GATEWAY  SERVICES          DNS                      QUERIES  METADATA
+  hamburg1  hamburg  5m00s  itself   12, 31 endpoints  169.254.20.53, cluster         1  disk, 2h00m
+                                                       DNS
 
 Gateways
   NODE      POOL     UP     WIREGUARD     RELAY             NAT          SEEN AT  METADATA
@@ -124,9 +124,9 @@ const GOLDEN_MESH = `3 problems
   cloud relay: shop.yaml:12: not YAML
 
 Agents
-  NODE      POOL     UP     GATEWAY              SERVICES          DNS                   METADATA
-  hamburg2  hamburg  5m00s  hamburg1             12, 31 endpoints  169.254.20.53 for     cloud, 2.0s
-                            (192.168.1.11)                         10.96.0.10, 1 query
+  NODE      POOL     UP     GATEWAY   SERVICES          DNS                     QUERIES  METADATA
+  hamburg2  hamburg  5m00s  hamburg1  12, 31 endpoints  169.254.20.53, cluster        1  cloud, 2.0s
+                                                        DNS
 
 Gateways
   NODE      POOL     UP     WIREGUARD     RELAY  NAT              SEEN AT           METADATA
