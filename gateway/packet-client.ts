@@ -6,13 +6,13 @@
 // A handshake that is lost costs WireGuard 5 s, and so do two that cross; here, where handshakes can be seen, both are
 // prevented (handshakes.ts). And here a cold pair is woken: its first packets pass in any case.
 //
-// TCP turns loss into delay, so what waits here is short and the oldest goes first: WireGuard and the TCP inside it
-// take a loss better than a second in a queue.
+// TCP turns loss into delay, so what waits here is short and the oldest goes first (lib/net/packet-outbox.ts): WireGuard
+// and the TCP inside it take a loss better than a second in a queue.
 
 import { createSocket, type Socket } from 'node:dgram'
-import { WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
+import { openPacketOutbox, type PacketOutbox } from '../lib/net/packet-outbox.ts'
 import { openRelaySession, type RelaySession } from '../lib/net/relay-session.ts'
 import {
   bindFrame,
@@ -43,10 +43,6 @@ export type PacketClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'c
   readonly dropped: () => number
 }
 
-/** Bytes handed to the socket but not yet to the kernel; beyond them packets wait in the queue of their peer. */
-const MAX_IN_FLIGHT_BYTES = 128 * 1024
-/** Packets of one peer that wait; a new one pushes out the oldest. */
-const MAX_QUEUE_PACKETS = 64
 /** Peers that the relay may name to us. */
 const MAX_INBOUND_PEERS = 4096
 
@@ -54,7 +50,6 @@ type Peer = {
   readonly node: string
   readonly index: number
   readonly socket: Socket
-  readonly queue: Buffer[]
   handshakes: Handshakes
   wireguardKey: string
   awake: boolean
@@ -77,7 +72,7 @@ export function openPacketClient(
   const peers = new Map<string, Peer>()
   const inbound = new Map<number, string>()
   let nextIndex = 0
-  let inFlightBytes = 0
+  let outbox: PacketOutbox<Peer> | undefined
   let dropped = 0
 
   const session = openRelaySession(
@@ -86,13 +81,11 @@ export function openPacketClient(
       path: PACKETS_PATH,
       maxPayloadBytes: MAX_PACKET_FRAME_BYTES,
       log: options.log,
-      onOpen: (socket) => {
+      onOpen: (socket, stream) => {
         inbound.clear()
-        inFlightBytes = 0
-        for (const peer of peers.values()) {
-          peer.queue.length = 0
-          socket.send(bindFrame(peer.index, peer.node))
-        }
+        outbox?.close()
+        outbox = openPacketOutbox(socket, stream, { sent: () => {}, dropped: () => void dropped++ })
+        for (const peer of peers.values()) outbox.sendNow(bindFrame(peer.index, peer.node))
       },
       onMessage: (data, binary) => {
         if (binary) receive(data as Buffer)
@@ -130,44 +123,13 @@ export function openPacketClient(
   }
 
   const transmit = (peer: Peer, packet: Buffer): void => {
-    const socket = session.socket()
-    if (socket?.readyState !== WebSocket.OPEN || packet.length > MAX_PACKET_FRAME_BYTES - PACKET_HEADER_BYTES) {
-      dropped++
-      return
-    }
-    if (inFlightBytes < MAX_IN_FLIGHT_BYTES) {
-      write(socket, peer, packet)
-      return
-    }
-    if (peer.queue.push(packet) <= MAX_QUEUE_PACKETS) return
-    peer.queue.shift()
-    dropped++
-  }
-
-  const write = (socket: WebSocket, peer: Peer, packet: Buffer): void => {
-    const frame = dataFrame(peer.index, packet)
-    inFlightBytes += frame.length
-    socket.send(frame, () => {
-      if (socket !== session.socket()) return
-      inFlightBytes -= frame.length
-      drain(socket)
-    })
-  }
-
-  /** One waiting packet of each peer in turn, so that one peer's bulk does not starve another. */
-  const drain = (socket: WebSocket): void => {
-    for (let sent = true; sent && inFlightBytes < MAX_IN_FLIGHT_BYTES;) {
-      sent = false
-      for (const peer of peers.values()) {
-        const packet = peer.queue.shift()
-        if (packet === undefined) continue
-        write(socket, peer, packet)
-        sent = true
-      }
-    }
+    const usable = session.socket() !== undefined && packet.length <= MAX_PACKET_FRAME_BYTES - PACKET_HEADER_BYTES
+    if (usable) outbox!.send(dataFrame(peer.index, packet), peer)
+    else dropped++
   }
 
   const closed = session.closed.then(() => {
+    outbox?.close()
     for (const { socket } of peers.values()) socket.close()
   })
 
@@ -180,7 +142,7 @@ export function openPacketClient(
         return endpointOf(known.socket)
       }
       const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 })
-      const peer: Peer = { node, index: nextIndex++, socket, queue: [], handshakes, wireguardKey, awake: false }
+      const peer: Peer = { node, index: nextIndex++, socket, handshakes, wireguardKey, awake: false }
       peers.set(node, peer)
       socket.on('message', (packet, from) => {
         if (from.port === options.wireguardPort) leave(peer, packet)
@@ -188,7 +150,7 @@ export function openPacketClient(
       // A refused send (the device is being made anew) is a lost packet, which WireGuard expects.
       socket.on('error', () => void dropped++)
       await new Promise<void>((resolve) => socket.bind(0, LOOPBACK, resolve))
-      session.socket()?.send(bindFrame(peer.index, node))
+      if (session.socket() !== undefined) outbox!.sendNow(bindFrame(peer.index, node))
       return endpointOf(socket)
     },
     ready: (node) => {

@@ -1,11 +1,12 @@
 // WireGuard packets between gateways over WebSockets (lib/wire/packet-frame.ts): the last rung, for sites that let
 // nothing out but port 443. The relay sees ciphertext only.
 //
-// TCP below turns loss into delay, and the TCP inside the tunnel sees neither: queues must be short. Each receiver has
-// room for one socket's high-water mark (64 KiB) and a few packets more; then the oldest is dropped. A receiver that
-// stalls costs nobody else anything. Nothing is allocated per packet but what ws and the socket need.
+// TCP below turns loss into delay, and the TCP inside the tunnel sees neither: queues must be short
+// (lib/net/packet-outbox.ts). A receiver that stalls costs nobody else anything. Nothing is allocated per packet that does
+// not wait but what ws and the socket need.
 
 import type { Log } from '../lib/log.ts'
+import { openPacketOutbox, type PacketOutbox } from '../lib/net/packet-outbox.ts'
 import { ProtocolError } from '../lib/wire/signal.ts'
 import {
   bindFrame,
@@ -17,7 +18,6 @@ import {
   PACKET_HEADER_BYTES,
   setIndex,
 } from '../lib/wire/packet-frame.ts'
-import { createOutbox, type Outbox } from './packet-outbox.ts'
 import type { PairPolicy } from './signal-server.ts'
 import { runSessions, type Session, type Sessions } from './websocket-server.ts'
 
@@ -46,7 +46,7 @@ const MAX_PAIRS = 4096
 type Route = { readonly to: string; counts: PairCounts | undefined; receiver: Receiver | undefined; index: number }
 type Receiver = {
   readonly session: Session
-  readonly outbox: Outbox
+  readonly outbox: PacketOutbox<PairCounts>
   /** Indexes of this session as a sender. */
   readonly routes: Map<number, Route>
   /** Names that were bound for this session as a receiver. */
@@ -121,8 +121,8 @@ export function runPacketServer(options: PacketOptions, signal: AbortSignal): Pa
     ends.delete(end.session.node)
   }
 
-  const sent = (bytes: number, counts: PairCounts): void => {
-    const packetBytes = bytes - PACKET_HEADER_BYTES
+  const sent = (frame: Buffer, counts: PairCounts): void => {
+    const packetBytes = frame.length - PACKET_HEADER_BYTES
     count(counts, packetBytes)
     count(totals, packetBytes)
   }
@@ -138,7 +138,7 @@ export function runPacketServer(options: PacketOptions, signal: AbortSignal): Pa
       open(session) {
         // A session that is replaced may take seconds to end; its packets go to the new one now.
         close(ends.get(session.node))
-        const outbox = createOutbox(session.socket, session.stream, sent, drop)
+        const outbox = openPacketOutbox(session.socket, session.stream, { sent, dropped: drop })
         ends.set(session.node, { session, outbox, routes: new Map(), bound: new Map(), closed: false })
       },
       close(session) {

@@ -3,6 +3,8 @@
 // leaves TCP waiting for minutes: an idle session learns of it from the relay's pings, at no cost of its own, and whoever
 // misses answers has it checked at once.
 
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { WebSocket, type RawData } from 'ws'
 import { canonicalAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
@@ -50,7 +52,8 @@ export function openRelaySession(
     readonly path: string
     readonly maxPayloadBytes: number
     readonly log: Log
-    readonly onOpen: (socket: WebSocket) => void
+    /** @param stream the TLS socket below. */
+    readonly onOpen: (socket: WebSocket, stream: Duplex) => void
     readonly onMessage: (data: RawData, binary: boolean) => void
     readonly onChange: () => void
   },
@@ -104,12 +107,14 @@ export function openRelaySession(
       socket.ping()
     }
 
-    socket.on('upgrade', ({ socket: stream }) => (address = canonicalAddress(stream.remoteAddress ?? '')))
+    let stream: Socket | undefined
+    socket.on('upgrade', (response) => (stream = response.socket))
     socket.on('open', () => {
+      address = canonicalAddress(stream!.remoteAddress ?? '')
       open = socket
       onHeard()
       change({ url, state: 'connected', since: Date.now() })
-      options.onOpen(socket)
+      options.onOpen(socket, stream!)
     })
     socket.on('ping', onHeard)
     socket.on('pong', onHeard)

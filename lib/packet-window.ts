@@ -1,0 +1,132 @@
+// How much a sender of relayed packets may have under way, so that nothing queues for long, whatever the bottleneck: in the
+// kernel's send buffer (which grows to megabytes), in a modem, or before the other end's event loop.
+//
+// Marks in the stream come back as acknowledgements and tell the round-trip time. What it is above the path's own is the
+// queue's doing. Once a round the window is made what would leave a short queue, as FAST TCP does (Wei, Jin, Low and
+// Hegde, 2006): with a window w the rate is w / rtt, so w × (base + target) / rtt is that window. No bandwidth is assumed.
+// The path's own time, the base, is what a round takes while little of ours is under way, which is brought about every
+// BASE_MS: so much of the path's jitter counts as the path's and not as ours. Where others keep a long queue filled it gives
+// way, as LEDBAT does (RFC 6817), though not to nothing.
+//
+// Time is an argument, in milliseconds of any clock that does not go back.
+
+/** The queue that is aimed at: this, or on long paths a part of the base. With less, pauses would let the link run idle. */
+const TARGET_MS = 15
+const TARGET_PART = 1 / 8
+const INITIAL_BYTES = 16 * 1024
+/** Five full packets. */
+const MIN_BYTES = 8 * 1024
+/** 600 Mbit/s at 200 ms; bounds the memory that a connection takes. */
+const MAX_BYTES = 16 * 1024 * 1024
+const MAX_GROWTH = 2
+const MAX_SHRINK = 0.5
+const MARKS_PER_WINDOW = 16
+/** Two full packets. */
+const MIN_MARK_BYTES = 3000
+/** A round ends with so many marks that were set in it; the least of their times counts, since noise only adds. */
+const MARKS_PER_ROUND = 3
+const BASE_MS = 10_000
+
+type Mark = { readonly number: number; readonly setMs: number; readonly upTo: number }
+
+export class PacketWindow {
+  #windowBytes = INITIAL_BYTES
+  #sentBytes = 0
+  #acknowledgedBytes = 0
+  #markedBytes = 0
+  /** Those under way, in the order in which they were set. */
+  readonly #marks: Mark[] = []
+  #nextMark = 0
+  /** Until the first queue shows, the window doubles each round trip. */
+  #starting = true
+  /** The window kept something waiting in this round. */
+  #limited = false
+  /** Marks before this one were set before the round began. */
+  #roundFrom = 0
+  #roundMarks = 0
+  #leastMs = Infinity
+  #sumMs = 0
+  #baseMs = Infinity
+  #basedAtMs = 0
+  /** This round is to tell the base. */
+  #draining = false
+
+  get bytes(): number {
+    if (!this.#draining) return this.#windowBytes
+    const withoutQueue = (this.#windowBytes * this.#baseMs) / (this.#baseMs + this.#targetMs)
+    return Math.max(MIN_BYTES, withoutQueue / 2)
+  }
+
+  /** What the path takes is not known yet: that something waits says little. */
+  get starting(): boolean {
+    return this.#starting
+  }
+
+  get #targetMs(): number {
+    return Math.max(TARGET_MS, this.#baseMs * TARGET_PART)
+  }
+
+  /** Asked by who has something to send. */
+  get open(): boolean {
+    const open = this.#sentBytes - this.#acknowledgedBytes < this.bytes
+    if (!open) this.#limited = true
+    return open
+  }
+
+  sent(bytes: number): void {
+    this.#sentBytes += bytes
+  }
+
+  /**
+   * To be asked after each `sent` and `acknowledge`.
+   * @returns the number of a mark to be sent now; undefined while none is due.
+   */
+  mark(nowMs: number): number | undefined {
+    const unmarked = this.#sentBytes - this.#markedBytes
+    // The last mark may be back already when the window shrinks below what was sent since.
+    const stuck = this.#marks.length === 0 && unmarked >= this.bytes
+    if (unmarked < Math.max(MIN_MARK_BYTES, this.bytes / MARKS_PER_WINDOW) && !stuck) return undefined
+    this.#markedBytes = this.#sentBytes
+    this.#marks.push({ number: this.#nextMark, setMs: nowMs, upTo: this.#sentBytes })
+    return this.#nextMark++
+  }
+
+  /** @returns false for a mark that is not under way. */
+  acknowledge(number: number, nowMs: number): boolean {
+    const index = this.#marks.findIndex((mark) => mark.number === number)
+    if (index < 0) return false
+    const { setMs, upTo } = this.#marks[index]!
+    this.#marks.splice(0, index + 1)
+    this.#acknowledgedBytes = upTo
+    if (number < this.#roundFrom) return true
+    this.#leastMs = Math.min(this.#leastMs, nowMs - setMs)
+    this.#sumMs += nowMs - setMs
+    this.#roundMarks++
+    if (this.#roundMarks >= (this.#starting ? 1 : MARKS_PER_ROUND)) this.#endRound(nowMs)
+    return true
+  }
+
+  #endRound(nowMs: number): void {
+    // With the least window nothing of the queue is ours, or nothing can be done about it.
+    if (this.#draining || this.#baseMs === Infinity || this.#windowBytes === MIN_BYTES) {
+      this.#baseMs = this.#sumMs / this.#roundMarks
+      this.#basedAtMs = nowMs
+    }
+    this.#baseMs = Math.min(this.#baseMs, this.#leastMs + this.#targetMs / 2)
+    // Only a window that was the limit says anything of what fits.
+    if (this.#limited && !this.#draining) this.#adjust()
+    this.#draining = !this.#draining && this.#limited && nowMs - this.#basedAtMs >= BASE_MS
+    this.#roundFrom = this.#nextMark
+    this.#roundMarks = 0
+    this.#leastMs = Infinity
+    this.#sumMs = 0
+    this.#limited = false
+  }
+
+  #adjust(): void {
+    if (this.#leastMs - this.#baseMs > this.#targetMs / 2) this.#starting = false
+    const wanted = (this.#baseMs + this.#targetMs) / this.#leastMs
+    const factor = this.#starting ? MAX_GROWTH : Math.min(MAX_GROWTH, Math.max(MAX_SHRINK, wanted))
+    this.#windowBytes = Math.min(MAX_BYTES, Math.max(MIN_BYTES, this.#windowBytes * factor))
+  }
+}
