@@ -57,6 +57,7 @@ export const REQUIREMENTS: readonly Requirement[] = [
   program('wireguard-go', 'wireguard-go', 'is WireGuard where the kernel has no module, and in the lab', ['lab']),
   program('ip', 'iproute2', 'makes the namespaces and links of the lab', ['lab']),
   program('conntrack', 'conntrack', 'forgets UDP flows to endpoints that are gone', ['agent', 'relay', 'lab']),
+  program('setpriv', 'util-linux', 'ends a daemon’s helper programs with the daemon', ['agent', 'gateway', 'relay']),
   program('nsenter', 'util-linux', 'runs a program on a host of the lab', ['lab']),
   program('ping', 'iputils-ping', 'measures paths in the lab', ['lab']),
   program('miniupnpd', 'miniupnpd-nftables', 'is a router that maps ports by PCP and NAT-PMP', ['tests']),

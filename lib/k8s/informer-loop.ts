@@ -33,6 +33,8 @@ export async function runInformer(
   sink: InformerSink,
   signal: AbortSignal,
 ): Promise<void> {
+  const served = [resource, ...(resource.olderVersions ?? []).map((version) => ({ ...resource, version }))]
+  let asked = 0
   let version: string | undefined
   let failures = 0
   const pause = (ms: number) => sleep(ms, undefined, { signal }).catch(() => undefined)
@@ -40,12 +42,12 @@ export async function runInformer(
   while (!signal.aborted) {
     try {
       if (version === undefined) {
-        const { items, resourceVersion } = await client.list(resource, signal)
+        const { items, resourceVersion } = await client.list(served[asked]!, signal)
         sink.replace(items)
         version = resourceVersion
       }
       const timeoutSeconds = Math.round(WATCH_SECONDS * (1 + Math.random()))
-      const events = await client.watch(resource, signal, { resourceVersion: version, timeoutSeconds })
+      const events = await client.watch(served[asked]!, signal, { resourceVersion: version, timeoutSeconds })
       const since = performance.now()
       sink.heard()
       for await (const event of events) {
@@ -60,8 +62,10 @@ export async function runInformer(
     } catch (error) {
       if (signal.aborted) return
       if (isNotFound(error) && isOptional(resource)) {
-        // Its definition is not installed, which is a normal cluster.
         version = undefined
+        asked = (asked + 1) % served.length
+        if (asked !== 0) continue
+        // Its definition is not installed, which is a normal cluster.
         sink.replace([])
         sink.heard()
         await pause(ABSENT_RETRY_MS)
@@ -69,8 +73,8 @@ export async function runInformer(
       }
       if (isExpired(error)) version = undefined
       else sink.failed(error as Error)
-      const asked = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0
-      await pause(Math.max(Math.min(asked, BACKOFF.capMs), backoffMs(BACKOFF, ++failures, Math.random())))
+      const askedMs = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0
+      await pause(Math.max(Math.min(askedMs, BACKOFF.capMs), backoffMs(BACKOFF, ++failures, Math.random())))
     }
   }
 }

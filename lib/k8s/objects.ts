@@ -44,6 +44,8 @@ export type Resource<T extends KubernetesObject = KubernetesObject> = {
   /** `''` for the core group. */
   readonly group: string
   readonly version: string
+  /** Those that a server may have instead, newest first, and that read the same. */
+  readonly olderVersions?: readonly string[]
   readonly plural: string
   readonly kind: string
   readonly namespaced: boolean
@@ -77,6 +79,7 @@ export const LEASES: Resource<Lease> = {
 export const NODE_POOLS: Resource<NodePool> = {
   group: 'apps.openyurt.io',
   version: 'v1beta2',
+  olderVersions: ['v1beta1', 'v1alpha1'],
   plural: 'nodepools',
   kind: 'NodePool',
   namespaced: false,

@@ -16,11 +16,15 @@ export type Claim = {
 /** What was left out and the remedy, with the names of the nodes whose objects would have to change. */
 export type PoolProblem = { readonly message: string; readonly nodes: readonly string[] }
 
+/** Unix milliseconds; undefined where the object does not say. */
+export function createdMs({ metadata }: Node): number | undefined {
+  const ms = Date.parse(metadata?.creationTimestamp ?? '')
+  return Number.isNaN(ms) ? undefined : ms
+}
+
 /** The claims of one node, each prefix once; what is no prefix for pods becomes a problem. */
 export function claimsOf(node: Node, pool: string, problems: PoolProblem[]): readonly Claim[] {
   const name = node.metadata?.name ?? ''
-  const parsedMs = Date.parse(node.metadata?.creationTimestamp ?? '')
-  const createdMs = Number.isNaN(parsedMs) ? undefined : parsedMs
   const claims = new Map<string, Claim>()
   for (const text of [node.spec?.podCIDRs ?? (node.spec?.podCIDR || [])].flat()) {
     const cidr = parseCidr(String(text))
@@ -30,7 +34,7 @@ export function claimsOf(node: Node, pool: string, problems: PoolProblem[]): rea
         nodes: [name],
         message: `node ${name}: podCIDR ${JSON.stringify(text)} ${reason}: it is left out; correct spec.podCIDRs`,
       })
-    else claims.set(cidr!.text, { cidr: cidr!, node: name, pool, createdMs })
+    else claims.set(cidr!.text, { cidr: cidr!, node: name, pool, createdMs: createdMs(node) })
   }
   return [...claims.values()]
 }

@@ -3,7 +3,7 @@
 
 import { contains, normalise, parseCidr } from '../cidr.ts'
 import type { Node, NodePool, RavenGateway } from './objects.ts'
-import { claimsOf, grantedClaims, type PoolProblem } from './pod-cidrs.ts'
+import { claimsOf, createdMs, grantedClaims, type PoolProblem } from './pod-cidrs.ts'
 import { readGateway, type GatewayEndpoint } from './raven-gateway.ts'
 
 export type PoolNode = {
@@ -117,7 +117,10 @@ function addressesOf(node: Node, problems: PoolProblem[]): readonly string[] {
   return [...addresses]
 }
 
-/** Who the object names, else who the label does, else everybody; among equals, whom Raven's election chose comes first. */
+/**
+ * Who the object names, else who the label does, else everybody. Among equals, whom Raven's election chose comes first,
+ * then the oldest Node: a Node that is added later never takes the gateway's part from one that has it.
+ */
 function gatewaysOf(
   pool: string,
   nodes: readonly Node[],
@@ -129,7 +132,8 @@ function gatewaysOf(
   if (!tunnels) return { gateways: [] }
   if (endpoints.length > 0) return { gateways: endpoints.map(({ node }) => node), endpoints }
   const labelled = nodes.filter(({ metadata }) => metadata?.labels?.[LABEL_GATEWAY_CANDIDATE] === 'true').map(nameOf)
-  const equals = labelled.length > 0 ? labelled : names
+  const ages = new Map(nodes.map((node) => [nameOf(node), createdMs(node) ?? Number.MAX_SAFE_INTEGER]))
+  const equals = (labelled.length > 0 ? labelled : names).toSorted((a, b) => ages.get(a)! - ages.get(b)!)
   const isElected = (name: string) => elected.includes(name)
   return { gateways: [...equals.filter(isElected), ...equals.filter((name) => !isElected(name))] }
 }

@@ -20,7 +20,10 @@ const SETTLE_MS = 100
 /** Runs until the signal aborts; a monitor that dies is started again. */
 export async function monitorNft({ onLine, onStart, log }: NftMonitorOptions, signal: AbortSignal): Promise<void> {
   for (let failures = 1; !signal.aborted; failures++) {
-    const child = spawn('nft', ['monitor', 'destroy'], { stdio: ['ignore', 'pipe', 'ignore'] })
+    // It ends with us, however we end: it would wait for a line to write, and keep our namespace.
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'nft', 'monitor', 'destroy'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
     const stop = (): void => void child.kill()
     signal.addEventListener('abort', stop)
     const settled = setTimeout(() => {

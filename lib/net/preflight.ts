@@ -6,9 +6,8 @@ import { execFile } from 'node:child_process'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import type { Finding, Probe, Requirement } from '../preflight.ts'
+import { withRootPath } from './root-path.ts'
 
-/** Where Debian keeps the programs of root, which the PATH of others lacks. */
-const ROOT_PATH = ['/usr/local/sbin', '/usr/sbin', '/sbin']
 const CAP_NET_ADMIN = 12n
 const CAP_SYS_ADMIN = 21n
 const NFT_TIMEOUT_MS = 5_000
@@ -28,7 +27,7 @@ export function isDebian(): boolean {
 
 /** The path of a program, in PATH or where root's programs are. */
 export function find(program: string): string | undefined {
-  const folders = [...(process.env['PATH'] ?? '').split(':'), ...ROOT_PATH]
+  const folders = withRootPath(process.env['PATH']).split(':')
   return folders.map((folder) => join(folder, program)).find(executable)
 }
 

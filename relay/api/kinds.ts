@@ -1,7 +1,7 @@
 // The kinds of objects that the embedded API serves: the built-in ones that a folder of a cluster is likely to hold, and
 // those of OpenYurt. The table is fixed, so that discovery says the same whatever the folder holds today.
 
-import type { Resource } from '../../lib/k8s/objects.ts'
+import { NODE_POOLS, type Resource } from '../../lib/k8s/objects.ts'
 
 export type Kind = Resource & {
   readonly singular: string
@@ -100,6 +100,8 @@ const TABLE: readonly (readonly [group: string, version: string, namespaced: boo
   ['raven.openyurt.io', 'v1beta1', CLUSTER, [['Gateway', 'gateways', 'gw']]],
 ]
 
+/** Objects of these versions are taken for the one that is served. */
+const OLDER_VERSIONS: Readonly<Record<string, readonly string[] | undefined>> = { NodePool: NODE_POOLS.olderVersions }
 const WRITABLE: Readonly<Record<string, Kind['writable']>> = { Node: 'status', Lease: 'objects' }
 
 export const KINDS: readonly Kind[] = TABLE.flatMap(([group, version, namespaced, entries]) =>
@@ -111,6 +113,7 @@ export const KINDS: readonly Kind[] = TABLE.flatMap(([group, version, namespaced
     plural,
     singular: kind.toLowerCase(),
     shortNames: shortNames === '' ? [] : shortNames.split(','),
+    olderVersions: OLDER_VERSIONS[kind] ?? [],
     writable: WRITABLE[kind] ?? 'nothing',
   })),
 )

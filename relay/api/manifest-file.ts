@@ -125,7 +125,7 @@ function parseObject(value: unknown, path: Path, source: Source): ManifestObject
   if (fields === undefined) return undefined
   const object = {
     ...fields,
-    apiVersion,
+    apiVersion: apiVersionOf(kind),
     kind: kindName,
     metadata: { ...rest, name, ...(kind.namespaced && { namespace }) },
   }
@@ -135,7 +135,11 @@ function parseObject(value: unknown, path: Path, source: Source): ManifestObject
 /** The kind, or why there is none. */
 function chooseKind(apiVersion: string, kindName: string): Kind | string {
   const candidates = kindsNamed(kindName)
-  const kind = candidates.find((candidate) => apiVersionOf(candidate) === apiVersion)
+  const kind = candidates.find((candidate) =>
+    [candidate.version, ...(candidate.olderVersions ?? [])].some(
+      (version) => apiVersionOf({ ...candidate, version }) === apiVersion,
+    ),
+  )
   if (kind !== undefined) return kind
   if (kindName === 'Secret') return 'is not served: every node may read this API; keep secrets elsewhere'
   if (candidates.length === 0)

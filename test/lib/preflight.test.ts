@@ -48,7 +48,7 @@ t.test('a host that lacks programs and a device', async (t) => {
 t.test('who needs what', async (t) => {
   const names = (needer: Parameters<typeof requirementsOf>[0]): readonly string[] =>
     requirementsOf(needer).map(({ name }) => name)
-  t.same(names('relay'), ['nft', 'conntrack'])
+  t.same(names('relay'), ['nft', 'conntrack', 'setpriv'])
   t.ok(names('gateway').includes('WireGuard'))
   t.notOk(names('gateway').includes('wireguard-go'), 'the kernel’s module will do')
   t.notOk(names('agent').includes('kubectl'))

@@ -101,6 +101,16 @@ const rows: readonly Row[] = [
     pools: ['p: a[] b[] c[]; b a c'],
   },
   {
+    name: 'gateways: among equals the oldest Node comes first, so that a new one takes nothing over',
+    nodes: [
+      node('a', { labels: inPool('p'), day: 2 }),
+      node('b', { labels: inPool('p') }),
+      node('c', { labels: inPool('p'), day: 1 }),
+      node('d', { labels: inPool('p'), day: 1 }),
+    ],
+    pools: ['p: a[] b[] c[] d[]; c d a b'],
+  },
+  {
     name: 'gateways: Raven’s choice does not widen the label',
     nodes: [node('a', { labels: inPool('p') }), node('b', { labels: { ...inPool('p'), ...candidate } })],
     gateways: [{ ...gateway('p'), status: { activeEndpoints: [{ nodeName: 'a' }] } }],

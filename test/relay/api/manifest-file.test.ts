@@ -46,7 +46,7 @@ const rows: readonly Row[] = [
   },
   {
     name: 'a wrong kind, a wrong version, a version of another kind',
-    text: 'apiVersion: v1\nkind: Nodee\nmetadata: {name: a}\n---\napiVersion: v2\nkind: Node\nmetadata: {name: a}\n---\napiVersion: apps.openyurt.io/v1alpha1\nkind: NodePool\nmetadata: {name: a}\n',
+    text: 'apiVersion: v1\nkind: Nodee\nmetadata: {name: a}\n---\napiVersion: v2\nkind: Node\nmetadata: {name: a}\n---\napiVersion: apps.openyurt.io/v1alpha9\nkind: NodePool\nmetadata: {name: a}\n',
     objects: [],
     problems: [
       /^f\.yaml:2: document 1 \(Nodee\): kind "Nodee" of apiVersion "v1" is not known here/,
@@ -93,6 +93,11 @@ const rows: readonly Row[] = [
       /^f\.yaml:6: .*spec\.ports\[0\]\.port "80" is not a whole number/,
       /^f\.yaml:7: .*spec\.ports\[1\] .*has no port/,
     ],
+  },
+  {
+    name: 'a NodePool of an older version is one of the version that is served',
+    text: 'apiVersion: apps.openyurt.io/v1beta1\nkind: NodePool\nmetadata: {name: a}\n',
+    objects: ['NodePool /a'],
   },
   {
     name: 'an empty file is a mistake, not a wish to remove all',
