@@ -2,19 +2,27 @@
 // bulk does not delay another's few; and what waits too long is dropped, the oldest first, so that the TCP inside learns
 // of the bottleneck soon. A bound in time and not in packets serves 2 Mbit/s and 200 alike.
 //
+// Small packets take turns of their own: inside WireGuard nothing else tells what somebody waits for (a question, a key
+// stroke, a voice, an acknowledgement) from bulk. They overtake by tens of packets, where WireGuard allows thousands.
+//
 // No controlled delay (RFC 8289): its drops come ever faster until senders slow down, and BBR does not for them.
 
+/** Voice, and what fits a line of text. */
+const SMALL_BYTES = 320
 /** They stay however old, or a link that takes longer for one packet than it may wait would get none. */
 const MIN_PACKETS = 4
 /** Of all together; bounds the memory. */
 const MAX_PACKETS = 2048
 
 export type Waiting<Of> = { readonly frame: Buffer; readonly of: Of; readonly sinceMs: number }
+/** By whose they are; the first is next. */
+type Turns<Of> = Map<Of, Waiting<Of>[]>
 
 export class PacketQueue<Of> {
-  /** Those with something waiting; the first is next. */
-  readonly #turns = new Map<Of, Waiting<Of>[]>()
+  readonly #small: Turns<Of> = new Map()
+  readonly #large: Turns<Of> = new Map()
   readonly #dropped: (of: Of) => void
+  #smallIsNext = true
   #length = 0
 
   /** @param dropped told of each packet that is never sent. */
@@ -28,8 +36,9 @@ export class PacketQueue<Of> {
 
   push(frame: Buffer, of: Of, nowMs: number, maxWaitMs: number): void {
     if (this.#length >= MAX_PACKETS) this.#dropNext()
-    const waiting = this.#turns.get(of)
-    if (waiting === undefined) this.#turns.set(of, [{ frame, of, sinceMs: nowMs }])
+    const turns = frame.length <= SMALL_BYTES ? this.#small : this.#large
+    const waiting = turns.get(of)
+    if (waiting === undefined) turns.set(of, [{ frame, of, sinceMs: nowMs }])
     else {
       waiting.push({ frame, of, sinceMs: nowMs })
       this.#expire(waiting, nowMs - maxWaitMs)
@@ -39,12 +48,15 @@ export class PacketQueue<Of> {
 
   /** @returns what is to be sent next; undefined if nothing waits. */
   shift(nowMs: number, maxWaitMs: number): Waiting<Of> | undefined {
-    for (const [of, waiting] of this.#turns) {
+    const first = this.#smallIsNext ? this.#small : this.#large
+    const turns = first.size > 0 ? first : first === this.#small ? this.#large : this.#small
+    this.#smallIsNext = turns === this.#large
+    for (const [of, waiting] of turns) {
       this.#expire(waiting, nowMs - maxWaitMs)
       this.#length--
-      this.#turns.delete(of)
+      turns.delete(of)
       const next = waiting.shift()!
-      if (waiting.length > 0) this.#turns.set(of, waiting)
+      if (waiting.length > 0) turns.set(of, waiting)
       return next
     }
     return undefined
@@ -63,9 +75,10 @@ export class PacketQueue<Of> {
   }
 
   #dropNext(): void {
-    const [of, waiting] = this.#turns.entries().next().value!
+    const turns = this.#large.size > 0 ? this.#large : this.#small
+    const [of, waiting] = turns.entries().next().value!
     this.#length--
     this.#dropped(waiting.shift()!.of)
-    if (waiting.length === 0) this.#turns.delete(of)
+    if (waiting.length === 0) turns.delete(of)
   }
 }

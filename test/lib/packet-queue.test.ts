@@ -1,7 +1,7 @@
 import t from 'tap'
 import { PacketQueue } from '../../lib/packet-queue.ts'
 
-const frame = (number: number): Buffer => Buffer.from([number])
+const frame = (number: number, bytes: number): Buffer => Buffer.alloc(bytes, number)
 
 function create() {
   const dropped: string[] = []
@@ -15,8 +15,8 @@ function create() {
     }
     return taken
   }
-  const push = (of: string, numbers: readonly number[], nowMs = 0): void => {
-    for (const number of numbers) queue.push(frame(number), of, nowMs, 25)
+  const push = (of: string, numbers: readonly number[], nowMs = 0, bytes = 1400): void => {
+    for (const number of numbers) queue.push(frame(number, bytes), of, nowMs, 25)
   }
   return { queue, dropped, push, take }
 }
@@ -44,6 +44,18 @@ t.test('what waited too long goes, the oldest first, but for the last four', asy
   t.same(take(100), ['a5', 'b1', 'c3', 'a6', 'b2', 'c4', 'a7', 'c5', 'a8', 'c6'], 'or as the turn comes')
   t.same(dropped.slice(4), ['c', 'c'])
   t.equal(queue.length, 0)
+})
+
+t.test('small packets take turns of their own, and leave every other one', async (t) => {
+  const { push, take } = create()
+  push('a', [1, 2, 3, 4, 5, 6])
+  push('b', [1, 2])
+  push('a', [7, 8, 9], 0, 160)
+  push('c', [7], 0, 160)
+  t.same(take(0), ['a7', 'a1', 'c7', 'b1', 'a8', 'a2', 'a9', 'b2', 'a3', 'a4', 'a5', 'a6'])
+  push('a', [1, 2, 3, 4, 5, 6])
+  push('a', [7, 8], 30, 160)
+  t.same(take(100), ['a7', 'a3', 'a8', 'a4', 'a5', 'a6'], 'and do not grow old with the rest')
 })
 
 t.test('the memory has a bound: what would be next gives way', async (t) => {
