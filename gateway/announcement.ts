@@ -12,6 +12,7 @@ import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../
 import { identityOf, type Subject } from '../lib/identity.ts'
 import type { NatBehaviour } from '../lib/status.ts'
 import { ProtocolError, type SignedAnnouncement } from '../lib/wire/signal.ts'
+import { isPublicKey } from './probe.ts'
 
 /** `static` is what a Gateway object says of a peer; nobody announces it. */
 export type CandidateKind = AnnouncedKind | 'static'
@@ -34,6 +35,8 @@ export type Received = Announcement & { readonly certifiedMs: number }
 export const isNewer = (a: Received, b: Received | undefined): boolean =>
   b === undefined || a.certifiedMs > b.certifiedMs || (a.certifiedMs === b.certifiedMs && a.sequence > b.sequence)
 
+/** Gateways that are remembered; more are refused, and named in the log. */
+export const MAX_PEERS = 4096
 /** More candidates than this are cut off, ours when sent and a peer's when read. */
 export const MAX_CANDIDATES = 16
 
@@ -103,7 +106,7 @@ function readPayload(bytes: Buffer): Announcement {
   const { node, sequence, wireguardKey, candidates, nat } = value ?? {}
   if (typeof node !== 'string' || node === '') throw new ProtocolError('announcement: node')
   if (typeof sequence !== 'number' || !Number.isSafeInteger(sequence)) throw new ProtocolError('announcement: sequence')
-  if (typeof wireguardKey !== 'string' || !/^[A-Za-z0-9+/]{43}=$/.test(wireguardKey))
+  if (typeof wireguardKey !== 'string' || !isPublicKey(wireguardKey))
     throw new ProtocolError('announcement: wireguardKey')
   if (!Array.isArray(candidates)) throw new ProtocolError('announcement: candidates')
   return {

@@ -5,10 +5,18 @@ import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import type { NatBehaviour } from '../lib/status.ts'
 import type { SignedAnnouncement } from '../lib/wire/signal.ts'
-import { isNewer, openAnnouncement, signAnnouncement, type Candidate, type Received } from './announcement.ts'
+import {
+  isNewer,
+  MAX_PEERS,
+  openAnnouncement,
+  signAnnouncement,
+  type Candidate,
+  type Received,
+} from './announcement.ts'
 import type { GatewayState } from './state-loop.ts'
 
 export type Announcements = {
+  /** By node, in the order in which each came to the WireGuard key that it has; see PeerPlan. */
   readonly peers: ReadonlyMap<string, Received>
   /** Ours as it stands; undefined before the first `setOwn`. */
   readonly own: () => SignedAnnouncement | undefined
@@ -17,9 +25,6 @@ export type Announcements = {
   /** @returns whether it is news; what does not verify is logged and dropped. */
   readonly receive: (node: string, signed: SignedAnnouncement) => boolean
 }
-
-/** Gateways that are remembered; more are refused, and named in the log. */
-const MAX_PEERS = 4096
 
 export function openAnnouncements(identity: NodeIdentity, state: GatewayState, log: Log): Announcements {
   const certificate = new X509Certificate(identity.certificatePem)
@@ -35,6 +40,10 @@ export function openAnnouncements(identity: NodeIdentity, state: GatewayState, l
       const received = openAnnouncement(signed, ca, nowMs)
       if (received.node !== node || node === identity.node || !isNewer(received, peers.get(node))) return false
       if (peers.size >= MAX_PEERS && !peers.has(node)) throw new Error(`over ${MAX_PEERS} gateways`)
+      if (peers.get(node)?.wireguardKey !== received.wireguardKey) {
+        peers.delete(node)
+        signedBy.delete(node)
+      }
       peers.set(node, received)
       signedBy.set(node, signed)
       return true

@@ -5,6 +5,7 @@ import { createSocket } from 'node:dgram'
 import { DEVICES } from '../lib/owned.ts'
 import { portError } from '../lib/net/port-error.ts'
 import type { Rung } from '../lib/status.ts'
+import { MAX_PEERS } from './announcement.ts'
 import { carriedBytes, decodeEcho, ECHO_PORT, encodeEcho, toReply, type Echo } from './echo.ts'
 
 export type EchoServer = {
@@ -13,6 +14,9 @@ export type EchoServer = {
   /** @returns what WireGuard has carried of requests and replies with a peer over a rung, both ways, bytes. */
   readonly carried: (rung: Rung, peer: string) => number
 }
+
+/** Three rungs of as many gateways as are remembered; WireGuard lets peers alone in, and over the years they change. */
+const MAX_COUNTERS = 3 * MAX_PEERS
 
 export async function openEchoServer(
   options: {
@@ -26,6 +30,7 @@ export async function openEchoServer(
   const carried = new Map<string, number>()
   const count = (rung: Rung, peer: string, bytes: number): void => {
     const key = `${rung} ${peer}`
+    if (carried.size >= MAX_COUNTERS && !carried.has(key)) carried.delete(carried.keys().next().value!)
     carried.set(key, (carried.get(key) ?? 0) + bytes)
   }
   const bound = Promise.withResolvers<void>()
@@ -34,6 +39,7 @@ export async function openEchoServer(
   try {
     await bound.promise
   } catch (cause) {
+    socket.close()
     throw portError('UDP', ECHO_PORT, 'echoes between gateways', undefined, cause)
   }
   socket.off('error', bound.reject)

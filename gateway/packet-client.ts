@@ -10,6 +10,7 @@
 // and the TCP inside it take a loss better than a second in a queue.
 
 import { createSocket, type Socket } from 'node:dgram'
+import { once } from 'node:events'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { openPacketOutbox, type PacketOutbox } from '../lib/net/packet-outbox.ts'
@@ -26,12 +27,13 @@ import {
   packetOf,
 } from '../lib/wire/packet-frame.ts'
 import { ProtocolError } from '../lib/wire/signal.ts'
+import { MAX_PEERS } from './announcement.ts'
 import { Handshakes, isTraffic } from './handshakes.ts'
 
 export type PacketClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'closed'> & {
   /**
    * Makes a peer reachable through the relay. @param wireguardKey of the peer. @returns the endpoint to give to
-   * WireGuard, on loopback.
+   * WireGuard, on loopback. @throws where there is no socket left.
    */
   readonly add: (node: string, wireguardKey: string) => Promise<string>
   /** The peer's devices know our key: what waited for that goes now. */
@@ -42,9 +44,6 @@ export type PacketClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'c
   /** Packets thrown away: the relay was unreachable, or the queue full. */
   readonly dropped: () => number
 }
-
-/** Peers that the relay may name to us. */
-const MAX_INBOUND_PEERS = 4096
 
 type Peer = {
   readonly node: string
@@ -106,7 +105,7 @@ export function openPacketClient(
         return
       }
       case 'bind':
-        if (inbound.size >= MAX_INBOUND_PEERS) throw new ProtocolError(`relay binds over ${MAX_INBOUND_PEERS} peers`)
+        if (inbound.size >= MAX_PEERS) throw new ProtocolError(`relay binds over ${MAX_PEERS} peers`)
         inbound.set(indexOf(frame), boundNode(frame))
         return
       case 'unknown':
@@ -147,9 +146,16 @@ export function openPacketClient(
       socket.on('message', (packet, from) => {
         if (from.port === options.wireguardPort) leave(peer, packet)
       })
+      try {
+        socket.bind(0, LOOPBACK)
+        await once(socket, 'listening')
+      } catch (error) {
+        peers.delete(node)
+        socket.close()
+        throw error
+      }
       // A refused send (the device is being made anew) is a lost packet, which WireGuard expects.
       socket.on('error', () => void dropped++)
-      await new Promise<void>((resolve) => socket.bind(0, LOOPBACK, resolve))
       if (session.socket() !== undefined) outbox!.sendNow(bindFrame(peer.index, node))
       return endpointOf(socket)
     },

@@ -26,10 +26,21 @@ export type PeerPlan = {
   readonly active: boolean
   readonly peers: readonly Peer[]
   /** Pools whose gateway has not announced itself: no path yet. */
-  readonly waiting: readonly { readonly pool: string; readonly node: string; readonly cidrs: readonly string[] }[]
+  readonly waiting: readonly Waiting[]
 }
 
-/** @returns undefined while the cluster does not know our node. */
+export type Waiting = {
+  readonly pool: string
+  readonly node: string
+  readonly cidrs: readonly string[]
+  /** Whose WireGuard key it announces. A device has a key once: it stays with the gateway that had it first. */
+  readonly keyOf?: string
+}
+
+/**
+ * @param announcements by node, in the order in which each came to its key.
+ * @returns undefined while the cluster does not know our node.
+ */
 export function planPeers(
   node: string,
   pools: readonly Pool[],
@@ -44,21 +55,33 @@ export function planPeers(
   const active = own.gateways[0] === node
   if (!active) return { pool: own.name, active, peers: [], waiting: [] }
   const isInside = insideOf(pools.flatMap(cidrsOf))
+  const owners = keyOwners(announcements, new Set(others.map(({ node }) => node)))
+  const ownerOf = (node: string) => owners.get(announcements.get(node)?.wireguardKey ?? '')
   return {
     pool: own.name,
     active,
     peers: others.flatMap(({ pool, node, cidrs }) => {
       const announcement = announcements.get(node)
-      if (announcement === undefined) return []
+      if (announcement === undefined || ownerOf(node) !== node) return []
       const { wireguardKey, candidates: announced } = announcement
       const allowedIps = [...cidrs, `${linkLocalOf(node)}/128`, `${ulaOf(node)}/128`]
       const candidates = peerCandidates(announced, fixedAddresses(pool, announcement), isInside)
       return [{ pool: pool.name, node, cidrs, wireguardKey, allowedIps, announcement, candidates }]
     }),
-    waiting: others.flatMap(({ pool, node, cidrs }) =>
-      announcements.has(node) ? [] : [{ pool: pool.name, node, cidrs }],
-    ),
+    waiting: others.flatMap(({ pool, node, cidrs }) => {
+      const owner = ownerOf(node)
+      if (owner === node) return []
+      return [{ pool: pool.name, node, cidrs, ...(owner !== undefined && { keyOf: owner }) }]
+    }),
   }
+}
+
+/** @returns by key, the first of these gateways that came to it. */
+function keyOwners(announcements: ReadonlyMap<string, Announcement>, gateways: ReadonlySet<string>) {
+  const owners = new Map<string, string>()
+  for (const [node, { wireguardKey }] of announcements)
+    if (gateways.has(node) && !owners.has(wireguardKey)) owners.set(wireguardKey, node)
+  return owners
 }
 
 /** Where the Gateway object says that the peer is. Without a port: on the one that it listens on itself, as 1:1 NATs have it. */

@@ -10,7 +10,7 @@ import { decodeStun, type StunMessage } from '../lib/wire/stun.ts'
 export type ProbeSocket = {
   /** @param ttl hop limit of this packet only; undefined for the usual one. */
   readonly send: (datagram: Uint8Array, to: SocketAddress, ttl?: number) => void
-  /** Datagrams that were no STUN message. */
+  /** Datagrams that were no STUN message, or came from port 0. */
   readonly malformed: () => number
 }
 
@@ -35,7 +35,8 @@ export async function openProbeSocket(
   const receive = (datagram: Buffer, { address, port }: RemoteInfo): void => {
     const from = socketAddress(address, port)
     const message = decodeStun(datagram)
-    if (message === undefined || from === undefined) malformed++
+    // Nobody can be answered on port 0.
+    if (message === undefined || from === undefined || port === 0) malformed++
     else options.onMessage(message, datagram, from)
   }
   const open = async (family: 4 | 6): Promise<Socket | undefined> => {

@@ -6,9 +6,7 @@
 
 import { createHash, createPrivateKey, createPublicKey, diffieHellman, hkdfSync } from 'node:crypto'
 import type { SocketAddress } from '../lib/address.ts'
-import { encodeStun, type StunMessage } from '../lib/wire/stun.ts'
-
-export const BINDING = 1
+import { encodeStun, METHOD_BINDING, type StunMessage } from '../lib/wire/stun.ts'
 
 /** An X25519 private key as WireGuard writes it: 32 bytes in base64. */
 export type WireGuardKey = string
@@ -30,6 +28,20 @@ export function probeKey(privateKey: WireGuardKey, publicKey: WireGuardKey): Buf
   return Buffer.from(hkdfSync('sha256', secret, '', 'fulmar probe 1', 32))
 }
 
+/**
+ * Whether probes can be made with a peer's key: it is the base64 of 32 bytes, and no point of low order, with which every
+ * secret is zero (RFC 7748 §6.1).
+ */
+export function isPublicKey(text: string): boolean {
+  if (!/^[A-Za-z0-9+/]{43}=$/.test(text)) return false
+  try {
+    probeKey(ANY_PRIVATE_KEY, text)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** @returns the public half of a WireGuard private key, base64. */
 export function publicKeyOf(privateKey: WireGuardKey): string {
   const key = createPrivateKey({
@@ -49,7 +61,14 @@ export const usernameOf = (wireguardKey: string): string =>
 
 export function encodeProbe(transactionId: Uint8Array, sender: string, key: Uint8Array): Buffer {
   return encodeStun(
-    { class: 'request', method: BINDING, transactionId, username: sender, unknownAttributes: [], classic: false },
+    {
+      class: 'request',
+      method: METHOD_BINDING,
+      transactionId,
+      username: sender,
+      unknownAttributes: [],
+      classic: false,
+    },
     { integrityKey: key },
   )
 }
@@ -58,7 +77,7 @@ export function encodeProbeAnswer(request: StunMessage, source: SocketAddress, k
   return encodeStun(
     {
       class: 'success',
-      method: BINDING,
+      method: METHOD_BINDING,
       transactionId: request.transactionId,
       xorMappedAddress: source,
       unknownAttributes: [],
@@ -67,6 +86,8 @@ export function encodeProbeAnswer(request: StunMessage, source: SocketAddress, k
     { integrityKey: key },
   )
 }
+
+const ANY_PRIVATE_KEY = Buffer.alloc(32, 1).toString('base64')
 
 /** DER headers of RFC 8410 for a raw X25519 key. */
 const PKCS8_X25519 = Buffer.from('302e020100300506032b656e04220420', 'hex')

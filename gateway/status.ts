@@ -30,12 +30,15 @@ export function gatewayStatus(from: {
 }): GatewayStatus {
   const { node, startedAt, publicKey, port, nat } = from
   const plan = from.mesh.plan()
-  const waiting = (plan?.waiting ?? []).map(({ pool, node }): PathStatus => ({
+  const waiting = (plan?.waiting ?? []).map(({ pool, node, keyOf }): PathStatus => ({
     pool,
     node,
     rung: 'none',
     since: from.mesh.waitingSince.get(pool) ?? startedAt,
-    reason: `the gateway on ${node} has not announced itself yet`,
+    reason:
+      keyOf === undefined
+        ? `the gateway on ${node} has not announced itself yet`
+        : `the gateway on ${node} announces the WireGuard key of ${keyOf}: remove gateway/wireguard.key in its state directory`,
     candidates: [],
   }))
   const relay = from.signalling.state()

@@ -128,7 +128,8 @@ export async function openAsker(
   socket.on('message', (datagram, { address, port }) => {
     const message = decodeStun(datagram)
     const from = socketAddress(address, port)
-    if (message === undefined || from === undefined) return
+    // Nobody can be answered on port 0.
+    if (message === undefined || from === undefined || port === 0) return
     if (!asker.onDatagram(message, datagram, from)) onOther?.(message, from)
   })
   return { asker, port: socket.address().port, send }

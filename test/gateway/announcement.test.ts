@@ -72,6 +72,15 @@ t.test('announcements', async (t) => {
       signAnnouncement({ ...announcement, wireguardKey: 'short' }, harbor.certificate, harbor.key),
       /wireguardKey/,
     ],
+    [
+      'a key that every secret is zero with',
+      signAnnouncement(
+        { ...announcement, wireguardKey: Buffer.alloc(32).toString('base64') },
+        harbor.certificate,
+        harbor.key,
+      ),
+      /wireguardKey/,
+    ],
   ] as const)
     t.throws(() => openAnnouncement(forged, ca.certificate, NOW), { code: 'FULMAR_PROTOCOL', message }, name)
 

@@ -34,6 +34,16 @@ t.test("a peer may send from its pool's prefixes and its own two addresses, and 
   t.equal(peer!.allowedIps.length, 4)
 })
 
+t.test('a key that two gateways announce stays with the one that had it first', async (t) => {
+  const announcements = announced('dune1', 'bay1')
+  announcements.set('bay1', { ...announcements.get('bay1')!, wireguardKey: 'key of dune1' })
+  const plan = planPeers('cape1', pools, announcements)!
+  t.match(plan.peers, [{ node: 'dune1', wireguardKey: 'key of dune1' }])
+  t.match(plan.waiting, [{ pool: 'bay', node: 'bay1', keyOf: 'dune1' }])
+  const renamed = pools.filter(({ name }) => name !== 'dune')
+  t.match(planPeers('cape1', renamed, announcements)!.peers, [{ node: 'bay1' }], 'whoever is no gateway keeps none')
+})
+
 t.test('a standby has no peers', async (t) => {
   t.match(planPeers('bay2', pools, announced('bay1', 'cape1')), { pool: 'bay', active: false, peers: [], waiting: [] })
 })
