@@ -38,10 +38,11 @@ export function studyResultOf({ text }: Pick<Study, 'text'>, { findings, notes }
   return { question: text, notes, findings: judged, holds: judged.every((finding) => finding.holds) }
 }
 
-/** A figure that could not be measured (NaN) keeps no bound. */
+/** A figure that could not be measured keeps no bound. */
 function holds({ value, ratio, bound }: Finding): boolean {
   if (bound === undefined) return true
   const measured = bound.of === 'value' ? value : (ratio?.ratio ?? NaN)
+  if (!Number.isFinite(measured)) return false
   return bound.is === 'at least' ? measured >= bound.limit : measured <= bound.limit
 }
 

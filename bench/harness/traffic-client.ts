@@ -1,7 +1,6 @@
 // The bench's end of a traffic process (traffic.ts).
 
-import type { ChildProcess } from 'node:child_process'
-import { remoteOf } from '../../test/lib/netns.ts'
+import { remoteOf, type Host, type Remote } from '../../test/lib/netns.ts'
 import type { Lab } from '../../test/lab/lab.ts'
 
 export type Target = { readonly address: string; readonly port: number }
@@ -23,11 +22,9 @@ export type Traffic = {
   readonly close: () => Promise<void>
 }
 
-export const TRAFFIC = `${import.meta.dirname}/traffic.ts`
+const TRAFFIC = `${import.meta.dirname}/traffic.ts`
 
-/** @param child one of TRAFFIC with an IPC channel, wherever it runs. */
-export async function driveTraffic(child: ChildProcess): Promise<Traffic> {
-  const remote = await remoteOf(child)
+function driveTraffic(remote: Remote): Traffic {
   return {
     sink: (port) => remote.call('sink', port),
     bytesPerSecond: (rate) => remote.call('bytesPerSecond', rate),
@@ -42,5 +39,10 @@ export async function driveTraffic(child: ChildProcess): Promise<Traffic> {
 }
 
 /** On a host of a lab; it ends with the lab. */
-export const trafficOn = (lab: Lab, host: string): Promise<Traffic> =>
-  driveTraffic(lab.spawn(host, [process.execPath, TRAFFIC], { stdio: ['ignore', 2, 2, 'ipc'] }))
+export async function trafficOn(lab: Lab, host: string): Promise<Traffic> {
+  const child = lab.spawn(host, [process.execPath, TRAFFIC], { stdio: ['ignore', 2, 2, 'ipc'] })
+  return driveTraffic(await remoteOf(child))
+}
+
+/** On a host of its own; it ends with the host. */
+export const trafficIn = async (host: Host): Promise<Traffic> => driveTraffic(await host.start(TRAFFIC))
