@@ -118,6 +118,8 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
 
   const serveUdp = (socket: UdpSocket): void => {
     socket.on('message', (bytes, { address, port }) => {
+      // Any pod can forge such a packet, and Node throws where it is answered.
+      if (port === 0) return
       const response = respond(bytes, false)
       if (response === undefined) return
       if (Buffer.isBuffer(response)) return socket.send(response, port, address)
