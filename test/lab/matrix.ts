@@ -81,6 +81,9 @@ export async function runMatrix(
 /** For the round that is under way when time is up, and the end of the lab. */
 const CLOSING_MS = 60_000
 
+/** A pair that has been tried must not take time from those that are tried next. */
+const COLD_AFTER_S = 2
+
 async function runInLab(
   { id, atOnce }: MatrixValues,
   part: Part,
@@ -96,7 +99,8 @@ async function runInLab(
     progress(
       `${describePart(part)}: ${[...sites].map(([name, nat]) => (name === nat ? name : `${name} (${nat})`)).join(', ')}`,
     )
-    const options = { id, underlay, firewall6, nat: sites, manifests: folder, until: 'nodes' } as const
+    const gatewayFlags = ['--cold-after', String(COLD_AFTER_S)]
+    const options = { id, underlay, firewall6, nat: sites, manifests: folder, gatewayFlags, until: 'nodes' } as const
     await using lab = await openLab(options, { signal, progress })
     // No pod here asks for a Service or a name, and each is on its pool's gateway: agents would only take time from it.
     await Promise.all(lab.topology.nodes.map(({ name }) => lab.stop(name, 'agent')))
