@@ -12,7 +12,8 @@ import { DEVICE_MTU, LEAST_MTU } from '../lib/owned.ts'
 export const ECHO_PORT = 7077
 
 /** How large the packet inside the tunnel is: as small as can be, the least MTU that IPv6 allows, or the devices' MTU. */
-export type EchoSize = 'small' | 'least' | 'full'
+export const ECHO_SIZES = ['small', 'least', 'full'] as const
+export type EchoSize = (typeof ECHO_SIZES)[number]
 
 /** IPv6 and UDP headers inside the tunnel. */
 const HEADERS_BYTES = 48

@@ -1,13 +1,13 @@
 // The gateway's metrics, read when Prometheus asks.
 
 import { counter, counterFrom, gaugeFrom, gaugesFrom, type Registry } from '../lib/metrics.ts'
-import type { GatewayStatus, PathStatus, Rung } from '../lib/status.ts'
+import { RUNGS, type GatewayStatus, type PathStatus, type Rung } from '../lib/status.ts'
 import type { PacketClient } from './packet-client.ts'
 import type { ProbeSocket } from './probe-client.ts'
 
 /** A gateway has a path to each other pool of its cluster; more than so many are not told apart. */
 const MAX_POOLS = 1_000
-const PATHS = ['direct', 'relay-udp', 'relay-tcp', 'cold'] as const
+const PATHS = [...RUNGS, 'cold'] as const
 
 /** Counted from before the first path on. @returns what to call when traffic to a pool moves to a rung. */
 export function registerMoves(registry: Registry): (pool: string, path: (typeof PATHS)[number]) => void {

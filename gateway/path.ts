@@ -13,24 +13,17 @@
 
 import type { SocketAddress } from '../lib/address.ts'
 import { LEAST_MTU } from '../lib/owned.ts'
-import type { Rung } from '../lib/status.ts'
+import { RUNGS, type Rung } from '../lib/status.ts'
 import type { Candidate } from './announcement.ts'
-import type { EchoSize } from './echo.ts'
+import { ECHO_INTERVAL_MS, EchoSchedule, type DueEcho, type EchoNeeds } from './echo-schedule.ts'
 import { HoldDown } from './hold-down.ts'
 import { Interest, type InterestOptions } from './interest.ts'
 import { Punch, type PunchAction } from './punch.ts'
-import { RungHealth } from './rung-health.ts'
-import { BURST_INTERVAL_MS, Suspicion } from './suspicion.ts'
+import { Suspicion } from './suspicion.ts'
 
 export type PathAction =
   | PunchAction
-  | {
-      readonly kind: 'echo'
-      readonly rung: Rung
-      readonly sequence: number
-      readonly size: EchoSize
-      readonly interested: boolean
-    }
+  | (DueEcho & { readonly kind: 'echo'; readonly interested: boolean })
   /** Ask the peer whether its devices know our key. */
   | { readonly kind: 'ask' }
   /** Nothing comes back: what carries the packets may be dead, or at another address, without knowing. */
@@ -40,13 +33,6 @@ export type PathAction =
 
 export type Move = { readonly atMs: number; readonly rung: Rung | 'cold'; readonly why: string }
 
-/** An echo per path in use. */
-export const ECHO_INTERVAL_MS = 500
-/** One of the size that the path is trusted with, to notice when it carries small packets only. */
-const LARGE_INTERVAL_MS = 3_000
-/** On a narrow path: whether it carries full-size packets again. */
-const WIDEN_INTERVAL_MS = 60_000
-const BRING_UP_INTERVAL_MS = 100
 /** Where nothing carries traffic yet, the relay does so soonest: probes and handshakes do not compete with it at first. */
 const RELAY_HEAD_START_MS = 300
 /** What counts as "now" for echoes on a rung that the other side set up. */
@@ -76,9 +62,8 @@ export class Path {
   readonly history: Move[] = []
 
   readonly #interest: Interest
-  #health = freshHealth()
+  readonly #echoes = new EchoSchedule()
   #actions: PathAction[] = []
-  #sequence = 0
   #readySinceMs: number | undefined
   #askedMs = -Infinity
   /** When the pair was last woken. */
@@ -163,12 +148,12 @@ export class Path {
   echoRequested(rung: Rung, interested: boolean, nowMs: number): void {
     this.ready(nowMs)
     if (interested) this.#peerInterest(nowMs)
-    this.#health[rung].lastRequestMs = nowMs
+    this.#echoes.health[rung].lastRequestMs = nowMs
   }
 
   echoReplied(rung: Rung, sequence: number, nowMs: number): void {
     this.ready(nowMs)
-    this.#health[rung].replied(sequence, nowMs)
+    this.#echoes.health[rung].replied(sequence, nowMs)
   }
 
   // === Decisions
@@ -184,9 +169,7 @@ export class Path {
       this.#watch(nowMs)
       this.#search(nowMs, random)
       this.#promote(nowMs)
-      for (const rung of RUNGS) this.#echo(rung, nowMs)
-      this.#compare(nowMs)
-      this.#plannedMs = this.#next(nowMs)
+      this.#echo(nowMs)
     }
     const actions = this.#actions
     this.#actions = []
@@ -203,12 +186,12 @@ export class Path {
   }
 
   get rttMs(): number | undefined {
-    return isRung(this.rung) ? this.#health[this.rung].rttMs : undefined
+    return isRung(this.rung) ? this.#echoes.health[this.rung].rttMs : undefined
   }
 
   /** Of the rung in use; see RungHealth. */
   get loss(): number | undefined {
-    return isRung(this.rung) ? this.#health[this.rung].loss : undefined
+    return isRung(this.rung) ? this.#echoes.health[this.rung].loss : undefined
   }
 
   /** Whether a session over the relay's UDP would be of use: there is no direct path, and there has been time for one. */
@@ -237,7 +220,7 @@ export class Path {
     this.rung = 'none'
     this.sinceMs = nowMs
     this.#wokeMs = nowMs
-    this.#health = freshHealth()
+    this.#echoes.startOver()
     this.punch.startOver(nowMs)
   }
 
@@ -257,14 +240,14 @@ export class Path {
   #forgiveStall(nowMs: number): void {
     const late = nowMs - this.#plannedMs
     if (late < STALL_MS || !Number.isFinite(late)) return
-    for (const rung of RUNGS) this.#health[rung].forgive(late)
+    for (const rung of RUNGS) this.#echoes.health[rung].forgive(late)
     this.#suspicion.forgive(late)
   }
 
   /** Leaves a rung that fell silent, but only for one that answers: if the peer's gateway process is down, none does. */
   #watch(nowMs: number): void {
     if (!isRung(this.rung)) return
-    const health = this.#health[this.rung]
+    const health = this.#echoes.health[this.rung]
     const large = this.#largeSize()
     const missed = this.#suspicion.look(health, large, nowMs)
     if (this.#suspicion.isToBeTold(nowMs)) this.#actions.push({ kind: 'suspect' })
@@ -281,7 +264,7 @@ export class Path {
   }
 
   #answersSince(rung: Rung, sinceMs: number): boolean {
-    const health = this.#health[rung]
+    const health = this.#echoes.health[rung]
     return health.lastReplyMs('small') >= sinceMs && (rung === 'relay-tcp' || health.lastReplyMs('full') >= sinceMs)
   }
 
@@ -289,7 +272,7 @@ export class Path {
     if (this.rung === 'direct' && !this.#suspicion.isPastBurst(nowMs)) return this.punch.stop()
     if (!this.#maySearch(nowMs)) return
     const own = this.#interest.isOwn(nowMs)
-    const roundTripMs = this.#health['relay-tcp'].rttMs ?? DEFAULT_RELAY_RTT_MS
+    const roundTripMs = this.#echoes.health['relay-tcp'].rttMs ?? DEFAULT_RELAY_RTT_MS
     for (const action of this.punch.step(nowMs, random, this.#wasDirect, Math.min(roundTripMs, MAX_RELAY_RTT_MS) / 2))
       if (action.kind !== 'call' || own) this.#actions.push(action)
   }
@@ -304,13 +287,13 @@ export class Path {
 
   /** Moves traffic to a better rung that has carried a small and a full-size echo both ways since it was set up. */
   #promote(nowMs: number): void {
-    const relay = this.#health['relay-tcp']
+    const relay = this.#echoes.health['relay-tcp']
     // With no path at all there is nothing to lose: the way back stands before the peer, who hears our reply, sends.
     if (this.rung === 'none' && Math.max(relay.lastReplyMs('small'), relay.lastRequestMs) >= this.#wokeMs)
       this.#move('relay-tcp', undefined, 'the relay carries echoes', nowMs)
     for (const rung of ['direct', 'relay-udp'] as const) {
       const fromMs = this.#validatesFromMs(rung, nowMs)
-      const size = fromMs === undefined ? undefined : this.#health[rung].provenSize(fromMs, nowMs)
+      const size = fromMs === undefined ? undefined : this.#echoes.health[rung].provenSize(fromMs, nowMs)
       if (size === undefined) continue
       if (rung === 'direct') this.#wasDirect = true
       this.#hold[rung].rose(nowMs)
@@ -318,7 +301,11 @@ export class Path {
       const what = size === 'full' ? 'a full-size packet' : `a packet of ${LEAST_MTU} bytes, and no larger one,`
       return this.#move(rung, size === 'full' ? undefined : LEAST_MTU, `an echo and ${what} came back ${way}`, nowMs)
     }
-    if (isRung(this.rung) && this.mtu !== undefined && this.#health[this.rung].lastReplyMs('full') > this.sinceMs)
+    if (
+      isRung(this.rung) &&
+      this.mtu !== undefined &&
+      this.#echoes.health[this.rung].lastReplyMs('full') > this.sinceMs
+    )
       this.#move(this.rung, undefined, 'full-size packets pass again', nowMs)
   }
 
@@ -330,7 +317,7 @@ export class Path {
     if (rung === 'relay-udp' && setMs === undefined) return undefined
     // What came back before the path was where it is says nothing of this rung now.
     if (this.controlling) return setMs && Math.max(setMs, this.sinceMs, this.#hold[rung].untilMs)
-    const spokenTo = nowMs - this.#health[rung].lastRequestMs <= 2 * ECHO_INTERVAL_MS
+    const spokenTo = nowMs - this.#echoes.health[rung].lastRequestMs <= 2 * ECHO_INTERVAL_MS
     return spokenTo ? Math.max(nowMs - FRESH_MS, this.sinceMs) : undefined
   }
 
@@ -350,82 +337,30 @@ export class Path {
     return this.rung === 'relay-tcp' ? undefined : this.mtu === undefined ? 'full' : 'least'
   }
 
-  #echo(rung: Rung, nowMs: number): void {
-    for (const size of SIZES) {
-      const interval = this.#echoInterval(rung, size, nowMs)
-      if (interval !== undefined && nowMs - this.#health[rung].lastSentMs(size) >= interval)
-        this.#sendEcho(rung, size, nowMs)
+  #echo(nowMs: number): void {
+    const needs: EchoNeeds = {
+      inUse: isRung(this.rung) ? this.rung : 'none',
+      large: this.#largeSize(),
+      validated: RUNGS.filter((rung) => this.#isValidated(rung, nowMs)),
+      usable: RUNGS.filter((rung) => this.#isUsable(rung)),
+      suspicion: this.#suspicion,
     }
+    const interested = this.#interest.isOwn(nowMs)
+    for (const echo of this.#echoes.due(needs, nowMs)) this.#actions.push({ kind: 'echo', ...echo, interested })
+    const nextMs = Math.min(this.#echoes.nextMs(needs, nowMs), this.punch.nextMs, this.#suspicion.nextMs)
+    this.#plannedMs = Math.max(nextMs, nowMs + MIN_SLEEP_MS)
   }
 
-  #sendEcho(rung: Rung, size: EchoSize, nowMs: number): void {
-    const sequence = this.#sequence++ >>> 0
-    this.#health[rung].sent(sequence, size, nowMs)
-    this.#actions.push({ kind: 'echo', rung, sequence, size, interested: this.#interest.isOwn(nowMs) })
+  #isValidated(rung: Rung, nowMs: number): boolean {
+    if (rung === 'relay-tcp') return this.rung === 'none' && this.#isUsable(rung)
+    return this.#validatesFromMs(rung, nowMs) !== undefined
   }
 
-  /**
-   * Asks all rungs at the same moment, when the one in use has missed a whole burst. Sooner it would be its own affair: a
-   * short stall moves no packet to the relay. At different moments one would win by chance.
-   */
-  #compare(nowMs: number): void {
-    if (!this.#suspicion.isToCompare(nowMs)) return
-    for (const rung of RUNGS) {
-      if (rung !== this.rung && !this.#usable(rung)) continue
-      this.#sendEcho(rung, 'small', nowMs)
-      if (rung !== this.rung && rung !== 'relay-tcp') this.#sendEcho(rung, 'full', nowMs)
-    }
-  }
-
-  /** How often a rung is asked now; undefined: not at all. An idle, healthy path asks only the rung in use. */
-  #echoInterval(rung: Rung, size: EchoSize, nowMs: number): number | undefined {
-    const silent = this.#suspicion.sinceMs !== undefined
-    if (rung === this.rung) {
-      if (this.#suspicion.isBurst(nowMs) && (size === 'small' || rung !== 'relay-tcp')) return BURST_INTERVAL_MS
-      if (size === 'small') return silent ? undefined : ECHO_INTERVAL_MS
-      if (size === this.#largeSize()) return LARGE_INTERVAL_MS
-      return size === 'full' && this.mtu !== undefined ? WIDEN_INTERVAL_MS : undefined
-    }
-    if (silent) return undefined
-    if (rung === 'relay-tcp')
-      return this.rung === 'none' && size === 'small' && this.#usable(rung) ? BRING_UP_INTERVAL_MS : undefined
-    if (this.#validatesFromMs(rung, nowMs) === undefined) return undefined
-    if (size === 'least' && this.#health[rung].silentSinceMs('full', nowMs) === undefined) return undefined
-    return BRING_UP_INTERVAL_MS
-  }
-
-  #usable(rung: Rung): boolean {
+  #isUsable(rung: Rung): boolean {
     if (rung === 'direct') return this.punch.chosen?.setMs !== undefined || this.#wasDirect
     if (rung === 'relay-udp') return this.#udpBoundMs !== undefined
     return this.#relayOpen && this.#readySinceMs !== undefined
   }
-
-  #next(nowMs: number): number {
-    const times = [nowMs + ECHO_INTERVAL_MS, this.punch.nextMs, this.#suspicion.nextMs]
-    for (const rung of RUNGS)
-      for (const size of SIZES) {
-        const interval = this.#echoInterval(rung, size, nowMs)
-        if (interval !== undefined) times.push(this.#health[rung].lastSentMs(size) + interval)
-      }
-    if (isRung(this.rung)) {
-      const health = this.#health[this.rung]
-      for (const size of SIZES) {
-        const lateMs = health.lastSentMs(size) + health.timeoutMs + 1
-        if (health.lastSentMs(size) > health.lastReplyMs(size) && lateMs > nowMs) times.push(lateMs)
-      }
-    }
-    return Math.max(Math.min(...times), nowMs + MIN_SLEEP_MS)
-  }
 }
 
-/** Best first. */
-export const RUNGS: readonly Rung[] = ['direct', 'relay-udp', 'relay-tcp']
-const SIZES: readonly EchoSize[] = ['small', 'least', 'full']
-
 export const isRung = (rung: Rung | 'none' | 'cold'): rung is Rung => rung !== 'none' && rung !== 'cold'
-
-const freshHealth = (): Record<Rung, RungHealth> => ({
-  direct: new RungHealth(),
-  'relay-udp': new RungHealth(),
-  'relay-tcp': new RungHealth(),
-})

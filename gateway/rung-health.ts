@@ -1,7 +1,7 @@
 // What echoes tell about one rung to one peer: its round-trip time, its loss, and which sizes it carries now. Pure; the
 // owner says when echoes leave and come back.
 
-import type { EchoSize } from './echo.ts'
+import { ECHO_SIZES, type EchoSize } from './echo.ts'
 
 /** Silence longer than this is a loss, whatever the round-trip time is. */
 const MAX_TIMEOUT_MS = 1_000
@@ -84,7 +84,7 @@ export class RungHealth {
   }
 
   replied(sequence: number, nowMs: number): void {
-    for (const size of SIZES) {
+    for (const size of ECHO_SIZES) {
       const sample = this.#tracks[size].replied(sequence, nowMs)
       if (sample === undefined) continue
       // Only small echoes tell the round-trip time (larger ones take longer to send), and only those that did not wait in
@@ -128,8 +128,6 @@ export class RungHealth {
 
   /** Time in which we ourselves did not run proves nothing about the rung: it is taken out of what it was silent. */
   forgive(ms: number): void {
-    for (const size of SIZES) this.#tracks[size].forgive(ms)
+    for (const size of ECHO_SIZES) this.#tracks[size].forgive(ms)
   }
 }
-
-const SIZES: readonly EchoSize[] = ['small', 'least', 'full']

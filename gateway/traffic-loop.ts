@@ -3,10 +3,9 @@
 
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
-import type { Rung } from '../lib/status.ts'
+import { RUNGS, type Rung } from '../lib/status.ts'
 import { linkLocalOf } from './addresses.ts'
 import type { Peer } from './peers.ts'
-import { RUNGS } from './path.ts'
 import { hasTraffic, type Counters } from './traffic.ts'
 import type { ObservedPeer } from './wireguard-loop.ts'
 

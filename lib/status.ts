@@ -2,7 +2,8 @@
 // All times are Unix milliseconds, all durations milliseconds.
 
 /** How two pools reach each other, best first. */
-export type Rung = 'direct' | 'relay-udp' | 'relay-tcp'
+export const RUNGS = ['direct', 'relay-udp', 'relay-tcp'] as const
+export type Rung = (typeof RUNGS)[number]
 
 export type NatBehaviour = {
   /** RFC 4787: how the mapped port depends on the destination. */
