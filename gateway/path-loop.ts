@@ -9,7 +9,7 @@ import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } 
 import { linkLocalOf } from './addresses.ts'
 import type { IsInside } from './candidates.ts'
 import type { EchoServer } from './echo-server.ts'
-import { isRung, Path, type PathAction } from './path.ts'
+import { Path, type PathAction } from './path.ts'
 import { candidateStatus, reasonOf, silenceOf } from './path-reason.ts'
 import type { Peer } from './peers.ts'
 import type { ProbeSocket } from './probe-client.ts'
@@ -130,7 +130,7 @@ export function runPaths(
             path: action.rung,
             ...(action.mtu !== undefined && { mtu: action.mtu }),
             why: action.why,
-            rttMs: member.path.rttMs,
+            rttMs: member.path.ladder.rttMs,
           },
           'path moved',
         )
@@ -218,7 +218,7 @@ export function runPaths(
     },
     rungOf: (node) => {
       const rung = members.get(node)?.path.rung
-      return rung !== undefined && isRung(rung) ? rung : undefined
+      return rung === 'none' || rung === 'cold' ? undefined : rung
     },
     ready: (node) => withMember(node, (path) => path.ready(now())),
     isReady: (node) => members.get(node)?.path.isReady === true,
@@ -257,26 +257,24 @@ export function runPaths(
       }),
     status: (own, endpointOf) => {
       const nowMs = now()
-      return [...members.values()].map(({ peer, path }) => ({
-        pool: peer.pool,
-        node: peer.node,
-        rung: path.rung,
-        since: Math.round(Date.now() - (nowMs - path.sinceMs)),
-        ...(path.rttMs === undefined || silenceOf(path, nowMs) !== ''
-          ? {}
-          : { rttMs: Math.round(path.rttMs * 100) / 100 }),
-        ...(path.loss === undefined ? {} : { loss: Math.round(path.loss * 1000) / 1000 }),
-        ...(path.mtu === undefined ? {} : { mtu: path.mtu }),
-        reason: reasonOf(path, own, peer.announcement.nat, peer.pool, nowMs),
-        ...(path.rung === 'direct' && endpointOf.has(peer.node) ? { endpoint: endpointOf.get(peer.node)! } : {}),
-        candidates: [...path.punch.candidates.values()].map(candidateStatus),
-        peerNat: peer.announcement.nat,
-        history: path.history.map(({ atMs, rung, why }) => ({
-          at: Math.round(Date.now() - (nowMs - atMs)),
+      return [...members.values()].map(({ peer, path }) => {
+        const { rung, sinceMs, rttMs, loss, mtu, history } = path.ladder
+        const unix = (ms: number): number => Math.round(Date.now() - (nowMs - ms))
+        return {
+          pool: peer.pool,
+          node: peer.node,
           rung,
-          why,
-        })),
-      }))
+          since: unix(sinceMs),
+          ...(rttMs === undefined || silenceOf(path, nowMs) !== '' ? {} : { rttMs: Math.round(rttMs * 100) / 100 }),
+          ...(loss === undefined ? {} : { loss: Math.round(loss * 1000) / 1000 }),
+          ...(mtu === undefined ? {} : { mtu }),
+          reason: reasonOf(path, own, peer.announcement.nat, peer.pool, nowMs),
+          ...(rung === 'direct' && endpointOf.has(peer.node) ? { endpoint: endpointOf.get(peer.node)! } : {}),
+          candidates: [...path.punch.candidates.values()].map(candidateStatus),
+          peerNat: peer.announcement.nat,
+          history: history.map(({ atMs, rung, why }) => ({ at: unix(atMs), rung, why })),
+        }
+      })
     },
   }
 }

@@ -12,7 +12,7 @@ export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peer
   if (path.rung === 'cold') return 'no traffic: the first packet goes over the relay and wakes it'
   const parts = [
     silence,
-    path.rung === 'none' ? 'no path yet' : path.why.startsWith('direct') ? path.why : '',
+    path.rung === 'none' ? 'no path yet' : path.ladder.why.startsWith('direct') ? path.ladder.why : '',
     obstacleText(own, peer, peerPool) ?? tried(path),
     path.punch.trying ? 'trying now' : nextTry(path, nowMs),
   ]
@@ -24,7 +24,7 @@ const SILENCE_MS = 3_000
 
 /** @returns '' for a peer that answers; else how long it has been silent on every rung. */
 export function silenceOf(path: Path, nowMs: number): string {
-  const ms = path.silentMs(nowMs)
+  const ms = path.ladder.silentMs(nowMs)
   return ms < SILENCE_MS ? '' : `the peer has not answered for ${Math.round(ms / 1000)} s, on any path`
 }
 
