@@ -26,6 +26,8 @@ const MIN_MARK_BYTES = 3000
 /** A round ends with so many marks that were set in it; the least of their times counts, since noise only adds. */
 const MARKS_PER_ROUND = 3
 const BASE_MS = 10_000
+/** A window that was not the limit for so long shrinks to twice what was used, as links change meanwhile (RFC 7661). */
+const UNUSED_MS = 2_000
 
 type Mark = { readonly number: number; readonly setMs: number; readonly upTo: number }
 
@@ -37,10 +39,13 @@ export class PacketWindow {
   /** Those under way, in the order in which they were set. */
   readonly #marks: Mark[] = []
   #nextMark = 0
-  /** Until the first queue shows, the window doubles each round trip. */
+  /** Until the first queue shows, the window doubles each round. */
   #starting = true
   /** The window kept something waiting in this round. */
   #limited = false
+  /** The most that was under way since `usedSinceMs`, when the window was last the limit. */
+  #usedBytes = 0
+  #usedSinceMs = 0
   /** Marks before this one were set before the round began. */
   #roundFrom = 0
   #roundMarks = 0
@@ -75,6 +80,7 @@ export class PacketWindow {
 
   sent(bytes: number): void {
     this.#sentBytes += bytes
+    this.#usedBytes = Math.max(this.#usedBytes, this.#sentBytes - this.#acknowledgedBytes)
   }
 
   /**
@@ -82,10 +88,11 @@ export class PacketWindow {
    * @returns the number of a mark to be sent now; undefined while none is due.
    */
   mark(nowMs: number): number | undefined {
+    this.#forgetUnused(nowMs)
     const unmarked = this.#sentBytes - this.#markedBytes
-    // The last mark may be back already when the window shrinks below what was sent since.
-    const stuck = this.#marks.length === 0 && unmarked >= this.bytes
-    if (unmarked < Math.max(MIN_MARK_BYTES, this.bytes / MARKS_PER_WINDOW) && !stuck) return undefined
+    // While none is under way nobody would say that the rest has arrived.
+    const part = this.#marks.length === 0 ? 0 : this.bytes / MARKS_PER_WINDOW
+    if (unmarked < Math.max(MIN_MARK_BYTES, part)) return undefined
     this.#markedBytes = this.#sentBytes
     this.#marks.push({ number: this.#nextMark, setMs: nowMs, upTo: this.#sentBytes })
     return this.#nextMark++
@@ -102,8 +109,19 @@ export class PacketWindow {
     this.#leastMs = Math.min(this.#leastMs, nowMs - setMs)
     this.#sumMs += nowMs - setMs
     this.#roundMarks++
-    if (this.#roundMarks >= (this.#starting ? 1 : MARKS_PER_ROUND)) this.#endRound(nowMs)
+    if (this.#roundMarks >= MARKS_PER_ROUND) this.#endRound(nowMs)
     return true
+  }
+
+  #forgetUnused(nowMs: number): void {
+    if (!this.#limited && nowMs - this.#usedSinceMs < UNUSED_MS) return
+    const enough = Math.max(INITIAL_BYTES, 2 * this.#usedBytes)
+    if (!this.#limited && enough < this.#windowBytes) {
+      this.#windowBytes = enough
+      this.#starting = true
+    }
+    this.#usedSinceMs = nowMs
+    this.#usedBytes = 0
   }
 
   #endRound(nowMs: number): void {

@@ -114,3 +114,28 @@ t.test('marks', async (t) => {
   t.equal(window.acknowledge(0, 2), false)
   t.equal(window.open, true)
 })
+
+t.test('a window that is not used is given up, and had again soon', async (t) => {
+  const window = new PacketWindow()
+  let nowMs = 0
+  /** Sends that much, which arrives 10 ms later. */
+  const exchange = (bytes: number): void => {
+    const marks: number[] = []
+    for (let sent = 0; sent < bytes && window.open; sent += FRAME_BYTES) {
+      window.sent(FRAME_BYTES)
+      const mark = window.mark(nowMs)
+      if (mark !== undefined) marks.push(mark)
+    }
+    nowMs += 10
+    for (const mark of marks) window.acknowledge(mark, nowMs)
+  }
+  for (let i = 0; i < 10; i++) exchange(Infinity)
+  t.ok(window.bytes > 1_000_000, `${window.bytes} bytes`)
+  const full = window.bytes
+  for (let i = 0; i < 150; i++) exchange(100_000)
+  t.equal(window.bytes, full, 'kept for a while')
+  for (let i = 0; i < 500; i++) exchange(100_000)
+  t.ok(window.bytes >= 200_000 && window.bytes < 500_000, `${window.bytes} bytes, twice what is used`)
+  for (let i = 0; i < 4; i++) exchange(Infinity)
+  t.ok(window.bytes > 1_000_000, `${window.bytes} bytes`)
+})
