@@ -234,7 +234,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     openDevices({ rung: 'direct', port: listening.current() }, { rung: 'relay-tcp', port: ports.relayTcp }),
     openRoutes({ source4: own.ipv4, source6: own.ipv6, log }, signal),
   ])
-  mesh = await runMesh(
+  mesh = runMesh(
     {
       node,
       pools: () => pools().pools,

@@ -20,10 +20,10 @@ export type Mesh = {
   /** Resolves when a pass that began after this call is done. */
   readonly apply: () => Promise<void>
   readonly plan: () => PeerPlan | undefined
-  /** Since when a pool is wanted whose gateway has not announced itself, Unix milliseconds. */
-  readonly waitingSince: ReadonlyMap<string, number>
-  /** Where WireGuard had each peer's direct endpoint when its path became direct, by node. */
-  readonly endpoints: ReadonlyMap<string, string>
+  /** Since when a pool is waited for, Unix milliseconds; see PeerPlan. */
+  readonly waitingSince: (pool: string) => number | undefined
+  /** Where WireGuard had a peer's direct endpoint when its path became direct. */
+  readonly endpointOf: (node: string) => string | undefined
   /** What a path decided; see PathEffects. */
   readonly setEndpoint: (rung: 'direct' | 'relay-udp', peer: Peer, to: SocketAddress) => Promise<void>
   readonly move: (peer: Peer, rung: Rung | 'cold', mtu: number | undefined) => void
@@ -33,9 +33,21 @@ export type Mesh = {
 const KEEPALIVE_SECONDS = 25
 /** Objects and announcements come in bursts; a new peer should not wait for more than the burst. */
 const COALESCE_MS = 2
-const FIRST_RUNGS: readonly Rung[] = ['direct', 'relay-tcp']
 
-export async function runMesh(
+/** What is kept of a peer from one pass to the next. */
+type Tunnel = {
+  readonly wireguardKey: string
+  /** What carries its traffic; undefined while it is cold or not reached yet: then fm-tcp takes the packets. */
+  rung: Rung | undefined
+  mtu: number | undefined
+  /** Rungs that were validated: they keep their session alive from then on. */
+  readonly alive: Set<Rung>
+  /** `onConfigured` was called. */
+  configured: boolean
+  endpoint: string | undefined
+}
+
+export function runMesh(
   options: {
     readonly node: string
     readonly pools: () => readonly Pool[]
@@ -51,78 +63,74 @@ export async function runMesh(
     readonly log: Log
   },
   signal: AbortSignal,
-): Promise<Mesh> {
+): Mesh {
   const { node, wireguard, routes, packets, log } = options
   let plan: PeerPlan | undefined
-  const endpoints = new Map<string, string>()
-  const configured = new Map<string, string>()
-  const waitingSince = new Map<string, number>()
-  /** Rungs that were validated to a peer's key; they keep their session alive from then on. */
-  const alive = new Set<string>()
-  for (const rung of FIRST_RUNGS)
-    for (const peer of await wireguard.observe(rung))
-      if (peer.keepaliveSeconds > 0) alive.add(`${rung} ${peer.publicKey}`)
-  const rest = (key: string): void => {
-    for (const rung of RUNGS) alive.delete(`${rung} ${key}`)
+  /** By node: a path stays when its node's pool gets another name. */
+  const tunnels = new Map<string, Tunnel>()
+  let waitingSince: ReadonlyMap<string, number> = new Map()
+  /** What a predecessor inherited counts for the peers of the first pass. */
+  let inherited: Inherited | undefined
+
+  const tunnelOf = ({ node, pool, wireguardKey }: Peer): Tunnel => {
+    const known = tunnels.get(node)
+    if (known?.wireguardKey === wireguardKey) return known
+    const rung = inherited?.rungs.get(pool)
+    const alive = rung === undefined ? [] : [rung, ...RUNGS.filter((kept) => inherited?.isAlive(kept, wireguardKey))]
+    const tunnel = {
+      wireguardKey,
+      rung,
+      mtu: undefined,
+      alive: new Set(alive),
+      configured: false,
+      endpoint: undefined,
+    }
+    tunnels.set(node, tunnel)
+    return tunnel
   }
-  const keepalive = (rung: Rung, key: string): number => (alive.has(`${rung} ${key}`) ? KEEPALIVE_SECONDS : 0)
-  /** What carries each pool's traffic. Of a pool that is missing, cold or not reached yet, fm-tcp takes the packets. */
-  let rungs: Map<string, Rung> | undefined
-  const mtus = new Map<string, number>()
 
   const run = async (): Promise<void> => {
     plan = planPeers(node, options.pools(), options.announcements)
     if (plan === undefined) return
     const { peers, waiting } = plan
-    for (const { pool } of waiting) if (!waitingSince.has(pool)) waitingSince.set(pool, Date.now())
-    for (const { pool } of peers) waitingSince.delete(pool)
-    const names = [...peers, ...waiting].map(({ pool }) => pool)
-    // Whoever was over the relay as our predecessor ended is woken by the next packet, if there is one.
-    rungs ??= new Map([...(await routes.observe(names))].filter(([, rung]) => rung !== 'relay-tcp'))
-    // A path is a node's: it stays when the node's pool gets another name.
-    for (const { pool, node } of peers) {
-      const rung = options.paths().rungOf(node)
-      if (rung !== undefined) rungs.set(pool, rung)
-    }
+    waitingSince = new Map(waiting.map(({ pool }) => [pool, waitingSince.get(pool) ?? Date.now()]))
+    const pools = [...peers, ...waiting].map(({ pool }) => pool)
+    inherited ??= await observeInherited(wireguard, routes, pools)
 
-    const endpoints = await Promise.all(peers.map(async (peer) => packets.add(peer.node, peer.wireguardKey)))
-    for (const { pool, wireguardKey } of peers)
-      if (rungs.has(pool)) alive.add(`${rungs.get(pool)} ${wireguardKey}`)
-      else rest(wireguardKey)
+    const loopback = new Map<string, string>()
+    for (const peer of peers) loopback.set(peer.node, await packets.add(peer.node, peer.wireguardKey))
     const peersOn = (rung: Rung) =>
-      peers.map(({ wireguardKey: publicKey, allowedIps }) => ({
-        publicKey,
-        allowedIps,
-        keepaliveSeconds: keepalive(rung, publicKey),
+      peers.map((peer) => ({
+        publicKey: peer.wireguardKey,
+        allowedIps: peer.allowedIps,
+        keepaliveSeconds: keepalive(rung, tunnelOf(peer)),
+        ...(rung === 'relay-tcp' && { endpoint: loopback.get(peer.node)! }),
       }))
     await Promise.all([
       wireguard.setPeers('direct', peersOn('direct')),
-      wireguard.setPeers(
-        'relay-tcp',
-        peersOn('relay-tcp').map((peer, i) => ({ ...peer, endpoint: endpoints[i]! })),
-      ),
+      wireguard.setPeers('relay-tcp', peersOn('relay-tcp')),
       options.wireguardUdp()?.setPeers('relay-udp', peersOn('relay-udp')),
     ])
     await routes.apply([
-      ...peers.map(({ pool, cidrs, node }) => ({
-        pool,
-        cidrs: [...cidrs, `${ulaOf(node)}/128`],
-        rung: rungs!.get(pool) ?? 'relay-tcp',
-        mtu: mtus.get(pool),
-      })),
-      ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: rungs!.get(pool) })),
+      ...peers.map((peer) => {
+        const { rung = 'relay-tcp', mtu } = tunnelOf(peer)
+        return { pool: peer.pool, cidrs: [...peer.cidrs, `${ulaOf(peer.node)}/128`], rung, mtu }
+      }),
+      ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: undefined })),
     ])
-    options.paths().setPeers(peers, rungs)
+    options.paths().setPeers(peers, (node) => tunnels.get(node)?.rung)
+    inherited = NOTHING_INHERITED
 
-    for (const [node] of configured) {
-      if (peers.some((peer) => peer.node === node)) continue
+    const present = new Set(peers.map(({ node }) => node))
+    for (const node of [...tunnels.keys()].filter((node) => !present.has(node))) {
       packets.remove(node)
-      configured.delete(node)
+      tunnels.delete(node)
     }
     for (const peer of peers) {
-      if (configured.get(peer.node) === peer.wireguardKey) continue
-      configured.set(peer.node, peer.wireguardKey)
-      if (rungs.get(peer.pool) === 'direct') void noteEndpoint(peer)
+      const tunnel = tunnelOf(peer)
+      if (tunnel.configured) continue
+      tunnel.configured = true
+      if (tunnel.rung === 'direct') void noteEndpoint(peer)
       options.onConfigured(peer)
     }
   }
@@ -139,30 +147,29 @@ export async function runMesh(
     trigger: reconciler.trigger,
     apply: reconciler.now,
     plan: () => plan,
-    endpoints,
-    waitingSince,
-    setEndpoint: async (rung, { wireguardKey }, to) => {
+    waitingSince: (pool) => waitingSince.get(pool),
+    endpointOf: (node) => tunnels.get(node)?.endpoint,
+    setEndpoint: async (rung, peer, to) => {
       const device = rung === 'direct' ? wireguard : options.wireguardUdp()
-      await device?.setEndpoint(rung, wireguardKey, formatSocketAddress(to), keepalive(rung, wireguardKey))
+      const keepaliveSeconds = keepalive(rung, tunnels.get(peer.node))
+      await device?.setEndpoint(rung, peer.wireguardKey, formatSocketAddress(to), keepaliveSeconds)
     },
     move: (peer, to, mtu) => {
-      const rung = to === 'cold' ? 'relay-tcp' : to
-      if (to === 'cold') {
-        rungs?.delete(peer.pool)
-        rest(peer.wireguardKey)
-      } else {
-        rungs?.set(peer.pool, to)
-        alive.add(`${to} ${peer.wireguardKey}`)
+      const tunnel = tunnels.get(peer.node)
+      if (tunnel !== undefined) {
+        tunnel.rung = to === 'cold' ? undefined : to
+        tunnel.mtu = mtu
+        if (to === 'cold') tunnel.alive.clear()
+        else tunnel.alive.add(to)
       }
-      if (mtu === undefined) mtus.delete(peer.pool)
-      else mtus.set(peer.pool, mtu)
       packets.setAwake(peer.node, to !== 'cold')
+      const rung = to === 'cold' ? 'relay-tcp' : to
       routes.move(peer.pool, rung, mtu).catch((err: unknown) => {
         log.error({ err, pool: peer.pool, path: rung }, 'the route of a pool could not be moved')
         reconciler.trigger()
       })
       reconciler.trigger()
-      if (rung === 'direct') void noteEndpoint(peer)
+      if (to === 'direct') void noteEndpoint(peer)
     },
   }
 
@@ -170,9 +177,35 @@ export async function runMesh(
   async function noteEndpoint({ node, wireguardKey }: Peer): Promise<void> {
     try {
       const seen = (await wireguard.observe('direct')).find(({ publicKey }) => publicKey === wireguardKey)
-      if (seen?.endpoint !== undefined) endpoints.set(node, seen.endpoint)
+      const tunnel = tunnels.get(node)
+      if (seen?.endpoint !== undefined && tunnel !== undefined) tunnel.endpoint = seen.endpoint
     } catch (err) {
       log.debug({ err, peer: node }, 'WireGuard did not say where a peer is')
     }
+  }
+}
+
+const keepalive = (rung: Rung, tunnel: Tunnel | undefined): number =>
+  tunnel?.alive.has(rung) === true ? KEEPALIVE_SECONDS : 0
+
+/** What the kernel has of a predecessor's paths. */
+type Inherited = {
+  /** What carries each pool's traffic. */
+  readonly rungs: ReadonlyMap<string, Rung>
+  /** Whether a device keeps the session with a peer alive. */
+  readonly isAlive: (rung: Rung, wireguardKey: string) => boolean
+}
+const NOTHING_INHERITED: Inherited = { rungs: new Map(), isAlive: () => false }
+
+async function observeInherited(wireguard: WireGuard, routes: Routes, pools: readonly string[]): Promise<Inherited> {
+  const alive = new Set<string>()
+  for (const rung of ['direct', 'relay-tcp'] as const)
+    for (const { publicKey, keepaliveSeconds } of await wireguard.observe(rung))
+      if (keepaliveSeconds > 0) alive.add(`${rung} ${publicKey}`)
+  const rungs = [...(await routes.observe(pools))]
+  return {
+    // Whoever was over the relay's TCP is woken by the next packet, if there is one.
+    rungs: new Map(rungs.filter(([, rung]) => rung !== 'relay-tcp')),
+    isAlive: (rung, wireguardKey) => alive.has(`${rung} ${wireguardKey}`),
   }
 }

@@ -28,10 +28,8 @@ export type PathEffects = {
 }
 
 export type Paths = {
-  /** The peers there are; those that stay keep their path. @param rungOf where the kernel's route of a pool points. */
-  readonly setPeers: (peers: readonly Peer[], rungOf: ReadonlyMap<string, Rung>) => void
-  /** Which rung carries a peer's traffic; undefined while none does, and for who is no peer. */
-  readonly rungOf: (node: string) => Rung | undefined
+  /** The peers there are; those that stay keep their path. @param rungOf what carries traffic to a new one already. */
+  readonly setPeers: (peers: readonly Peer[], rungOf: (node: string) => Rung | undefined) => void
   readonly ready: (node: string) => void
   /** False until the peer's devices are known to have our key. */
   readonly isReady: (node: string) => boolean
@@ -51,8 +49,8 @@ export type Paths = {
   readonly onEchoReply: (rung: Rung, from: string, sequence: number) => void
   /** Peers that nothing reaches. */
   readonly problems: () => readonly string[]
-  /** @param endpointOf where WireGuard has a peer, by node. */
-  readonly status: (own: NatBehaviour, endpointOf: ReadonlyMap<string, string>) => readonly PathStatus[]
+  /** @param endpointOf where WireGuard has a peer. */
+  readonly status: (own: NatBehaviour, endpointOf: (node: string) => string | undefined) => readonly PathStatus[]
 }
 
 type Member = {
@@ -209,16 +207,12 @@ export function runPaths(
       for (const member of members.values())
         if (keyOf.get(member.peer.node) !== member.peer.wireguardKey) remove(member)
       for (const peer of peers) {
-        if (!members.has(peer.node)) add(peer, rungOf.get(peer.pool) ?? 'cold')
+        if (!members.has(peer.node)) add(peer, rungOf(peer.node) ?? 'cold')
         const member = members.get(peer.node)!
         member.peer = peer
         member.path.setCandidates(peer.candidates, now())
       }
       step()
-    },
-    rungOf: (node) => {
-      const rung = members.get(node)?.path.rung
-      return rung === 'none' || rung === 'cold' ? undefined : rung
     },
     ready: (node) => withMember(node, (path) => path.ready(now())),
     isReady: (node) => members.get(node)?.path.isReady === true,
@@ -259,6 +253,7 @@ export function runPaths(
       const nowMs = now()
       return [...members.values()].map(({ peer, path }) => {
         const { rung, sinceMs, rttMs, loss, mtu, history } = path.ladder
+        const endpoint = rung === 'direct' ? endpointOf(peer.node) : undefined
         const unix = (ms: number): number => Math.round(Date.now() - (nowMs - ms))
         return {
           pool: peer.pool,
@@ -269,7 +264,7 @@ export function runPaths(
           ...(loss === undefined ? {} : { loss: Math.round(loss * 1000) / 1000 }),
           ...(mtu === undefined ? {} : { mtu }),
           reason: reasonOf(path, own, peer.announcement.nat, peer.pool, nowMs),
-          ...(rung === 'direct' && endpointOf.has(peer.node) ? { endpoint: endpointOf.get(peer.node)! } : {}),
+          ...(endpoint === undefined ? {} : { endpoint }),
           candidates: [...path.punch.candidates.values()].map(candidateStatus),
           peerNat: peer.announcement.nat,
           history: history.map(({ atMs, rung, why }) => ({ at: unix(atMs), rung, why })),

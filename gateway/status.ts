@@ -34,7 +34,7 @@ export function gatewayStatus(from: {
     pool,
     node,
     rung: 'none',
-    since: from.mesh.waitingSince.get(pool) ?? startedAt,
+    since: from.mesh.waitingSince(pool) ?? startedAt,
     reason:
       keyOf === undefined
         ? `the gateway on ${node} has not announced itself yet`
@@ -45,7 +45,7 @@ export function gatewayStatus(from: {
   const pool = plan?.pool ?? ''
   const candidates = from.candidates.map(({ kind, address }) => ({ kind, address: formatSocketAddress(address) }))
   const own: OwnSide = { node, pool, nat, relay, candidates, wireguardPort: port }
-  const explained = [...from.paths.status(nat, from.mesh.endpoints), ...waiting].map((path): PathStatus => {
+  const explained = [...from.paths.status(nat, from.mesh.endpointOf), ...waiting].map((path): PathStatus => {
     const remedies = remediesOf(own, path, from.nowMs)
     return remedies === undefined ? path : { ...path, remedies }
   })

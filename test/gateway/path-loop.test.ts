@@ -46,8 +46,8 @@ t.test('a probe is answered, and its address learned, if it is a peer’s and fr
     },
     ending.signal,
   )
-  paths.setPeers([peer], new Map())
-  const learned = () => paths.status(UNKNOWN_NAT, new Map())[0]!.candidates.map(({ address }) => address)
+  paths.setPeers([peer], () => undefined)
+  const learned = () => paths.status(UNKNOWN_NAT, () => undefined)[0]!.candidates.map(({ address }) => address)
 
   for (const [name, from, key, answered] of [
     ['from the LAN', '192.168.1.9:5000', other, true],
