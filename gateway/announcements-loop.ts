@@ -3,14 +3,14 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
-import type { NatBehaviour } from '../lib/status.ts'
+import { createUpkeep } from '../lib/net/upkeep.ts'
 import type { SignedAnnouncement } from '../lib/wire/signal.ts'
 import {
   isNewer,
   MAX_PEERS,
   openAnnouncement,
   signAnnouncement,
-  type Candidate,
+  type Announcement,
   type Received,
 } from './announcement.ts'
 import type { GatewayState } from './state-loop.ts'
@@ -18,15 +18,27 @@ import type { GatewayState } from './state-loop.ts'
 export type Announcements = {
   /** By node, in the order in which each came to the WireGuard key that it has; see PeerPlan. */
   readonly peers: ReadonlyMap<string, Received>
-  /** Ours as it stands; undefined before the first `setOwn`. */
+  /** Ours as it stands; undefined before the first `trigger`. */
   readonly own: () => SignedAnnouncement | undefined
-  /** Signs ours if anything changed. @returns whether it did. */
-  readonly setOwn: (wireguardKey: string, candidates: readonly Candidate[], nat: NatBehaviour) => Promise<boolean>
+  /** Ours may be another now. */
+  readonly trigger: () => void
   /** @returns whether it is news; what does not verify is logged and dropped. */
   readonly receive: (node: string, signed: SignedAnnouncement) => boolean
 }
 
-export function openAnnouncements(identity: NodeIdentity, state: GatewayState, log: Log): Announcements {
+export function runAnnouncements(
+  options: {
+    readonly identity: NodeIdentity
+    readonly state: GatewayState
+    /** What there is to announce. */
+    readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat'>
+    /** Ours is another. */
+    readonly onOwn: (announcement: SignedAnnouncement) => void
+    readonly log: Log
+  },
+  signal: AbortSignal,
+): Announcements {
+  const { identity, state, log } = options
   const certificate = new X509Certificate(identity.certificatePem)
   const key = createPrivateKey(identity.keyPem)
   const ca = new X509Certificate(identity.caPem)
@@ -54,19 +66,28 @@ export function openAnnouncements(identity: NodeIdentity, state: GatewayState, l
   }
   for (const [node, signed] of state.announcements) accept(node, signed, undefined)
 
+  const upkeep = createUpkeep(
+    {
+      pass: async () => {
+        const { nat, ...facts } = options.facts()
+        // How long our NAT keeps mappings is nothing to peers.
+        const { lifetimeMs: _least, lifetimeBelowMs: _below, ...told } = nat
+        const announcement = { node: identity.node, ...facts, nat: told }
+        const text = JSON.stringify(announcement)
+        if (text === ownText) return
+        own = signAnnouncement({ ...announcement, sequence: await state.nextSequence() }, certificate, key)
+        ownText = text
+        options.onOwn(own)
+      },
+      onError: (err) => log.error({ err }, 'our announcement could not be made'),
+    },
+    signal,
+  )
+
   return {
     peers,
     own: () => own,
-    setOwn: async (wireguardKey, candidates, nat) => {
-      // How long our NAT keeps mappings is nothing to peers.
-      const { lifetimeMs: _least, lifetimeBelowMs: _below, ...told } = nat
-      const announcement = { node: identity.node, wireguardKey, candidates, nat: told }
-      const text = JSON.stringify(announcement)
-      if (text === ownText) return false
-      ownText = text
-      own = signAnnouncement({ ...announcement, sequence: await state.nextSequence() }, certificate, key)
-      return true
-    },
+    trigger: upkeep.trigger,
     receive: (node, signed) => {
       if (!accept(node, signed, Date.now())) return false
       state.saveAnnouncements(signedBy)

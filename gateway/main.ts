@@ -6,22 +6,14 @@
 
 import { join } from 'node:path'
 import { parseSocketAddress } from '../lib/address.ts'
-import { createApiClient } from '../lib/k8s/api-client.ts'
-import { NODE_POOLS, NODES, RAVEN_GATEWAYS } from '../lib/k8s/objects.ts'
-import { poolsOf } from '../lib/k8s/pools.ts'
-import { runStore } from '../lib/k8s/store-loop.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { followOutside } from '../lib/net/outside.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import type { Rung } from '../lib/status.ts'
-import { createUpkeep } from '../lib/net/upkeep.ts'
-import { linkLocalOf, ulaOf } from './addresses.ts'
-import { openAnnouncements } from './announcements-loop.ts'
-import { insideOf } from './candidates.ts'
+import { runAnnouncements } from './announcements-loop.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
 import { openEchoServer } from './echo-server.ts'
@@ -31,7 +23,9 @@ import { registerMetrics, registerMoves } from './metrics.ts'
 import { findOwnAddresses } from './own-address-loop.ts'
 import { openPacketClient } from './packet-client.ts'
 import { runPaths } from './path-loop.ts'
-import { cidrsOf, listenPortOf } from './peers.ts'
+import { listenPortOf } from './peers.ts'
+import { followPools } from './pools-loop.ts'
+import { gatewayPorts } from './port-sharing.ts'
 import { runPortSharing } from './port-sharing-loop.ts'
 import { openProbeSocket } from './probe-client.ts'
 import { publicKeyOf } from './probe.ts'
@@ -62,35 +56,33 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   const state = await loadState(config.stateDir, log, signal)
   const { ports, privateKey } = state
   const publicKey = publicKeyOf(privateKey)
-  const announcements = openAnnouncements(identity, state, log)
+  // What the loops below tell each other of comes after some of them.
   let mesh = undefined as Mesh | undefined
+  let listening = undefined as ListenPort | undefined
 
-  // What the cluster knows: from disk at once, from the API as it comes.
-  const { server, caPem: ca, certificatePem: cert, keyPem: key } = identity
-  const store = await runStore(
+  const pools = await followPools(
     {
-      resources: [NODES, NODE_POOLS, RAVEN_GATEWAYS],
-      client: createApiClient({ server, ca, cert, key }),
-      file: join(config.stateDir, 'gateway', 'store.db'),
-      log,
+      identity,
+      stateDir: config.stateDir,
+      sessions: () => [signalling.address(), packets.address()],
       onChange: () => {
         mesh?.trigger()
         listening?.trigger()
       },
+      log,
     },
     signal,
   )
-  const sessions = () => [signalling.address(), packets.address()]
-  const outside = followOutside({ identity, sessions, onChange: () => mesh?.trigger() }, signal)
-  let listening = undefined as ListenPort | undefined
-  let isInside = insideOf([])
-  const pools = () => {
-    const known = poolsOf(store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS))
-    const routable = outside.routable(known.pools)
-    isInside = insideOf(routable.pools.flatMap(cidrsOf))
-    const problems = [...known.problems, ...routable.problems, ...(listening?.problems() ?? [])]
-    return { pools: routable.pools, problems }
-  }
+  const announcements = runAnnouncements(
+    {
+      identity,
+      state,
+      facts: () => ({ wireguardKey: publicKey, candidates: reachability.candidates(), nat: reachability.nat() }),
+      onOwn: (announcement) => void signalling.send({ kind: 'announce', node, announcement }),
+      log,
+    },
+    signal,
+  )
 
   // The relay: control frames, and WireGuard packets while there is no better way.
   const signalling = openSignalClient(
@@ -144,7 +136,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       publicKey,
       probes: () => probes,
       echoes: () => echoes,
-      isInside: (address) => isInside(address),
+      isInside: pools.isInside,
       effects: {
         setEndpoint: async (peer, to) => mesh?.setEndpoint('direct', peer, to),
         move: (peer, rung, mtu) => {
@@ -174,18 +166,12 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     {
       own: direct,
       taken: Object.values(others),
-      declared: () => listenPortOf(pools().pools, node),
-      onChange: () => announce.trigger(),
+      declared: () => listenPortOf(pools.list(), node),
+      onChange: announcements.trigger,
       log,
     },
     signal,
   )
-  const sharedPorts = (port: number) => ({
-    wireguardPort: port,
-    probePort: ports.probe,
-    further: [{ wireguardPort: ports.relayUdp, probePort: ports.udpProbe }],
-    loopbackPort: ports.relayTcp,
-  })
   const [probes, echoes, sharing] = await Promise.all([
     openProbeSocket(
       {
@@ -197,47 +183,35 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       signal,
     ),
     openEchoServer({ onRequest: paths.onEchoRequest, onReply: paths.onEchoReply }, signal),
-    runPortSharing(sharedPorts(listening.current()), log, signal),
+    runPortSharing(gatewayPorts(ports, listening.current()), log, signal),
   ])
 
-  // Our own announcement, whenever an address or the NAT's behaviour changes.
-  const announce = createUpkeep(
-    {
-      pass: async () => {
-        if (!(await announcements.setOwn(publicKey, reachability.candidates(), reachability.nat()))) return
-        signalling.send({ kind: 'announce', node, announcement: announcements.own()! })
-      },
-      onError: (err) => log.error({ err }, 'our announcement could not be made'),
-    },
-    signal,
-  )
   const reachability = runCandidates(
     {
       port: listening.current,
       mappingNonce: state.mappingNonce,
       stun: identity.stun.map(parseSocketAddress).filter((address) => address !== undefined),
       binder,
-      isInside: (address) => isInside(address),
-      onChange: announce.trigger,
+      isInside: pools.isInside,
+      onChange: announcements.trigger,
       log,
     },
     signal,
   )
 
   // The kernel: devices and routes, adopted from a predecessor where they are.
-  const own = await findOwnAddresses(store, node, config.sourceAddress, signal)
+  const own = await findOwnAddresses(pools.store, node, config.sourceAddress, signal)
   if (signal.aborted) return
-  const addresses = { linkLocal: linkLocalOf(node), ula: ulaOf(node), ipv4: own.ipv4 ?? NO_ADDRESS, ipv6: own.ipv6 }
   const openDevices = (...devices: readonly { readonly rung: Rung; readonly port: number }[]) =>
-    openWireGuard({ privateKeyFile: state.privateKeyFile, devices, addresses, log }, signal)
+    openWireGuard({ privateKeyFile: state.privateKeyFile, devices, addresses: own.onDevices, log }, signal)
   const [wireguard, routes] = await Promise.all([
     openDevices({ rung: 'direct', port: listening.current() }, { rung: 'relay-tcp', port: ports.relayTcp }),
-    openRoutes({ source4: own.ipv4, source6: own.ipv6, log }, signal),
+    openRoutes({ source4: own.source4, source6: own.source6, log }, signal),
   ])
   mesh = runMesh(
     {
       node,
-      pools: () => pools().pools,
+      pools: pools.list,
       announcements: announcements.peers,
       wireguard,
       wireguardUdp: () => relayUdp.device(),
@@ -252,7 +226,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   mesh.trigger()
   listening.start(async (port) => {
     await wireguard.setPort('direct', port)
-    sharing.setPorts(sharedPorts(port))
+    sharing.setPorts(gatewayPorts(ports, port))
   })
   const observe = async (rung: Rung) => (rung === 'relay-udp' ? relayUdp.device() : wireguard)?.observe(rung) ?? []
   const traffic = runTraffic(
@@ -269,18 +243,15 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   relayUdp.start(() => openDevices({ rung: 'relay-udp', port: ports.relayUdp }), mesh)
 
   // For people and for Prometheus.
-  const parts = { node, startedAt, publicKey, mesh, wireguard, signalling, paths, store }
-  const status = () => {
-    const { nat, candidates } = reachability
-    return gatewayStatus({
+  const parts = { node, startedAt, publicKey, mesh, listening, wireguard, signalling, paths, store: pools.store }
+  const status = () =>
+    gatewayStatus({
       ...parts,
-      port: listening!.current(),
       nowMs: Date.now(),
-      nat: nat(),
-      candidates: candidates(),
-      pools: pools(),
+      nat: reachability.nat(),
+      candidates: reachability.candidates(),
+      poolProblems: pools.problems(),
     })
-  }
   registerMetrics(registry, { status, packets, probes })
   const { address: host, port } = config.metrics
   const healthy = () => parts.mesh.plan() !== undefined
@@ -291,11 +262,5 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   log.info({ node, port: listening.current(), afterMs: Math.round(performance.now()) }, 'gateway runs')
 
   await aborted(signal)
-  await Promise.all([signalling.closed, packets.closed, store.done, outside.done, traffic])
+  await Promise.all([signalling.closed, packets.closed, pools.done, traffic])
 }
-
-/**
- * Put on the devices of a node that has no address in its podCIDR: the kernel takes a device without any IPv4 address
- * for one with strict rp_filter, and drops what arrives while two sides use different rungs.
- */
-const NO_ADDRESS = '169.254.20.54'

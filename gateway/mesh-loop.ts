@@ -69,7 +69,7 @@ export function runMesh(
   /** By node: a path stays when its node's pool gets another name. */
   const tunnels = new Map<string, Tunnel>()
   let waitingSince: ReadonlyMap<string, number> = new Map()
-  /** What a predecessor inherited counts for the peers of the first pass. */
+  /** What a predecessor left; it counts for the peers of the first pass. */
   let inherited: Inherited | undefined
 
   const tunnelOf = ({ node, pool, wireguardKey }: Peer): Tunnel => {

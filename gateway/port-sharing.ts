@@ -7,6 +7,7 @@
 // so `01 00` is a handshake initiation and never ours.
 
 import { DEVICES, NFT_TABLE_GATEWAY } from '../lib/owned.ts'
+import type { Ports } from './state-loop.ts'
 
 export type SharedPort = { readonly wireguardPort: number; readonly probePort: number }
 export type GatewayPorts = SharedPort & {
@@ -15,6 +16,14 @@ export type GatewayPorts = SharedPort & {
   /** The listen port of fm-tcp, which the gateway's own loopback sockets alone may speak to. */
   readonly loopbackPort: number
 }
+
+/** @param ports of this gateway. @param direct the port that fm-direct listens on now. */
+export const gatewayPorts = (ports: Ports, direct: number): GatewayPorts => ({
+  wireguardPort: direct,
+  probePort: ports.probe,
+  further: [{ wireguardPort: ports.relayUdp, probePort: ports.udpProbe }],
+  loopbackPort: ports.relayTcp,
+})
 
 /** @returns an nft script that replaces the gateway's table in one transaction. */
 export function gatewayTable({ loopbackPort, further = [], ...first }: GatewayPorts): string {

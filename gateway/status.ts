@@ -1,11 +1,11 @@
 // What `fulmar status` shows of a gateway. Pure.
 
 import { formatSocketAddress } from '../lib/address.ts'
-import type { Pool } from '../lib/k8s/pools.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import type { GatewayStatus, NatBehaviour, PathStatus } from '../lib/status.ts'
 import { VERSION } from '../lib/version.ts'
 import type { Candidate } from './announcement.ts'
+import type { ListenPort } from './listen-port-loop.ts'
 import type { Mesh } from './mesh-loop.ts'
 import type { Paths } from './path-loop.ts'
 import { remediesOf, type OwnSide } from './path-remedies.ts'
@@ -18,17 +18,18 @@ export function gatewayStatus(from: {
   /** Unix milliseconds. */
   readonly nowMs: number
   readonly publicKey: string
-  readonly port: number
+  readonly listening: ListenPort
   readonly mesh: Mesh
   readonly wireguard: WireGuard
   readonly signalling: SignalClient
   readonly paths: Paths
   readonly nat: NatBehaviour
   readonly candidates: readonly Candidate[]
-  readonly pools: { readonly pools: readonly Pool[]; readonly problems: readonly string[] }
+  readonly poolProblems: readonly string[]
   readonly store: StoreView
 }): GatewayStatus {
-  const { node, startedAt, publicKey, port, nat } = from
+  const { node, startedAt, publicKey, nat } = from
+  const port = from.listening.current()
   const plan = from.mesh.plan()
   const waiting = (plan?.waiting ?? []).map(({ pool, node, keyOf }): PathStatus => ({
     pool,
@@ -61,7 +62,8 @@ export function gatewayStatus(from: {
     candidates,
     paths: explained,
     problems: [
-      ...from.pools.problems,
+      ...from.poolProblems,
+      ...from.listening.problems(),
       ...from.paths.problems(),
       ...(plan === undefined ? [`the cluster knows no node ${node}: add its Node object`] : []),
     ],

@@ -1,0 +1,67 @@
+// What the cluster says of its pools, from disk at once and from the API as it comes, less what this node must reach
+// without the mesh.
+
+import { join } from 'node:path'
+import { createApiClient } from '../lib/k8s/api-client.ts'
+import { NODE_POOLS, NODES, RAVEN_GATEWAYS } from '../lib/k8s/objects.ts'
+import { poolsOf, type Pool } from '../lib/k8s/pools.ts'
+import { runStore } from '../lib/k8s/store-loop.ts'
+import type { StoreView } from '../lib/k8s/store.ts'
+import type { Log } from '../lib/log.ts'
+import type { NodeIdentity } from '../lib/net/identity.ts'
+import { followOutside, type OutsideOptions } from '../lib/net/outside.ts'
+import { insideOf, type IsInside } from './candidates.ts'
+import { cidrsOf } from './peers.ts'
+
+export type Pools = {
+  readonly store: StoreView
+  /** As they are now. */
+  readonly list: () => readonly Pool[]
+  /** Why objects, or parts of them, were left out. */
+  readonly problems: () => readonly string[]
+  /** By the pools as they were listed last. */
+  readonly isInside: IsInside
+  /** Resolves after the signal aborted, once the store is closed. */
+  readonly done: Promise<unknown>
+}
+
+/** Resolves once the disk is read. */
+export async function followPools(
+  options: {
+    readonly identity: NodeIdentity
+    readonly stateDir: string
+    readonly sessions: NonNullable<OutsideOptions['sessions']>
+    readonly onChange: () => void
+    readonly log: Log
+  },
+  signal: AbortSignal,
+): Promise<Pools> {
+  const { identity, sessions, onChange, log } = options
+  const { server, caPem: ca, certificatePem: cert, keyPem: key } = identity
+  const store = await runStore(
+    {
+      resources: [NODES, NODE_POOLS, RAVEN_GATEWAYS],
+      client: createApiClient({ server, ca, cert, key }),
+      file: join(options.stateDir, 'gateway', 'store.db'),
+      log,
+      onChange,
+    },
+    signal,
+  )
+  const outside = followOutside({ identity, sessions, onChange }, signal)
+  let isInside = insideOf([])
+
+  const look = () => {
+    const known = poolsOf(store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS))
+    const routable = outside.routable(known.pools)
+    isInside = insideOf(routable.pools.flatMap(cidrsOf))
+    return { pools: routable.pools, problems: [...known.problems, ...routable.problems] }
+  }
+  return {
+    store,
+    list: () => look().pools,
+    problems: () => look().problems,
+    isInside: (address) => isInside(address),
+    done: Promise.all([store.done, outside.done]),
+  }
+}
