@@ -52,15 +52,25 @@ const STAGGERS_MS = [0, 400] as const
 /** Odd, so that breaks fall on both initiators and staggers. */
 const BREAK_EVERY = 5
 
-/** Each four in a row have both initiators with both staggers; the last ones lose packets. */
+/**
+ * Each four without loss have both initiators with both staggers. Those that lose packets come in between, so that some
+ * of each kind are done where time is short.
+ */
 export function roundsOf(whole: number, lossy: number, lossPercent: number): readonly Round[] {
-  return Array.from({ length: whole + lossy }, (_, index) => ({
-    number: index + 1,
-    lossPercent: index < whole ? 0 : lossPercent,
-    initiator: index % 2 === 0 ? 'a' : 'b',
-    staggerMs: STAGGERS_MS[(index >> 1) % 2]!,
-    withBreak: index < whole && index % BREAK_EVERY === 0,
-  }))
+  const all = whole + lossy
+  const isLossy = (index: number) => Math.floor(((index + 1) * lossy) / all) > Math.floor((index * lossy) / all)
+  const done = { whole: 0, lossy: 0 }
+  return Array.from({ length: all }, (_, index) => {
+    const loses = isLossy(index)
+    const turn = loses ? done.lossy++ : done.whole++
+    return {
+      number: index + 1,
+      lossPercent: loses ? lossPercent : 0,
+      initiator: turn % 2 === 0 ? 'a' : 'b',
+      staggerMs: STAGGERS_MS[(turn >> 1) % 2]!,
+      withBreak: !loses && turn % BREAK_EVERY === 0,
+    }
+  })
 }
 
 /**

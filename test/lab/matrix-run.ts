@@ -26,7 +26,7 @@ export type PartResult = {
 export type RunOptions = {
   readonly rounds: readonly Round[]
   readonly atOnce: number
-  /** Unix milliseconds after which no round begins. */
+  /** Unix milliseconds after which no further round begins. */
   readonly deadline: number
   readonly progress: (line: string) => void
   readonly signal: AbortSignal
@@ -52,7 +52,7 @@ export async function runPart(lab: Lab, part: Part, options: RunOptions): Promis
   const before = processorTimes(lab.id)
   for (const round of rounds) {
     const roundAt = Date.now()
-    if (roundAt > deadline) {
+    if (done > 0 && roundAt > deadline) {
       progress(`no time is left for rounds ${round.number} to ${rounds.length}`)
       break
     }

@@ -13,6 +13,7 @@ import {
   describePart,
   IPV6_SITES,
   matrixManifests,
+  pairsOf,
   roundsOf,
   type MatrixSites,
   type Part,
@@ -65,8 +66,10 @@ export async function runMatrix(
   const rounds = roundsOf(values.rounds, values.lossyRounds, values.loss)
   const planned = partsOf(values)
   for (const [index, part] of planned.entries()) {
-    // What is left is shared by the parts that are left, so that none goes without.
-    const until = Date.now() + (deadline - Date.now()) / (planned.length - index) - CLOSING_MS
+    // What is left is shared by the parts that are left, by their pairs, so that none goes without.
+    const pairs = planned.slice(index).map(({ sites }) => pairsOf(sites).length)
+    const share = pairs[0]! / pairs.reduce((sum, count) => sum + count, 0)
+    const until = Date.now() + (deadline - Date.now()) * share - CLOSING_MS
     const result = await runInLab(values, part, rounds, until, progress, signal)
     results.push(result)
     if (result.rounds < rounds.length)
