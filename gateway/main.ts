@@ -228,12 +228,10 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     await wireguard.setPort('direct', port)
     sharing.setPorts(gatewayPorts(ports, port))
   })
-  const observe = async (rung: Rung) => (rung === 'relay-udp' ? relayUdp.device() : wireguard)?.observe(rung) ?? []
   const traffic = runTraffic(
     {
       coldAfterMs: config.coldAfterMs,
       awake: paths.awake,
-      observe,
       echoBytes: echoes.carried,
       onTraffic: paths.traffic,
       log,

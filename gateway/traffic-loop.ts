@@ -3,29 +3,28 @@
 
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
+import { showDevices } from '../lib/net/wireguard.ts'
+import { DEVICES } from '../lib/owned.ts'
 import { RUNGS, type Rung } from '../lib/status.ts'
 import { linkLocalOf } from './addresses.ts'
 import type { Peer } from './peers.ts'
 import { hasTraffic, type Counters } from './traffic.ts'
-import type { ObservedPeer } from './wireguard-loop.ts'
 
 const LOOK_MS = 30_000
 const LOOKS_PER_IDLE = 4
-const LOOK_MIN_MS = 500
+const LOOK_MIN_MS = 1_000
 
 export async function runTraffic(
   options: {
     readonly coldAfterMs: number
     readonly awake: () => readonly Peer[]
-    /** [] where there is no device of a rung. */
-    readonly observe: (rung: Rung) => Promise<readonly ObservedPeer[]>
     readonly echoBytes: (rung: Rung, linkLocal: string) => number
     readonly onTraffic: (node: string) => void
     readonly log: Log
   },
   signal: AbortSignal,
 ): Promise<void> {
-  const { coldAfterMs, awake, observe, echoBytes, onTraffic, log } = options
+  const { coldAfterMs, awake, echoBytes, onTraffic, log } = options
   const lookMs = Math.max(LOOK_MIN_MS, Math.min(LOOK_MS, coldAfterMs / LOOKS_PER_IDLE))
   let before: ReadonlyMap<string, Counters> = new Map()
 
@@ -33,8 +32,9 @@ export async function runTraffic(
     const peers = awake()
     const after = new Map<string, Counters>()
     const busy = new Set<string>()
-    for (const rung of peers.length === 0 ? [] : RUNGS) {
-      const seen = new Map((await observe(rung)).map((peer) => [peer.publicKey, peer]))
+    const devices = peers.length === 0 ? undefined : await showDevices()
+    for (const rung of RUNGS) {
+      const seen = new Map(devices?.get(DEVICES[rung])?.peers.map((peer) => [peer.publicKey, peer]))
       for (const { node, wireguardKey } of peers) {
         const peer = seen.get(wireguardKey)
         if (peer === undefined) continue

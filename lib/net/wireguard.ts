@@ -37,6 +37,11 @@ export async function showDevice(device: string): Promise<DeviceDump> {
   return parseDump(await run('wg', ['show', device, 'dump']))
 }
 
+/** All WireGuard devices of this host by name, with one program run. */
+export async function showDevices(): Promise<ReadonlyMap<string, DeviceDump>> {
+  return parseDumps(await run('wg', ['show', 'all', 'dump']))
+}
+
 export async function configureDevice(device: string, settings: DeviceSettings): Promise<void> {
   const { privateKeyFile, port, mark } = settings
   const words = [
@@ -95,6 +100,18 @@ export function parseDump(text: string): DeviceDump {
     mark: mark === 'off' ? 0 : Number(mark),
     peers: peers.map(parsePeer),
   }
+}
+
+/** Parses `wg show all dump`: the same, each line headed by its device. */
+export function parseDumps(text: string): ReadonlyMap<string, DeviceDump> {
+  const lines = text.split('\n').filter((line) => line !== '')
+  const byDevice = Map.groupBy(lines, (line) => line.slice(0, line.indexOf('\t')))
+  return new Map(
+    [...byDevice].map(([device, own]) => [
+      device,
+      parseDump(own.map((line) => line.slice(device.length + 1)).join('\n')),
+    ]),
+  )
 }
 
 function parsePeer(line: string): DevicePeer {

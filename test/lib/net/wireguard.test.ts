@@ -1,5 +1,5 @@
 import t from 'tap'
-import { parseDump, peerWords } from '../../../lib/net/wireguard.ts'
+import { parseDump, parseDumps, peerWords } from '../../../lib/net/wireguard.ts'
 
 t.test('wg show dump', (t) => {
   const key = 'Om2lRlZz0RJ+mN9US1L2YXFAZkOT2uF8/Xuhkwz+pkA='
@@ -61,4 +61,18 @@ t.test('words of wg set', (t) => {
   )
   t.same(peerWords({ kind: 'set', publicKey: 'B=', allowedIps: [] }), ['peer', 'B=', 'allowed-ips', ''], 'none at all')
   t.end()
+})
+
+t.test('a dump of all devices is one of each', async (t) => {
+  const peer = ['k', '(none)', '192.0.2.1:5', '10.0.0.0/8', '0', '5', '6', 'off']
+  const rows = [
+    ['fm-direct', 'private', 'public', '1', 'off'],
+    ['fm-direct', ...peer],
+    ['fm-tcp', 'private', 'public', '2', '0x46'],
+  ]
+  const dumps = parseDumps(rows.map((row) => `${row.join('\t')}\n`).join(''))
+  t.same([...dumps.keys()], ['fm-direct', 'fm-tcp'])
+  t.same(dumps.get('fm-direct'), parseDump(`private\tpublic\t1\toff\n${peer.join('\t')}\n`))
+  t.match(dumps.get('fm-tcp'), { port: 2, mark: 0x46, peers: [] })
+  t.equal(parseDumps('').size, 0, 'no device at all')
 })
