@@ -13,7 +13,7 @@ import { runNat } from './nat-loop.ts'
 import { watchNetwork } from './network-loop.ts'
 import { wantsMapping } from './port-mapping.ts'
 import { runPortMapping } from './port-mapping-client.ts'
-import type { Binder } from './stun-client.ts'
+import type { StunClient } from './stun-client.ts'
 
 export type Reachability = {
   readonly candidates: () => readonly Candidate[]
@@ -32,21 +32,22 @@ export function runCandidates(
     readonly port: () => number
     readonly mappingNonce: Uint8Array
     readonly stun: readonly SocketAddress[]
-    readonly binder: Binder
+    /** Asks from WireGuard's port. */
+    readonly stunClient: Pick<StunClient, 'request'>
     readonly isInside: IsInside
     readonly onChange: () => void
     readonly log: Log
   },
   signal: AbortSignal,
 ): Reachability {
-  const { stun, binder, onChange } = options
+  const { stun, stunClient, onChange } = options
   let reflexive: readonly SocketAddress[] = []
   let addresses = ''
   let sleep = new AbortController()
 
   const bind = async (): Promise<void> => {
     while (!signal.aborted) {
-      const answers = await Promise.all(stun.map((server) => binder.request(server, BINDING_TIMEOUT_MS)))
+      const answers = await Promise.all(stun.map((server) => stunClient.request(server, BINDING_TIMEOUT_MS)))
       const seen = answers.filter((answer) => answer !== undefined)
       const news = JSON.stringify(seen) !== JSON.stringify(reflexive)
       // A round without any answer says that UDP fails now, not that the address has gone.

@@ -34,7 +34,7 @@ import { openRoutes } from './routes-loop.ts'
 import { openSignalClient } from './signal-client.ts'
 import { loadState } from './state-loop.ts'
 import { gatewayStatus } from './status.ts'
-import { createBinder } from './stun-client.ts'
+import { createStunClient } from './stun-client.ts'
 import { runTraffic } from './traffic-loop.ts'
 import { openWireGuard } from './wireguard-loop.ts'
 
@@ -160,7 +160,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     },
     signal,
   )
-  const binder = createBinder((datagram, to) => probes.send(datagram, to), signal)
+  const stunClient = createStunClient((datagram, to) => probes.send(datagram, to), signal)
   const { direct, ...others } = ports
   listening = await openListenPort(
     {
@@ -177,7 +177,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       {
         port: ports.probe,
         onMessage: (message, datagram, from) => {
-          if (!binder.onDatagram(message, datagram, from)) paths.onStun(message, datagram, from)
+          if (!stunClient.onMessage(message, from)) paths.onStun(message, datagram, from)
         },
       },
       signal,
@@ -191,7 +191,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       port: listening.current,
       mappingNonce: state.mappingNonce,
       stun: identity.stun.map(parseSocketAddress).filter((address) => address !== undefined),
-      binder,
+      stunClient,
       isInside: pools.isInside,
       onChange: announcements.trigger,
       log,

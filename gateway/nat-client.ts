@@ -15,10 +15,10 @@ import {
   type FilteringTest,
   type MappingTest,
 } from './nat.ts'
-import { mappedOf, openAsker, sourceAddress, type AskerSocket } from './stun-client.ts'
+import { mappedOf, openStunSocket, serversToAsk, sourceAddress, type StunSocket } from './stun-client.ts'
 
 export type NatDiscovery = {
-  /** Servers of one family; the first that answers and has two addresses is used. At most 4 are asked. */
+  /** The first that answers and has two addresses is used. */
   readonly servers: readonly SocketAddress[]
   readonly family: Family
   /** For everything. */
@@ -28,7 +28,6 @@ export type NatDiscovery = {
 const DEADLINE_MS = 3_000
 /** Half of the time is for finding a server, the rest for the tests. */
 const SEARCH_SHARE = 0.5
-const MAX_SERVERS = 4
 
 /**
  * Takes two round trips where nothing is filtered, a second more where something is (silence takes that long to tell
@@ -37,13 +36,13 @@ const MAX_SERVERS = 4
  */
 export async function discoverNat(options: NatDiscovery, signal: AbortSignal): Promise<NatBehaviour> {
   const { family, deadlineMs = DEADLINE_MS } = options
-  const servers = options.servers.filter((server) => server.family === family).slice(0, MAX_SERVERS)
+  const servers = serversToAsk(options.servers, family)
   if (servers.length === 0 || signal.aborted) return UNKNOWN_NAT
   const endsAtMs = performance.now() + deadlineMs
   const ending = new AbortController()
   const stopped = AbortSignal.any([signal, ending.signal])
   try {
-    const mapping = await openAsker(family, stopped)
+    const mapping = await openStunSocket(family, stopped)
     const found = await findServer(mapping, servers, deadlineMs * SEARCH_SHARE)
     if (signal.aborted) return UNKNOWN_NAT
     if (found === undefined) return UDP_BLOCKED
@@ -51,7 +50,7 @@ export async function discoverNat(options: NatDiscovery, signal: AbortSignal): P
     const timeoutMs = Math.min(silentAfterMs(found.rttMs), endsAtMs - performance.now())
     const [further, [fromOther, fromOtherPort]] = await Promise.all([
       Promise.all(furtherServers(server, other).map((place) => testMapping(mapping, place, timeoutMs))),
-      other === undefined ? UNTESTED : testFiltering(await openAsker(family, stopped), found, other, timeoutMs),
+      other === undefined ? UNTESTED : testFiltering(await openStunSocket(family, stopped), found, other, timeoutMs),
     ])
     if (signal.aborted) return UNKNOWN_NAT
     const mappings = [...found.mappings, ...further.flatMap((test) => test ?? [])]
@@ -76,7 +75,7 @@ type Found = {
 
 /** Asks all at once. The first with two addresses ends the search; else those that answer soon after the first count. */
 async function findServer(
-  socket: AskerSocket,
+  socket: StunSocket,
   servers: readonly SocketAddress[],
   timeoutMs: number,
 ): Promise<Found | undefined> {
@@ -101,12 +100,13 @@ async function findServer(
 
 type Answered = MappingTest & { readonly rttMs: number; readonly named: SocketAddress | undefined }
 
-async function testMapping(
-  { asker, port }: AskerSocket,
+/** @returns undefined on silence. */
+export async function testMapping(
+  { client, port }: StunSocket,
   server: SocketAddress,
   timeoutMs: number,
 ): Promise<Answered | undefined> {
-  const [answer, source] = await Promise.all([asker.ask(server, timeoutMs), sourceAddress(server)])
+  const [answer, source] = await Promise.all([client.ask(server, timeoutMs), sourceAddress(server)])
   const mapped = answer && mappedOf(answer.message)
   if (answer === undefined || mapped === undefined) return undefined
   const local = source === undefined ? undefined : socketAddress(source, port)
@@ -117,13 +117,13 @@ const UNTESTED: readonly [FilteringTest, FilteringTest] = ['unknown', 'unknown']
 
 /** Both questions go to A:p1, so neither opens the filter for the other's answer. */
 async function testFiltering(
-  { asker }: AskerSocket,
+  { client }: StunSocket,
   { server, rttMs }: Found,
   other: SocketAddress,
   timeoutMs: number,
 ): Promise<readonly [FilteringTest, FilteringTest]> {
   const test = async (changeRequest: ChangeRequest, expected: SocketAddress): Promise<FilteringTest> => {
-    const answer = await asker.ask(server, timeoutMs, { changeRequest, fromAnywhere: true })
+    const answer = await client.ask(server, timeoutMs, { changeRequest, fromAnywhere: true })
     if (answer === undefined) return isSilence(timeoutMs, rttMs) ? 'silent' : 'unknown'
     return answer.message.class === 'success' && sameSocketAddress(answer.from, expected) ? 'answered' : 'unknown'
   }

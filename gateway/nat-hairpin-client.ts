@@ -4,25 +4,25 @@
 // Two sockets ask each other at their mapped addresses, as two gateways would that punch: where the NAT filters, each
 // lets the other's packets in by its own.
 
-import { sameSocketAddress, socketAddress, type SocketAddress } from '../lib/address.ts'
+import { sameSocketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Family } from '../lib/cidr.ts'
 import { encodeStun } from '../lib/wire/stun.ts'
 import { silentAfterMs } from './nat.ts'
-import { mappedOf, openAsker, sourceAddress, type AskerSocket } from './stun-client.ts'
+import { testMapping } from './nat-client.ts'
+import { openStunSocket, serversToAsk, type StunSocket } from './stun-client.ts'
 
 export type HairpinOptions = {
-  /** The first that answers is used; at most 4 are asked. */
+  /** The first that answers is used. */
   readonly servers: readonly SocketAddress[]
   readonly family: Family
 }
 
-const MAX_SERVERS = 4
 const SEARCH_MS = 1_500
 
 /** @returns undefined where there is no NAT, or no server answers. */
 export async function testHairpin(options: HairpinOptions, signal: AbortSignal): Promise<boolean | undefined> {
   const { family } = options
-  const servers = options.servers.filter((server) => server.family === family).slice(0, MAX_SERVERS)
+  const servers = serversToAsk(options.servers, family)
   const ending = new AbortController()
   const stopped = AbortSignal.any([signal, ending.signal])
   try {
@@ -31,7 +31,7 @@ export async function testHairpin(options: HairpinOptions, signal: AbortSignal):
     if (x === undefined || y === undefined) return undefined
     const timeoutMs = silentAfterMs(Math.max(x.rttMs, y.rttMs))
     const meets = async ({ socket }: Mapped, other: Mapped): Promise<void> => {
-      const answer = await socket.asker.ask(other.mapped, timeoutMs, { fromAnywhere: true })
+      const answer = await socket.client.ask(other.mapped, timeoutMs, { fromAnywhere: true })
       if (answer?.message.class !== 'success') throw new Error('silent')
     }
     const met = await Promise.any([meets(x, y), meets(y, x)]).then(
@@ -48,8 +48,8 @@ export async function testHairpin(options: HairpinOptions, signal: AbortSignal):
 }
 
 /** Answers whoever asks it; its mapped address is known to none but us, and lives for a second or two. */
-async function openAnswering(family: Family, signal: AbortSignal): Promise<AskerSocket> {
-  const socket: AskerSocket = await openAsker(
+async function openAnswering(family: Family, signal: AbortSignal): Promise<StunSocket> {
+  const socket: StunSocket = await openStunSocket(
     family,
     signal,
     ({ class: kind, method, transactionId, classic }, from) => {
@@ -61,16 +61,15 @@ async function openAnswering(family: Family, signal: AbortSignal): Promise<Asker
   return socket
 }
 
-type Mapped = { readonly socket: AskerSocket; readonly mapped: SocketAddress; readonly rttMs: number }
+type Mapped = { readonly socket: StunSocket; readonly mapped: SocketAddress; readonly rttMs: number }
 
-async function findMapped(socket: AskerSocket, servers: readonly SocketAddress[]): Promise<Mapped | undefined> {
+async function findMapped(socket: StunSocket, servers: readonly SocketAddress[]): Promise<Mapped | undefined> {
   const asked = servers.map(async (server): Promise<Mapped> => {
-    const [answer, source] = await Promise.all([socket.asker.ask(server, SEARCH_MS), sourceAddress(server)])
-    const mapped = answer && mappedOf(answer.message)
-    const local = source === undefined ? undefined : socketAddress(source, socket.port)
-    if (answer === undefined || mapped === undefined) throw new Error('silent')
+    const test = await testMapping(socket, server, SEARCH_MS)
+    if (test === undefined) throw new Error('silent')
+    const { mapped, local, rttMs } = test
     if (local !== undefined && sameSocketAddress(mapped, local)) throw new Error('no NAT')
-    return { socket, mapped, rttMs: answer.rttMs }
+    return { socket, mapped, rttMs }
   })
   return Promise.any(asked).catch(() => undefined)
 }

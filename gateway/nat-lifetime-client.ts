@@ -5,16 +5,22 @@ import type { Family } from '../lib/cidr.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { REPETITIONS, retransmitAtMs } from './nat.ts'
 import { lifetimeOf, WAITS_MS, type Lifetime, type WaitTest } from './nat-lifetime.ts'
-import { createBinder, mappedOf, openAsker, type Asker, type AskerSocket } from './stun-client.ts'
+import {
+  createStunClient,
+  mappedOf,
+  openStunSocket,
+  serversToAsk,
+  type StunClient,
+  type StunSocket,
+} from './stun-client.ts'
 
 export type LifetimeOptions = {
-  /** The first that answers is used; at most 4 are asked. */
+  /** The first that answers is used. */
   readonly servers: readonly SocketAddress[]
   readonly family: Family
   readonly waitsMs?: readonly number[]
 }
 
-const MAX_SERVERS = 4
 const ANSWER_MS = retransmitAtMs(REPETITIONS) + 500
 /** Linux takes a flow for a stream if it is in use 2 s after its first packet, and only then gives it the longer time. */
 const STREAM_MS = 2_500
@@ -24,19 +30,19 @@ const LATE_MS = 1_000
 /** @returns undefined where it cannot be found out: no answer, no RESPONSE-PORT, a NAT that spreads a host's mappings. */
 export async function measureLifetime(options: LifetimeOptions, signal: AbortSignal): Promise<Lifetime | undefined> {
   const { family, waitsMs = WAITS_MS } = options
-  const servers = options.servers.filter((server) => server.family === family).slice(0, MAX_SERVERS)
+  const servers = serversToAsk(options.servers, family)
   if (servers.length === 0 || signal.aborted) return undefined
   const ending = new AbortController()
   const stopped = AbortSignal.any([signal, ending.signal])
   try {
-    const y: AskerSocket = await openAsker(family, stopped, (message, from) => {
+    const y: StunSocket = await openStunSocket(family, stopped, (message, from) => {
       // A refusal goes to who asked.
-      if (message.class === 'error') diverted.onDatagram(message, NOTHING, from)
+      if (message.class === 'error') diverted.onMessage(message, from)
     })
-    const diverted = createBinder(y.send, stopped)
-    const server = await firstToAnswer(y.asker, servers)
+    const diverted = createStunClient(y.send, stopped)
+    const server = await firstToAnswer(y.client, servers)
     if (server === undefined) return undefined
-    const tester: Tester = { y: y.asker, diverted, server, family }
+    const tester: Tester = { y: y.client, diverted, server, family }
     // Of no length: it shows that the server diverts its answers, and that they come through.
     if ((await testWait(tester, 0, stopped)) !== 'alive') return undefined
 
@@ -57,18 +63,19 @@ export async function measureLifetime(options: LifetimeOptions, signal: AbortSig
 }
 
 type Tester = {
-  readonly y: Asker
+  readonly y: StunClient
   /** Sends from Y; its answers come to the socket whose port they were diverted to. */
-  readonly diverted: Asker
+  readonly diverted: StunClient
   readonly server: SocketAddress
   readonly family: Family
 }
 
-const NOTHING = new Uint8Array()
-
-async function firstToAnswer(asker: Asker, servers: readonly SocketAddress[]): Promise<SocketAddress | undefined> {
+async function firstToAnswer(
+  client: StunClient,
+  servers: readonly SocketAddress[],
+): Promise<SocketAddress | undefined> {
   const asked = servers.map(async (server) => {
-    if ((await asker.request(server, ANSWER_MS)) === undefined) throw new Error('silent')
+    if ((await client.request(server, ANSWER_MS)) === undefined) throw new Error('silent')
     return server
   })
   return Promise.any(asked).catch(() => undefined)
@@ -83,11 +90,11 @@ async function testWait(
   const ending = new AbortController()
   const stopped = AbortSignal.any([signal, ending.signal])
   try {
-    const x = await openAsker(family, stopped, (message, from) => void diverted.onDatagram(message, NOTHING, from))
-    let mapped = await x.asker.request(server, ANSWER_MS)
+    const x = await openStunSocket(family, stopped, (message, from) => void diverted.onMessage(message, from))
+    let mapped = await x.client.request(server, ANSWER_MS)
     if (waitMs > 0) {
       await pause(STREAM_MS, stopped)
-      mapped = await x.asker.request(server, ANSWER_MS)
+      mapped = await x.client.request(server, ANSWER_MS)
     }
     if (mapped === undefined) return 'unknown'
     const idleSinceMs = performance.now()

@@ -14,6 +14,7 @@ import { TABLE_MAIN } from '../lib/net/netlink-codec.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { PCP_PORT } from '../lib/wire/pcp.ts'
 import { PortMapping } from './port-mapping.ts'
+import { sourceAddress } from './stun-client.ts'
 
 export type PortMappings = {
   /** Addresses of routers at which the outside reaches WireGuard's port. */
@@ -45,7 +46,10 @@ const COALESCE_MS = 500
 const NOTICE_GROUP = '224.0.0.1'
 const NOTICE_PORT = 5350
 /** An address on the other side of the default route; nothing is sent there. */
-const FAR: Readonly<Record<Family, string>> = { 4: '192.88.99.1', 6: '2000::1' }
+const FAR: Readonly<Record<Family, SocketAddress>> = {
+  4: { address: '192.88.99.1', port: PCP_PORT, family: 4 },
+  6: { address: '2000::1', port: PCP_PORT, family: 6 },
+}
 /** Addresses that the IPv6 Internet reaches, unless a firewall stands before them. */
 const GLOBAL6 = parseCidr('2000::/3')!
 
@@ -116,25 +120,13 @@ async function findRouters(netlink: Netlink, port: number): Promise<readonly Rou
   const [routes, links] = await Promise.all([netlink.defaultRoutes(), netlink.links()])
   const found = ([4, 6] as const).map(async (family): Promise<Router | undefined> => {
     const [route] = routes.filter((route) => route.family === family).toSorted((a, b) => a.metric - b.metric)
-    const client = route?.via === undefined ? undefined : await sourceTowards(FAR[family], family)
+    const client = route?.via === undefined ? undefined : await sourceAddress(FAR[family])
     if (route?.via === undefined || client === undefined) return undefined
     if (family === 6 && !contains(GLOBAL6, client)) return undefined
     const device = links.find(({ index }) => index === route.device)?.name
     return { family, address: route.via.startsWith('fe80:') ? `${route.via}%${device}` : route.via, client, port }
   })
   return (await Promise.all(found)).filter((router) => router !== undefined)
-}
-
-async function sourceTowards(address: string, family: Family): Promise<string | undefined> {
-  const socket = createSocket(`udp${family}`)
-  try {
-    await connect(socket, PCP_PORT, address)
-    return socket.address().address
-  } catch {
-    return undefined
-  } finally {
-    socket.close()
-  }
 }
 
 async function ask(router: Router, options: Parameters<typeof runPortMapping>[0]): Promise<Asking> {

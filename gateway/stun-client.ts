@@ -8,11 +8,13 @@ import type { Family } from '../lib/cidr.ts'
 import { decodeStun, encodeStun, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } from '../lib/wire/stun.ts'
 import { retransmitAtMs } from './nat.ts'
 
-export type Binder = {
+export type StunClient = {
   /** @returns the address that the server sees; undefined if it does not answer in time, or with an error. */
   readonly request: (server: SocketAddress, timeoutMs: number) => Promise<SocketAddress | undefined>
+  /** Resolves to undefined on silence. */
+  readonly ask: (server: SocketAddress, timeoutMs: number, extras?: Extras) => Promise<Answer | undefined>
   /** Hands in a message that arrived on the socket. @returns true if it answers one of our requests. */
-  readonly onDatagram: (message: StunMessage, datagram: Uint8Array, from: SocketAddress) => boolean
+  readonly onMessage: (message: StunMessage, from: SocketAddress) => boolean
 }
 
 /** What a request asks for beyond the mapped address. */
@@ -21,10 +23,6 @@ export type Extras = Pick<StunMessage, 'changeRequest' | 'responsePort'> & {
   readonly fromAnywhere?: boolean
 }
 export type Answer = { readonly message: StunMessage; readonly from: SocketAddress; readonly rttMs: number }
-export type Asker = Binder & {
-  /** Resolves to undefined on silence. */
-  readonly ask: (server: SocketAddress, timeoutMs: number, extras?: Extras) => Promise<Answer | undefined>
-}
 type Pending = {
   readonly server: SocketAddress
   readonly anywhere: boolean
@@ -34,18 +32,23 @@ type Pending = {
 
 /** Requests in flight on one socket; one more is answered at once by undefined. */
 const MAX_PENDING = 64
+/** More are not asked: one that answers is enough, and few are down at once. */
+const MAX_SERVERS = 4
 /** From the last repetition to the end at the least, however late it left. */
 const LAST_CHANCE_MS = 100
 
 /** @param send puts a datagram on the socket. @param signal ends all requests in flight. */
-export function createBinder(send: (datagram: Uint8Array, to: SocketAddress) => void, signal?: AbortSignal): Asker {
+export function createStunClient(
+  send: (datagram: Uint8Array, to: SocketAddress) => void,
+  signal?: AbortSignal,
+): StunClient {
   const pending = new Map<string, Pending>()
   const endAll = (): void => {
     for (const { settle } of pending.values()) settle(undefined)
   }
   signal?.addEventListener('abort', endAll, { once: true })
 
-  const ask: Asker['ask'] = (server, timeoutMs, { fromAnywhere = false, ...attributes } = {}) => {
+  const ask: StunClient['ask'] = (server, timeoutMs, { fromAnywhere = false, ...attributes } = {}) => {
     if (pending.size >= MAX_PENDING || signal?.aborted === true) return Promise.resolve(undefined)
     const transactionId = randomBytes(TRANSACTION_ID_BYTES)
     const datagram = encodeStun({
@@ -88,7 +91,7 @@ export function createBinder(send: (datagram: Uint8Array, to: SocketAddress) => 
       const answer = await ask(server, timeoutMs)
       return answer && mappedOf(answer.message)
     },
-    onDatagram: (message, _datagram, from) => {
+    onMessage: (message, from) => {
       if (message.class !== 'success' && message.class !== 'error') return false
       const asked = pending.get(keyOf(message.transactionId))
       if (asked === undefined) return false
@@ -100,42 +103,46 @@ export function createBinder(send: (datagram: Uint8Array, to: SocketAddress) => 
   }
 }
 
-export type AskerSocket = {
-  readonly asker: Asker
+/** @returns those of one family, the first few. */
+export const serversToAsk = (servers: readonly SocketAddress[], family: Family): readonly SocketAddress[] =>
+  servers.filter((server) => server.family === family).slice(0, MAX_SERVERS)
+
+export type StunSocket = {
+  readonly client: StunClient
   readonly port: number
   readonly send: (datagram: Uint8Array, to: SocketAddress) => void
 }
 
 /**
  * A socket of its own on a port of the kernel's choice, closed when the signal aborts.
- * @param onOther gets what answers no question of this asker.
+ * @param onOther gets what answers no question of this client.
  * @throws where the host has no such family, and the signal's reason if it has aborted.
  */
-export async function openAsker(
+export async function openStunSocket(
   family: Family,
   signal: AbortSignal,
   onOther?: (message: StunMessage, from: SocketAddress) => void,
-): Promise<AskerSocket> {
+): Promise<StunSocket> {
   const socket = await open(family, (socket, done) => socket.bind(0, done))
   if (signal.aborted) {
     socket.close()
     throw signal.reason
   }
   signal.addEventListener('abort', () => socket.close(), { once: true })
-  const send: AskerSocket['send'] = (datagram, to) => socket.send(datagram, to.port, to.address, () => {})
-  const asker = createBinder(send, signal)
+  const send: StunSocket['send'] = (datagram, to) => socket.send(datagram, to.port, to.address, () => {})
+  const client = createStunClient(send, signal)
   socket.on('error', () => {})
   socket.on('message', (datagram, { address, port }) => {
     const message = decodeStun(datagram)
     const from = socketAddress(address, port)
     // Nobody can be answered on port 0.
     if (message === undefined || from === undefined || port === 0) return
-    if (!asker.onDatagram(message, datagram, from)) onOther?.(message, from)
+    if (!client.onMessage(message, from)) onOther?.(message, from)
   })
-  return { asker, port: socket.address().port, send }
+  return { client, port: socket.address().port, send }
 }
 
-/** The address that the kernel sends from to this server; nothing is sent. */
+/** The address that the kernel sends from to this place; undefined where there is no way. Nothing is sent. */
 export async function sourceAddress({ address, port, family }: SocketAddress): Promise<string | undefined> {
   try {
     const socket = await open(family, (socket, done) => socket.connect(port, address, done))

@@ -10,7 +10,7 @@ import { discoverNat } from '../../gateway/nat-client.ts'
 import { testHairpin } from '../../gateway/nat-hairpin-client.ts'
 import { measureLifetime } from '../../gateway/nat-lifetime-client.ts'
 import type { Lifetime } from '../../gateway/nat-lifetime.ts'
-import { createBinder } from '../../gateway/stun-client.ts'
+import { createStunClient } from '../../gateway/stun-client.ts'
 import { runStunServer, type StunServer } from '../../relay/stun-server.ts'
 import { serve } from '../lib/netns.ts'
 
@@ -52,17 +52,17 @@ serve({
   async watch(address: string, wireguardPort: number): Promise<void> {
     const socket = createSocket('udp4')
     await new Promise<void>((done) => socket.bind(wireguardPort, done))
-    const binder = createBinder((datagram, to) => socket.send(datagram, to.port, to.address, () => {}))
+    const client = createStunClient((datagram, to) => socket.send(datagram, to.port, to.address, () => {}))
     socket.on('message', (datagram, from) => {
       const message = decodeStun(datagram)
-      if (message) binder.onDatagram(message, datagram, socketAddress(from.address, from.port)!)
+      if (message) client.onMessage(message, socketAddress(from.address, from.port)!)
     })
     reachability = runCandidates(
       {
         port: () => wireguardPort,
         mappingNonce: Buffer.alloc(12, 7),
         stun: serverAt(address).servers,
-        binder,
+        stunClient: client,
         isInside: () => false,
         onChange: () => {},
         log: createLog('gateway', 'silent'),
@@ -74,12 +74,12 @@ serve({
   async mapped(address: string, fromPort: number): Promise<SocketAddress | undefined> {
     const socket = createSocket('udp4')
     await new Promise<void>((done) => socket.bind(fromPort, done))
-    const binder = createBinder((datagram, to) => socket.send(datagram, to.port, to.address))
+    const client = createStunClient((datagram, to) => socket.send(datagram, to.port, to.address))
     socket.on('message', (datagram, from) => {
       const message = decodeStun(datagram)
-      if (message) binder.onDatagram(message, datagram, socketAddress(from.address, from.port)!)
+      if (message) client.onMessage(message, socketAddress(from.address, from.port)!)
     })
-    const mapped = await binder.request(socketAddress(address, PORTS[0])!, 1000)
+    const mapped = await client.request(socketAddress(address, PORTS[0])!, 1000)
     socket.close()
     return mapped
   },

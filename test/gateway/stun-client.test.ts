@@ -6,7 +6,7 @@ import { socketAddress, type SocketAddress } from '../../lib/address.ts'
 import { createLog } from '../../lib/log.ts'
 import { decodeStun, encodeStun, type StunMessage } from '../../lib/wire/stun.ts'
 import { discoverNat } from '../../gateway/nat-client.ts'
-import { createBinder } from '../../gateway/stun-client.ts'
+import { createStunClient } from '../../gateway/stun-client.ts'
 import { runStunServer } from '../../relay/stun-server.ts'
 import { freeUdpPorts } from '../lib/free-ports.ts'
 
@@ -38,13 +38,13 @@ async function shared(): Promise<Socket> {
 
 const MAPPED = at('198.51.100.1', 4242)
 
-t.test('a binder asks through a socket of another', async (t) => {
+t.test('a client asks through a socket of another', async (t) => {
   const socket = await shared()
   const others: StunMessage[] = []
-  const binder = createBinder((datagram, to) => socket.send(datagram, to.port, to.address))
+  const client = createStunClient((datagram, to) => socket.send(datagram, to.port, to.address))
   socket.on('message', (datagram, { address, port }) => {
     const message = decodeStun(datagram)!
-    if (!binder.onDatagram(message, datagram, at(address, port))) others.push(message)
+    if (!client.onMessage(message, at(address, port))) others.push(message)
   })
   const rows: readonly (readonly [string, Parameters<typeof fake>[0], SocketAddress | undefined, number])[] = [
     ['an answer', () => ({ xorMappedAddress: MAPPED }), MAPPED, 1],
@@ -57,7 +57,7 @@ t.test('a binder asks through a socket of another', async (t) => {
   ]
   for (const [name, answer, expected, sent] of rows) {
     const server = await fake(answer)
-    t.strictSame(await binder.request(server.address, 600), expected, name)
+    t.strictSame(await client.request(server.address, 600), expected, name)
     t.equal(server.count(), sent, `${name}: ${sent} requests`)
     server.socket.close()
   }
@@ -69,18 +69,18 @@ t.test('a binder asks through a socket of another', async (t) => {
     classic: false,
     unknownAttributes: [],
   } as const
-  t.notOk(binder.onDatagram(request, Buffer.alloc(0), MAPPED), 'so are requests')
+  t.notOk(client.onMessage(request, MAPPED), 'so are requests')
 
   let transactionId: Uint8Array = Buffer.alloc(0)
   const server = await fake((request) => void (transactionId = request.transactionId))
-  const asked = binder.request(server.address, 250)
+  const asked = client.request(server.address, 250)
   while (server.count() === 0) await new Promise((done) => setTimeout(done, 5))
   const forged: StunMessage = { ...request, class: 'success', transactionId, xorMappedAddress: MAPPED }
-  t.ok(binder.onDatagram(forged, Buffer.alloc(0), at('127.0.0.1', 9)), 'an answer from elsewhere is taken')
+  t.ok(client.onMessage(forged, at('127.0.0.1', 9)), 'an answer from elsewhere is taken')
   t.equal(await asked, undefined, 'and not believed')
 
   const ending = new AbortController()
-  const short = createBinder(() => {}, ending.signal)
+  const short = createStunClient(() => {}, ending.signal)
   const waiting = Array.from({ length: 64 }, () => short.request(server.address, 60_000))
   t.equal(await short.request(server.address, 60_000), undefined, 'one more than there is room for')
   ending.abort()
@@ -91,14 +91,14 @@ t.test('a binder asks through a socket of another', async (t) => {
 
 t.test('a process that stood still reads its answers before it calls a server silent', async (t) => {
   const socket = await shared()
-  const binder = createBinder((datagram, to) => socket.send(datagram, to.port, to.address))
+  const client = createStunClient((datagram, to) => socket.send(datagram, to.port, to.address))
   socket.on('message', (datagram, { address, port }) => {
-    binder.onDatagram(decodeStun(datagram)!, datagram, at(address, port))
+    client.onMessage(decodeStun(datagram)!, at(address, port))
   })
   // In a thread of its own: it answers while this one stands still.
   const thread = new Worker(new URL('data:text/javascript,' + encodeURIComponent(ANSWERING)))
   const [port] = (await once(thread, 'message')) as [number]
-  const asked = binder.request(at('127.0.0.1', port), 600)
+  const asked = client.request(at('127.0.0.1', port), 600)
   // The last request leaves after 500 ms; its answer and the end of the wait come meanwhile.
   await once(thread, 'message')
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500)
