@@ -19,7 +19,7 @@ export type EchoSize = (typeof ECHO_SIZES)[number]
 const HEADERS_BYTES = 48
 const SMALL_BYTES = 16
 /** Of a datagram's payload. */
-export const ECHO_BYTES: Readonly<Record<EchoSize, number>> = {
+const ECHO_BYTES: Readonly<Record<EchoSize, number>> = {
   small: SMALL_BYTES,
   least: LEAST_MTU - HEADERS_BYTES,
   full: DEVICE_MTU - HEADERS_BYTES,

@@ -36,6 +36,8 @@ export class Ladder {
   mtu: number | undefined
   /** What made the last move, for people. */
   why = ''
+  /** What carried traffic before that. */
+  cameFrom: Rung | 'none' | 'cold' = 'none'
   /** The last moves, newest first. */
   readonly history: Move[] = []
   /** At any time so far. */
@@ -220,6 +222,7 @@ export class Ladder {
 
   #move(rung: Rung | 'cold', mtu: number | undefined, why: string, nowMs: number): void {
     this.#act({ kind: 'move', rung, mtu, why })
+    this.cameFrom = this.rung
     this.rung = rung
     this.mtu = mtu
     this.sinceMs = nowMs

@@ -33,7 +33,7 @@ import { createRelayUdp } from './relay-udp-loop.ts'
 import { openRoutes } from './routes-loop.ts'
 import { openSignalClient } from './signal-client.ts'
 import { loadState } from './state-loop.ts'
-import { gatewayStatus } from './status.ts'
+import { gatewayStatus, pathsStatus } from './status.ts'
 import { createStunClient } from './stun-client.ts'
 import { runTraffic } from './traffic-loop.ts'
 import { openWireGuard } from './wireguard-loop.ts'
@@ -202,10 +202,10 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   // The kernel: devices and routes, adopted from a predecessor where they are.
   const own = await findOwnAddresses(pools.store, node, config.sourceAddress, signal)
   if (signal.aborted) return
-  const openDevices = (...devices: readonly { readonly rung: Rung; readonly port: number }[]) =>
+  const openDevices = (signal: AbortSignal, ...devices: readonly { readonly rung: Rung; readonly port: number }[]) =>
     openWireGuard({ privateKeyFile: state.privateKeyFile, devices, addresses: own.onDevices, log }, signal)
   const [wireguard, routes] = await Promise.all([
-    openDevices({ rung: 'direct', port: listening.current() }, { rung: 'relay-tcp', port: ports.relayTcp }),
+    openDevices(signal, { rung: 'direct', port: listening.current() }, { rung: 'relay-tcp', port: ports.relayTcp }),
     openRoutes({ source4: own.source4, source6: own.source6, log }, signal),
   ])
   mesh = runMesh(
@@ -238,21 +238,14 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     },
     signal,
   )
-  relayUdp.start(() => openDevices({ rung: 'relay-udp', port: ports.relayUdp }), mesh)
+  relayUdp.start((signal) => openDevices(signal, { rung: 'relay-udp', port: ports.relayUdp }), mesh)
 
   // For people and for Prometheus.
-  const parts = { node, startedAt, publicKey, mesh, listening, wireguard, signalling, paths, store: pools.store }
-  const status = () =>
-    gatewayStatus({
-      ...parts,
-      nowMs: Date.now(),
-      nat: reachability.nat(),
-      candidates: reachability.candidates(),
-      poolProblems: pools.problems(),
-    })
-  registerMetrics(registry, { status, packets, probes })
+  const parts = { node, startedAt, publicKey, listening, mesh, wireguard, signalling, paths, reachability, pools }
+  registerMetrics(registry, { paths: () => pathsStatus(parts), signalling, packets, probes })
   const { address: host, port } = config.metrics
   const healthy = () => parts.mesh.plan() !== undefined
+  const status = () => gatewayStatus(parts, Date.now())
   await serveStatus(
     { socket: join(config.runDir, 'gateway.sock'), metrics: { host, port }, registry, status, healthy, log },
     signal,

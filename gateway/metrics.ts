@@ -1,9 +1,10 @@
 // The gateway's metrics, read when Prometheus asks.
 
 import { counter, counterFrom, gaugeFrom, gaugesFrom, type Registry } from '../lib/metrics.ts'
-import { RUNGS, type GatewayStatus, type PathStatus, type Rung } from '../lib/status.ts'
+import { RUNGS, type PathStatus, type Rung } from '../lib/status.ts'
 import type { PacketClient } from './packet-client.ts'
 import type { ProbeSocket } from './probe-client.ts'
+import type { SignalClient } from './signal-client.ts'
 
 /** A gateway has a path to each other pool of its cluster; more than so many are not told apart. */
 const MAX_POOLS = 1_000
@@ -20,9 +21,14 @@ export function registerMoves(registry: Registry): (pool: string, path: (typeof 
 
 export function registerMetrics(
   registry: Registry,
-  from: { readonly status: () => GatewayStatus; readonly packets: PacketClient; readonly probes: ProbeSocket },
+  from: {
+    readonly paths: () => readonly PathStatus[]
+    readonly signalling: Pick<SignalClient, 'state'>
+    readonly packets: PacketClient
+    readonly probes: ProbeSocket
+  },
 ): void {
-  const peersOn = (rung: Rung | 'none') => () => from.status().paths.filter((path) => path.rung === rung).length
+  const peersOn = (rung: Rung | 'none') => () => from.paths().filter((path) => path.rung === rung).length
   gaugeFrom(registry, 'fulmar_gateway_direct_peers', 'Peers reached directly', peersOn('direct'))
   gaugeFrom(registry, 'fulmar_gateway_relayed_peers', 'Peers reached through the relay over TCP', peersOn('relay-tcp'))
   gaugeFrom(registry, 'fulmar_gateway_unreachable_peers', 'Peers without any path', peersOn('none'))
@@ -32,11 +38,11 @@ export function registerMetrics(
     'The path to a pool: 1 with its name, which may be cold or none too',
     ['pool', 'path'],
     MAX_POOLS,
-    () => from.status().paths.map(({ pool, rung }) => ({ labels: { pool, path: rung }, value: 1 })),
+    () => from.paths().map(({ pool, rung }) => ({ labels: { pool, path: rung }, value: 1 })),
   )
   const perPool = (name: string, help: string, valueOf: (path: PathStatus) => number | undefined): void =>
     gaugesFrom(registry, name, help, ['pool'], MAX_POOLS, () =>
-      from.status().paths.flatMap((path) => {
+      from.paths().flatMap((path) => {
         const value = valueOf(path)
         return value === undefined ? [] : [{ labels: { pool: path.pool }, value }]
       }),
@@ -50,7 +56,7 @@ export function registerMetrics(
     ({ loss }) => loss,
   )
   gaugeFrom(registry, 'fulmar_gateway_relay_connected', 'Whether the session with the relay is up', () =>
-    from.status().relay.state === 'connected' ? 1 : 0,
+    from.signalling.state().state === 'connected' ? 1 : 0,
   )
   counterFrom(
     registry,

@@ -12,7 +12,7 @@ export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peer
   if (path.rung === 'cold') return 'no traffic: the first packet goes over the relay and wakes it'
   const parts = [
     silence,
-    path.rung === 'none' ? 'no path yet' : path.ladder.why.startsWith('direct') ? path.ladder.why : '',
+    path.rung === 'none' ? 'no path yet' : path.ladder.cameFrom === 'direct' ? path.ladder.why : '',
     obstacleText(own, peer, peerPool) ?? tried(path),
     path.punch.trying ? 'trying now' : nextTry(path, nowMs),
   ]

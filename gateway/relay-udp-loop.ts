@@ -15,8 +15,8 @@ import { openUdpRelay, type UdpRelay } from './udp-relay-client.ts'
 import type { WireGuard } from './wireguard-loop.ts'
 
 export type RelayUdp = {
-  /** Looks for peers that want a session, from now on. @param openDevice makes or adopts fm-udp. */
-  readonly start: (openDevice: () => Promise<WireGuard>, mesh: Mesh) => void
+  /** Looks for peers that want a session, from now on. */
+  readonly start: (openDevice: OpenDevice, mesh: Mesh) => void
   /** undefined until it was first of use. */
   readonly device: () => WireGuard | undefined
   readonly onSession: (frame: UdpSessionFrame) => void
@@ -26,6 +26,9 @@ export type RelayUdp = {
   /** Nothing comes back from a peer: the address that the relay has of us may be an old one. */
   readonly refresh: (node: string) => void
 }
+
+/** Makes or adopts fm-udp, and keeps it until the signal aborts. */
+type OpenDevice = (signal: AbortSignal) => Promise<WireGuard>
 
 /** How often it is looked which peers want a session. */
 const LOOK_MS = 500
@@ -45,9 +48,9 @@ export function createRelayUdp(
   let device: WireGuard | undefined
   let relay: UdpRelay | undefined
   let opening: Promise<void> | undefined
-  let started: { readonly openDevice: () => Promise<WireGuard>; readonly mesh: Mesh } | undefined
+  let started: { readonly openDevice: OpenDevice; readonly mesh: Mesh } | undefined
 
-  const open = async (): Promise<void> => {
+  const open = async (signal: AbortSignal): Promise<void> => {
     if (started === undefined) throw new Error('not started')
     const { openDevice, mesh } = started
     const probes = await openProbeSocket(
@@ -57,7 +60,7 @@ export function createRelayUdp(
       },
       signal,
     )
-    device = await openDevice()
+    device = await openDevice(signal)
     await mesh.apply()
     relay = openUdpRelay(
       {
@@ -76,12 +79,16 @@ export function createRelayUdp(
     )
   }
   /** Resolves once the device is there; a failed attempt is repeated when it is next of use, 5 s later at the soonest. */
-  const ensureOpen = (): Promise<void> =>
-    (opening ??= open().catch(async (err: unknown) => {
+  const ensureOpen = (): Promise<void> => {
+    const failed = new AbortController()
+    return (opening ??= open(AbortSignal.any([signal, failed.signal])).catch(async (err: unknown) => {
+      failed.abort(err)
+      device = undefined
       log.warn({ err }, "no device for the relay's UDP; relayed packets go over TCP")
       await pause(RETRY_MS, signal)
       opening = undefined
     }))
+  }
 
   const run = async (): Promise<void> => {
     while (!signal.aborted) {

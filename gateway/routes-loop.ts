@@ -10,8 +10,6 @@ import { DEVICES, PROTOCOL_GATEWAY } from '../lib/owned.ts'
 import type { Rung } from '../lib/status.ts'
 import { nexthopIds, planRoutes, type PoolRoute } from './routes.ts'
 
-export type { PoolRoute } from './routes.ts'
-
 export type Routes = {
   /** Level-triggered: nexthops, routes and the rule become exactly what is wanted (ours only, by table and protocol). */
   apply(wanted: readonly PoolRoute[]): Promise<void>

@@ -18,8 +18,8 @@ export type PoolRoute = {
 }
 
 /** Metrics differ from the agent's, so that on a node that changes its role neither daemon replaces the other's route. */
-export const METRIC_GATEWAY = 100
-export const METRIC_GATEWAY_UNREACHABLE = 10_000
+const METRIC_GATEWAY = 100
+const METRIC_GATEWAY_UNREACHABLE = 10_000
 
 export type RoutesInput = {
   readonly wanted: readonly PoolRoute[]
@@ -81,7 +81,7 @@ export function nexthopIds(pools: Iterable<string>): ReadonlyMap<string, number>
   return ids
 }
 
-export function nexthopId(ids: ReadonlyMap<string, number>, pool: string, family: Family): number {
+function nexthopId(ids: ReadonlyMap<string, number>, pool: string, family: Family): number {
   const id = ids.get(pool)
   if (id === undefined) throw new Error(`pool ${pool} has no nexthop id: it is not among the pools wanted`)
   return family === 4 ? id : id + 1

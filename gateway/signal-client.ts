@@ -30,8 +30,8 @@ export function openSignalClient(
     readonly onReady: (node: string, reply: boolean) => void
     readonly onCall: (node: string) => void
     /** The session over the relay's UDP with a peer, as it is now; or that there is none. */
-    readonly onUdpSession?: (frame: UdpSessionFrame) => void
-    readonly onUdpEnd?: (node: string, reason: string) => void
+    readonly onUdpSession: (frame: UdpSessionFrame) => void
+    readonly onUdpEnd: (node: string, reason: string) => void
   },
   signal: AbortSignal,
 ): SignalClient {
@@ -55,9 +55,9 @@ export function openSignalClient(
           case 'call':
             return options.onCall(frame.node)
           case 'udp-session':
-            return options.onUdpSession?.(frame)
+            return options.onUdpSession(frame)
           case 'udp-end':
-            return options.onUdpEnd?.(frame.node, frame.reason)
+            return options.onUdpEnd(frame.node, frame.reason)
           // A peer that is gone from the relay may be there for us still; echoes decide.
           case 'gone':
           case 'hello':

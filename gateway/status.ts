@@ -1,55 +1,42 @@
 // What `fulmar status` shows of a gateway. Pure.
 
 import { formatSocketAddress } from '../lib/address.ts'
-import type { StoreView } from '../lib/k8s/store.ts'
-import type { GatewayStatus, NatBehaviour, PathStatus } from '../lib/status.ts'
+import type { GatewayStatus, PathStatus } from '../lib/status.ts'
 import { VERSION } from '../lib/version.ts'
-import type { Candidate } from './announcement.ts'
+import type { Reachability } from './candidates-loop.ts'
 import type { ListenPort } from './listen-port-loop.ts'
 import type { Mesh } from './mesh-loop.ts'
 import type { Paths } from './path-loop.ts'
 import { remediesOf, type OwnSide } from './path-remedies.ts'
+import type { Pools } from './pools-loop.ts'
 import type { SignalClient } from './signal-client.ts'
 import type { WireGuard } from './wireguard-loop.ts'
 
-export function gatewayStatus(from: {
+export type StatusSources = {
   readonly node: string
-  readonly startedAt: number
   /** Unix milliseconds. */
-  readonly nowMs: number
+  readonly startedAt: number
   readonly publicKey: string
   readonly listening: ListenPort
   readonly mesh: Mesh
   readonly wireguard: WireGuard
   readonly signalling: SignalClient
   readonly paths: Paths
-  readonly nat: NatBehaviour
-  readonly candidates: readonly Candidate[]
-  readonly poolProblems: readonly string[]
-  readonly store: StoreView
-}): GatewayStatus {
-  const { node, startedAt, publicKey, nat } = from
-  const port = from.listening.current()
-  const plan = from.mesh.plan()
-  const waiting = (plan?.waiting ?? []).map(({ pool, node, keyOf }): PathStatus => ({
-    pool,
-    node,
-    rung: 'none',
-    since: from.mesh.waitingSince(pool) ?? startedAt,
-    reason:
-      keyOf === undefined
-        ? `the gateway on ${node} has not announced itself yet`
-        : `the gateway on ${node} announces the WireGuard key of ${keyOf}: remove gateway/wireguard.key in its state directory`,
-    candidates: [],
-  }))
-  const relay = from.signalling.state()
+  readonly reachability: Reachability
+  readonly pools: Pools
+}
+
+export function gatewayStatus(from: StatusSources, nowMs: number): GatewayStatus {
+  const { node, startedAt, publicKey, mesh } = from
+  const plan = mesh.plan()
   const pool = plan?.pool ?? ''
-  const candidates = from.candidates.map(({ kind, address }) => ({ kind, address: formatSocketAddress(address) }))
+  const port = from.listening.current()
+  const relay = from.signalling.state()
+  const nat = from.reachability.nat()
+  const candidates = from.reachability
+    .candidates()
+    .map(({ kind, address }) => ({ kind, address: formatSocketAddress(address) }))
   const own: OwnSide = { node, pool, nat, relay, candidates, wireguardPort: port }
-  const explained = [...from.paths.status(nat, from.mesh.endpointOf), ...waiting].map((path): PathStatus => {
-    const remedies = remediesOf(own, path, from.nowMs)
-    return remedies === undefined ? path : { ...path, remedies }
-  })
   return {
     kind: 'gateway',
     version: VERSION,
@@ -60,13 +47,35 @@ export function gatewayStatus(from: {
     wireguard: { implementation: from.wireguard.implementation, publicKey, port },
     nat,
     candidates,
-    paths: explained,
+    paths: pathsStatus(from).map((path) => {
+      const remedies = remediesOf(own, path, nowMs)
+      return remedies === undefined ? path : { ...path, remedies }
+    }),
     problems: [
-      ...from.poolProblems,
+      ...from.pools.problems(),
       ...from.listening.problems(),
       ...from.paths.problems(),
       ...(plan === undefined ? [`the cluster knows no node ${node}: add its Node object`] : []),
     ],
-    metadata: from.store.status(),
+    metadata: from.pools.store.status(),
   }
+}
+
+/** Of every other pool, without remedies. */
+export function pathsStatus({ mesh, paths, reachability, startedAt }: StatusSources): readonly PathStatus[] {
+  const waiting = mesh.plan()?.waiting ?? []
+  return [
+    ...paths.status(reachability.nat(), mesh.endpointOf),
+    ...waiting.map(({ pool, node, keyOf }): PathStatus => ({
+      pool,
+      node,
+      rung: 'none',
+      since: mesh.waitingSince(pool) ?? startedAt,
+      reason:
+        keyOf === undefined
+          ? `the gateway on ${node} has not announced itself yet`
+          : `the gateway on ${node} announces the WireGuard key of ${keyOf}: remove gateway/wireguard.key in its state directory`,
+      candidates: [],
+    })),
+  ]
 }

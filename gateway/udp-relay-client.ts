@@ -30,8 +30,6 @@ export type UdpRelay = {
   readonly onStun: (message: StunMessage, datagram: Uint8Array, from: SocketAddress) => boolean
   /** Packets of this peer are missed: our own address may have changed, so it is bound anew at once. */
   readonly refresh: (node: string) => void
-  /** Why there is no session that carries packets; empty if there is. */
-  readonly reason: (node: string) => string
 }
 
 type Member = {
@@ -44,7 +42,6 @@ type Member = {
   endpoint: SocketAddress | undefined
   askMs: number
   asks: number
-  ended: string
 }
 
 /** Sessions are asked for again and again: so the relay tells the peer that we still want it. */
@@ -60,6 +57,7 @@ const MAX_SLEEP_MS = 1_000
 export function openUdpRelay(options: UdpRelayOptions, signal: AbortSignal): UdpRelay {
   const { log } = options
   const members = new Map<string, Member>()
+  let full = false
   let timer: NodeJS.Timeout | undefined
 
   const now = (): number => performance.now()
@@ -74,7 +72,6 @@ export function openUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Udp
       endpoint: undefined,
       askMs: 0,
       asks: 0,
-      ended: '',
     }
     members.set(node, member)
     return member
@@ -135,11 +132,14 @@ export function openUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Udp
     want: (nodes) => {
       const wanted = new Set(nodes)
       for (const [node, member] of members) member.wanted = wanted.has(node)
+      let without = 0
       for (const node of wanted) {
         const member = memberOf(node)
         if (member !== undefined) member.wanted = true
-        else log.warn({ peer: node }, 'too many sessions over UDP; this peer has none')
+        else without++
       }
+      if (without > 0 && !full) log.warn({ peers: without }, 'too many sessions over UDP; these peers have none')
+      full = without > 0
       step()
     },
     reask: () => {
@@ -152,7 +152,6 @@ export function openUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Udp
     onSession: (frame) => {
       const member = memberOf(frame.node)
       if (member === undefined) return
-      member.ended = ''
       member.asks = 0
       member.peerWantsUntilMs = frame.wanted ? now() + PEER_WANTS_MS : 0
       const same = member.frame?.cookie === frame.cookie && member.frame.username === frame.username
@@ -171,7 +170,7 @@ export function openUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Udp
     onEnd: (node, reason) => {
       const member = members.get(node)
       if (member === undefined) return
-      member.ended = reason
+      log.debug({ peer: node, why: reason }, 'no session over UDP')
       member.peerWantsUntilMs = 0
       clear(node, member)
       step()
@@ -200,15 +199,6 @@ export function openUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Udp
     refresh: (node) => {
       for (const binding of members.get(node)?.bindings ?? []) binding.refresh(now())
       step()
-    },
-    reason: (node) => {
-      const member = members.get(node)
-      if (member === undefined) return 'not wanted'
-      if (member.endpoint !== undefined) return ''
-      if (member.ended !== '') return member.ended
-      if (member.frame === undefined) return 'the relay has not answered yet'
-      if (!member.bindings.some(({ bound }) => bound)) return 'the relay’s UDP port does not answer'
-      return 'the peer has not reached the relay’s UDP port'
     },
   }
 }

@@ -12,8 +12,6 @@ import { DEVICE_MTU, DEVICES, WIREGUARD_MARK } from '../lib/owned.ts'
 import type { Rung } from '../lib/status.ts'
 import { planPeers, type ObservedPeer, type WireGuardPeer } from './wireguard.ts'
 
-export type { ObservedPeer, WireGuardPeer } from './wireguard.ts'
-
 export type WireGuard = {
   readonly implementation: 'kernel' | 'wireguard-go'
   /** Makes the peers of a rung's device those given; a peer's present endpoint stays where none is given. */

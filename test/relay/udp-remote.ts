@@ -101,7 +101,6 @@ serve({
   reask: () => client.reask(),
   takeRequests: () => requests.splice(0),
   endpoint: () => endpoint,
-  reason: (node: string) => client.reason(node),
   send: (type: number, length: number, to: SocketAddress) => sendTo(packet(type, length), to),
   received: () => received.splice(0),
 
