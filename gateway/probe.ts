@@ -11,6 +11,9 @@ import { encodeStun, METHOD_BINDING, type StunMessage } from '../lib/wire/stun.t
 /** An X25519 private key as WireGuard writes it: 32 bytes in base64. */
 export type WireGuardKey = string
 
+/** Whether a text has the form of a key, private or public: 32 bytes in base64. */
+export const isKey = (text: string): text is WireGuardKey => /^[A-Za-z0-9+/]{43}=$/.test(text)
+
 /** @returns 32 bytes that only the two owners of the keys can compute. */
 export function probeKey(privateKey: WireGuardKey, publicKey: WireGuardKey): Buffer {
   const secret = diffieHellman({
@@ -33,7 +36,7 @@ export function probeKey(privateKey: WireGuardKey, publicKey: WireGuardKey): Buf
  * secret is zero (RFC 7748 §6.1).
  */
 export function isPublicKey(text: string): boolean {
-  if (!/^[A-Za-z0-9+/]{43}=$/.test(text)) return false
+  if (!isKey(text)) return false
   try {
     probeKey(ANY_PRIVATE_KEY, text)
     return true

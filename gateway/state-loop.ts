@@ -5,9 +5,11 @@ import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import type { Log } from '../lib/log.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from '../lib/net/files.ts'
+import { UsageError } from '../lib/net/lifetime.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { NONCE_BYTES } from '../lib/wire/pcp.ts'
 import type { SignedAnnouncement } from '../lib/wire/signal.ts'
+import { isKey } from './probe.ts'
 
 /** Random per gateway, since two behind one NAT must differ; kept, since peers and NATs remember them. */
 export type Ports = {
@@ -44,7 +46,9 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
   const privateKeyFile = join(folder, 'wireguard.key')
   await writeNewUnlessPresent(privateKeyFile, () => `${newPrivateKey()}\n`)
   const privateKey = (await readIfPresent(privateKeyFile))!.trim()
-  const ports = await loadPorts(join(folder, 'ports.json'))
+  if (!isKey(privateKey))
+    throw new UsageError(`${privateKeyFile}: holds no WireGuard key; remove it, and peers learn of the new one`)
+  const ports = await loadPorts(join(folder, 'ports.json'), log)
   const mappingNonce = await loadNonce(join(folder, 'port-mapping.nonce'))
   const sequenceFile = join(folder, 'sequence')
   let sequence = Number(await readIfPresent(sequenceFile)) || 0
@@ -97,13 +101,11 @@ function newPrivateKey(): string {
   return privateKey.export({ type: 'pkcs8', format: 'der' }).subarray(-32).toString('base64')
 }
 
-async function loadPorts(path: string): Promise<Ports> {
+async function loadPorts(path: string, log: Log): Promise<Ports> {
   const text = await readIfPresent(path)
-  if (text !== undefined) {
-    const { direct, relayUdp, relayTcp, probe, udpProbe } = JSON.parse(text) as Partial<Ports>
-    if (isPort(direct) && isPort(relayUdp) && isPort(relayTcp) && isPort(probe) && isPort(udpProbe))
-      return { direct, relayUdp, relayTcp, probe, udpProbe }
-  }
+  const kept = text === undefined ? undefined : readPorts(text)
+  if (kept !== undefined) return kept
+  if (text !== undefined) log.warn({ path }, 'the ports that were kept cannot be read; peers must find the new ones')
   const direct = randomInt(FIRST_PORT, LAST_PORT - 4)
   const ports = { direct, relayUdp: direct + 1, relayTcp: direct + 2, probe: direct + 3, udpProbe: direct + 4 }
   await writeWhole(path, `${JSON.stringify(ports)}\n`)
@@ -116,6 +118,17 @@ async function loadNonce(path: string): Promise<Buffer> {
   const nonce = randomBytes(NONCE_BYTES)
   await writeWhole(path, `${nonce.toString('hex')}\n`, PRIVATE_MODE)
   return nonce
+}
+
+function readPorts(text: string): Ports | undefined {
+  try {
+    const { direct, relayUdp, relayTcp, probe, udpProbe } = JSON.parse(text) as Partial<Ports>
+    if (isPort(direct) && isPort(relayUdp) && isPort(relayTcp) && isPort(probe) && isPort(udpProbe))
+      return { direct, relayUdp, relayTcp, probe, udpProbe }
+  } catch {
+    // No JSON, or null: as if some were missing.
+  }
+  return undefined
 }
 
 const isPort = (value: unknown): value is number => typeof value === 'number' && value > 0 && value < 65536

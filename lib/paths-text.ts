@@ -11,26 +11,31 @@ export function renderPaths({ node, pool, paths }: GatewayStatus, nowMs: number,
   if (paths.length === 0) return `${title}  none: no other pool is known, or this gateway stands by\n`
   const rows = paths
     .toSorted((a, b) => (a.pool < b.pool ? -1 : a.pool > b.pool ? 1 : 0))
-    .map((path) => [
-      path.pool,
-      path.rung,
-      durationText(nowMs - path.since),
-      path.rttMs === undefined ? '-' : millisecondsText(path.rttMs),
-      lossText(path),
-      path.endpoint ?? '-',
-      path.reason === '' ? '-' : path.reason,
-    ])
+    .map((path) => [path.pool, path.rung, ...qualityCells(path, path.since, nowMs), path.reason || '-'])
   const columns = [
     { title: 'TO POOL' },
     { title: 'PATH' },
-    { title: 'SINCE' },
-    { title: 'RTT', align: 'right' },
-    { title: 'LOSS', align: 'right' },
-    { title: 'PEER AT' },
+    ...QUALITY_COLUMNS,
     { title: 'WHY NOT BETTER', overflow: 'cut' },
   ] as const
   return title + renderTable(columns, rows, '  ', width)
 }
+
+/** How long a path has been as it is, and how good it is; for tables with rows of `qualityCells`. */
+export const QUALITY_COLUMNS = [
+  { title: 'SINCE' },
+  { title: 'RTT', align: 'right' },
+  { title: 'LOSS', align: 'right' },
+  { title: 'PEER AT' },
+] as const
+
+/** @param since Unix milliseconds. */
+export const qualityCells = (path: PathStatus, since: number, nowMs: number): readonly string[] => [
+  durationText(nowMs - since),
+  path.rttMs === undefined ? '-' : millisecondsText(path.rttMs),
+  lossText(path),
+  path.endpoint ?? '-',
+]
 
 /** The whole story of one pair. */
 export function renderPath(gateway: GatewayStatus, path: PathStatus, nowMs: number, width = LINE_WIDTH): string {
@@ -101,5 +106,5 @@ const candidateLines = (candidates: readonly CandidateStatus[], indent: string, 
     .split(/(?<=\n)/)
     .slice(1)
 
-export const lossText = ({ loss }: PathStatus): string =>
+const lossText = ({ loss }: PathStatus): string =>
   loss === undefined ? '-' : loss > 0 && loss < 0.01 ? '<1 %' : `${Math.round(loss * 100)} %`

@@ -2,7 +2,7 @@
 // each pair of pools with the reason why it is not a better one, and the relay with its sessions.
 
 import { natName } from './nat-text.ts'
-import { lossText, pathStory } from './paths-text.ts'
+import { pathStory, QUALITY_COLUMNS, qualityCells } from './paths-text.ts'
 import type {
   AgentStatus,
   DaemonStatus,
@@ -12,16 +12,7 @@ import type {
   RelayStatus,
   UdpRelayStatus,
 } from './status.ts'
-import {
-  bytesText,
-  countText,
-  durationText,
-  LINE_WIDTH,
-  listText,
-  millisecondsText,
-  paragraph,
-  renderTable,
-} from './text-table.ts'
+import { bytesText, countText, durationText, LINE_WIDTH, listText, paragraph, renderTable } from './text-table.ts'
 
 export type HostStatus = { readonly host: string; readonly status: DaemonStatus }
 /** A daemon that should answer and does not. */
@@ -158,6 +149,7 @@ function gatewaysTable(gateways: readonly Gateway[], nowMs: number, width: numbe
     ago(status.startedAt, nowMs),
     status.wireguard.implementation,
     `${status.relay.state === 'connected' ? '' : `${status.relay.state} `}${ago(status.relay.since, nowMs)}`,
+    // The longest names are made to fit a narrow column; cones apart, nothing is restricted.
     natName(status.nat).replace('restricted cone', 'restricted'),
     status.nat.mapped ?? '-',
     metadataText(status.metadata, nowMs),
@@ -218,10 +210,7 @@ const PATH_COLUMNS = [
   { title: 'POOLS', overflow: 'cut' },
   { title: 'PATH' },
   { title: 'GATEWAYS', overflow: 'cut' },
-  { title: 'SINCE' },
-  { title: 'RTT', align: 'right' },
-  { title: 'LOSS', align: 'right' },
-  { title: 'PEER AT' },
+  ...QUALITY_COLUMNS,
 ] as const
 
 /** Equal for both ways of a pair. */
@@ -232,10 +221,7 @@ function pathCells({ from, path }: Way, arrow: string, since: number, nowMs: num
     `${from.pool} ${arrow} ${path.pool}`,
     path.rung,
     `${from.node} ${arrow} ${path.node}`,
-    ago(since, nowMs),
-    path.rttMs === undefined ? '-' : millisecondsText(path.rttMs),
-    lossText(path),
-    path.endpoint ?? '-',
+    ...qualityCells(path, since, nowMs),
   ]
 }
 
