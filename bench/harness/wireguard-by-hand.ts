@@ -34,7 +34,7 @@ export async function joinByHand(
 /** @returns the public key. */
 async function addDevice(lab: Lab, node: string, implementation: 'kernel' | 'wireguard-go'): Promise<string> {
   if (implementation === 'kernel') await shell(lab, node, `ip link add ${DEVICE} type wireguard`)
-  else lab.spawn(node, ['wireguard-go', '-f', DEVICE], { stdio: 'ignore' })
+  else await shell(lab, node, `wireguard-go ${DEVICE} >/dev/null 2>&1`)
   const tries = READY_TIMEOUT_MS / 50
   await shell(
     lab,
