@@ -105,7 +105,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         packets.ready(peer)
         if (!reply) tellReady(peer, true)
       },
-      onCall: (peer) => paths.called(peer),
+      onCall: (peer, reply) => paths.called(peer, reply),
       onUdpSession: (frame) => relayUdp.onSession(frame),
       onUdpEnd: (peer, reason) => relayUdp.onEnd(peer, reason),
     },
@@ -145,7 +145,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
           // A direct path that fell may have met a new NAT or a firewall, and one that came up lost it: people want to know.
           if ((rung !== 'direct' && rung !== 'cold') || reachability.nat().udp === 'blocked') reachability.lookAgain()
         },
-        call: (peer) => void signalling.send({ kind: 'call', node: peer.node, epoch: 0, startInMs: 0 }),
+        call: ({ node }, reply) => void signalling.send({ kind: 'call', node, reply }),
         ask: ({ node }) => tellReady(node, false),
         // The site may have another address, or its NAT other mappings, and what goes through them cannot know.
         suspect: ({ node }) => {

@@ -20,7 +20,7 @@ export type PathEffects = {
   /** Resolves when WireGuard has it. */
   readonly setEndpoint: (peer: Peer, to: SocketAddress) => Promise<void>
   readonly move: (peer: Peer, rung: Rung | 'cold', mtu: number | undefined) => void
-  readonly call: (peer: Peer) => void
+  readonly call: (peer: Peer, reply: boolean) => void
   /** Ask whether the peer's devices know our key. */
   readonly ask: (peer: Peer) => void
   /** Nothing comes back from the peer: what carries the packets may be dead, or at another address, without knowing. */
@@ -37,7 +37,8 @@ export type Paths = {
   readonly traffic: (node: string) => void
   /** Pairs that are kept up now. */
   readonly awake: () => readonly Peer[]
-  readonly called: (node: string) => void
+  /** @param reply whether it answers a call of ours. */
+  readonly called: (node: string, reply: boolean) => void
   readonly setRelayOpen: (open: boolean) => void
   /** Packets to a peer pass over the relay's UDP, or no longer. */
   readonly setUdpBound: (node: string, bound: boolean) => void
@@ -106,7 +107,7 @@ export function runPaths(
       case 'echo':
         return options.echoes().send(action.rung, member.linkLocal, action)
       case 'call':
-        return effects.call(member.peer)
+        return effects.call(member.peer, action.reply)
       case 'ask':
         return effects.ask(member.peer)
       case 'suspect':
@@ -218,7 +219,7 @@ export function runPaths(
     isReady: (node) => members.get(node)?.path.isReady === true,
     traffic: (node) => withMember(node, (path) => path.traffic(now())),
     awake: () => [...members.values()].flatMap(({ peer, path }) => (path.rung === 'cold' ? [] : [peer])),
-    called: (node) => withMember(node, (path) => path.called(now())),
+    called: (node, reply) => withMember(node, (path) => path.called(reply, now())),
     setRelayOpen: (open) => {
       relayOpen = open
       for (const { path } of members.values()) path.setRelayOpen(open)

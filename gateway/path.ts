@@ -25,9 +25,6 @@ export type PathAction =
 const RELAY_HEAD_START_MS = 300
 /** A pair that has no direct path so long after it began may want the relay's UDP: most are direct by then. */
 const UDP_RELAY_AFTER_MS = 1_500
-/** What calls and relayed echoes take, before any was measured; and what is believed at most. */
-const DEFAULT_RELAY_RTT_MS = 200
-const MAX_RELAY_RTT_MS = 2_000
 const ASK_INTERVAL_MS = 1_000
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
 const STALL_MS = 100
@@ -43,6 +40,8 @@ export class Path {
   /** When the pair was last woken. */
   #wokeMs: number
   #relayOpen = false
+  /** The peer's call is to be answered, as soon as a direct address may be looked for. */
+  #called = false
   #plannedMs = -Infinity
 
   /**
@@ -81,11 +80,12 @@ export class Path {
     this.#relayOpen = open
   }
 
-  /** The peer started to probe, since it has traffic for us. */
-  called(nowMs: number): void {
+  /** The peer has opened its NAT for us: because it has traffic for us, or, with `reply`, since we asked. */
+  called(reply: boolean, nowMs: number): void {
     this.ready(nowMs)
-    this.#peerInterest(nowMs)
-    if (this.#maySearch(nowMs)) this.punch.called(nowMs)
+    if (!reply) this.#peerInterest(nowMs)
+    this.#called = !reply
+    if (reply) this.punch.called(true, nowMs)
   }
 
   /** An authenticated probe came from this address. */
@@ -210,11 +210,12 @@ export class Path {
   #search(nowMs: number, random: number): void {
     if (this.rung === 'direct' && !this.ladder.isLost(nowMs)) return this.punch.stop()
     if (!this.#maySearch(nowMs)) return
+    if (this.#called) this.punch.called(false, nowMs)
+    this.#called = false
     const own = this.#interest.isOwn(nowMs)
-    const roundTripMs = Math.min(this.ladder.rttMsOf('relay-tcp') ?? DEFAULT_RELAY_RTT_MS, MAX_RELAY_RTT_MS)
-    for (const action of this.punch.step(nowMs, random, this.ladder.wasDirect, roundTripMs / 2))
+    for (const action of this.punch.step(nowMs, random, { known: this.ladder.wasDirect, callable: this.#relayOpen }))
       // Only a side with traffic of its own calls the peer; see interest.ts.
-      if (action.kind !== 'call' || own) this.#actions.push(action)
+      if (action.kind !== 'call' || action.reply || own) this.#actions.push(action)
   }
 
   /** Whether a direct path is to be looked for now. */

@@ -9,8 +9,8 @@ import type { Candidate, CandidateKind } from './announcement.ts'
 
 export type PunchAction =
   | { readonly kind: 'probe'; readonly to: SocketAddress; readonly ttl: number | undefined }
-  /** Ask the peer to probe at the same time. */
-  | { readonly kind: 'call' }
+  /** Our openers have left; with `reply`, because the peer said so of its own. */
+  | { readonly kind: 'call'; readonly reply: boolean }
   | { readonly kind: 'endpoint'; readonly to: SocketAddress }
 
 export type TriedCandidate = {
@@ -33,8 +33,10 @@ const ATTEMPT_MS = 5_000
  * far; later ones look further, for a NAT of the provider's behind ours.
  */
 const OPENER_TTLS = [2, 3, 4]
-/** From the openers to the first probe, both sides' openers having left. */
+/** From the openers to the first probe, where the peer's openers have left before. */
 const OPENER_LEAD_MS = 30
+/** Where they have not: how long the peer's word is waited for. */
+const CALL_WAIT_MS = 1_000
 /** WireGuard repeats a lost handshake after 5 s; a candidate whose probes were answered gets that second chance. */
 const VALIDATION_MS = 6_500
 /** Linux' NATs forget an unanswered flow after 30 s: a retry that came sooner would meet what the last one left behind. */
@@ -47,9 +49,10 @@ const MAX_LEARNED_CANDIDATES = 16
 
 type Attempt = {
   readonly startedMs: number
-  /** From the openers to the first probe. */
-  readonly leadMs: number
+  /** Of the next probes, or of the openers. */
   nextProbeMs: number
+  /** The peer's openers have left: no probe of ours is the first packet that its NAT sees. */
+  peerOpen: boolean
   openersLeft: boolean
 }
 
@@ -63,6 +66,7 @@ export class Punch {
   #attempt: Attempt | undefined
   #attempts = 0
   #calledMs = -Infinity
+  #owesReply = false
   #actions: PunchAction[] = []
 
   /** @param controlling whether this side chooses the candidate; the other follows. */
@@ -106,15 +110,17 @@ export class Punch {
     if (this.chosen?.candidate.address === to) this.chosen.setMs = nowMs
   }
 
-  /** The peer probes: so do we, or one side's probes would die in the other's NAT. */
-  called(nowMs: number): void {
+  /** The peer's openers have left. @param reply whether it answers our call, and wants no answer. */
+  called(reply: boolean, nowMs: number): void {
+    if (reply && this.#attempt === undefined) return
     this.#calledMs = nowMs
-    if (this.#attempt === undefined) this.#begin(nowMs, OPENER_LEAD_MS)
+    this.#owesReply ||= !reply
+    this.#peerIsOpen(nowMs)
   }
 
   /** The peer's probe arrived: a probe of ours goes back at once, through the hole that it came through. */
   probed(candidate: TriedCandidate, nowMs: number): void {
-    if (this.#attempt === undefined) this.#begin(nowMs, OPENER_LEAD_MS)
+    this.#peerIsOpen(nowMs)
     if (candidate.answeredMs < this.#attempt!.startedMs) this.#probe(candidate, undefined)
   }
 
@@ -132,12 +138,15 @@ export class Punch {
   }
 
   /**
-   * @param known the pair was direct before.
-   * @param callMs how long a call takes to the peer, whose openers leave when it comes.
+   * @param known the pair was direct before. @param callable a call would reach the peer, if it is there.
    */
-  step(nowMs: number, random: number, known: boolean, callMs: number): readonly PunchAction[] {
+  step(
+    nowMs: number,
+    random: number,
+    { known, callable }: { readonly known: boolean; readonly callable: boolean },
+  ): readonly PunchAction[] {
     if (this.#attempt === undefined && this.candidates.size > 0 && nowMs >= this.nextAttemptMs)
-      this.#begin(nowMs, callMs + OPENER_LEAD_MS)
+      this.#begin(nowMs, !callable)
     const attempt = this.#attempt
     if (attempt !== undefined) {
       if (nowMs - attempt.startedMs > ATTEMPT_MS && this.chosen === undefined) {
@@ -146,6 +155,8 @@ export class Punch {
         this.nextAttemptMs = nowMs + (known ? more : SILENCE_MS + more)
       } else {
         if (nowMs >= attempt.nextProbeMs) this.#probeAll(attempt, nowMs)
+        if (this.#owesReply) this.#actions.push({ kind: 'call', reply: true })
+        this.#owesReply = false
         if (this.#controlling) this.#choose(attempt, nowMs)
       }
     }
@@ -169,14 +180,20 @@ export class Punch {
     this.#attempts = Math.min(this.#attempts, 1)
   }
 
-  #begin(nowMs: number, leadMs: number): void {
-    this.#attempt = { startedMs: nowMs, leadMs, nextProbeMs: nowMs, openersLeft: true }
+  #peerIsOpen(nowMs: number): void {
+    if (this.#attempt === undefined) return this.#begin(nowMs, true)
+    const { peerOpen, openersLeft } = this.#attempt
+    if (!peerOpen && !openersLeft) this.#attempt.nextProbeMs = nowMs
+    this.#attempt.peerOpen = true
+  }
+
+  #begin(nowMs: number, peerOpen: boolean): void {
+    this.#attempt = { startedMs: nowMs, nextProbeMs: nowMs, openersLeft: true, peerOpen }
     this.#attempts++
     for (const candidate of this.candidates.values()) {
       candidate.probes = 0
       candidate.refused = false
     }
-    if (nowMs - this.#calledMs > ATTEMPT_MS) this.#actions.push({ kind: 'call' })
   }
 
   #probeAll(attempt: Attempt, nowMs: number): void {
@@ -184,7 +201,8 @@ export class Punch {
       attempt.openersLeft = false
       for (const ttl of OPENER_TTLS.slice(0, this.#attempts))
         for (const candidate of this.candidates.values()) this.#probe(candidate, ttl)
-      attempt.nextProbeMs = nowMs + attempt.leadMs
+      if (nowMs - this.#calledMs > ATTEMPT_MS) this.#actions.push({ kind: 'call', reply: false })
+      attempt.nextProbeMs = nowMs + (attempt.peerOpen ? OPENER_LEAD_MS : CALL_WAIT_MS)
       return
     }
     for (const candidate of this.candidates.values()) this.#probe(candidate, undefined)

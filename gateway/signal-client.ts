@@ -28,7 +28,8 @@ export function openSignalClient(
     readonly onAnnounce: (node: string, announcement: SignedAnnouncement) => void
     /** @param reply false where the peer wants a ready in return. */
     readonly onReady: (node: string, reply: boolean) => void
-    readonly onCall: (node: string) => void
+    /** @param reply whether it answers a call of ours. */
+    readonly onCall: (node: string, reply: boolean) => void
     /** The session over the relay's UDP with a peer, as it is now; or that there is none. */
     readonly onUdpSession: (frame: UdpSessionFrame) => void
     readonly onUdpEnd: (node: string, reason: string) => void
@@ -53,7 +54,7 @@ export function openSignalClient(
           case 'ready':
             return options.onReady(frame.node, frame.reply)
           case 'call':
-            return options.onCall(frame.node)
+            return options.onCall(frame.node, frame.reply)
           case 'udp-session':
             return options.onUdpSession(frame)
           case 'udp-end':

@@ -3,7 +3,7 @@
 //   gateway -> relay   hello       who speaks, once, first
 //                      announce    what peers need to reach it, signed (the relay cannot forge or read more than it says)
 //                      ready       to one peer: your keys are set here, packets of yours are welcome
-//                      call        to one peer: start probing now
+//                      call        to one peer: our NAT is open for you, open yours and say so; then both probe
 //                      udp-request have the relay's kernel forward between me and this peer
 //   relay -> gateway   welcome     the relay's name and the address that it sees
 //                      announce    of every other gateway: all at first, then as they change
@@ -50,9 +50,9 @@ export type SignalFrame =
   | { readonly kind: 'hello'; readonly version: 1; readonly role: 'gateway' }
   | { readonly kind: 'welcome'; readonly version: 1; readonly relay: string; readonly observedAddress: string }
   | { readonly kind: 'announce'; readonly node: string; readonly announcement: SignedAnnouncement }
-  /** `reply` is false where the sender wants a ready in return. */
+  /** `reply` is false where the sender wants a ready, or a call, in return. */
   | { readonly kind: 'ready'; readonly node: string; readonly reply: boolean }
-  | { readonly kind: 'call'; readonly node: string; readonly epoch: number; readonly startInMs: number }
+  | { readonly kind: 'call'; readonly node: string; readonly reply: boolean }
   | { readonly kind: 'gone'; readonly node: string }
   | { readonly kind: 'udp-request'; readonly node: string }
   | UdpSessionFrame
@@ -90,12 +90,7 @@ export function decodeSignal(text: string): SignalFrame | undefined {
     case 'ready':
       return { kind: 'ready', node: name(frame, 'node'), reply: frame['reply'] === true }
     case 'call':
-      return {
-        kind: 'call',
-        node: name(frame, 'node'),
-        epoch: whole(frame, 'epoch', Number.MAX_SAFE_INTEGER),
-        startInMs: whole(frame, 'startInMs', 60_000),
-      }
+      return { kind: 'call', node: name(frame, 'node'), reply: frame['reply'] === true }
     case 'gone':
       return { kind: 'gone', node: name(frame, 'node') }
     case 'udp-request':

@@ -113,7 +113,7 @@ class World {
       }
       case 'call':
         this.counts.call++
-        return this.#send(true, peer, () => this.paths[peer].called(this.nowMs))
+        return this.#send(true, peer, () => this.paths[peer].called(action.reply, this.nowMs))
       case 'ask':
         this.counts.ask++
         return this.#send(this.relay, side, () => this.paths[side].ready(this.nowMs))

@@ -72,16 +72,16 @@ t.test('gateways learn of each other, call each other, and hear who left', async
   a.send(announce('a', 'a2'))
   t.same(await b.next(), announce('a', 'a2'), 'and each change')
 
-  a.send({ kind: 'call', node: 'b', epoch: 5, startInMs: 20 })
-  t.same(await b.next(), { kind: 'call', node: 'a', epoch: 5, startInMs: 20 }, 'a call says who calls')
+  a.send({ kind: 'call', node: 'b', reply: false })
+  t.same(await b.next(), { kind: 'call', node: 'a', reply: false }, 'a call says who calls')
   b.send({ kind: 'ready', node: 'a', reply: true })
   t.same(await a.next(), { kind: 'ready', node: 'b', reply: true })
-  a.send({ kind: 'call', node: 'nobody', epoch: 1, startInMs: 0 })
+  a.send({ kind: 'call', node: 'nobody', reply: false })
   t.same(await a.next(), { kind: 'gone', node: 'nobody' }, 'nobody answers')
 
   b.send('{"kind":"of a later version","x":1}')
-  b.send({ kind: 'call', node: 'a', epoch: 6, startInMs: 0 })
-  t.same(await a.next(), { kind: 'call', node: 'b', epoch: 6, startInMs: 0 })
+  b.send({ kind: 'call', node: 'a', reply: false })
+  t.same(await a.next(), { kind: 'call', node: 'b', reply: false })
   b.socket.close()
   t.same(await a.next(), { kind: 'gone', node: 'b' })
 })
@@ -132,7 +132,7 @@ t.test('a session that breaks the rules ends', async (t) => {
     ['hello twice', [HELLO, HELLO], 1008],
     ['an announcement of another node', [HELLO, announce('w', 'forged')], 1008],
     ['what only the relay says', [HELLO, { kind: 'gone', node: 'w' }], 1008],
-    ['a field of the wrong type', [HELLO, '{"kind":"call","node":5,"epoch":1,"startInMs":1}'], 1008],
+    ['a field of the wrong type', [HELLO, '{"kind":"call","node":5,"reply":false}'], 1008],
     ['a frame too long', [HELLO, 'x'.repeat(70_000)], 1009],
     ['too many frames', Array(1500).fill(HELLO).fill('{"kind":"later"}', 1), 1008],
   ]
@@ -162,7 +162,7 @@ t.test('a pair that policy refuses does not hear of each other', async (t) => {
   const [a, b, c] = [await greet('a'), await greet('b'), await greet('c')]
   a.send(announce('a', 'x'))
   t.same(await c.next(), announce('a', 'x'))
-  a.send({ kind: 'call', node: 'b', epoch: 1, startInMs: 0 })
+  a.send({ kind: 'call', node: 'b', reply: false })
   t.same(await a.next(), { kind: 'gone', node: 'b' })
   t.equal(b.waiting(), 0)
 })

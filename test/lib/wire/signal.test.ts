@@ -14,7 +14,7 @@ const frames: readonly SignalFrame[] = [
   session,
   { kind: 'udp-request', node: 'h1' },
   { kind: 'udp-end', node: 'h1', reason: 'no port' },
-  { kind: 'call', node: 'h1', epoch: 1, startInMs: 0 },
+  { kind: 'call', node: 'h1', reply: false },
 ]
 for (const frame of frames) t.same(decodeSignal(encodeSignal(frame)), frame, frame.kind)
 t.equal(decodeSignal('{"kind":"udp-later","node":"h1"}'), undefined, 'a kind of a later version')
