@@ -72,6 +72,15 @@ function rowOf({ a, b }: Pair, expected: ExpectedPath, trials: readonly Trial[])
   }
 }
 
+/** What else ran on the machine takes time from gateways, which then take their paths for silent. */
+const FOREIGN_MAX = 0.2
+
+/** @returns undefined where the machine had time for the lab. */
+export function contentionOf({ part, busy, busyByLab }: PartResult): string | undefined {
+  if (busy - busyByLab < FOREIGN_MAX || busy < 1 - FOREIGN_MAX) return undefined
+  return `${describePart(part)}: other programs had ${percent(busy - busyByLab)} of the processors: try again when they are done`
+}
+
 /** @returns a line for each thing that is not as it should be. */
 export function faultsOf(row: Row): readonly string[] {
   const { a, b, expected, rounds, asExpected, actual, settledMs, lost, sent } = row

@@ -18,7 +18,7 @@ import {
   type MatrixSites,
   type Part,
 } from './matrix-plan.ts'
-import { faultsOf, renderPart, rowsOf } from './matrix-report.ts'
+import { contentionOf, faultsOf, renderPart, rowsOf } from './matrix-report.ts'
 import { runPart, type PartResult } from './matrix-run.ts'
 import { CLOUD, parsePoolName } from './names.ts'
 
@@ -48,6 +48,7 @@ export async function matrix(values: MatrixValues): Promise<number> {
         })}\n`,
       )
     else process.stdout.write(`${parts.map(renderPart).join('\n')}\n`)
+    for (const note of parts.map(contentionOf)) if (note !== undefined) process.stderr.write(`${note}\n`)
     for (const fault of faults) process.stderr.write(`short of what it should be: ${fault}\n`)
     code = faults.length === 0 ? 0 : 1
   })
