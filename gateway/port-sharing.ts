@@ -25,7 +25,10 @@ export const gatewayPorts = (ports: Ports, direct: number): GatewayPorts => ({
   loopbackPort: ports.relayTcp,
 })
 
-/** @returns an nft script that replaces the gateway's table in one transaction. */
+/**
+ * Every packet of the host meets these rules: what most of them fail is asked first.
+ * @returns an nft script that replaces the gateway's table in one transaction.
+ */
 export function gatewayTable({ loopbackPort, further = [], ...first }: GatewayPorts): string {
   const each = (rule: (port: SharedPort) => string): string => [first, ...further].map(rule).join('\n    ')
   return `add table inet ${NFT_TABLE_GATEWAY}
@@ -37,14 +40,14 @@ table inet ${NFT_TABLE_GATEWAY} {
   }
   chain probes-in {
     type filter hook input priority 10; policy accept;
-    iifname != "lo" udp dport ${loopbackPort} drop
+    udp dport ${loopbackPort} iifname != "lo" drop
     ${each(({ wireguardPort, probePort }) => `udp dport ${wireguardPort} ${STUN} udp dport set ${probePort}`)}
   }
   chain clamp {
     type filter hook forward priority -150; policy accept;
-    oifname { ${Object.values(DEVICES)
+    tcp flags syn / syn,rst oifname { ${Object.values(DEVICES)
       .map((device) => `"${device}"`)
-      .join(', ')} } tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+      .join(', ')} } tcp option maxseg size set rt mtu
   }
 }
 `

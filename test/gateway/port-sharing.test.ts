@@ -12,13 +12,13 @@ table inet fulmar-gateway {
   }
   chain probes-in {
     type filter hook input priority 10; policy accept;
-    iifname != "lo" udp dport 70 drop
+    udp dport 70 iifname != "lo" drop
     udp dport 50 ${STUN} udp dport set 51
     udp dport 60 ${STUN} udp dport set 61
   }
   chain clamp {
     type filter hook forward priority -150; policy accept;
-    oifname { "fm-direct", "fm-udp", "fm-tcp" } tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+    tcp flags syn / syn,rst oifname { "fm-direct", "fm-udp", "fm-tcp" } tcp option maxseg size set rt mtu
   }
 }
 `
