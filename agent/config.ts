@@ -2,7 +2,14 @@
 
 import { isIP } from 'node:net'
 import { parseSocketAddress } from '../lib/address.ts'
-import { apiServerOption, logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
+import {
+  apiServerOption,
+  lanPortOption,
+  logLevelOption,
+  metricsOption,
+  runDirOption,
+  stateDirOption,
+} from '../lib/common-options.ts'
 import { integer, ipAddress, list, optionalText, type Options, type Values } from '../lib/config.ts'
 import { DNS_ADDRESSES } from '../lib/owned.ts'
 
@@ -67,6 +74,7 @@ export const agentOptions = {
     fallback: 'kube-system/kube-dns',
     parse: serviceName,
   },
+  lanPort: lanPortOption,
   stateDir: stateDirOption('certificate and last known objects'),
   runDir: runDirOption('the Unix socket for status'),
   metrics: metricsOption(9470),

@@ -3,6 +3,7 @@
 import { join } from 'node:path'
 import { createApiClient } from '../lib/k8s/api-client.ts'
 import { runStore } from '../lib/k8s/store-loop.ts'
+import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
@@ -15,6 +16,7 @@ import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import { missing, report, requirementsOf } from '../lib/preflight.ts'
 import { agentOptions, type AgentConfig } from './config.ts'
 import { runDnsServer } from './dns-server.ts'
+import { followGateway } from './gateway-loop.ts'
 import { openUpstream } from './dns-upstream-client.ts'
 import { registerMetrics } from './metrics.ts'
 import { runNft } from './nft-loop.ts'
@@ -103,13 +105,23 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
 
   // Routes to the pods of neighbours and, through the gateway, of other pools.
   const outside = followOutside({ identity: { ...identity, node, server }, onChange: () => onChange() }, signal)
+  const gateway = followGateway(
+    {
+      caPem: identity.caPem,
+      lanPort: config.lanPort,
+      pool: () => poolOf(snapshot().cluster?.pools ?? [], node),
+      onChange: () => onChange(),
+      log,
+    },
+    signal,
+  )
   const routes = await runRoutes({ log }, signal)
   onChange = () => {
     nft.trigger()
     const { cluster } = snapshot()
-    if (cluster === undefined) return
+    if (cluster === undefined || !gateway.settled()) return
     routes
-      .update({ node, pools: outside.routable(cluster.pools).pools })
+      .update({ node, pools: outside.routable(cluster.pools).pools, active: gateway.heard() })
       .catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
   }
   onChange()
@@ -124,6 +136,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       nft,
       takeovers: takeovers(),
       routes: routes.plan,
+      lan: gateway.problems(),
       unroutable: outside.routable(snapshot().cluster?.pools ?? []).problems,
     })
   await serveStatus(

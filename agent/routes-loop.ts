@@ -10,7 +10,12 @@ import { planAgentRoutes, type AgentRoutesPlan } from './routes.ts'
 
 export type AgentRoutes = {
   /** Makes the routes those that follow from these pools. @throws RoutesError; it is tried again by itself. */
-  update(input: { readonly node: string; readonly pools: readonly Pool[] }): Promise<void>
+  update(input: {
+    readonly node: string
+    readonly pools: readonly Pool[]
+    /** See AgentRoutesInput. */
+    readonly active?: string | undefined
+  }): Promise<void>
   /** The plan in force, for the status; undefined before the first update. */
   readonly plan: AgentRoutesPlan | undefined
 }

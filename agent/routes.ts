@@ -18,6 +18,8 @@ export type AgentRoutesInput = {
   readonly node: string
   readonly pools: readonly Pool[]
   readonly links: readonly LocalAddress[]
+  /** The active gateway as heard on the LAN; without, the order of the objects counts. */
+  readonly active?: string | undefined
 }
 export type AgentRoutesPlan = {
   readonly routes: readonly Route[]
@@ -29,9 +31,14 @@ export type AgentRoutesPlan = {
 
 /** Metrics differ from the gateway daemon's, so that on a node that changes its role neither replaces the other's route. */
 export const METRIC_AGENT = 200
+/**
+ * To other pools, once it was heard that another node is the active gateway: before the routes of a gateway daemon on this
+ * node, which may be dead and have left them.
+ */
+export const METRIC_AGENT_HEARD = 50
 export const METRIC_AGENT_UNREACHABLE = 10_001
 
-export function planAgentRoutes({ node, pools, links }: AgentRoutesInput): AgentRoutesPlan {
+export function planAgentRoutes({ node, pools, links, active }: AgentRoutesInput): AgentRoutesPlan {
   const own = pools.find(({ nodes }) => nodes.some(({ name }) => name === node))
   const self = own?.nodes.find(({ name }) => name === node)
   if (own === undefined || self === undefined)
@@ -43,12 +50,13 @@ export function planAgentRoutes({ node, pools, links }: AgentRoutesInput): Agent
 
   const lan = onLinkFinder(links)
   const neighbours = own.nodes.filter(({ name }) => name !== node).map((neighbour) => neighbourRoutes(neighbour, lan))
-  const active = own.gateways[0]
-  const gateway = active === node ? undefined : own.nodes.find(({ name }) => name === active)
+  const chosen = active ?? own.gateways[0]
+  const gateway = chosen === node ? undefined : own.nodes.find(({ name }) => name === chosen)
   const destinations = pools
     .filter((pool) => pool !== own)
     .flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs))
-  const remote = gateway && remoteRoutes(destinations, gateway, self, links, lan)
+  const metric = active === undefined ? METRIC_AGENT : METRIC_AGENT_HEARD
+  const remote = gateway && remoteRoutes({ destinations, gateway, metric, self, links, lan })
   const address = gateway && (hopTo(gateway, 4, lan) ?? hopTo(gateway, 6, lan))?.via
   return {
     routes: [
@@ -79,13 +87,21 @@ function neighbourRoutes(neighbour: PoolNode, lan: OnLink): Part {
   return { routes, problems: lost.length === 0 ? [] : [problemOf(neighbour, lost)] }
 }
 
-function remoteRoutes(
-  destinations: readonly string[],
-  gateway: PoolNode,
-  self: PoolNode,
-  links: readonly LocalAddress[],
-  lan: OnLink,
-): Part {
+function remoteRoutes({
+  destinations,
+  gateway,
+  metric,
+  self,
+  links,
+  lan,
+}: {
+  readonly destinations: readonly string[]
+  readonly gateway: PoolNode
+  readonly metric: number
+  readonly self: PoolNode
+  readonly links: readonly LocalAddress[]
+  readonly lan: OnLink
+}): Part {
   const routes: Route[] = []
   const lost: string[] = []
   for (const destination of destinations) {
@@ -97,7 +113,7 @@ function remoteRoutes(
       routes.push({
         ...common(destination),
         kind: 'unicast',
-        metric: METRIC_AGENT,
+        metric,
         ...hop,
         mtu: DEVICE_MTU,
         ...(source !== undefined && { source }),

@@ -21,6 +21,8 @@ export type StatusInput = {
   readonly routes: AgentRoutesPlan | undefined
   /** Prefixes that are left out, since they would cut this node off. */
   readonly unroutable: readonly string[]
+  /** What is wrong with the LAN channel. */
+  readonly lan: readonly string[]
 }
 
 export function agentStatus({
@@ -33,6 +35,7 @@ export function agentStatus({
   takeovers,
   routes,
   unroutable,
+  lan,
 }: StatusInput): AgentStatus {
   const { services = [], pools = [], problems = [] } = snapshot.cluster ?? {}
   return {
@@ -49,7 +52,14 @@ export function agentStatus({
     },
     gateway: routes?.gateway,
     problems: [
-      ...new Set([...problems, ...unroutable, ...(routes?.problems ?? []), ...nft.problems(), ...dns.problems()]),
+      ...new Set([
+        ...problems,
+        ...unroutable,
+        ...(routes?.problems ?? []),
+        ...nft.problems(),
+        ...dns.problems(),
+        ...lan,
+      ]),
     ],
     metadata: store.status(),
   }

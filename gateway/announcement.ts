@@ -1,7 +1,7 @@
 // What a gateway tells its peers through the relay, signed by its node's key so that the relay can neither forge nor
 // change it. The payload is JSON:
 //
-//   { version: 1, node, sequence, wireguardKey, candidates: [{ kind, address }], nat }
+//   { version: 1, node, sequence, wireguardKey, candidates: [{ kind, address }], nat, role: { active, term } }
 //
 // `sequence` grows with every announcement and is kept on disk by both sides; a lower one is rejected (a replay), unless
 // its certificate is a newer one: a node that lost its disk joins again and starts anew. There is no expiry by wall
@@ -11,8 +11,10 @@ import { createPublicKey, sign, verify, X509Certificate, type KeyObject } from '
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../lib/address.ts'
 import { identityOf, type Subject } from '../lib/identity.ts'
 import type { NatBehaviour } from '../lib/status.ts'
+import { MAX_TERM } from '../lib/wire/lan.ts'
 import { ProtocolError, type SignedAnnouncement } from '../lib/wire/signal.ts'
 import { isPublicKey } from './probe.ts'
+import type { Role } from './roles.ts'
 
 /** `static` is what a Gateway object says of a peer; nobody announces it. */
 export type CandidateKind = AnnouncedKind | 'static'
@@ -27,6 +29,8 @@ export type Announcement = {
   readonly wireguardKey: string
   readonly candidates: readonly Candidate[]
   readonly nat: NatBehaviour
+  /** In its pool; absent while it is not decided. */
+  readonly role?: Role | undefined
 }
 
 /** An announcement as received, with the issuer's date of the certificate that vouches for it, Unix milliseconds. */
@@ -103,7 +107,7 @@ function readPayload(bytes: Buffer): Announcement {
   } catch (cause) {
     throw new ProtocolError('announcement: not JSON', { cause })
   }
-  const { node, sequence, wireguardKey, candidates, nat } = value ?? {}
+  const { node, sequence, wireguardKey, candidates, nat, role } = value ?? {}
   if (typeof node !== 'string' || node === '') throw new ProtocolError('announcement: node')
   if (typeof sequence !== 'number' || !Number.isSafeInteger(sequence)) throw new ProtocolError('announcement: sequence')
   if (typeof wireguardKey !== 'string' || !isPublicKey(wireguardKey))
@@ -115,6 +119,7 @@ function readPayload(bytes: Buffer): Announcement {
     wireguardKey,
     candidates: candidates.slice(0, MAX_CANDIDATES).flatMap(readCandidate),
     nat: readNat(nat),
+    ...readRole(role),
   }
 }
 
@@ -125,6 +130,12 @@ function readCandidate(value: unknown): Candidate[] {
   if (known === undefined || typeof address !== 'string') return []
   const parsed = parseSocketAddress(address)
   return parsed === undefined ? [] : [{ kind: known, address: parsed }]
+}
+
+function readRole(value: unknown): { role?: Role } {
+  const { active, term } = (value ?? {}) as Record<string, unknown>
+  if (typeof active !== 'boolean' || typeof term !== 'number') return {}
+  return Number.isInteger(term) && term >= 0 && term <= MAX_TERM ? { role: { active, term } } : {}
 }
 
 const BEHAVIOURS = ['none', 'endpoint-independent', 'address-dependent', 'address-and-port-dependent'] as const

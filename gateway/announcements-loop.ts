@@ -31,7 +31,7 @@ export function runAnnouncements(
     readonly identity: NodeIdentity
     readonly state: GatewayState
     /** What there is to announce. */
-    readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat'>
+    readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat' | 'role'>
     /** Ours is another. */
     readonly onOwn: (announcement: SignedAnnouncement) => void
     readonly log: Log

@@ -1,6 +1,13 @@
 // The gateway's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
 
-import { apiServerOption, logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
+import {
+  apiServerOption,
+  lanPortOption,
+  logLevelOption,
+  metricsOption,
+  runDirOption,
+  stateDirOption,
+} from '../lib/common-options.ts'
 import { integer, list, optionalText, socketAddress, text, url, type Options, type Values } from '../lib/config.ts'
 import { formatSocketAddress } from '../lib/address.ts'
 
@@ -41,6 +48,7 @@ export const gatewayOptions = {
     fallback: '',
     parse: list(text),
   },
+  lanPort: lanPortOption,
   stateDir: stateDirOption('keys, certificate and last known peers'),
   runDir: runDirOption('the Unix socket for status'),
   metrics: metricsOption(9471),

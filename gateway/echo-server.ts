@@ -7,10 +7,13 @@ import { portError } from '../lib/net/port-error.ts'
 import type { Rung } from '../lib/status.ts'
 import { MAX_PEERS } from './announcement.ts'
 import { carriedBytes, decodeEcho, ECHO_PORT, encodeEcho, toReply, type Echo } from './echo.ts'
+import type { Role } from './roles.ts'
 
 export type EchoServer = {
   /** @param to the peer's link-local address, without a zone. */
-  readonly send: (rung: Rung, to: string, request: Omit<Echo, 'kind'>) => void
+  readonly send: (rung: Rung, to: string, request: Omit<Echo, 'kind' | 'role'>) => void
+  /** Tells a peer our role. */
+  readonly tellRole: (rung: Rung, to: string) => void
   /** @returns what WireGuard has carried of requests and replies with a peer over a rung, both ways, bytes. */
   readonly carried: (rung: Rung, peer: string) => number
 }
@@ -23,6 +26,10 @@ export async function openEchoServer(
     /** @param interested whether the sender has traffic for us. */
     readonly onRequest: (rung: Rung, from: string, interested: boolean) => void
     readonly onReply: (rung: Rung, from: string, sequence: number) => void
+    /** What a peer says of itself, in echoes and by itself. */
+    readonly onRole?: (from: string, role: Role) => void
+    /** Ours; undefined while it is not decided. */
+    readonly role?: () => Role | undefined
   },
   signal: AbortSignal,
 ): Promise<EchoServer> {
@@ -52,19 +59,24 @@ export async function openEchoServer(
     // Only WireGuard devices: whoever else is on the LAN is not authenticated.
     if (rung === undefined || echo === undefined || port !== ECHO_PORT) return
     const bytes = carriedBytes(echo.size)
-    count(rung, from!, echo.kind === 'reply' ? bytes : 2 * bytes)
+    count(rung, from!, echo.kind === 'request' ? 2 * bytes : bytes)
+    if (echo.role !== undefined) options.onRole?.(from!, echo.role)
     if (echo.kind === 'reply') return options.onReply(rung, from!, echo.sequence)
-    socket.send(toReply(datagram), port, address, () => {})
+    if (echo.kind === 'role') return
+    socket.send(toReply(datagram, options.role?.()), port, address, () => {})
     options.onRequest(rung, from!, echo.interested)
   })
   signal.addEventListener('abort', () => socket.close(), { once: true })
+  const send = (rung: Rung, to: string, echo: Echo): void => {
+    if (signal.aborted) return
+    count(rung, to, carriedBytes(echo.size))
+    const datagram = encodeEcho({ ...echo, role: options.role?.() })
+    socket.send(datagram, ECHO_PORT, `${to}%${DEVICES[rung]}`, () => {})
+  }
   return {
     carried: (rung, peer) => carried.get(`${rung} ${peer}`) ?? 0,
-    send: (rung, to, request) => {
-      if (signal.aborted) return
-      count(rung, to, carriedBytes(request.size))
-      socket.send(encodeEcho({ ...request, kind: 'request' }), ECHO_PORT, `${to}%${DEVICES[rung]}`, () => {})
-    },
+    send: (rung, to, request) => send(rung, to, { ...request, kind: 'request' }),
+    tellRole: (rung, to) => send(rung, to, { kind: 'role', sequence: 0, size: 'small', interested: false }),
   }
 }
 

@@ -1,11 +1,13 @@
 // The gateway joins its pool to the others: one per pool is active, the rest stand by.
 //
+//   LAN ─ election ─ our role ─▶ other pools (announcement, echoes), agents (heartbeats)
 //   store ─ pools ─┐                                     ┌─ WireGuard devices, one per rung
 //   relay ─ announcements ─▶ peers ─▶ mesh ──────────────┼─ routes, one nexthop per pool
 //   probes, echoes ─▶ paths ─▶ which rung carries a pool ┘
 
 import { join } from 'node:path'
 import { parseSocketAddress } from '../lib/address.ts'
+import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
@@ -17,6 +19,7 @@ import { runAnnouncements } from './announcements-loop.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
 import { openEchoServer } from './echo-server.ts'
+import { runElection, type Elections } from './election-loop.ts'
 import { openListenPort, type ListenPort } from './listen-port-loop.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
 import { registerMetrics, registerMoves } from './metrics.ts'
@@ -30,6 +33,7 @@ import { runPortSharing } from './port-sharing-loop.ts'
 import { openProbeSocket } from './probe-client.ts'
 import { publicKeyOf } from './probe.ts'
 import { createRelayUdp } from './relay-udp-loop.ts'
+import { Roles, type Role } from './roles.ts'
 import { openRoutes } from './routes-loop.ts'
 import { openSignalClient } from './signal-client.ts'
 import { loadState } from './state-loop.ts'
@@ -41,11 +45,15 @@ import { openWireGuard } from './wireguard-loop.ts'
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const config = readOptions('fulmar gateway [--flag VALUE]…', gatewayOptions, argv, env)
   if (typeof config === 'number') return config
-  await runUntilSignal((signal) => runGateway(config, signal))
+  await runUntilSignal((signal, beforeEnd) => runGateway(config, signal, beforeEnd))
   return 0
 }
 
-async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<void> {
+async function runGateway(
+  config: GatewayConfig,
+  signal: AbortSignal,
+  beforeEnd: (leave: () => Promise<void>) => void,
+): Promise<void> {
   const startedAt = Date.now()
   const log = createLog('gateway', config.logLevel)
   const registry = createRegistry('gateway')
@@ -59,6 +67,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   // What the loops below tell each other of comes after some of them.
   let mesh = undefined as Mesh | undefined
   let listening = undefined as ListenPort | undefined
+  let elections = undefined as Elections | undefined
 
   const pools = await followPools(
     {
@@ -77,12 +86,29 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     {
       identity,
       state,
-      facts: () => ({ wireguardKey: publicKey, candidates: reachability.candidates(), nat: reachability.nat() }),
+      facts: () => ({
+        wireguardKey: publicKey,
+        candidates: reachability.candidates(),
+        nat: reachability.nat(),
+        role: ownRole,
+      }),
       onOwn: (announcement) => void signalling.send({ kind: 'announce', node, announcement }),
       log,
     },
     signal,
   )
+
+  // Who is active, here and in other pools.
+  let ownRole = undefined as Role | undefined
+  let routedUntilMs = -Infinity
+  const roles = new Roles()
+  for (const [peer, { role, certifiedMs }] of announcements.peers)
+    if (role !== undefined) roles.learn(peer, role, certifiedMs)
+  const onAnnouncement = (peer: string): void => {
+    const { role, certifiedMs } = announcements.peers.get(peer)!
+    if (role !== undefined) roles.learn(peer, role, certifiedMs)
+    mesh?.trigger()
+  }
 
   // The relay: control frames, and WireGuard packets while there is no better way.
   const signalling = openSignalClient(
@@ -98,7 +124,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         // The relay may be at another address than before, which no route may take.
         mesh?.trigger()
       },
-      onAnnounce: (peer, announcement) => announcements.receive(peer, announcement) && mesh?.trigger(),
+      onAnnounce: (peer, announcement) => announcements.receive(peer, announcement) && onAnnouncement(peer),
       onReady: (peer, reply) => {
         if (!mesh?.plan()?.peers.some((known) => known.node === peer)) return
         paths.ready(peer)
@@ -147,6 +173,7 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
         },
         call: ({ node }, reply) => void signalling.send({ kind: 'call', node, reply }),
         ask: ({ node }) => tellReady(node, false),
+        role: ({ node }, role) => roles.learn(node, role) && mesh?.trigger(),
         // The site may have another address, or its NAT other mappings, and what goes through them cannot know.
         suspect: ({ node }) => {
           relayUdp.refresh(node)
@@ -182,7 +209,15 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
       },
       signal,
     ),
-    openEchoServer({ onRequest: paths.onEchoRequest, onReply: paths.onEchoReply }, signal),
+    openEchoServer(
+      {
+        onRequest: paths.onEchoRequest,
+        onReply: paths.onEchoReply,
+        onRole: paths.onEchoRole,
+        role: () => ownRole,
+      },
+      signal,
+    ),
     runPortSharing(gatewayPorts(ports, listening.current()), log, signal),
   ])
 
@@ -211,8 +246,18 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   mesh = runMesh(
     {
       node,
-      pools: pools.list,
+      pools: () => {
+        const known = pools.list()
+        elections?.setPool(poolOf(known, node))
+        return known
+      },
       announcements: announcements.peers,
+      roles: () =>
+        ownRole && {
+          active: ownRole.active,
+          routed: ownRole.active || performance.now() < routedUntilMs,
+          activeOf: (pool, isThere) => roles.activeOf(pool, isThere),
+        },
       wireguard,
       wireguardUdp: () => relayUdp.device(),
       routes,
@@ -223,6 +268,31 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
     },
     signal,
   )
+  elections = runElection(
+    {
+      identity,
+      port: config.lanPort,
+      boot: state.boot,
+      kept: state.election,
+      keep: state.keepElection,
+      onStanding: async ({ role, term }) => {
+        const active = role === 'active'
+        if (ownRole?.active === true && !active) {
+          // Agents hear of the other at their own pace.
+          routedUntilMs = performance.now() + LINGER_MS
+          setTimeout(() => mesh?.trigger(), LINGER_MS + 1).unref()
+        }
+        ownRole = { active, term }
+        paths.tellRole()
+        announcements.trigger()
+        if (active) await mesh?.take()
+        else mesh?.trigger()
+      },
+      log,
+    },
+    signal,
+  )
+  beforeEnd(elections.leave)
   mesh.trigger()
   listening.start(async (port) => {
     await wireguard.setPort('direct', port)
@@ -241,7 +311,19 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   relayUdp.start((signal) => openDevices(signal, { rung: 'relay-udp', port: ports.relayUdp }), mesh)
 
   // For people and for Prometheus.
-  const parts = { node, startedAt, publicKey, listening, mesh, wireguard, signalling, paths, reachability, pools }
+  const parts = {
+    node,
+    startedAt,
+    publicKey,
+    listening,
+    mesh,
+    elections,
+    wireguard,
+    signalling,
+    paths,
+    reachability,
+    pools,
+  }
   registerMetrics(registry, { paths: () => pathsStatus(parts), signalling, packets, probes })
   const { address: host, port } = config.metrics
   const healthy = () => parts.mesh.plan() !== undefined
@@ -255,3 +337,6 @@ async function runGateway(config: GatewayConfig, signal: AbortSignal): Promise<v
   await aborted(signal)
   await Promise.all([signalling.closed, packets.closed, pools.done, traffic])
 }
+
+/** How long routes stay after the role is gone, for packets that are under way to us. */
+const LINGER_MS = 1_000

@@ -1,5 +1,8 @@
 // The mesh as this gateway should have it, applied: from pools and announcements to WireGuard peers, relay sockets,
 // routes and paths. Level-triggered: it may run at any time, and twice equals once.
+//
+// A standby has devices and peers like the active gateway, and no routes: its agent sends what goes to other pools to the
+// active one. A tunnel is a node's; a pool's route takes that of its active gateway.
 
 import type { SocketAddress } from '../lib/address.ts'
 import { formatSocketAddress } from '../lib/address.ts'
@@ -11,14 +14,19 @@ import { ulaOf } from './addresses.ts'
 import type { Announcement } from './announcement.ts'
 import type { PacketClient } from './packet-client.ts'
 import type { Paths } from './path-loop.ts'
-import { planPeers, type Peer, type PeerPlan } from './peers.ts'
+import { planPeers, type Peer, type PeerPlan, type RoleView } from './peers.ts'
 import type { Routes } from './routes-loop.ts'
 import type { WireGuard } from './wireguard-loop.ts'
+
+/** @param routed whether packets for other pools may come here: we are active, or were a moment ago. */
+export type MeshRoles = RoleView & { readonly routed: boolean }
 
 export type Mesh = {
   readonly trigger: () => void
   /** Resolves when a pass that began after this call is done. */
   readonly apply: () => Promise<void>
+  /** We became active: resolves when packets for other pools find their way, before all else is as it should be. */
+  readonly take: () => Promise<void>
   readonly plan: () => PeerPlan | undefined
   /** Since when a pool is waited for, Unix milliseconds; see PeerPlan. */
   readonly waitingSince: (pool: string) => number | undefined
@@ -52,6 +60,8 @@ export function runMesh(
     readonly node: string
     readonly pools: () => readonly Pool[]
     readonly announcements: ReadonlyMap<string, Announcement>
+    /** undefined while it is not decided what we are in our pool: the kernel stays as it is. */
+    readonly roles: () => MeshRoles | undefined
     readonly wireguard: WireGuard
     /** The device of relay-udp, once there is one. */
     readonly wireguardUdp: () => WireGuard | undefined
@@ -69,13 +79,15 @@ export function runMesh(
   /** By node: a path stays when its node's pool gets another name. */
   const tunnels = new Map<string, Tunnel>()
   let waitingSince: ReadonlyMap<string, number> = new Map()
+  /** Peers that routes lead to now. */
+  let routedTo: ReadonlySet<string> = new Set()
   /** What a predecessor left; it counts for the peers of the first pass. */
   let inherited: Inherited | undefined
 
-  const tunnelOf = ({ node, pool, wireguardKey }: Peer): Tunnel => {
+  const tunnelOf = ({ node, pool, wireguardKey, standby }: Peer): Tunnel => {
     const known = tunnels.get(node)
     if (known?.wireguardKey === wireguardKey) return known
-    const rung = inherited?.rungs.get(pool)
+    const rung = standby ? undefined : inherited?.rungs.get(pool)
     const alive = rung === undefined ? [] : [rung, ...RUNGS.filter((kept) => inherited?.isAlive(kept, wireguardKey))]
     const tunnel = {
       wireguardKey,
@@ -90,12 +102,15 @@ export function runMesh(
   }
 
   const run = async (): Promise<void> => {
-    plan = planPeers(node, options.pools(), options.announcements)
+    const pools = options.pools()
+    const roles = options.roles()
+    if (roles === undefined) return
+    plan = planPeers(node, pools, options.announcements, roles)
     if (plan === undefined) return
     const { peers, waiting } = plan
     waitingSince = new Map(waiting.map(({ pool }) => [pool, waitingSince.get(pool) ?? Date.now()]))
-    const pools = [...peers, ...waiting].map(({ pool }) => pool)
-    inherited ??= await observeInherited(wireguard, routes, pools)
+    const names = [...new Set([...peers, ...waiting].map(({ pool }) => pool))]
+    inherited ??= await observeInherited(wireguard, routes, names)
 
     const loopback = new Map<string, string>()
     for (const peer of peers) loopback.set(peer.node, await packets.add(peer.node, peer.wireguardKey))
@@ -111,13 +126,8 @@ export function runMesh(
       wireguard.setPeers('relay-tcp', peersOn('relay-tcp')),
       options.wireguardUdp()?.setPeers('relay-udp', peersOn('relay-udp')),
     ])
-    await routes.apply([
-      ...peers.map((peer) => {
-        const { rung = 'relay-tcp', mtu } = tunnelOf(peer)
-        return { pool: peer.pool, cidrs: [...peer.cidrs, `${ulaOf(peer.node)}/128`], rung, mtu }
-      }),
-      ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: undefined })),
-    ])
+    // The role may be another by now.
+    await route(plan, options.roles() ?? roles)
     options.paths().setPeers(peers, (node) => tunnels.get(node)?.rung)
     inherited = NOTHING_INHERITED
 
@@ -134,6 +144,18 @@ export function runMesh(
       options.onConfigured(peer)
     }
   }
+  const route = async ({ peers, waiting }: PeerPlan, { routed }: MeshRoles): Promise<void> => {
+    const leading = peers.filter(({ standby }) => !standby)
+    routedTo = new Set(routed ? leading.map(({ node }) => node) : [])
+    const wanted = [
+      ...leading.map((peer) => {
+        const { rung = 'relay-tcp', mtu } = tunnelOf(peer)
+        return { pool: peer.pool, cidrs: [...peer.cidrs, `${ulaOf(peer.node)}/128`], rung, mtu }
+      }),
+      ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: undefined })),
+    ]
+    await routes.apply(routed ? wanted : [])
+  }
   const reconciler = createUpkeep(
     {
       pass: run,
@@ -146,6 +168,13 @@ export function runMesh(
   return {
     trigger: reconciler.trigger,
     apply: reconciler.now,
+    take: async () => {
+      const roles = options.roles()
+      if (plan === undefined || roles === undefined) return reconciler.now()
+      // Our devices know the peers from the time that we stood by; theirs follow as they hear of us.
+      await route(plan, roles)
+      reconciler.trigger()
+    },
     plan: () => plan,
     waitingSince: (pool) => waitingSince.get(pool),
     endpointOf: (node) => tunnels.get(node)?.endpoint,
@@ -164,10 +193,11 @@ export function runMesh(
       }
       packets.setAwake(peer.node, to !== 'cold')
       const rung = to === 'cold' ? 'relay-tcp' : to
-      routes.move(peer.pool, rung, mtu).catch((err: unknown) => {
-        log.error({ err, pool: peer.pool, path: rung }, 'the route of a pool could not be moved')
-        reconciler.trigger()
-      })
+      if (routedTo.has(peer.node))
+        routes.move(peer.pool, rung, mtu).catch((err: unknown) => {
+          log.error({ err, pool: peer.pool, path: rung }, 'the route of a pool could not be moved')
+          reconciler.trigger()
+        })
       reconciler.trigger()
       if (to === 'direct') void noteEndpoint(peer)
     },

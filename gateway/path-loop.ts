@@ -13,6 +13,7 @@ import { Path, type PathAction } from './path.ts'
 import { candidateStatus, reasonOf, silenceOf } from './path-reason.ts'
 import type { Peer } from './peers.ts'
 import type { ProbeSocket } from './probe-client.ts'
+import type { Role } from './roles.ts'
 import { encodeProbe, encodeProbeAnswer, probeKey, usernameOf } from './probe.ts'
 
 /** What a path asks of the rest of the gateway. */
@@ -25,6 +26,8 @@ export type PathEffects = {
   readonly ask: (peer: Peer) => void
   /** Nothing comes back from the peer: what carries the packets may be dead, or at another address, without knowing. */
   readonly suspect: (peer: Peer) => void
+  /** A peer said what it is in its pool. */
+  readonly role?: (peer: Peer, role: Role) => void
 }
 
 export type Paths = {
@@ -48,6 +51,9 @@ export type Paths = {
   /** @param interested whether the sender has traffic for us. */
   readonly onEchoRequest: (rung: Rung, from: string, interested: boolean) => void
   readonly onEchoReply: (rung: Rung, from: string, sequence: number) => void
+  readonly onEchoRole: (from: string, role: Role) => void
+  /** Our role is another: every peer with a path is told. */
+  readonly tellRole: () => void
   /** Peers that nothing reaches. */
   readonly problems: () => readonly string[]
   /** @param endpointOf where WireGuard has a peer. */
@@ -67,6 +73,8 @@ type Member = {
 const MAX_PROBES_IN_FLIGHT = 512
 /** Time between two looks at the clock, at the most, so that a path stepped by nobody is stepped anyway. */
 const MAX_SLEEP_MS = 1_000
+/** When a new role is told; echoes repeat it from then on. */
+const ROLE_REPEATS_MS = [0, 60, 200]
 
 export function runPaths(
   options: {
@@ -89,6 +97,8 @@ export function runPaths(
   const members = new Map<string, Member>()
   const byUsername = new Map<string, Member>()
   const byLinkLocal = new Map<string, Member>()
+  /** By pool. */
+  let standbys: ReadonlyMap<string, readonly Member[]> = new Map()
   let relayOpen = false
   let timer: NodeJS.Timeout | undefined
   let stepping = false
@@ -182,6 +192,12 @@ export function runPaths(
     step(member)
   }
 
+  /** Whoever may take the peer's place has a path too, before it is needed. */
+  const wakeStandbys = (active: Member | undefined): void => {
+    for (const { path } of standbys.get(active?.peer.standby === false ? active.peer.pool : '') ?? [])
+      path.traffic(now())
+  }
+
   const onRequest = (message: StunMessage, datagram: Buffer, from: SocketAddress): void => {
     const member = byUsername.get(message.username ?? '')
     if (member === undefined || !hasIntegrity(datagram, member.key) || options.isInside(from.address)) return
@@ -213,13 +229,23 @@ export function runPaths(
         member.peer = peer
         member.path.setCandidates(peer.candidates, now())
       }
+      standbys = Map.groupBy(
+        [...members.values()].filter(({ peer }) => peer.standby),
+        ({ peer }) => peer.pool,
+      )
       step()
     },
     ready: (node) => withMember(node, (path) => path.ready(now())),
     isReady: (node) => members.get(node)?.path.isReady === true,
-    traffic: (node) => withMember(node, (path) => path.traffic(now())),
+    traffic: (node) => {
+      wakeStandbys(members.get(node))
+      withMember(node, (path) => path.traffic(now()))
+    },
     awake: () => [...members.values()].flatMap(({ peer, path }) => (path.rung === 'cold' ? [] : [peer])),
-    called: (node, reply) => withMember(node, (path) => path.called(reply, now())),
+    called: (node, reply) => {
+      wakeStandbys(members.get(node))
+      withMember(node, (path) => path.called(reply, now()))
+    },
     setRelayOpen: (open) => {
       relayOpen = open
       for (const { path } of members.values()) path.setRelayOpen(open)
@@ -236,6 +262,7 @@ export function runPaths(
     onEchoRequest: (rung, from, interested) => {
       const member = byLinkLocal.get(from)
       if (member === undefined) return
+      if (interested) wakeStandbys(member)
       member.path.echoRequested(rung, interested, now())
       step(member)
     },
@@ -245,8 +272,21 @@ export function runPaths(
       member.path.echoReplied(rung, sequence, now())
       step(member)
     },
+    onEchoRole: (from, role) => {
+      const member = byLinkLocal.get(from)
+      if (member !== undefined) effects.role?.(member.peer, role)
+    },
+    tellRole: () => {
+      for (const afterMs of ROLE_REPEATS_MS)
+        setTimeout(() => {
+          for (const { path, linkLocal } of signal.aborted ? [] : members.values())
+            if (path.rung !== 'cold')
+              options.echoes().tellRole(path.rung === 'none' ? 'relay-tcp' : path.rung, linkLocal)
+        }, afterMs).unref()
+    },
     problems: () =>
       [...members.values()].flatMap(({ peer, path }) => {
+        if (peer.standby) return []
         const silence = silenceOf(path, now())
         return silence === '' ? [] : [`pool ${peer.pool} is not reached: ${silence} (gateway ${peer.node})`]
       }),
@@ -259,6 +299,7 @@ export function runPaths(
         return {
           pool: peer.pool,
           node: peer.node,
+          ...(peer.standby && { standby: true }),
           rung,
           since: unix(sinceMs),
           ...(rttMs === undefined || silenceOf(path, nowMs) !== '' ? {} : { rttMs: Math.round(rttMs * 100) / 100 }),

@@ -1,11 +1,17 @@
-// Whom this gateway has tunnels to: the active gateway of every other pool, if it has announced itself. Pure. What a
-// pool is and which prefixes it has comes from the Kubernetes objects, never from what a gateway claims.
+// Whom this gateway has tunnels to: the active gateway of every other pool, if it has announced itself, and where we are
+// active ourselves its standbys too, so that either side may change its gateway at any time. Pure. What a pool is, which
+// prefixes it has and who may be its gateway comes from the Kubernetes objects, never from what a gateway claims.
+//
+//   we        the other pool's active           its standbys
+//   active    peer with all of its prefixes     peer with its own two addresses: kept warm while there is traffic
+//   standby   peer with all of its prefixes     -        (nothing is routed there before we are active)
 
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
 import { linkLocalOf, ulaOf } from './addresses.ts'
 import type { Announcement, Candidate } from './announcement.ts'
 import { insideOf, peerCandidates } from './candidates.ts'
+import type { Roles } from './roles.ts'
 
 export type Peer = {
   readonly pool: string
@@ -15,6 +21,8 @@ export type Peer = {
   readonly cidrs: readonly string[]
   /** Sources accepted from it, the same on every rung: its prefixes and its gateway's own addresses. */
   readonly allowedIps: readonly string[]
+  /** It is not the active gateway of its pool: nothing is routed to it. */
+  readonly standby: boolean
   readonly announcement: Announcement
   /** Where it may be reached: what it announced, and what its pool's Gateway object says. */
   readonly candidates: readonly Candidate[]
@@ -22,7 +30,7 @@ export type Peer = {
 
 export type PeerPlan = {
   readonly pool: string
-  /** False where another node of the pool is the active gateway: then there are no peers. */
+  /** Whether this gateway carries its pool's traffic. */
   readonly active: boolean
   readonly peers: readonly Peer[]
   /** Pools whose gateway has not announced itself: no path yet. */
@@ -37,6 +45,15 @@ export type Waiting = {
   readonly keyOf?: string
 }
 
+export type RoleView = {
+  /** Whether we are our pool's active gateway. */
+  readonly active: boolean
+  readonly activeOf: Roles['activeOf']
+}
+
+/** Of each other pool; the first in the order of its objects. */
+const MAX_STANDBYS = 2
+
 /**
  * @param announcements by node, in the order in which each came to its key.
  * @returns undefined while the cluster does not know our node.
@@ -45,33 +62,42 @@ export function planPeers(
   node: string,
   pools: readonly Pool[],
   announcements: ReadonlyMap<string, Announcement>,
+  { active, activeOf }: RoleView,
 ): PeerPlan | undefined {
   const own = pools.find((pool) => pool.nodes.some(({ name }) => name === node))
   if (own === undefined) return undefined
-  const others = pools.flatMap((pool) => {
-    const [gateway] = pool.gateways
-    return pool === own || gateway === undefined ? [] : [{ pool, node: gateway, cidrs: cidrsOf(pool) }]
-  })
-  const active = own.gateways[0] === node
-  if (!active) return { pool: own.name, active, peers: [], waiting: [] }
+  if (!own.gateways.includes(node)) return { pool: own.name, active: false, peers: [], waiting: [] }
   const isInside = insideOf(pools.flatMap(cidrsOf))
-  const owners = keyOwners(announcements, new Set(others.map(({ node }) => node)))
+  const others = pools.flatMap((pool) => {
+    const [first] = pool.gateways
+    if (pool === own || first === undefined) return []
+    const chosen = activeOf(pool, (name) => announcements.has(name)) ?? first
+    const standbys = pool.gateways.filter((name) => name !== chosen && announcements.has(name))
+    return [{ pool, chosen, standbys: active ? standbys.slice(0, MAX_STANDBYS) : [] }]
+  })
+  const owners = keyOwners(announcements, new Set(others.flatMap(({ chosen, standbys }) => [chosen, ...standbys])))
   const ownerOf = (node: string) => owners.get(announcements.get(node)?.wireguardKey ?? '')
+  const peerOf = (pool: Pool, node: string, standby: boolean): readonly Peer[] => {
+    const announcement = announcements.get(node)
+    if (announcement === undefined || ownerOf(node) !== node) return []
+    const { wireguardKey, candidates: announced } = announcement
+    const cidrs = standby ? [] : cidrsOf(pool)
+    const allowedIps = [...cidrs, `${linkLocalOf(node)}/128`, `${ulaOf(node)}/128`]
+    const candidates = peerCandidates(announced, fixedAddresses(pool, announcement), isInside)
+    return [{ pool: pool.name, node, cidrs, wireguardKey, allowedIps, standby, announcement, candidates }]
+  }
   return {
     pool: own.name,
     active,
-    peers: others.flatMap(({ pool, node, cidrs }) => {
-      const announcement = announcements.get(node)
-      if (announcement === undefined || ownerOf(node) !== node) return []
-      const { wireguardKey, candidates: announced } = announcement
-      const allowedIps = [...cidrs, `${linkLocalOf(node)}/128`, `${ulaOf(node)}/128`]
-      const candidates = peerCandidates(announced, fixedAddresses(pool, announcement), isInside)
-      return [{ pool: pool.name, node, cidrs, wireguardKey, allowedIps, announcement, candidates }]
-    }),
-    waiting: others.flatMap(({ pool, node, cidrs }) => {
+    // Who gets prefixes comes before those who lose them: for the kernel they move, and are at no time on neither.
+    peers: [
+      ...others.flatMap(({ pool, chosen }) => peerOf(pool, chosen, false)),
+      ...others.flatMap(({ pool, standbys }) => standbys.flatMap((name) => peerOf(pool, name, true))),
+    ],
+    waiting: others.flatMap(({ pool, chosen: node }) => {
       const owner = ownerOf(node)
       if (owner === node) return []
-      return [{ pool: pool.name, node, cidrs, ...(owner !== undefined && { keyOf: owner }) }]
+      return [{ pool: pool.name, node, cidrs: cidrsOf(pool), ...(owner !== undefined && { keyOf: owner }) }]
     }),
   }
 }

@@ -8,8 +8,10 @@ import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } 
 import { UsageError } from '../lib/net/lifetime.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { NONCE_BYTES } from '../lib/wire/pcp.ts'
+import { MAX_TERM } from '../lib/wire/lan.ts'
 import type { SignedAnnouncement } from '../lib/wire/signal.ts'
 import { isKey } from './probe.ts'
+import type { Kept } from './election.ts'
 
 /** Random per gateway, since two behind one NAT must differ; kept, since peers and NATs remember them. */
 export type Ports = {
@@ -30,6 +32,12 @@ export type GatewayState = {
   readonly mappingNonce: Buffer
   /** The peers' announcements as last saved. */
   readonly announcements: ReadonlyMap<string, SignedAnnouncement>
+  /** Which start of this gateway this is, from 1. */
+  readonly boot: number
+  /** The role as last kept; undefined on a node that never had one. */
+  readonly election: Kept | undefined
+  /** A full disk is logged, and the gateway goes on. */
+  readonly keepElection: (kept: Kept) => Promise<void>
   /** A number higher than any given out before, also before a crash. */
   readonly nextSequence: () => Promise<number>
   /** Saves soon; a full disk is logged, and the gateway goes on. */
@@ -52,6 +60,17 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
   const mappingNonce = await loadNonce(join(folder, 'port-mapping.nonce'))
   const sequenceFile = join(folder, 'sequence')
   let sequence = Number(await readIfPresent(sequenceFile)) || 0
+  const bootFile = join(folder, 'boot')
+  const boot = (Number(await readIfPresent(bootFile)) || 0) + 1
+  const electionFile = join(folder, 'election.json')
+  const keep = async (path: string, content: string): Promise<void> => {
+    try {
+      await writeWhole(path, `${content}\n`)
+    } catch (err) {
+      log.warn({ err, path }, 'cannot save; other gateways of this pool may not believe us after a restart')
+    }
+  }
+  await keep(bootFile, String(boot))
 
   const peersFile = join(folder, 'peers.json')
   let toSave: ReadonlyMap<string, SignedAnnouncement> = new Map()
@@ -71,6 +90,9 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
     privateKey,
     ports,
     mappingNonce,
+    boot,
+    election: readElection(await readIfPresent(electionFile)),
+    keepElection: (kept) => keep(electionFile, JSON.stringify(kept)),
     announcements: readAnnouncements(await readIfPresent(peersFile), peersFile, log),
     nextSequence: async () => {
       sequence++
@@ -129,6 +151,18 @@ function readPorts(text: string): Ports | undefined {
     // No JSON, or null: as if some were missing.
   }
   return undefined
+}
+
+/** What is damaged counts as never kept: then the others' terms are heard first. */
+function readElection(text: string | undefined): Kept | undefined {
+  if (text === undefined) return undefined
+  try {
+    const { term, active } = JSON.parse(text) as Partial<Kept>
+    const known = typeof term === 'number' && Number.isInteger(term) && term >= 0 && term <= MAX_TERM
+    return { term: known ? term : 0, active: known && active === true }
+  } catch {
+    return { term: 0, active: false }
+  }
 }
 
 const isPort = (value: unknown): value is number => typeof value === 'number' && value > 0 && value < 65536

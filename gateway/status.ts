@@ -5,6 +5,7 @@ import type { GatewayStatus, PathStatus } from '../lib/status.ts'
 import { VERSION } from '../lib/version.ts'
 import type { Reachability } from './candidates-loop.ts'
 import type { ListenPort } from './listen-port-loop.ts'
+import type { Elections } from './election-loop.ts'
 import type { Mesh } from './mesh-loop.ts'
 import type { Paths } from './path-loop.ts'
 import { remediesOf, type OwnSide } from './path-remedies.ts'
@@ -19,6 +20,7 @@ export type StatusSources = {
   readonly publicKey: string
   readonly listening: ListenPort
   readonly mesh: Mesh
+  readonly elections: Elections
   readonly wireguard: WireGuard
   readonly signalling: SignalClient
   readonly paths: Paths
@@ -29,7 +31,8 @@ export type StatusSources = {
 export function gatewayStatus(from: StatusSources, nowMs: number): GatewayStatus {
   const { node, startedAt, publicKey, mesh } = from
   const plan = mesh.plan()
-  const pool = plan?.pool ?? ''
+  const standing = from.elections.standing()
+  const pool = plan?.pool ?? from.elections.pool()?.name ?? ''
   const port = from.listening.current()
   const relay = from.signalling.state()
   const nat = from.reachability.nat()
@@ -42,6 +45,13 @@ export function gatewayStatus(from: StatusSources, nowMs: number): GatewayStatus
     version: VERSION,
     node,
     pool,
+    role: {
+      state: standing.role,
+      term: standing.term,
+      since: from.elections.since(),
+      ...(standing.follows !== '' && { active: standing.follows }),
+      standbys: from.elections.standbys(),
+    },
     startedAt,
     relay,
     wireguard: { implementation: from.wireguard.implementation, publicKey, port },
@@ -55,7 +65,10 @@ export function gatewayStatus(from: StatusSources, nowMs: number): GatewayStatus
       ...from.pools.problems(),
       ...from.listening.problems(),
       ...from.paths.problems(),
-      ...(plan === undefined ? [`the cluster knows no node ${node}: add its Node object`] : []),
+      ...from.elections.problems(),
+      ...(plan === undefined && from.elections.pool() === undefined
+        ? [`the cluster knows no node ${node}: add its Node object`]
+        : []),
     ],
     metadata: from.pools.store.status(),
   }

@@ -1,8 +1,8 @@
 // The options that several daemons or commands have: one row each, so that a flag is the same wherever it stands.
 
 import type { SocketAddress } from './address.ts'
-import { socketAddress, text, url, type Option } from './config.ts'
-import { RUN_DIR, STATE_DIR } from './owned.ts'
+import { integer, socketAddress, text, url, type Option } from './config.ts'
+import { LAN_PORT, RUN_DIR, STATE_DIR } from './owned.ts'
 
 /** @param doc what this one keeps or looks for there. */
 export const stateDirOption = (doc: string): Option<string> => ({
@@ -50,4 +50,13 @@ export const logLevelOption: Option<string> = {
     if (!LOG_LEVELS.includes(value)) throw new Error('is no log level')
     return value
   },
+}
+
+/** The same on every node of a pool. */
+export const lanPortOption: Option<number> = {
+  name: 'lan-port',
+  value: 'PORT',
+  doc: 'UDP port of gateways on the LAN of their pool; agents have the next one',
+  fallback: String(LAN_PORT),
+  parse: integer(1, 65534),
 }

@@ -31,6 +31,9 @@ export const RELAY_FLOW_MARK = 0x46000000
 export const RELAY_FLOW_MARK_MASK = 0xffff0000
 export const RELAY_STUN_ZONE = 7077
 
+/** UDP port of gateways on the LAN of their pool; agents have the next one. */
+export const LAN_PORT = 7078
+
 /** Where the agent's DNS answers unless it is told otherwise, on `lo`. */
 export const DNS_ADDRESSES: readonly string[] = ['169.254.20.53', 'fd66:756c:6d61::53']
 

@@ -35,6 +35,8 @@ export type Remedies = { readonly need: 'one' | 'all'; readonly steps: readonly 
 export type PathStatus = {
   readonly pool: string
   readonly node: string
+  /** The peer stands by in its pool: nothing is routed to it, the path is there in case that changes. */
+  readonly standby?: boolean
   /** `cold`: nothing is sent, so nothing is kept up; a first packet goes over the relay and wakes the path. */
   readonly rung: Rung | 'none' | 'cold'
   readonly since: number
@@ -71,6 +73,18 @@ export type GatewayStatus = {
   readonly version: string
   readonly node: string
   readonly pool: string
+  /** In its pool, by election on the LAN. */
+  readonly role?: {
+    /** `listening`: not decided yet. */
+    readonly state: 'active' | 'standby' | 'listening'
+    /** Grows with each change of the active gateway. */
+    readonly term: number
+    readonly since: number
+    /** The active gateway's node; absent where none is known. */
+    readonly active?: string
+    /** Gateways of this pool that stand by and are heard. */
+    readonly standbys: readonly string[]
+  }
   readonly startedAt: number
   readonly relay: {
     readonly url: string

@@ -17,23 +17,29 @@ const GRACE_MS = 5_000
 
 /**
  * Runs `body` with a signal that SIGTERM, SIGINT and SIGHUP abort, or its own failure: what it had started before it failed must
- * not hold the process. A second signal ends the process at once.
+ * not hold the process. A second signal ends the process at once. What the body gives to `beforeEnd`, such as handing work
+ * over, is done first when a signal comes; it must be bounded.
  */
-export async function runUntilSignal(body: (signal: AbortSignal) => Promise<void>): Promise<void> {
+export async function runUntilSignal(
+  body: (signal: AbortSignal, beforeEnd: (leave: () => Promise<void>) => void) => Promise<void>,
+): Promise<void> {
   const controller = new AbortController()
   const end = (): void => {
     controller.abort()
     setTimeout(() => process.exit(), GRACE_MS).unref()
   }
+  let leave = (): Promise<void> => Promise.resolve()
+  let stopping = false
   const stop = (): void => {
-    if (controller.signal.aborted) process.exit(130)
-    end()
+    if (stopping) process.exit(130)
+    stopping = true
+    leave().then(end, end)
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
   process.on('SIGHUP', stop)
   try {
-    await body(controller.signal)
+    await body(controller.signal, (first) => (leave = first))
   } finally {
     end()
     process.off('SIGTERM', stop)

@@ -105,3 +105,17 @@ t.test('a node that no object describes', (t) => {
   t.match(plan('stranger').problems, [/^node stranger: no Node object/])
   t.end()
 })
+
+t.test('the gateway that was heard of comes before what the objects say, and before a dead gateway’s routes', (t) => {
+  const both = [pools[0]!, { ...pools[1]!, gateways: ['h1', 'h2'] }]
+  const here = [{ device: 2, address: '192.168.1.11', length: 24 }]
+  const remote = (node: string, active: string | undefined, local: readonly LocalAddress[]) =>
+    planAgentRoutes({ node, pools: both, links: local, active })
+      .routes.map(routeText)
+      .filter((text) => text.startsWith('10.244.31.0/24'))
+  t.strictSame(remote('h1', undefined, here), [], 'nobody was heard: we come first')
+  t.strictSame(remote('h1', 'h2', here), ['10.244.31.0/24 via 192.168.1.12 dev #2 table 7077 metric 50'])
+  t.strictSame(remote('h2', 'h2', links), [], 'it is ourselves, whatever the order')
+  t.match(remote('h2', 'h1', links), [/via 192.168.1.11 .* metric 50$/])
+  t.end()
+})

@@ -21,6 +21,7 @@ const peer: Peer = {
   wireguardKey: publicKeyOf(other),
   cidrs: ['10.244.1.0/24'],
   allowedIps: ['10.244.1.0/24'],
+  standby: false,
   candidates: [],
   announcement: { node: 'bay1', sequence: 1, wireguardKey: publicKeyOf(other), candidates: [], nat: UNKNOWN_NAT },
 }
@@ -37,7 +38,7 @@ t.test('a probe is answered, and its address learned, if it is a peer’s and fr
         send: (datagram, to) => void sent.push({ kind: decodeStun(datagram)?.class, to }),
         malformed: () => 0,
       }),
-      echoes: () => ({ send: () => {}, carried: () => 0 }),
+      echoes: () => ({ send: () => {}, tellRole: () => {}, carried: () => 0 }),
       isInside: insideOf(['10.244.1.0/24', 'fd00:244:1::/64']),
       effects: { setEndpoint: async () => {}, move: () => {}, call: () => {}, ask: () => {}, suspect: () => {} },
       coldAfterMs: 60_000,

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { UNKNOWN_NAT } from '../../gateway/nat.ts'
 import { planPeers } from '../../gateway/peers.ts'
+import { Roles, type Role } from '../../gateway/roles.ts'
 import type { Announcement } from '../../gateway/announcement.ts'
 import type { Pool } from '../../lib/k8s/pools.ts'
 
@@ -18,18 +19,31 @@ const announced = (...nodes: readonly string[]) =>
     ]),
   )
 
+/** What gateways said of themselves; ours is `active` unless it is said otherwise. */
+function roles(said: Readonly<Record<string, Role>> = {}, active = true) {
+  const known = new Roles()
+  for (const [node, role] of Object.entries(said)) known.learn(node, role)
+  return { active, activeOf: known.activeOf.bind(known) }
+}
+
 t.test('the active gateway of each other pool that has announced itself', async (t) => {
-  const plan = planPeers('cape1', pools, announced('bay1', 'bay2', 'cape1'))!
+  const plan = planPeers('cape1', pools, announced('bay1', 'bay2', 'cape1'), roles())!
   t.match(plan, { pool: 'cape', active: true })
   t.match(plan.peers, [
     { pool: 'bay', node: 'bay1', wireguardKey: 'key of bay1', cidrs: ['10.1.1.0/24', '10.1.2.0/24'] },
   ])
-  t.equal(plan.peers.length, 1)
+  t.strictSame(
+    plan.peers.map(({ node, standby }) => [node, standby]),
+    [
+      ['bay1', false],
+      ['bay2', true],
+    ],
+  )
   t.strictSame(plan.waiting, [{ pool: 'dune', node: 'dune1', cidrs: ['10.3.1.0/24'] }])
 })
 
 t.test("a peer may send from its pool's prefixes and its own two addresses, and from nowhere else", async (t) => {
-  const [peer] = planPeers('cape1', pools, announced('bay1'))!.peers
+  const [peer] = planPeers('cape1', pools, announced('bay1'), roles())!.peers
   t.match(peer!.allowedIps, ['10.1.1.0/24', '10.1.2.0/24', /^fe80::.*\/128$/, /^fd66:756c:6d61:.*\/128$/])
   t.equal(peer!.allowedIps.length, 4)
 })
@@ -37,26 +51,74 @@ t.test("a peer may send from its pool's prefixes and its own two addresses, and 
 t.test('a key that two gateways announce stays with the one that had it first', async (t) => {
   const announcements = announced('dune1', 'bay1')
   announcements.set('bay1', { ...announcements.get('bay1')!, wireguardKey: 'key of dune1' })
-  const plan = planPeers('cape1', pools, announcements)!
+  const plan = planPeers('cape1', pools, announcements, roles())!
   t.match(plan.peers, [{ node: 'dune1', wireguardKey: 'key of dune1' }])
   t.match(plan.waiting, [{ pool: 'bay', node: 'bay1', keyOf: 'dune1' }])
   const renamed = pools.filter(({ name }) => name !== 'dune')
-  t.match(planPeers('cape1', renamed, announcements)!.peers, [{ node: 'bay1' }], 'whoever is no gateway keeps none')
+  t.match(
+    planPeers('cape1', renamed, announcements, roles())!.peers,
+    [{ node: 'bay1' }],
+    'whoever is no gateway keeps none',
+  )
 })
 
-t.test('a standby has no peers', async (t) => {
-  t.match(planPeers('bay2', pools, announced('bay1', 'cape1')), { pool: 'bay', active: false, peers: [], waiting: [] })
+t.test('a standby has the active gateways of others for peers, and is ready for their packets', async (t) => {
+  const plan = planPeers('bay2', pools, announced('bay1', 'cape1'), roles({}, false))!
+  t.match(plan, { pool: 'bay', active: false, peers: [{ pool: 'cape', node: 'cape1', cidrs: ['10.2.1.0/24'] }] })
+  t.equal(plan.peers.length, 1)
+  const others = planPeers('cape1', pools, announced('bay1', 'bay2', 'cape1'), roles({}, false))!
+  t.strictSame(
+    others.peers.map(({ node }) => node),
+    ['bay1'],
+    'two standbys are no peers',
+  )
+})
+
+t.test('who is active in another pool', async (t) => {
+  const active = (term: number) => ({ active: true, term })
+  const standby = (term: number) => ({ active: false, term })
+  for (const [name, there, said, expected] of [
+    ['nobody claims it: the order of the objects', ['bay1', 'bay2'], {}, 'bay1'],
+    ['the first has not announced itself', ['bay2'], {}, 'bay2'],
+    ['a claim', ['bay1', 'bay2'], { bay2: active(1) }, 'bay2'],
+    ['the higher term', ['bay1', 'bay2'], { bay1: active(4), bay2: active(5) }, 'bay2'],
+    ['two in one term', ['bay1', 'bay2'], { bay1: active(5), bay2: active(5) }, 'bay1'],
+    ['the claim of one that has not announced itself', ['bay1'], { bay2: active(9) }, 'bay1'],
+    ['the claim of another pool’s gateway', ['bay1', 'bay2', 'dune1'], { dune1: active(9), bay2: active(1) }, 'bay2'],
+    ['one stands by, of the other nothing is known', ['bay1', 'bay2'], { bay1: standby(0) }, 'bay2'],
+  ] as const) {
+    const plan = planPeers('cape1', pools, announced('cape1', ...there), roles(said))!
+    t.equal(plan.peers.find(({ pool }) => pool === 'bay')?.node, expected, name)
+    for (const { node, standby, allowedIps } of plan.peers.filter(({ pool }) => pool === 'bay'))
+      t.strictSame([standby, allowedIps.length], node === expected ? [false, 4] : [true, 2], `${name}: ${node}`)
+  }
+})
+
+t.test('what a gateway says of itself is older or newer by its term', async (t) => {
+  const known = new Roles()
+  for (const [name, role, issuedMs, news, result] of [
+    ['the first word', { active: false, term: 2 }, 10, true, { active: false, term: 2 }],
+    ['the role, in a higher term', { active: true, term: 3 }, undefined, true, { active: true, term: 3 }],
+    ['the same again', { active: true, term: 3 }, 10, false, { active: true, term: 3 }],
+    ['an older word, late', { active: false, term: 2 }, 10, false, { active: true, term: 3 }],
+    ['the loss of it in the same term', { active: false, term: 3 }, undefined, true, { active: false, term: 3 }],
+    ['its older claim, late', { active: true, term: 3 }, 10, false, { active: false, term: 3 }],
+    ['a node that lost its disk and joined anew', { active: true, term: 0 }, 20, true, { active: true, term: 0 }],
+  ] as const) {
+    t.equal(known.learn('bay1', role, issuedMs), news, name)
+    t.match(known.of('bay1'), result, `${name}: what counts`)
+  }
 })
 
 t.test('a node that the cluster does not know has no plan', async (t) => {
-  t.equal(planPeers('nobody', pools, announced('bay1')), undefined)
+  t.equal(planPeers('nobody', pools, announced('bay1'), roles()), undefined)
 })
 
 t.test('a pool that has no tunnels is nobody’s peer, and has none', async (t) => {
   const without = pools.map((pool) => (pool.name === 'bay' ? { ...pool, gateways: [] } : pool))
-  const plan = planPeers('cape1', without, announced('bay1', 'cape1'))!
+  const plan = planPeers('cape1', without, announced('bay1', 'cape1'), roles())!
   t.strictSame([plan.peers, plan.waiting.map(({ pool }) => pool)], [[], ['dune']])
-  t.match(planPeers('bay1', without, announced('cape1')), { active: false, peers: [], waiting: [] })
+  t.match(planPeers('bay1', without, announced('cape1'), roles()), { active: false, peers: [], waiting: [] })
 })
 
 t.test('where a peer may be reached: what it announced, and what its pool’s Gateway object says', async (t) => {
@@ -75,7 +137,7 @@ t.test('where a peer may be reached: what it announced, and what its pool’s Ga
     ['an address inside the mesh', [{ node: 'bay1', public: { address: '10.3.1.1', port: 1 } }], []],
   ] as const) {
     const declared = pools.map((pool) => (pool.name === 'bay' && endpoints ? { ...pool, endpoints } : pool))
-    const [peer] = planPeers('cape1', declared, announcements)!.peers
+    const [peer] = planPeers('cape1', declared, announcements, roles())!.peers
     t.strictSame(peer!.candidates, [host, ...fixed, found], name)
   }
 })

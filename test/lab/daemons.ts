@@ -1,5 +1,5 @@
 // Which processes run on which hosts of a lab, with their command lines: the relay in the cloud, an agent per node, a
-// gateway per pool, and a server per pod.
+// gateway per pool or several, and a server per pod.
 
 import { cgroupOf, CLOUD } from './names.ts'
 import type { PodServer } from './pod-server.ts'
@@ -43,8 +43,8 @@ export const gatewaysOf = (
   flags: readonly string[],
 ): readonly Daemon[] =>
   pools
-    .filter(({ gateway }) => gateway !== '')
-    .map(({ gateway }) => onNode(id, gateway, 'gateway', [node, fulmar, 'gateway', ...flags]))
+    .flatMap(({ gateways }) => gateways)
+    .map((name) => onNode(id, name, 'gateway', [node, fulmar, 'gateway', ...flags]))
 
 export const podsOf = ({ id, pods }: Topology, { node, podServer }: Programs): readonly Daemon[] =>
   pods.map(({ host, node: machine, name, namespace, hostNetwork, tcpPorts, udpPorts }) => {

@@ -72,6 +72,7 @@ export async function openLab(
       firewall6: options.firewall6 ?? true,
       nat: options.nat ?? new Map(),
       order: options.pools,
+      gateways: options.gateways,
     })
     checkPools(topology, options)
     for (const problem of topology.problems) progress(problem)

@@ -14,6 +14,8 @@ export type LabOptions = {
   readonly pools?: readonly string[] | undefined
   /** Nodes of each of those pools. */
   readonly nodes?: number | undefined
+  /** Gateways of each pool: the first is active, the others stand by. */
+  readonly gateways?: number | undefined
   readonly nat?: ReadonlyMap<string, NatName> | undefined
   /** Whether routers have a stateful firewall for IPv6; they have if nothing is said. */
   readonly firewall6?: boolean | undefined
@@ -82,6 +84,13 @@ export const UP = {
     value: 'N',
     fallback: '',
     parse: (value) => (value === '' ? 0 : integer(1, NODES_MAX)(value)),
+  } satisfies Option<number>,
+  gateways: {
+    name: 'gateways',
+    doc: 'gateways of each pool, of which one is active',
+    value: 'N',
+    fallback: '1',
+    parse: integer(1, NODES_MAX),
   } satisfies Option<number>,
   nat: {
     name: 'nat',

@@ -12,6 +12,8 @@ export type SiteOptions = {
   readonly underlay: plan.Underlay
   readonly overlapLans: boolean
   readonly nat: ReadonlyMap<string, NatName>
+  /** Gateways of each pool, where it has so many nodes that may be one; 1 if nothing is said. */
+  readonly gateways?: number | undefined
   /** Whether routers have a stateful firewall for IPv6; they have if nothing is said. */
   readonly firewall6?: boolean | undefined
   /** Names of pools in the order of their sites; pools that are not named follow by name. */
@@ -32,6 +34,8 @@ export type Site = {
   readonly nodes: readonly LabNode[]
   /** The node that runs the pool's gateway; empty for a cloud without nodes. */
   readonly gateway: string
+  /** Nodes that run one, in the order of the objects; `gateway` is the first. */
+  readonly gateways: readonly string[]
   readonly lan: plan.Lan
   /** Absent for the cloud, whose LAN is at the core. */
   readonly uplink: Uplink | undefined
@@ -87,8 +91,11 @@ export function planSites(
       addresses: addressesAt(name, index),
       podCidrs: podCidrs.get(name) ?? [],
     }))
-  const gatewayOf = (pool: Pool, nodes: readonly LabNode[]) =>
-    pool.gateways.find((name) => nodes.some((node) => node.name === name)) ?? ''
+  const gatewaysOf = (pool: Pool, nodes: readonly LabNode[]) => {
+    const able = pool.gateways.filter((name) => nodes.some((node) => node.name === name))
+    const gateways = able.slice(0, options.gateways ?? 1)
+    return { gateway: gateways[0] ?? '', gateways }
+  }
 
   const cloudLan = plan.cloudLan(options.underlay)
   const cloud = cloudPool ?? { name: CLOUD, nodes: [], gateways: [] }
@@ -105,7 +112,7 @@ export function planSites(
       name: cloud.name,
       nat: 'none',
       nodes: cloudNodes,
-      gateway: gatewayOf(cloud, cloudNodes),
+      ...gatewaysOf(cloud, cloudNodes),
       lan: cloudLan,
       uplink: undefined,
     },
@@ -130,7 +137,7 @@ export function planSites(
       name: pool.name,
       nat,
       nodes,
-      gateway: gatewayOf(pool, nodes),
+      ...gatewaysOf(pool, nodes),
       lan,
       uplink: {
         router: routers[0]!,

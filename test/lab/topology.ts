@@ -30,6 +30,8 @@ export type LabPool = {
   readonly nodes: readonly string[]
   /** The node that runs the pool's gateway; empty for a cloud without nodes. */
   readonly gateway: string
+  /** All nodes that run one; `gateway` is the first. */
+  readonly gateways: readonly string[]
   /** Absent for the cloud. */
   readonly router?: string
   /** The NAT between the router and the Internet, where there are two. */
@@ -173,9 +175,9 @@ function withCloud(sites: readonly Site[]): readonly { readonly node: LabNode; r
   return [{ node: { name: CLOUD, pool: cloud.name, addresses, podCidrs: [] }, site: cloud }, ...all]
 }
 
-function poolOf({ name, nat, nodes, gateway, uplink }: Site, device: string | undefined): LabPool {
+function poolOf({ name, nat, nodes, gateway, gateways, uplink }: Site, device: string | undefined): LabPool {
   const wan = [uplink?.wan.v4, uplink?.wan.v6].flatMap((prefix) => prefix?.at(2) ?? [])
-  const common = { name, nat, nodes: nodes.map((node) => node.name), gateway, wan }
+  const common = { name, nat, nodes: nodes.map((node) => node.name), gateway, gateways, wan }
   if (uplink === undefined || device === undefined) return common
   const { router, carrier } = uplink
   return { ...common, router, ...(carrier && { carrier: carrier.router }), uplink: device }

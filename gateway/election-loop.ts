@@ -1,0 +1,172 @@
+// Runs the pool's election (gateway/election.ts): hears and sends heartbeats on the LAN, keeps the term on disk, and does
+// not speak as active before this gateway forwards.
+
+import { createPrivateKey, X509Certificate } from 'node:crypto'
+import type { Pool } from '../lib/k8s/pools.ts'
+import { LanPeers } from '../lib/lan.ts'
+import { lanAddressesOf } from '../lib/lan-addresses.ts'
+import type { Log } from '../lib/log.ts'
+import type { NodeIdentity } from '../lib/net/identity.ts'
+import { openLanSocket } from '../lib/net/lan-socket.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import { encodeHeartbeat } from '../lib/wire/lan.ts'
+import { Election, HEARTBEAT_MS, STEP_MS, type Kept, type Standing } from './election.ts'
+
+export type Elections = {
+  /** What the others of the pool are told. */
+  readonly standing: () => Standing
+  /** Since when the role is what it is, Unix milliseconds. */
+  readonly since: () => number
+  readonly standbys: () => readonly string[]
+  /** Our pool by the objects, undefined while they do not name us; to be called whenever it may have changed. */
+  readonly setPool: (pool: Pool | undefined) => void
+  /** Hands the role over. Resolves when a standby has it, none can take it, or none did in time. */
+  readonly leave: () => Promise<void>
+  readonly pool: () => Pool | undefined
+  readonly problems: () => readonly string[]
+}
+
+/** One datagram in so many tells agents our certificate; those that are not sure yet need it. */
+const CERTIFICATE_EVERY = 4
+const KEEP_MS = 300
+const LEAVE_MS = 1_500
+const LEAVE_STEP_MS = 50
+
+export function runElection(
+  options: {
+    readonly identity: NodeIdentity
+    /** Ours on the LAN; agents have the next. */
+    readonly port: number
+    /** Counts starts; see lib/wire/lan.ts. */
+    readonly boot: number
+    readonly kept: Kept | undefined
+    readonly keep: (kept: Kept) => Promise<void>
+    /** The role is another, or was just taken in another term. What it resolves before is told to nobody. */
+    readonly onStanding: (standing: Standing) => Promise<void>
+    readonly log: Log
+  },
+  signal: AbortSignal,
+): Elections {
+  const { identity, port, boot, log } = options
+  const { node } = identity
+  const certificate = new X509Certificate(identity.certificatePem)
+  const key = createPrivateKey(identity.keyPem)
+  const heard = new LanPeers(new X509Certificate(identity.caPem))
+  const now = (): number => performance.now()
+  const election = new Election({ node, kept: options.kept, nowMs: now() })
+  let pool: Pool | undefined
+  let told = election.standing()
+  let busy = false
+  let beats = 0
+  let beatMs = -Infinity
+  // Where the disk refuses a new boot number, the clock makes up for it, if it is right.
+  let sequence = Date.now()
+
+  const socket = openLanSocket(
+    {
+      port,
+      log,
+      onMessage: (datagram) => {
+        const isMember = (name: string) => name !== node && pool?.gateways.includes(name) === true
+        const said = heard.receive(datagram, isMember, now())
+        if (said === undefined || said.pool !== pool?.name) return
+        const known = election.standbys(now()).includes(said.node)
+        const answer = election.heard(said, now())
+        // A newcomer need not wait to learn who is active.
+        if (answer || (!known && told.role === 'active' && said.role === 'standby')) beat()
+        settle()
+      },
+    },
+    signal,
+  )
+
+  const beat = (): void => {
+    if (pool === undefined || signal.aborted || !pool.gateways.includes(node)) return
+    if (told.role === 'active' && !election.mayClaim(now())) return
+    beatMs = now()
+    const role = told.role === 'active' ? 'active' : 'standby'
+    const heartbeat = { ...told, role, pool: pool.name } as const
+    const { whole, bare } = encodeHeartbeat(heartbeat, { boot, sequence: sequence++ }, { certificate, key })
+    for (const member of pool.nodes) {
+      const isAgentsTurn = role === 'active'
+      const toAgent = beats % CERTIFICATE_EVERY === 0 ? whole : bare
+      for (const address of lanAddressesOf(member)) {
+        if (member.name !== node && pool.gateways.includes(member.name)) socket.send(whole, port, address)
+        if (isAgentsTurn) socket.send(toAgent, port + 1, address)
+      }
+    }
+    beats++
+  }
+
+  /** What was decided is made true, then kept, then told. */
+  const settle = (): void => {
+    if (busy || signal.aborted) return
+    const standing = election.standing()
+    if (sameStanding(standing, told)) return
+    const { role, term } = standing
+    if (role === told.role && (role !== 'active' || term === told.term)) {
+      told = standing
+      return
+    }
+    busy = true
+    // Who steps down says so at once.
+    if (role !== 'active') tell(standing)
+    log.info({ pool: pool?.name, role, term, gateway: standing.follows }, 'role of this gateway')
+    // A disk that is slow must not keep a pool cut off; what a crash in that moment loses, the others still know.
+    const kept = Promise.race([options.keep({ term, active: role === 'active' }), pause(KEEP_MS, signal)])
+    Promise.all([kept, options.onStanding(standing)])
+      .catch((err: unknown) => log.error({ err, role, term }, 'the role could not be taken in full; trying again'))
+      .finally(() => {
+        busy = false
+        if (election.standing().role === role) tell(standing)
+        settle()
+      })
+  }
+  const tell = (standing: Standing): void => {
+    told = standing
+    beats = 0
+    beat()
+  }
+
+  const run = async (): Promise<void> => {
+    while (!signal.aborted) {
+      election.step(now())
+      settle()
+      if (now() - beatMs >= HEARTBEAT_MS - STEP_MS / 2) beat()
+      await pause(STEP_MS, signal)
+    }
+  }
+  void run()
+
+  return {
+    standing: () => told,
+    since: () => Math.round(Date.now() - (now() - election.sinceMs)),
+    standbys: () => election.standbys(now()),
+    setPool: (next) => {
+      pool = next
+      if (next !== undefined) election.setCandidates(next.gateways, now())
+      settle()
+    },
+    leave: async () => {
+      const successor = election.leave(now())
+      if (successor === undefined) return
+      log.info({ pool: pool?.name, successor }, 'handing the role over')
+      const endMs = now() + LEAVE_MS
+      while (now() < endMs && election.standing().role === 'active' && !signal.aborted) {
+        settle()
+        beat()
+        await pause(LEAVE_STEP_MS, signal)
+      }
+    },
+    pool: () => pool,
+    problems: () => [socket.problem() ?? []].flat(),
+  }
+}
+
+const sameStanding = (a: Standing, b: Standing): boolean =>
+  a.role === b.role &&
+  a.term === b.term &&
+  a.follows === b.follows &&
+  a.priority === b.priority &&
+  a.leaving === b.leaving &&
+  a.handedOver === b.handedOver

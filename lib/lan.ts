@@ -1,0 +1,121 @@
+// Who speaks on a pool's LAN: takes datagrams (lib/wire/lan.ts) and gives back what a member of the pool said, once. The
+// CA vouches for certificates, and the certificates for what is said; validity by wall clock does not count, since a site
+// that is without the cloud for long, or starts in 1970, is still one site. Of a node's certificates the newest counts.
+//
+// A pool's LAN is not trusted: what cannot be proven costs one signature check at most, of which there is a budget.
+
+import { createPublicKey, X509Certificate, type KeyObject } from 'node:crypto'
+import { identityOf, type Subject } from './identity.ts'
+import type { Pool } from './k8s/pools.ts'
+import { certificateHash, decodeLan, isSignedBy, type Heartbeat, type LanDatagram, type LanStamp } from './wire/lan.ts'
+
+export type Heard = Heartbeat & { readonly node: string }
+
+type Certified = { readonly node: string; readonly key: KeyObject; readonly issuedMs: number }
+type Latest = LanStamp & { readonly issuedMs: number }
+
+/** Certificates that are kept ready; each renewal of a member's makes one more. */
+const MAX_CERTIFICATES = 512
+/** Nodes whose last stamp is kept. */
+const MAX_NODES = 4096
+/** Signatures checked per second, a tenth of a processor or so. */
+const CHECKS_PER_SECOND = 1_000
+
+export class LanPeers {
+  readonly #ca: X509Certificate
+  readonly #certificates = new Map<string, Certified>()
+  readonly #latest = new Map<string, Latest>()
+  #checks = CHECKS_PER_SECOND
+  #checkedMs = 0
+  /** What was not let in: malformed, not proven, old, or over the budget. */
+  refused = 0
+
+  constructor(ca: X509Certificate) {
+    this.#ca = ca
+  }
+
+  /** @returns undefined for whatever is not new, whole and proven. @param isMember of our pool, by the objects. */
+  receive(datagram: Buffer, isMember: (node: string) => boolean, nowMs: number): Heard | undefined {
+    const said = decodeLan(datagram)
+    const heard = said && this.#prove(said, isMember, nowMs)
+    if (heard === undefined) this.refused++
+    return heard
+  }
+
+  #prove(said: LanDatagram, isMember: (node: string) => boolean, nowMs: number): Heard | undefined {
+    const certified = this.#certificates.get(said.certificateHash) ?? this.#certify(said, nowMs)
+    if (certified === undefined || !isMember(certified.node)) return undefined
+    const { node, key, issuedMs } = certified
+    if (!isLater({ ...said, issuedMs }, this.#latest.get(node))) return undefined
+    if (!this.#mayCheck(nowMs) || !isSignedBy(said, key)) return undefined
+    if (this.#latest.size >= MAX_NODES && !this.#latest.has(node)) return undefined
+    this.#latest.set(node, { boot: said.boot, sequence: said.sequence, issuedMs })
+    return { ...said.heartbeat, node }
+  }
+
+  #certify(said: LanDatagram, nowMs: number): Certified | undefined {
+    if (said.certificate === undefined || !this.#mayCheck(nowMs)) return undefined
+    if (certificateHash(said.certificate).toString('hex') !== said.certificateHash) return undefined
+    try {
+      const certificate = new X509Certificate(said.certificate)
+      const identity = identityOf(certificate.toLegacyObject().subject as Subject)
+      if (identity.kind !== 'node' || !certificate.verify(this.#ca.publicKey)) return undefined
+      const key = createPublicKey(certificate.publicKey.export({ type: 'spki', format: 'pem' }))
+      const certified = { node: identity.node, key, issuedMs: Date.parse(certificate.validFrom) }
+      if (this.#certificates.size >= MAX_CERTIFICATES)
+        this.#certificates.delete(this.#certificates.keys().next().value!)
+      this.#certificates.set(said.certificateHash, certified)
+      return certified
+    } catch {
+      return undefined
+    }
+  }
+
+  #mayCheck(nowMs: number): boolean {
+    this.#checks = Math.min(CHECKS_PER_SECOND, this.#checks + ((nowMs - this.#checkedMs) * CHECKS_PER_SECOND) / 1000)
+    this.#checkedMs = nowMs
+    if (this.#checks < 1) return false
+    this.#checks--
+    return true
+  }
+}
+
+/** A node that lost its disk joins anew: its counters start again, under a newer certificate. */
+const isLater = (a: Latest, b: Latest | undefined): boolean =>
+  b === undefined ||
+  a.issuedMs > b.issuedMs ||
+  (a.issuedMs === b.issuedMs && (a.boot > b.boot || (a.boot === b.boot && a.sequence > b.sequence)))
+
+/** Claims to a pool's role of active gateway, compared: the higher term, then who comes first, then the name. */
+export type Claim = { readonly node: string; readonly term: number; readonly priority: number }
+
+export const isStronger = (a: Claim, b: Claim): boolean =>
+  a.term !== b.term ? a.term > b.term : a.priority !== b.priority ? a.priority < b.priority : a.node < b.node
+
+/** Silence after which an agent believes a weaker claim: the stronger one may be on the other side of a LAN that split. */
+const FORGET_MS = 3_000
+
+/** Whom a node that is no gateway takes for its pool's active one: the strongest claim that it hears. */
+export class Follower {
+  #active: (Claim & { readonly heardMs: number }) | undefined
+
+  /** @returns whether the active gateway is another now. */
+  heard(heard: Heard, nowMs: number): boolean {
+    if (heard.role !== 'active') return false
+    const before = this.#active
+    const isNews = before === undefined || heard.node === before.node || isStronger(heard, before)
+    if (!isNews && nowMs - before.heardMs < FORGET_MS) return false
+    this.#active = { node: heard.node, term: heard.term, priority: heard.priority, heardMs: nowMs }
+    return before?.node !== heard.node
+  }
+
+  /** undefined while none was heard of that may be one. It stays when it falls silent: its kernel still forwards. */
+  active(candidates: readonly string[]): string | undefined {
+    const node = this.#active?.node
+    return node !== undefined && candidates.includes(node) ? node : undefined
+  }
+}
+
+/** The pool of a node, and what its members are on the LAN. */
+export const poolOf = (pools: readonly Pool[], node: string): Pool | undefined =>
+  pools.find(({ nodes }) => nodes.some(({ name }) => name === node))
