@@ -143,9 +143,12 @@ function dnsText({ addresses, takeover }: AgentStatus['dns']): string {
 }
 
 function gatewaysTable(gateways: readonly Gateway[], nowMs: number, width: number): string {
+  // Where every gateway is its pool's only one, all are active and nothing is to be said.
+  const withRoles = gateways.some(({ status: { role } }) => role?.state === 'standby' || role?.standbys.length)
   const rows = gateways.map(({ status }) => [
     status.node,
     status.pool,
+    ...(withRoles ? [roleText(status, nowMs)] : []),
     ago(status.startedAt, nowMs),
     status.wireguard.implementation,
     `${status.relay.state === 'connected' ? '' : `${status.relay.state} `}${ago(status.relay.since, nowMs)}`,
@@ -155,7 +158,15 @@ function gatewaysTable(gateways: readonly Gateway[], nowMs: number, width: numbe
     metadataText(status.metadata, nowMs),
   ])
   const wrapped = ['WIREGUARD', 'RELAY', 'NAT', 'SEEN AT', 'METADATA']
-  return renderTable([...columnsOf('NODE', 'POOL', 'UP'), ...wrappedColumnsOf(...wrapped)], rows, '  ', width)
+  const titles = ['NODE', 'POOL', ...(withRoles ? ['ROLE'] : []), 'UP']
+  return renderTable([...columnsOf(...titles), ...wrappedColumnsOf(...wrapped)], rows, '  ', width)
+}
+
+/** The term tells how often the role has moved. */
+function roleText({ role }: GatewayStatus, nowMs: number): string {
+  if (role === undefined) return '-'
+  const { state, term, since } = role
+  return state === 'active' ? `active, term ${term}, ${ago(since, nowMs)}` : state
 }
 
 function metadataText({ source, updatedAt }: MetadataStatus, nowMs: number): string {
@@ -220,7 +231,7 @@ function pathCells({ from, path }: Way, arrow: string, since: number, nowMs: num
   return [
     `${from.pool} ${arrow} ${path.pool}`,
     path.rung,
-    `${from.node} ${arrow} ${path.node}`,
+    `${from.node} ${arrow} ${path.node}${path.standby === true ? ' (standby)' : ''}`,
     ...qualityCells(path, since, nowMs),
   ]
 }
