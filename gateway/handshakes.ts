@@ -7,8 +7,8 @@
 const INITIATION = 1
 const RESPONSE = 2
 const DATA = 4
-/** How long our initiation may take to be answered before the peer's is let in after all. */
-const ANSWER_MS = 1_000
+/** How long our initiation may take to be answered before it is sent again, and the peer's is let in after all. */
+export const ANSWER_MS = 1_000
 /** A peer of which nothing is heard is not waited for longer: the relay drops what cannot be delivered. */
 const READY_PATIENCE_MS = 2_000
 
@@ -59,6 +59,11 @@ export class Handshakes {
     }
   }
 
+  /** @returns our initiation if it left a while ago and was not answered: it or the answer was lost. */
+  unanswered(nowMs: number): Uint8Array | undefined {
+    return nowMs - this.#leftMs >= ANSWER_MS ? this.#initiation : undefined
+  }
+
   /** The peer said that its device knows our key. @returns the initiation to send now, be it for the second time. */
   peerIsReady(nowMs: number): Uint8Array | undefined {
     this.#ready = true
@@ -67,6 +72,8 @@ export class Handshakes {
     return this.#initiation
   }
 }
+
+export const isInitiation = (packet: Uint8Array): boolean => packet[0] === INITIATION
 
 /** Whether a packet of ours means that someone wants to reach the peer: an echo or a keepalive does not. */
 export const isTraffic = (packet: Uint8Array): boolean =>

@@ -28,7 +28,7 @@ import {
 } from '../lib/wire/packet-frame.ts'
 import { ProtocolError } from '../lib/wire/signal.ts'
 import { MAX_PEERS } from './announcement.ts'
-import { Handshakes, isTraffic } from './handshakes.ts'
+import { ANSWER_MS, Handshakes, isInitiation, isTraffic } from './handshakes.ts'
 
 export type PacketClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'closed'> & {
   /**
@@ -118,7 +118,18 @@ export function openPacketClient(
       peer.awake = true
       options.onTraffic(peer.node)
     }
-    if (peer.handshakes.mayLeave(packet, performance.now())) transmit(peer, packet)
+    if (!peer.handshakes.mayLeave(packet, performance.now())) return
+    transmit(peer, packet)
+    if (isInitiation(packet)) repeatLater(peer)
+  }
+
+  /** WireGuard itself would repeat a lost initiation after 5 s only; one that arrived is known to the peer and ignored. */
+  const repeatLater = (peer: Peer): void => {
+    const timer = setTimeout(() => {
+      const initiation = peer.handshakes.unanswered(performance.now())
+      if (initiation !== undefined && peers.get(peer.node) === peer) transmit(peer, Buffer.from(initiation))
+    }, ANSWER_MS + 1)
+    timer.unref()
   }
 
   const transmit = (peer: Peer, packet: Buffer): void => {

@@ -54,6 +54,18 @@ t.test('an initiation that was kept back, answered or long lost stops nobody', a
   t.ok(lost.mayEnter(initiation, 1_500), 'lost')
 })
 
+t.test('an initiation without an answer is sent again, once it is late', async (t) => {
+  const handshakes = new Handshakes(false)
+  t.equal(handshakes.unanswered(0), undefined, 'there is none')
+  handshakes.mayLeave(initiation, 0)
+  t.equal(handshakes.unanswered(1_500), undefined, 'it is kept back')
+  handshakes.peerIsReady(2_000)
+  t.equal(handshakes.unanswered(2_500), undefined, 'too early')
+  t.same(handshakes.unanswered(3_000), initiation)
+  handshakes.mayEnter(response, 3_010)
+  t.equal(handshakes.unanswered(4_000), undefined, 'answered')
+})
+
 t.test('what wakes a cold pair', async (t) => {
   t.ok(isTraffic(initiation), 'WireGuard begins a session only for a packet')
   t.ok(isTraffic(data))
