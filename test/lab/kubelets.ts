@@ -15,8 +15,15 @@ export async function followNodes(
   signal: AbortSignal,
 ): Promise<void> {
   let before = nodesIn(manifests)
+  // Looked at with each change: one that is back before the folder has settled was away all the same.
+  const away = new Set<string>()
   let changes = Promise.withResolvers<void>()
-  watch(manifests, { recursive: true, persistent: false, signal }, () => changes.resolve()).on('error', () => {})
+  const onChange = (): void => {
+    const now = nodesIn(manifests)
+    for (const name of before) if (!now.includes(name)) away.add(name)
+    changes.resolve()
+  }
+  watch(manifests, { recursive: true, persistent: false, signal }, onChange).on('error', () => {})
   signal.addEventListener('abort', () => changes.resolve(), { once: true })
   while (!signal.aborted) {
     await changes.promise
@@ -24,7 +31,8 @@ export async function followNodes(
     await sleep(SETTLE_MS)
     if (signal.aborted) return
     const now = nodesIn(manifests)
-    const back = now.filter((name) => !before.includes(name))
+    const back = now.filter((name) => away.has(name) || !before.includes(name))
+    for (const name of back) away.delete(name)
     if (back.length > 0) await report(back)
     before = now
   }
