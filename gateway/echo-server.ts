@@ -4,6 +4,7 @@
 import { createSocket } from 'node:dgram'
 import { DEVICES } from '../lib/owned.ts'
 import { portError } from '../lib/net/port-error.ts'
+import { bindUdp } from '../lib/net/udp-socket.ts'
 import type { Rung } from '../lib/status.ts'
 import { MAX_PEERS } from './announcement.ts'
 import { carriedBytes, decodeEcho, ECHO_PORT, encodeEcho, toReply, type Echo } from './echo.ts'
@@ -40,16 +41,9 @@ export async function openEchoServer(
     if (carried.size >= MAX_COUNTERS && !carried.has(key)) carried.delete(carried.keys().next().value!)
     carried.set(key, (carried.get(key) ?? 0) + bytes)
   }
-  const bound = Promise.withResolvers<void>()
-  socket.once('error', bound.reject)
-  socket.bind(ECHO_PORT, bound.resolve)
-  try {
-    await bound.promise
-  } catch (cause) {
-    socket.close()
+  await bindUdp(socket, ECHO_PORT).catch((cause: unknown) => {
     throw portError('UDP', ECHO_PORT, 'echoes between gateways', undefined, cause)
-  }
-  socket.off('error', bound.reject)
+  })
   // A device that is being made anew refuses packets; the echo counts as lost.
   socket.on('error', () => {})
   socket.on('message', (datagram, { address, port }) => {

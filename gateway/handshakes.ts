@@ -7,7 +7,9 @@
 const INITIATION = 1
 const RESPONSE = 2
 const DATA = 4
-/** How long our initiation may take to be answered before it is sent again, and the peer's is let in after all. */
+/** How long after ours an initiation of the peer's may have left before it heard of ours: what a relay takes one way. */
+const CROSSING_MS = 600
+/** How long ours may take to be answered before it is sent again. Later than that window, so that a repetition gets in. */
 export const ANSWER_MS = 1_000
 /** A peer of which nothing is heard is not waited for longer: the relay drops what cannot be delivered. */
 const READY_PATIENCE_MS = 2_000
@@ -42,13 +44,7 @@ export class Handshakes {
     this.#waitsSinceMs = undefined
     switch (packet[0]) {
       case INITIATION:
-        if (
-          this.#controlling &&
-          this.#initiation !== undefined &&
-          nowMs - ANSWER_MS < this.#leftMs &&
-          this.#leftMs <= nowMs
-        )
-          return false
+        if (this.#controlling && this.#initiation !== undefined && this.#isUnderWay(nowMs)) return false
         this.#initiation = undefined
         return true
       case RESPONSE:
@@ -68,8 +64,12 @@ export class Handshakes {
   peerIsReady(nowMs: number): Uint8Array | undefined {
     this.#ready = true
     this.#waitsSinceMs = undefined
-    this.#leftMs = nowMs
+    if (this.#leftMs === Infinity) this.#leftMs = nowMs
     return this.#initiation
+  }
+
+  #isUnderWay(nowMs: number): boolean {
+    return this.#leftMs <= nowMs && nowMs - this.#leftMs < CROSSING_MS
   }
 }
 

@@ -10,11 +10,11 @@
 // and the TCP inside it take a loss better than a second in a queue.
 
 import { createSocket, type Socket } from 'node:dgram'
-import { once } from 'node:events'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { openPacketOutbox, type PacketOutbox } from '../lib/net/packet-outbox.ts'
 import { openRelaySession, type RelaySession } from '../lib/net/relay-session.ts'
+import { bindUdp } from '../lib/net/udp-socket.ts'
 import {
   bindFrame,
   boundNode,
@@ -158,11 +158,9 @@ export function openPacketClient(
         if (from.port === options.wireguardPort) leave(peer, packet)
       })
       try {
-        socket.bind(0, LOOPBACK)
-        await once(socket, 'listening')
+        await bindUdp(socket, 0, LOOPBACK)
       } catch (error) {
         peers.delete(node)
-        socket.close()
         throw error
       }
       // A refused send (the device is being made anew) is a lost packet, which WireGuard expects.

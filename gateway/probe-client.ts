@@ -5,6 +5,7 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
 import { portError } from '../lib/net/port-error.ts'
+import { bindUdp } from '../lib/net/udp-socket.ts'
 import { decodeStun, type StunMessage } from '../lib/wire/stun.ts'
 
 export type ProbeSocket = {
@@ -41,20 +42,15 @@ export async function openProbeSocket(
   }
   const open = async (family: 4 | 6): Promise<Socket | undefined> => {
     const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: sameAddress })
-    const bound = Promise.withResolvers<void>()
-    socket.once('error', bound.reject)
-    socket.bind(options.port, bound.resolve)
     try {
-      await bound.promise
+      await bindUdp(socket, options.port)
     } catch (cause) {
-      socket.close()
       const { code } = cause as NodeJS.ErrnoException
       // A host without IPv6 has no such sockets: then the mesh runs over IPv4 alone.
       if (family === 6 && code === 'EAFNOSUPPORT') return undefined
       const remedy = 'remove gateway/ports.json in the state directory for other ports'
       throw portError('UDP', options.port, 'probes', remedy, cause)
     }
-    socket.off('error', bound.reject)
     // Errors of single packets, such as an ICMP "unreachable" for a candidate, are no news: an answer is.
     socket.on('error', () => {})
     socket.on('message', receive)

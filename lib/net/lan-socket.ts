@@ -6,6 +6,7 @@ import { isIPv4 } from 'node:net'
 import type { Log } from '../log.ts'
 import { pause } from './lifetime.ts'
 import { portError } from './port-error.ts'
+import { bindUdp } from './udp-socket.ts'
 
 export type LanSocket = {
   /** A datagram that cannot be sent counts as lost. */
@@ -28,16 +29,7 @@ export function openLanSocket(
 
   const bind = async (type: 'udp6' | 'udp4'): Promise<Socket> => {
     const socket = createSocket({ type, recvBufferSize: RECEIVE_BYTES })
-    const bound = Promise.withResolvers<void>()
-    socket.once('error', bound.reject)
-    socket.bind(port, bound.resolve)
-    try {
-      await bound.promise
-    } catch (error) {
-      socket.close()
-      throw error
-    }
-    socket.off('error', bound.reject)
+    await bindUdp(socket, port)
     return socket
   }
 

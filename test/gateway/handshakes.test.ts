@@ -54,6 +54,16 @@ t.test('an initiation that was kept back, answered or long lost stops nobody', a
   t.ok(lost.mayEnter(initiation, 1_500), 'lost')
 })
 
+t.test('of two that crossed and were both lost, the second repetition gets through', async (t) => {
+  const [a, b] = [new Handshakes(true), new Handshakes(false)]
+  for (const side of [a, b]) side.peerIsReady(0)
+  b.mayLeave(initiation, 0)
+  a.mayLeave(initiation, 100)
+  t.notOk(a.mayEnter(initiation, 110), 'crossed')
+  t.same(b.unanswered(1_000), initiation, 'the other side repeats its own')
+  t.ok(a.mayEnter(initiation, 1_010), 'and is let in')
+})
+
 t.test('an initiation without an answer is sent again, once it is late', async (t) => {
   const handshakes = new Handshakes(false)
   t.equal(handshakes.unanswered(0), undefined, 'there is none')
