@@ -19,7 +19,7 @@ import { runAnnouncements } from './announcements-loop.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
 import { openEchoServer } from './echo-server.ts'
-import { runElection, type Elections } from './election-loop.ts'
+import type { Elections } from './election-loop.ts'
 import { openListenPort, type ListenPort } from './listen-port-loop.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
 import { registerMetrics, registerMoves } from './metrics.ts'
@@ -33,7 +33,7 @@ import { runPortSharing } from './port-sharing-loop.ts'
 import { openProbeSocket } from './probe-client.ts'
 import { publicKeyOf } from './probe.ts'
 import { createRelayUdp } from './relay-udp-loop.ts'
-import { Roles, type Role } from './roles.ts'
+import { createRoleKeeper } from './role-loop.ts'
 import { openRoutes } from './routes-loop.ts'
 import { openSignalClient } from './signal-client.ts'
 import { loadState } from './state-loop.ts'
@@ -64,6 +64,7 @@ async function runGateway(
   const state = await loadState(config.stateDir, log, signal)
   const { ports, privateKey } = state
   const publicKey = publicKeyOf(privateKey)
+  const role = createRoleKeeper(signal)
   // What the loops below tell each other of comes after some of them.
   let mesh = undefined as Mesh | undefined
   let listening = undefined as ListenPort | undefined
@@ -90,7 +91,7 @@ async function runGateway(
         wireguardKey: publicKey,
         candidates: reachability.candidates(),
         nat: reachability.nat(),
-        role: ownRole,
+        role: role.own(),
       }),
       onOwn: (announcement) => void signalling.send({ kind: 'announce', node, announcement }),
       log,
@@ -98,15 +99,10 @@ async function runGateway(
     signal,
   )
 
-  // Who is active, here and in other pools.
-  let ownRole = undefined as Role | undefined
-  let routedUntilMs = -Infinity
-  const roles = new Roles()
-  for (const [peer, { role, certifiedMs }] of announcements.peers)
-    if (role !== undefined) roles.learn(peer, role, certifiedMs)
+  for (const [peer, said] of announcements.peers) role.learn(peer, said.role, said.certifiedMs)
   const onAnnouncement = (peer: string): void => {
-    const { role, certifiedMs } = announcements.peers.get(peer)!
-    if (role !== undefined) roles.learn(peer, role, certifiedMs)
+    const said = announcements.peers.get(peer)!
+    role.learn(peer, said.role, said.certifiedMs)
     mesh?.trigger()
   }
 
@@ -173,7 +169,7 @@ async function runGateway(
         },
         call: ({ node }, reply) => void signalling.send({ kind: 'call', node, reply }),
         ask: ({ node }) => tellReady(node, false),
-        role: ({ node }, role) => roles.learn(node, role) && mesh?.trigger(),
+        role: ({ node }, said) => role.learn(node, said) && mesh?.trigger(),
         // The site may have another address, or its NAT other mappings, and what goes through them cannot know.
         suspect: ({ node }) => {
           relayUdp.refresh(node)
@@ -214,7 +210,7 @@ async function runGateway(
         onRequest: paths.onEchoRequest,
         onReply: paths.onEchoReply,
         onRole: paths.onEchoRole,
-        role: () => ownRole,
+        role: role.own,
       },
       signal,
     ),
@@ -252,12 +248,7 @@ async function runGateway(
         return known
       },
       announcements: announcements.peers,
-      roles: () =>
-        ownRole && {
-          active: ownRole.active,
-          routed: ownRole.active || performance.now() < routedUntilMs,
-          activeOf: (pool, isThere) => roles.activeOf(pool, isThere),
-        },
+      roles: role.view,
       wireguard,
       wireguardUdp: () => relayUdp.device(),
       routes,
@@ -268,30 +259,18 @@ async function runGateway(
     },
     signal,
   )
-  elections = runElection(
-    {
-      identity,
-      port: config.lanPort,
-      boot: state.boot,
-      kept: state.election,
-      keep: state.keepElection,
-      onStanding: async ({ role, term }) => {
-        const active = role === 'active'
-        if (ownRole?.active === true && !active) {
-          // Agents hear of the other at their own pace.
-          routedUntilMs = performance.now() + LINGER_MS
-          setTimeout(() => mesh?.trigger(), LINGER_MS + 1).unref()
-        }
-        ownRole = { active, term }
-        paths.tellRole()
-        announcements.trigger()
-        if (active) await mesh?.take()
-        else mesh?.trigger()
-      },
-      log,
-    },
-    signal,
-  )
+  const tellRole = () => {
+    paths.tellRole()
+    announcements.trigger()
+  }
+  elections = role.elect(mesh, tellRole, {
+    identity,
+    port: config.lanPort,
+    boot: state.boot,
+    kept: state.election,
+    keep: state.keepElection,
+    log,
+  })
   beforeEnd(elections.leave)
   mesh.trigger()
   listening.start(async (port) => {
@@ -337,6 +316,3 @@ async function runGateway(
   await aborted(signal)
   await Promise.all([signalling.closed, packets.closed, pools.done, traffic])
 }
-
-/** How long routes stay after the role is gone, for packets that are under way to us. */
-const LINGER_MS = 1_000
