@@ -1,64 +1,25 @@
 // A whole Internet with NATs of every type, raised without daemons and examined with plain UDP, TCP and ping.
 
-import { spawn, execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { openLab, type Lab, type LabEvent, type LabOptions } from './lab.ts'
-import { cgroupRoot } from './machine.ts'
 import type { NatName, NatType } from './nat.ts'
 import type { NatObservation } from './reflector.ts'
-import { ownerOf } from './state.ts'
-import { takeDown } from './teardown.ts'
+import { tracesOf } from './traces.ts'
 
 t.setTimeout(120_000)
 const PREFIX = `la${process.pid % 100_000}`
 const REFLECTOR = join(import.meta.dirname, 'reflector.ts')
-const MAIN = join(import.meta.dirname, 'main.ts')
 const CLOUD4 = ['203.0.113.10', '203.0.113.11']
 const CLOUD6 = ['2001:db8:1::10', '2001:db8:1::11']
 
 const open = (options: LabOptions) => openLab({ until: 'hosts', ...options })
 
-/** What a lab leaves: namespaces, groups, files, processes. */
-function tracesOf(id: string): readonly string[] {
-  const names = (directory: string) => (existsSync(directory) ? readdirSync(directory) : [])
-  const processes = names('/proc').filter(
-    (pid) => /^\d+$/.test(pid) && commandOf(pid).includes(`/run/fulmar-lab/${id}/`),
-  )
-  return [
-    ...names('/run/netns').filter((name) => name.startsWith(`fm-${id}-`)),
-    ...names(cgroupRoot()).filter((name) => name.startsWith(`fm-${id}`)),
-    ...names('/run/fulmar-lab').filter((name) => name.startsWith(id)),
-    ...processes.map((pid) => `process ${pid}`),
-    ...readFileSync('/proc/self/mounts', 'utf8')
-      .split('\n')
-      .filter((line) => line.includes(`/fulmar-lab/${id}`)),
-  ]
-}
-function commandOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
-  } catch {
-    return ''
-  }
-}
-
 const ping = async (lab: Lab, from: string, to: string) =>
   (await lab.exec(from, ['ping', '-c', '1', '-W', '1', to])).code === 0
 const get = async (lab: Lab, from: string, url: string) => (await lab.exec(from, ['curl', '-s', '-m', '2', url])).stdout
-const main = (...args: string[]) => spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
-async function run(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = main(...args)
-  const output = { stdout: '', stderr: '' }
-  child.stdout.on('data', (text: Buffer) => (output.stdout += text))
-  child.stderr.on('data', (text: Buffer) => (output.stderr += text))
-  const [code] = (await once(child, 'close')) as [number | null]
-  return { code, ...output }
-}
-
 /** Servers are two ports of one address, then two of another. */
 function mappingOf({ mapped }: NatObservation): 'one' | 'by address' | 'many' | 'nothing' {
   if (mapped.includes(null)) return 'nothing'
@@ -268,109 +229,3 @@ t.test('nodes and pods of a site, twice with one plan', async (t) => {
   t.strictSame(tracesOf(other.id), [], 'the second leaves nothing')
 })
 const SHOW = ['sh', '-c', 'cat /run/fulmar/x /var/lib/fulmar/x /run/wireguard/x 2>/dev/null']
-
-t.test('the commands, and death by kill -9', async (t) => {
-  const id = `${PREFIX}c`
-  t.teardown(() => takeDown(id))
-  const manifests = mkdtempSync(join(tmpdir(), 'fulmar-lab-'))
-  t.teardown(() => rmSync(manifests, { recursive: true }))
-  writeFileSync(
-    join(manifests, 'node.yaml'),
-    'apiVersion: v1\nkind: Node\nmetadata: { name: edge1.example, labels: { apps.openyurt.io/nodepool: edge } }\nspec: { podCIDRs: [10.244.9.0/24] }\n---\nkind: [\n',
-  )
-  const first = await run('up', '--id', id, '--no-daemons', '--manifests', manifests, '--detach', '--json')
-  t.equal(first.code, 0, first.stderr)
-  t.match(
-    JSON.parse(first.stdout),
-    { id, nodes: [{ name: 'edge1.example', pool: 'edge' }], problems: [/node\.yaml:\d+: /] },
-    'a broken document is named, the rest is there',
-  )
-  t.match(first.stderr, /\[ +\d+\.\d\d s\] .* hosts/, 'progress')
-  const again = await run('up', '--id', id, '--no-daemons')
-  t.equal(again.code, 64)
-  t.match(again.stderr, new RegExp(`--id ${id}: this lab is up .*down --id ${id}`), 'a living lab is not built over')
-  t.match(await run('exec', '--id', id, 'edge1.example', '--', 'sh', '-c', 'hostname -I; exit 7'), {
-    code: 7,
-    stdout: /192\.168\.1\.11 /,
-  })
-  t.match(await run('exec', '--id', id, 'edge2', '--', 'true'), {
-    code: 64,
-    stderr: /host edge2: there is none; the hosts are core/,
-  })
-  t.equal((await run('cut', '--id', id, 'wan', 'edge')).code, 0)
-  t.match(JSON.parse((await run('status', '--id', id, '--json')).stdout), {
-    id,
-    state: 'running',
-    cuts: { edge: ['wan'] },
-  })
-  t.equal((await run('heal', '--id', id, 'all')).code, 0)
-
-  process.kill(ownerOf(id)!.pid, 'SIGKILL')
-  const rubble = await run('up', '--id', id, '--no-daemons', '--pools', 'x', '--nodes', '1', '--detach')
-  t.equal(rubble.code, 0, `over the rubble: ${rubble.stderr}`)
-  process.kill(ownerOf(id)!.pid, 'SIGKILL')
-  t.match(await run('status', '--id', id), {
-    code: 1,
-    stdout: new RegExp(`^lab ${id}: abandoned, its supervisor is dead: npm run lab -- down --id ${id} removes`),
-  })
-  t.equal((await run('down', '--id', id)).code, 0)
-  t.strictSame(tracesOf(id), [], 'nothing is left')
-  t.match(await run('down', '--id', id), {
-    code: 1,
-    stderr: new RegExp(`--id ${id}: no such lab; there (is none|are .*)\n`),
-  })
-  t.match(await run('status', '--id', id), { code: 64, stderr: /no such lab/ })
-
-  const building = main('up', '--id', id, '--no-daemons')
-  await once(building.stderr, 'data')
-  building.kill('SIGKILL')
-  await once(building, 'close')
-  t.not(tracesOf(id).length, 0, 'half-built')
-  t.equal((await run('down', '--id', id)).code, 0)
-  t.strictSame(tracesOf(id), [], 'nothing is left of that either')
-
-  const interrupted = main('up', '--id', id, '--no-daemons')
-  await once(interrupted.stderr, 'data')
-  interrupted.kill('SIGINT')
-  await once(interrupted, 'close')
-  t.equal(interrupted.exitCode, 0)
-  t.strictSame(tracesOf(id), [], 'Ctrl-C leaves nothing')
-})
-
-t.test('mistakes are named with their remedy', async (t) => {
-  const rows = [
-    { args: ['up', '--pools', 'a,a'], message: /--pools "a,a": pool a is there twice/ },
-    { args: ['up', '--pools', 'A_b'], message: /--pools "A_b": "A_b" is no pool name/ },
-    { args: ['up', '--pools', 'cloud'], message: /cloud is always there/ },
-    { args: ['up', '--nat', 'a=cone'], message: /--nat "a=cone": "cone" is no NAT type: full-cone, restricted/ },
-    { args: ['up', '--nat', 'a'], message: /is not POOL=TYPE/ },
-    {
-      args: ['up', '--nodes', 'two', '--underlay', 'v5', '--pool', 'x'],
-      message: /--pool: no such flag[^]*--nodes "two"[^]*--underlay "v5"/,
-    },
-    { args: ['up', '--nodes', '2'], message: /--nodes: counts the nodes of --pools/ },
-    { args: ['up', '--manifests', '/nowhere'], message: /--manifests \/nowhere: there is no such folder/ },
-    { args: ['up', '--id', 'a-b'], message: /--id "a-b": is no lab id/ },
-    {
-      args: ['up', '--id', `${PREFIX}m`, '--no-daemons', '--nat', 'nowhere=none'],
-      message: /--nat nowhere: no site of this name; the sites are/,
-    },
-    { args: ['down', 'lab'], message: /name a lab with --id lab/ },
-    { args: ['up', '--pools', 'a', '--nodes', '0'], message: /--nodes "0": is not a whole number from 1 to/ },
-    { args: ['dwon'], message: /dwon: no such command, is it down\?/ },
-    { args: ['exec', '--id', 'nosuch', 'h1', '--', 'true'], message: /--id nosuch: no such lab/ },
-  ]
-  for (const { args, message } of rows) {
-    const { code, stderr } = await run(...args)
-    t.equal(code, 64, args.join(' '))
-    t.match(stderr, message)
-    t.notMatch(stderr, /\n +at /, 'without a stack')
-  }
-  t.strictSame(tracesOf(`${PREFIX}m`), [], 'a refused start leaves nothing')
-  // Root's capabilities cannot be dropped by this test itself.
-  const script = execFileSync('sh', [
-    '-c',
-    `setpriv --reuid 65534 --regid 65534 --clear-groups ${process.execPath} ${MAIN} up --id ${PREFIX}m 2>&1 || true`,
-  ])
-  t.match(script.toString(), /root/, 'not being root')
-})
