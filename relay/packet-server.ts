@@ -18,7 +18,7 @@ import {
   PACKET_HEADER_BYTES,
   setIndex,
 } from '../lib/wire/packet-frame.ts'
-import type { PairPolicy } from './signal-server.ts'
+import type { PairPolicy } from './signal.ts'
 import { runSessions, type Session, type Sessions } from './websocket-server.ts'
 
 export type PacketCounts = { forwarded: number; bytes: number; overKeepalive: number; dropped: number }
