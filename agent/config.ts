@@ -10,8 +10,8 @@ import {
   runDirOption,
   stateDirOption,
 } from '../lib/common-options.ts'
-import { integer, ipAddress, list, optionalText, type Options, type Values } from '../lib/config.ts'
-import { DNS_ADDRESSES } from '../lib/owned.ts'
+import { flag, integer, ipAddress, list, optionalText, type Options, type Values } from '../lib/config.ts'
+import { DNS_ADDRESSES, VXLAN_ID, VXLAN_PORT } from '../lib/owned.ts'
 
 const dnsServer = (value: string): string => {
   if (isIP(value) === 0 && parseSocketAddress(value) === undefined)
@@ -75,6 +75,26 @@ export const agentOptions = {
     parse: serviceName,
   },
   lanPort: lanPortOption,
+  vxlanPort: {
+    name: 'vxlan-port',
+    doc: 'UDP port of VXLAN between nodes of a pool that share no link; the same on all of them',
+    value: 'PORT',
+    fallback: String(VXLAN_PORT),
+    parse: integer(1, 65535),
+  },
+  vxlanId: {
+    name: 'vxlan-id',
+    doc: 'VXLAN network identifier of that; the same on all of them',
+    value: 'VNI',
+    fallback: String(VXLAN_ID),
+    parse: integer(1, (1 << 24) - 1),
+  },
+  overlayPods: {
+    name: 'overlay-pods',
+    doc: 'also carry what pods of this pool say to each other over it, where nobody else (a CNI) routes that',
+    fallback: 'false',
+    parse: flag,
+  },
   stateDir: stateDirOption('certificate and last known objects'),
   runDir: runDirOption('the Unix socket for status'),
   metrics: metricsOption(9470),

@@ -115,13 +115,14 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     },
     signal,
   )
-  const routes = await runRoutes({ log }, signal)
+  const { vxlanPort, vxlanId, overlayPods: podsInPool } = config
+  const routes = await runRoutes({ overlay: { port: vxlanPort, id: vxlanId }, log }, signal)
   onChange = () => {
     nft.trigger()
     const { cluster } = snapshot()
     if (cluster === undefined || !gateway.settled()) return
     routes
-      .update({ node, pools: outside.routable(cluster.pools).pools, active: gateway.heard() })
+      .update({ node, pools: outside.routable(cluster.pools).pools, active: gateway.heard(), podsInPool })
       .catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
   }
   onChange()

@@ -1,47 +1,92 @@
-// The agent's routes, kept in the kernel as wanted. Nothing is removed at the end, and nothing before the first update: an
-// agent that restarts without the cloud goes on with what is there.
+// The agent's routes and the overlay that some of them need, kept in the kernel as wanted. Nothing is removed at the end,
+// and nothing before the first update: an agent that restarts without the cloud goes on with what is there.
 
-import type { Pool } from '../lib/k8s/pools.ts'
+import { familyOf, overlaps, parseCidr } from '../lib/cidr.ts'
+import type { PoolNode } from '../lib/k8s/pools.ts'
 import type { Log } from '../lib/log.ts'
-import { openRouteTable } from '../lib/net/route-table.ts'
+import type { Link, LinkAddress, Netlink } from '../lib/net/netlink.ts'
+import { isMeshRoute, openRouteTable } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
-import { PROTOCOL_AGENT } from '../lib/owned.ts'
-import { planAgentRoutes, type AgentRoutesPlan } from './routes.ts'
+import { PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES, WIREGUARD_MARK } from '../lib/owned.ts'
+import { overlaysOf, underlayAddress, type Overlay } from './overlay.ts'
+import { ensureOverlays, type OverlaySettings } from './overlay-loop.ts'
+import { planAgentRoutes, type AgentRoutesInput, type AgentRoutesPlan } from './routes.ts'
+import type { Reach } from './transport.ts'
 
 export type AgentRoutes = {
   /** Makes the routes those that follow from these pools. @throws RoutesError; it is tried again by itself. */
-  update(input: {
-    readonly node: string
-    readonly pools: readonly Pool[]
-    /** See AgentRoutesInput. */
-    readonly active?: string | undefined
-  }): Promise<void>
+  update(input: AgentRoutesInput): Promise<void>
   /** The plan in force, for the status; undefined before the first update. */
   readonly plan: AgentRoutesPlan | undefined
+  /** Devices between nodes that share no link. */
+  readonly overlays: readonly Overlay[]
 }
 
-export async function runRoutes({ log }: { readonly log: Log }, signal: AbortSignal): Promise<AgentRoutes> {
-  let input: Parameters<AgentRoutes['update']>[0] | undefined
+export async function runRoutes(
+  { overlay, log }: { readonly overlay: OverlaySettings; readonly log: Log },
+  signal: AbortSignal,
+): Promise<AgentRoutes> {
+  let input: AgentRoutesInput | undefined
   let plan: AgentRoutesPlan | undefined
+  let overlays: readonly Overlay[] = []
   let networks: ReadonlySet<number> = new Set()
+
+  const observe = async (
+    links: readonly Link[],
+    addresses: readonly LinkAddress[],
+    { node, pools }: AgentRoutesInput,
+  ) => {
+    const up = new Map(links.flatMap((link) => (link.up ? [[link.index, link] as const] : [])))
+    const local = addresses.filter(({ device }) => up.has(device))
+    const nodes = pools.find((pool) => pool.nodes.some(({ name }) => name === node))?.nodes ?? []
+    const self = nodes.find(({ name }) => name === node)
+    const neighbours = nodes.filter(({ name }) => name !== node)
+    if (self === undefined) return { links: local, reach: new Map(), carried: new Map(), overlay: {}, problems: [] }
+    overlays = overlaysOf(self, neighbours, local, (device) => up.get(device)?.mtu)
+    const { devices, problems } = await ensureOverlays(table.netlink, overlays, overlay, log)
+    return {
+      links: local,
+      reach: await reachOf(table.netlink, neighbours, up),
+      carried: await carriedTo(table.netlink, neighbours),
+      overlay: devices,
+      problems,
+    }
+  }
 
   const table = openRouteTable(
     {
       protocol: PROTOCOL_AGENT,
-      plan(links, addresses) {
+      async plan(links, addresses) {
         if (input === undefined) return undefined
-        const up = new Set(links.flatMap((link) => (link.up ? [link.index] : [])))
-        plan = planAgentRoutes({ ...input, links: addresses.filter(({ device }) => up.has(device)) })
+        const around = await observe(links, addresses, input)
+        const { problems, ...rest } = planAgentRoutes(input, around)
+        plan = { ...rest, problems: [...problems, ...around.problems] }
         networks = new Set(addresses.flatMap(({ device, address }) => (isLinkLocal(address) ? [] : [device])))
         return { nexthops: [], routes: plan.routes }
       },
       // A pod that comes or goes is no concern: its device has a link-local address at most.
       concerns: (event) =>
-        event.kind === 'link' ? networks.has(event.link.index) : !isLinkLocal(event.address.address),
+        event.kind === 'link'
+          ? networks.has(event.link.index) || isOverlay(event.link)
+          : !isLinkLocal(event.address.address),
+      concernsRoute: (event) => !isMeshRoute(event) && isNear(event.destination()),
       log,
     },
     signal,
   )
+  /** Whether a route may change how a neighbour is reached, or who takes its pods. */
+  const isNear = (destination: string): boolean => {
+    const cidr = parseCidr(destination)
+    const own = input?.pools.find(({ nodes }) => nodes.some(({ name }) => name === input?.node))?.nodes ?? []
+    return (
+      cidr !== undefined &&
+      own.some(
+        ({ name, addresses, podCidrs }) =>
+          name !== input?.node &&
+          [...podCidrs, ...addresses.map(single)].some((text) => overlaps(cidr, parseCidr(text) ?? cidr)),
+      )
+    )
+  }
   await ensureForwarding(table.netlink, log)
   await ensureMtuProbing(log)
 
@@ -49,11 +94,57 @@ export async function runRoutes({ log }: { readonly log: Log }, signal: AbortSig
     get plan() {
       return plan
     },
-    async update(pools) {
-      input = pools
+    get overlays() {
+      return overlays
+    },
+    async update(next) {
+      input = next
       await table.apply()
     },
   }
 }
 
-const isLinkLocal = (address: string) => address.startsWith('fe80:')
+const isLinkLocal = (address: string) => address.startsWith('fe80:') || address.startsWith('169.254.')
+const isOverlay = ({ name }: Link) => Object.values<string>(VXLAN_DEVICES).includes(name)
+const single = (address: string) => `${address}/${familyOf(address) === 4 ? 32 : 128}`
+
+/** Asked with WireGuard's mark, which leads past the mesh's own routes. */
+async function reachOf(
+  netlink: Netlink,
+  neighbours: readonly PoolNode[],
+  devices: ReadonlyMap<number, Link>,
+): Promise<ReadonlyMap<string, Reach>> {
+  const reach = new Map<string, Reach>()
+  for (const neighbour of neighbours)
+    for (const family of [4, 6] as const) {
+      const address = underlayAddress(neighbour, family)
+      const hop = address && (await netlink.hopTo(family, address, WIREGUARD_MARK))
+      const device = hop && devices.get(hop.device)
+      if (hop && device) reach.set(address, { device: hop.device, onLink: hop.via === undefined && device.resolves })
+    }
+  return reach
+}
+
+async function carriedTo(
+  netlink: Netlink,
+  neighbours: readonly PoolNode[],
+): Promise<ReadonlyMap<string, readonly number[]>> {
+  if (neighbours.length === 0) return new Map()
+  const foreign = (await netlink.foreignRoutes([PROTOCOL_AGENT, PROTOCOL_GATEWAY])).flatMap(
+    ({ destination, device }) => {
+      const cidr = parseCidr(destination)
+      return cidr === undefined ? [] : [{ cidr, device: device ?? 0 }]
+    },
+  )
+  return new Map(
+    neighbours
+      .flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))
+      .map((prefix) => [
+        prefix.text,
+        // A wider one, of a site's router say, is nobody's way to these pods in particular.
+        foreign
+          .filter(({ cidr }) => overlaps(cidr, prefix) && cidr.length >= prefix.length)
+          .map(({ device }) => device),
+      ]),
+  )
+}

@@ -1,32 +1,29 @@
-// The routes that an agent wants: to the pods of its neighbours on the LAN, and through the pool's gateway to the pods of
-// other pools. On the gateway itself the gateway daemon sees to other pools; until it does they are unreachable, so that
-// pod traffic never leaks to the Internet.
+// The routes that an agent wants: through the pool's gateway to the pods of other pools, back from them to the pods of its
+// own pool, and to the pods of its neighbours where nobody else routes those. On the gateway itself the gateway daemon sees
+// to other pools; until it does they are unreachable, so that pod traffic never leaks to the Internet.
 
-import { contains, familyOf, parseCidr, type Cidr, type Family } from '../lib/cidr.ts'
+import { contains, parseCidr, type Family } from '../lib/cidr.ts'
 import type { Pool, PoolNode } from '../lib/k8s/pools.ts'
-import { DEVICE_MTU, PROTOCOL_AGENT, ROUTE_TABLE } from '../lib/owned.ts'
+import { DEVICE_MTU, PROTOCOL_AGENT, RETURN_TABLE, ROUTE_TABLE } from '../lib/owned.ts'
 import { prefixOf, type Route } from '../lib/routes.ts'
+import { transportTo, type LocalAddress, type Surroundings, type Transport } from './transport.ts'
 
-/** An address of this node, with the prefix that its device is on. */
-export type LocalAddress = {
-  /** Interface index. */
-  readonly device: number
-  readonly address: string
-  readonly length: number
-}
 export type AgentRoutesInput = {
   readonly node: string
   readonly pools: readonly Pool[]
-  readonly links: readonly LocalAddress[]
   /** The active gateway as heard on the LAN; without, the order of the objects counts. */
   readonly active?: string | undefined
+  /** Whether the overlay also carries what pods of this pool say to each other, where nobody else routes it. */
+  readonly podsInPool?: boolean | undefined
 }
 export type AgentRoutesPlan = {
   readonly routes: readonly Route[]
   /** Pods that no route leads to, and why. */
   readonly problems: readonly string[]
-  /** Where traffic to other pools goes; undefined on the gateway itself, and where none is reachable. */
-  readonly gateway: { readonly node: string; readonly address: string } | undefined
+  /** Where traffic to other pools goes, and how; undefined on the gateway itself, and where none is reachable. */
+  readonly gateway:
+    | { readonly node: string; readonly address: string; readonly transport: Transport['kind'] }
+    | undefined
 }
 
 /** Metrics differ from the gateway daemon's, so that on a node that changes its role neither replaces the other's route. */
@@ -38,7 +35,8 @@ export const METRIC_AGENT = 200
 export const METRIC_AGENT_HEARD = 50
 export const METRIC_AGENT_UNREACHABLE = 10_001
 
-export function planAgentRoutes({ node, pools, links, active }: AgentRoutesInput): AgentRoutesPlan {
+export function planAgentRoutes(input: AgentRoutesInput, around: Surroundings): AgentRoutesPlan {
+  const { node, pools, active, podsInPool = false } = input
   const own = pools.find(({ nodes }) => nodes.some(({ name }) => name === node))
   const self = own?.nodes.find(({ name }) => name === node)
   if (own === undefined || self === undefined)
@@ -48,19 +46,23 @@ export function planAgentRoutes({ node, pools, links, active }: AgentRoutesInput
       gateway: undefined,
     }
 
-  const lan = onLinkFinder(links)
-  const neighbours = own.nodes.filter(({ name }) => name !== node).map((neighbour) => neighbourRoutes(neighbour, lan))
+  const to = (neighbour: PoolNode, family: Family) => transportTo(neighbour, family, self, around)
+  const others = own.nodes.filter(({ name }) => name !== node)
   const chosen = active ?? own.gateways[0]
-  const gateway = chosen === node ? undefined : own.nodes.find(({ name }) => name === chosen)
+  const gateway = chosen === node ? undefined : others.find(({ name }) => name === chosen)
+  const overOverlay = podsInPool || chosen === node
+  const neighbours = others.map((neighbour) => neighbourRoutes(neighbour, to, around, overOverlay))
+  const back = own.gateways.includes(node) ? others.flatMap((neighbour) => returnRoutes(neighbour, to)) : []
   const destinations = pools
     .filter((pool) => pool !== own)
     .flatMap(({ nodes }) => nodes.flatMap(({ podCidrs }) => podCidrs))
   const metric = active === undefined ? METRIC_AGENT : METRIC_AGENT_HEARD
-  const remote = gateway && remoteRoutes({ destinations, gateway, metric, self, links, lan })
-  const address = gateway && (hopTo(gateway, 4, lan) ?? hopTo(gateway, 6, lan))?.via
+  const remote = gateway && remoteRoutes({ destinations, gateway, metric, self, links: around.links, to })
+  const first = gateway && (to(gateway, 4) ?? to(gateway, 6))
   return {
     routes: [
       ...neighbours.flatMap(({ routes }) => routes),
+      ...back,
       ...destinations.map((destination): Route => ({
         ...common(destination),
         kind: 'unreachable',
@@ -69,22 +71,42 @@ export function planAgentRoutes({ node, pools, links, active }: AgentRoutesInput
       ...(remote?.routes ?? []),
     ],
     problems: [...neighbours.flatMap(({ problems }) => problems), ...(remote?.problems ?? [])],
-    gateway: gateway && address !== undefined ? { node: gateway.name, address } : undefined,
+    gateway: gateway && first && { node: gateway.name, address: first.address, transport: first.kind },
   }
 }
 
 type Part = { readonly routes: readonly Route[]; readonly problems: readonly string[] }
+type To = (neighbour: PoolNode, family: Family) => Transport | undefined
 
-/** No `unreachable` below these: without a route of ours the CNI's own to the same node counts. */
-function neighbourRoutes(neighbour: PoolNode, lan: OnLink): Part {
+/**
+ * Where somebody else routes to them, a CNI say, this is theirs. No `unreachable` below these: what others do later counts.
+ * @param overOverlay also where no link is shared.
+ */
+function neighbourRoutes(neighbour: PoolNode, to: To, { carried }: Surroundings, overOverlay: boolean): Part {
   const routes: Route[] = []
   const lost: string[] = []
-  for (const destination of neighbour.podCidrs) {
-    const hop = hopTo(neighbour, prefixOf(destination).family, lan)
-    if (hop === undefined) lost.push(destination)
-    else routes.push({ ...common(destination), kind: 'unicast', metric: METRIC_AGENT, ...hop })
+  const apart: string[] = []
+  for (const destination of neighbour.podCidrs.filter((cidr) => !carried.get(cidr)?.length)) {
+    const transport = to(neighbour, prefixOf(destination).family)
+    if (transport === undefined) lost.push(destination)
+    else if (transport.kind === 'vxlan' && !overOverlay) apart.push(destination)
+    else routes.push(routeOver(transport, destination, METRIC_AGENT))
   }
-  return { routes, problems: lost.length === 0 ? [] : [problemOf(neighbour, lost)] }
+  const told =
+    `node ${neighbour.name}: it shares no link with this node and nobody routes to ${listed(apart)}, so pods here do not ` +
+    'reach pods there; let your CNI see to it, or start the agents of this pool with --overlay-pods'
+  return {
+    routes,
+    problems: [...(lost.length === 0 ? [] : [problemOf(neighbour, lost)]), ...(apart.length === 0 ? [] : [told])],
+  }
+}
+
+/** For what comes in over the mesh, whatever way others have to these pods. */
+function returnRoutes(neighbour: PoolNode, to: To): readonly Route[] {
+  return neighbour.podCidrs.flatMap((destination) => {
+    const transport = to(neighbour, prefixOf(destination).family)
+    return transport === undefined ? [] : [{ ...routeOver(transport, destination, METRIC_AGENT), table: RETURN_TABLE }]
+  })
 }
 
 function remoteRoutes({
@@ -93,29 +115,26 @@ function remoteRoutes({
   metric,
   self,
   links,
-  lan,
+  to,
 }: {
   readonly destinations: readonly string[]
   readonly gateway: PoolNode
   readonly metric: number
   readonly self: PoolNode
   readonly links: readonly LocalAddress[]
-  readonly lan: OnLink
+  readonly to: To
 }): Part {
   const routes: Route[] = []
   const lost: string[] = []
   for (const destination of destinations) {
     const family = prefixOf(destination).family
-    const hop = hopTo(gateway, family, lan)
+    const transport = to(gateway, family)
     const source = sourceOf(self, family, links)
-    if (hop === undefined) lost.push(destination)
+    if (transport === undefined) lost.push(destination)
     else
       routes.push({
-        ...common(destination),
-        kind: 'unicast',
-        metric,
-        ...hop,
-        mtu: DEVICE_MTU,
+        ...routeOver(transport, destination, metric),
+        mtu: Math.min(DEVICE_MTU, transport.kind === 'vxlan' ? transport.mtu : DEVICE_MTU),
         ...(source !== undefined && { source }),
       })
   }
@@ -129,31 +148,13 @@ const common = (destination: string) => ({
   destination,
 })
 
-/** The interface that an address is on-link on; undefined where it is not, or is this node's own. */
-type OnLink = (address: string) => number | undefined
-
-function onLinkFinder(links: readonly LocalAddress[]): OnLink {
-  const own = new Set(links.map(({ address }) => address))
-  const networks = links
-    .flatMap(({ address, length, device }) => ({ cidr: parseCidr(`${address}/${length}`), device }))
-    .filter(
-      (network): network is { cidr: Cidr; device: number } => network.cidr !== undefined && !isSingle(network.cidr),
-    )
-    .toSorted((a, b) => b.cidr.length - a.cidr.length)
-  return (address) => (own.has(address) ? undefined : networks.find(({ cidr }) => contains(cidr, address))?.device)
-}
-
-const isSingle = ({ family, length }: Cidr) => length === (family === 4 ? 32 : 128)
-
-/** Link-local addresses are on every link: as InternalIP they say nothing. */
-function hopTo(node: PoolNode, family: Family, lan: OnLink): { via: string; device: number } | undefined {
-  for (const via of node.addresses) {
-    if (familyOf(via) !== family || via.startsWith('fe80:')) continue
-    const device = lan(via)
-    if (device !== undefined) return { via, device }
-  }
-  return undefined
-}
+const routeOver = ({ via, device }: Transport, destination: string, metric: number): Route => ({
+  ...common(destination),
+  kind: 'unicast',
+  metric,
+  via,
+  device,
+})
 
 /** This node's address among its own pods' (the CNI's bridge has one), which peers of the mesh know the way back to. */
 function sourceOf(self: PoolNode, family: Family, links: readonly LocalAddress[]): string | undefined {
@@ -165,13 +166,10 @@ function sourceOf(self: PoolNode, family: Family, links: readonly LocalAddress[]
 }
 
 function problemOf({ name, addresses }: PoolNode, lost: readonly string[]): string {
-  const families = [...new Set(lost.map((prefix) => prefixOf(prefix).family))]
-    .map((family) => `IPv${family}`)
-    .join(' or ')
   const has = addresses.length === 0 ? 'none' : addresses.join(', ')
   return (
-    `node ${name}: no ${families} InternalIP of it is on a network of this node (it has ${has}), so nothing is routed to ` +
-    `${listed(lost)}; give both nodes an address of that family on one LAN`
+    `node ${name}: this node has no way to any InternalIP of it (it has ${has}), so nothing is routed to ${listed(lost)}; ` +
+    'give both nodes an InternalIP of one family, reachable from each other'
   )
 }
 

@@ -12,7 +12,14 @@ import { readOptions } from '../lib/net/options.ts'
 import { find } from '../lib/net/preflight.ts'
 import { removeOwned } from '../lib/net/remove-owned.ts'
 import { DAEMONS, fetchAll } from '../lib/net/status-client.ts'
-import { CACHE_DIR, DNS_ADDRESSES, NFT_TABLE_AGENT, NFT_TABLE_GATEWAY, NFT_TABLE_RELAY } from '../lib/owned.ts'
+import {
+  CACHE_DIR,
+  DNS_ADDRESSES,
+  NFT_TABLE_AGENT,
+  NFT_TABLE_GATEWAY,
+  NFT_TABLE_RELAY,
+  NFT_TABLE_ROUTES,
+} from '../lib/owned.ts'
 
 const OPTIONS = {
   state: {
@@ -29,6 +36,7 @@ const OPTIONS = {
 const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] = [
   { family: 'ip', name: NFT_TABLE_AGENT },
   { family: 'ip6', name: NFT_TABLE_AGENT },
+  { family: 'inet', name: NFT_TABLE_ROUTES },
   { family: 'inet', name: NFT_TABLE_GATEWAY },
   { family: 'inet', name: NFT_TABLE_RELAY },
 ]

@@ -3,6 +3,9 @@
 
 /** Routing table of all mesh routes, looked up before main. */
 export const ROUTE_TABLE = 7077
+/** Looked up before it for what comes in over the mesh: the way on to pods of this pool on other nodes. */
+export const RETURN_TABLE = 7078
+export const RETURN_RULE_PRIORITY = 5100
 /** The one rule: `not fwmark WIREGUARD_MARK lookup ROUTE_TABLE`, for IPv4 and IPv6. */
 export const RULE_PRIORITY = 5101
 /** WireGuard's own packets carry this mark, so that they never enter the mesh they carry. */
@@ -17,13 +20,27 @@ export const NEXTHOP_RANGE = 0x00800000
 
 /** One WireGuard device per rung of the ladder. */
 export const DEVICES = { direct: 'fm-direct', 'relay-udp': 'fm-udp', 'relay-tcp': 'fm-tcp' } as const
-/** MTU of every device: 1500 less WireGuard's 80 (IPv6 outside) less room for one more encapsulation. */
+/**
+ * All that carry packets to other pools: `leave` is inside the rung in use, for a gateway that hands its role over
+ * (gateway/handover-loop.ts), and is there for that long.
+ */
+export const CARRIERS = { ...DEVICES, leave: 'fm-leave' } as const
+export type Carrier = keyof typeof CARRIERS
+/** Between nodes of a pool that share no link: one per IP version outside. */
+export const VXLAN_DEVICES = { 4: 'fm-vxlan', 6: 'fm-vxlan6' } as const
+/** UDP port and network identifier (VNI) of those: not Calico's 4789 and 4096, not flannel's 8472 and 1. */
+export const VXLAN_PORT = 7080
+export const VXLAN_ID = 7077
+/** The kernel takes a device without an IPv4 address for one with a strict reverse-path filter. */
+export const VXLAN_ADDRESS = '169.254.20.54'
+/** MTU of every WireGuard device: 1500 less WireGuard's 80 (IPv6 outside) less room for one more encapsulation. */
 export const DEVICE_MTU = 1380
 /** The least that a link may carry for IPv6 (RFC 8200 §5): routes over narrow paths get this one. */
 export const LEAST_MTU = 1280
 
 /** nft tables; the agent's come one per family, since its maps are keyed by address. */
 export const NFT_TABLE_AGENT = 'fulmar'
+export const NFT_TABLE_ROUTES = 'fulmar-routes'
 export const NFT_TABLE_GATEWAY = 'fulmar-gateway'
 export const NFT_TABLE_RELAY = 'fulmar-relay'
 /** Conntrack entries of relayed sessions carry this mark and the session's port; STUN to these ports has its own zone. */

@@ -29,7 +29,7 @@ export type Nexthop = {
   readonly protocol: number
 }
 
-/** A rule that looks up `table` for all packets but those whose mark, masked, is `mark`. */
+/** A rule that looks up `table` for packets whose mark, masked, is `mark` (or is not, inverted), a mask of 0 for all. */
 export type Rule = {
   readonly family: Family
   readonly priority: number
@@ -37,6 +37,8 @@ export type Rule = {
   readonly invert: boolean
   readonly mark: number
   readonly mask: number
+  /** The name of the device on which they came. */
+  readonly arrivedOn?: string
 }
 
 export type RouteState = { readonly nexthops: readonly Nexthop[]; readonly routes: readonly Route[] }

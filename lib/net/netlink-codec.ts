@@ -17,17 +17,29 @@ export type Link = {
   readonly kind: string
   readonly up: boolean
   readonly mtu: number
+  /** It asks on its own network where an address is (ARP, neighbour discovery), as Ethernet does and a tunnel does not. */
+  readonly resolves: boolean
 }
 export type LinkAddress = {
   readonly device: number
   readonly family: Family
   readonly address: string
   readonly length: number
+  /** For use on its link only: never chosen as the source of what goes further. */
+  readonly linkOnly?: boolean
+}
+/** Where the kernel would send a packet now. */
+export type Hop = {
+  readonly device: number
+  readonly table: number
+  /** The address of the router; undefined where the destination is on the link. */
+  readonly via: string | undefined
 }
 export type NetlinkEvent =
   | { readonly kind: 'link'; readonly link: Link; readonly removed: boolean }
   | { readonly kind: 'address'; readonly address: LinkAddress; readonly removed: boolean }
-  | { readonly kind: 'route'; readonly table: number; readonly removed: boolean }
+  /** `destination` reads on, which is not worth it for each of a full table. */
+  | { readonly kind: 'route'; readonly table: number; readonly removed: boolean; readonly destination: () => string }
   | { readonly kind: 'nexthop'; readonly id: number; readonly removed: boolean }
   | { readonly kind: 'rule'; readonly table: number; readonly removed: boolean }
   /** Notices were lost (the socket's buffer was full): anything may have changed. */
@@ -37,11 +49,13 @@ export const AF_INET = 2
 export const AF_INET6 = 10
 /** Where a route message has its protocol, which tells ours from a full BGP table without reading further. */
 export const ROUTE_PROTOCOL_OFFSET = 5
+const ARPHRD_ETHER = 1
 const SCOPE_LINK = 253
 const SCOPE_NOWHERE = 255
 /** Tables over 255 do not fit the header and go in an attribute. */
 const TABLE_COMPAT = 252
 const IFF_UP = 1
+const IFF_NOARP = 0x80
 const RULE_INVERT = 2
 const ROUTE_UNICAST = 1
 const ROUTE_UNREACHABLE = 7
@@ -49,9 +63,22 @@ export const TABLE_MAIN = 254
 
 const IFLA = { ifname: 3, mtu: 4, linkinfo: 18, infoKind: 1 }
 const IFA = { address: 1, local: 2 }
-const RTA = { dst: 1, oif: 4, gateway: 5, priority: 6, prefsrc: 7, metrics: 8, table: 15, nhId: 30 }
+const RTA = {
+  dst: 1,
+  oif: 4,
+  gateway: 5,
+  priority: 6,
+  prefsrc: 7,
+  metrics: 8,
+  table: 15,
+  mark: 16,
+  via: 18,
+  nhId: 30,
+}
+/** The answer to a question about a route says which table it is from. */
+const LOOKUP_TABLE = 0x1000
 const RTAX_MTU = 2
-const FRA = { priority: 6, fwmark: 10, table: 15, fwmask: 16 }
+const FRA = { iifname: 3, priority: 6, fwmark: 10, table: 15, fwmask: 16 }
 const NHA = { id: 1, oif: 5 }
 
 // === reading ===
@@ -65,6 +92,7 @@ export function linkOf(bytes: Buffer): Link {
     name: stringOf(attributes.get(IFLA.ifname)),
     kind: stringOf(kind),
     up: (u32(bytes, 8) & IFF_UP) !== 0,
+    resolves: u16(bytes, 2) === ARPHRD_ETHER && (u32(bytes, 8) & IFF_NOARP) === 0,
     mtu: numberOf(attributes.get(IFLA.mtu)),
   }
 }
@@ -83,8 +111,7 @@ export function routeOf(bytes: Buffer): Route | undefined {
   const family = familyOf(bytes)
   if (family === undefined) return undefined
   const attributes = attributesOf(bytes, 12)
-  const destination = attributes.get(RTA.dst)
-  const via = attributes.get(RTA.gateway)
+  const via = viaOf(attributes)
   const source = attributes.get(RTA.prefsrc)
   const metrics = attributes.get(RTA.metrics)
   const mtu = metrics && attributesOf(metrics, 0).get(RTAX_MTU)
@@ -93,16 +120,38 @@ export function routeOf(bytes: Buffer): Route | undefined {
     family,
     table: tableOf(bytes),
     protocol: bytes[ROUTE_PROTOCOL_OFFSET]!,
-    destination: `${destination ? addressText(destination) : family === 4 ? '0.0.0.0' : '::'}/${bytes[1]}`,
+    destination: destinationOf(family, bytes, attributes),
     metric: numberOf(attributes.get(RTA.priority)),
     kind: unreachable ? 'unreachable' : 'unicast',
     ...(attributes.has(RTA.nhId) && { nexthop: numberOf(attributes.get(RTA.nhId)) }),
-    ...(via && { via: addressText(via) }),
+    ...(via && { via }),
     ...(attributes.has(RTA.oif) && !unreachable && { device: numberOf(attributes.get(RTA.oif)) }),
     ...(source && { source: addressText(source) }),
     ...(mtu && { mtu: u32(mtu, 0) }),
   }
 }
+
+function destinationOf(family: Family, bytes: Buffer, attributes: ReadonlyMap<number, Buffer>): string {
+  const destination = attributes.get(RTA.dst)
+  return `${destination ? addressText(destination) : family === 4 ? '0.0.0.0' : '::'}/${bytes[1]}`
+}
+
+/** Of IPv4 routes too the next router may have an IPv6 address (RFC 5549), which stands in an attribute of its own. */
+function viaOf(attributes: ReadonlyMap<number, Buffer>): string | undefined {
+  const bytes = attributes.get(RTA.gateway) ?? attributes.get(RTA.via)?.subarray(2)
+  return bytes && addressText(bytes)
+}
+
+/** The answer to `hopBody`; undefined where packets end here or are refused. */
+export function hopOf(bytes: Buffer): Hop | undefined {
+  const attributes = attributesOf(bytes, 12)
+  if (bytes[7] !== ROUTE_UNICAST || !attributes.has(RTA.oif)) return undefined
+  return { device: numberOf(attributes.get(RTA.oif)), table: tableOf(bytes), via: viaOf(attributes) }
+}
+
+/** Whether a route message is a unicast route of the main table to less than everywhere; read from the header alone. */
+export const isMainSpecific = (bytes: Buffer): boolean =>
+  bytes[1] !== 0 && bytes[4] === TABLE_MAIN && bytes[7] === ROUTE_UNICAST
 
 /** Whether a route message is a default route of the main table that leads somewhere; read from the header alone. */
 export const isMainDefault = (bytes: Buffer): boolean =>
@@ -135,6 +184,7 @@ export function ruleOf(bytes: Buffer): Rule | undefined {
     invert: (u32(bytes, 8) & RULE_INVERT) !== 0,
     mark: numberOf(attributes.get(FRA.fwmark)),
     mask: numberOf(attributes.get(FRA.fwmask)),
+    ...(attributes.has(FRA.iifname) && { arrivedOn: stringOf(attributes.get(FRA.iifname)) }),
   }
 }
 
@@ -150,8 +200,17 @@ export function eventOf(type: number, bytes: Buffer): NetlinkEvent | undefined {
       return address && { kind: 'address', address, removed: type === rt.MessageType.DELADDR }
     }
     case rt.MessageType.NEWROUTE:
-    case rt.MessageType.DELROUTE:
-      return { kind: 'route', table: tableOf(bytes), removed: type === rt.MessageType.DELROUTE }
+    case rt.MessageType.DELROUTE: {
+      const family = familyOf(bytes)
+      return (
+        family && {
+          kind: 'route',
+          table: tableOf(bytes),
+          removed: type === rt.MessageType.DELROUTE,
+          destination: () => destinationOf(family, bytes, attributesOf(bytes, 12)),
+        }
+      )
+    }
     case rt.MessageType.NEWNEXTHOP:
     case rt.MessageType.DELNEXTHOP: {
       const id = numberOf(attributesOf(bytes, 8).get(NHA.id))
@@ -188,10 +247,10 @@ export function linkBody(link: {
   ]
 }
 
-export function addressBody({ device, family, address, length }: LinkAddress): StreamData[] {
+export function addressBody({ device, family, address, length, linkOnly }: LinkAddress): StreamData[] {
   const local = addressBytes(address)
   const flags = family === 6 ? { nodad: true as const } : {}
-  const scope = address.startsWith('fe80:') ? SCOPE_LINK : 0
+  const scope = linkOnly === true || address.startsWith('fe80:') ? SCOPE_LINK : 0
   return [
     rt.formatAddress({ family: familyNumber(family), prefixlen: length, index: device, scope, flags }),
     rt.formatAddressAttrs({ local, address: local }),
@@ -202,6 +261,7 @@ export function addressBody({ device, family, address, length }: LinkAddress): S
 export function routeBody(route: Route, use: 'add' | 'remove'): StreamData[] {
   const { family, table, protocol, destination, metric, kind, nexthop, via, device, source, mtu } = route
   const [address, length] = destination.split('/') as [string, string]
+  const crosses = family === 4 && via?.includes(':') === true
   const header = {
     family: familyNumber(family),
     dstLen: Number(length),
@@ -217,11 +277,22 @@ export function routeBody(route: Route, use: 'add' | 'remove'): StreamData[] {
       table,
       priority: metric,
       ...(nexthop !== undefined && { nhId: u32Bytes(nexthop) }),
-      ...(via !== undefined && { gateway: addressBytes(via) }),
+      ...(via !== undefined && !crosses && { gateway: addressBytes(via) }),
       ...(device !== undefined && nexthop === undefined && { oif: device }),
       ...(source !== undefined && { prefsrc: addressBytes(source) }),
       ...(mtu !== undefined && { metrics: { mtu: u32Bytes(mtu) } }),
     }),
+    ...(crosses ? [attribute(RTA.via, Buffer.concat([u16Bytes(AF_INET6), addressBytes(via!)]))] : []),
+  ]
+}
+
+/** Asks where a packet to this address with this mark goes. */
+export function hopBody(family: Family, address: string, mark: number): StreamData[] {
+  const header = [familyNumber(family), family === 4 ? 32 : 128, 0, 0, 0, 0, 0, 0]
+  return [
+    Buffer.concat([Buffer.from(header), u32Bytes(LOOKUP_TABLE)]),
+    attribute(RTA.dst, addressBytes(address)),
+    attribute(RTA.mark, u32Bytes(mark)),
   ]
 }
 
@@ -234,11 +305,12 @@ export function nexthopIdBody({ id }: Nexthop): StreamData[] {
   return [rt.formatNextHop({}), rt.formatNextHopAttrs({ id })]
 }
 
-export function ruleBody({ family, priority, table, invert, mark, mask }: Rule): StreamData[] {
+export function ruleBody({ family, priority, table, invert, mark, mask, arrivedOn }: Rule): StreamData[] {
   const flags = invert ? { invert: true as const } : {}
   return [
     rt.formatRule({ family: familyNumber(family), table: tableByte(table), action: 'toTbl', flags }),
-    rt.formatRuleAttrs({ priority, table, fwmark: mark, fwmask: mask }),
+    rt.formatRuleAttrs({ priority, table, ...(mask !== 0 && { fwmark: mark, fwmask: mask }) }),
+    ...(arrivedOn === undefined ? [] : [attribute(FRA.iifname, Buffer.from(`${arrivedOn}\0`))]),
   ]
 }
 
@@ -251,20 +323,29 @@ export function encode(parts: readonly StreamData[]): Uint8Array[] {
 
 // === fields ===
 
-function attributesOf(bytes: Buffer, headerLength: number): ReadonlyMap<number, Buffer> {
+/** An attribute that `netlink` has no writer for. */
+export const attribute =
+  (type: number, value: Uint8Array): StreamData =>
+  (out) =>
+    out.push(type, value)
+
+export function attributesOf(bytes: Buffer, headerLength: number): ReadonlyMap<number, Buffer> {
   const attributes = new Map<number, Buffer>()
   parseAttributes(bytes.subarray(headerLength), ({ type, data }) => attributes.set(type, data))
   return attributes
 }
 
 const LITTLE_ENDIAN = endianness() === 'LE'
-const u32 = (bytes: Buffer, offset: number) => (LITTLE_ENDIAN ? bytes.readUInt32LE(offset) : bytes.readUInt32BE(offset))
-const u32Bytes = (value: number) => Buffer.from(Uint32Array.of(value).buffer)
-const numberOf = (bytes: Buffer | undefined, otherwise = 0) => (bytes?.length === 4 ? u32(bytes, 0) : otherwise)
-const stringOf = (bytes: Buffer | undefined) => bytes?.toString().replace(/\0$/, '') ?? ''
-const addressBytes = (address: string) => Buffer.from(ipaddr.parse(address).toByteArray())
-const addressText = (bytes: Uint8Array) => ipaddr.fromByteArray([...bytes]).toString()
+export const u32 = (bytes: Buffer, offset: number): number =>
+  LITTLE_ENDIAN ? bytes.readUInt32LE(offset) : bytes.readUInt32BE(offset)
+const u16 = (bytes: Buffer, offset: number) => (LITTLE_ENDIAN ? bytes.readUInt16LE(offset) : bytes.readUInt16BE(offset))
+export const u16Bytes = (value: number): Buffer => Buffer.from(Uint16Array.of(value).buffer)
+export const u32Bytes = (value: number) => Buffer.from(Uint32Array.of(value).buffer)
+export const numberOf = (bytes: Buffer | undefined, otherwise = 0) => (bytes?.length === 4 ? u32(bytes, 0) : otherwise)
+export const stringOf = (bytes: Buffer | undefined) => bytes?.toString().replace(/\0$/, '') ?? ''
+export const addressBytes = (address: string) => Buffer.from(ipaddr.parse(address).toByteArray())
+export const addressText = (bytes: Uint8Array) => ipaddr.fromByteArray([...bytes]).toString()
 const tableByte = (table: number) => (table > 255 ? TABLE_COMPAT : table)
-const familyNumber = (family: Family) => (family === 4 ? AF_INET : AF_INET6)
-const familyOf = (bytes: Buffer): Family | undefined =>
+export const familyNumber = (family: Family) => (family === 4 ? AF_INET : AF_INET6)
+export const familyOf = (bytes: Buffer): Family | undefined =>
   bytes[0] === AF_INET ? 4 : bytes[0] === AF_INET6 ? 6 : undefined

@@ -15,6 +15,7 @@ import {
   type NetlinkSocket,
   type StreamData,
 } from 'netlink'
+import type { Family } from '../cidr.ts'
 import type { Nexthop, Route, Rule } from '../routes.ts'
 import {
   addressBody,
@@ -23,7 +24,10 @@ import {
   AF_INET6,
   encode,
   eventOf,
+  hopBody,
+  hopOf,
   isMainDefault,
+  isMainSpecific,
   linkBody,
   linkOf,
   nexthopBody,
@@ -34,12 +38,27 @@ import {
   routeOf,
   ruleBody,
   ruleOf,
+  type Hop,
   type Link,
   type LinkAddress,
   type NetlinkEvent,
 } from './netlink-codec.ts'
+import {
+  forwardingBody,
+  forwardingHeader,
+  forwardingOf,
+  neighbourBody,
+  neighbourHeader,
+  neighbourOf,
+  vxlanBody,
+  vxlanOf,
+  type ForwardingEntry,
+  type Neighbour,
+  type VxlanLink,
+  type VxlanSpec,
+} from './vxlan-codec.ts'
 
-export type { Link, LinkAddress, NetlinkEvent } from './netlink-codec.ts'
+export type { Hop, Link, LinkAddress, NetlinkEvent } from './netlink-codec.ts'
 
 /** A request that the kernel refused; `errno` is the name, e.g. EPERM. */
 export class NetlinkError extends Error {
@@ -127,6 +146,26 @@ export class Netlink {
     return messages.flatMap((bytes) => (isMainDefault(bytes) && routeOf(bytes)) || [])
   }
 
+  /** Unicast routes of the main table that others made, but for its default routes. */
+  async foreignRoutes(own: readonly number[]): Promise<readonly Route[]> {
+    const messages = await this.#dumpFamilies('list routes', TYPE.GETROUTE, 12)
+    return messages.flatMap(
+      (bytes) => (isMainSpecific(bytes) && !own.includes(bytes[ROUTE_PROTOCOL_OFFSET]!) && routeOf(bytes)) || [],
+    )
+  }
+
+  /** @returns undefined where packets to this address end here, are refused, or lead nowhere. */
+  async hopTo(family: Family, address: string, mark: number): Promise<Hop | undefined> {
+    try {
+      const operation = `look up the route to ${address}`
+      const [answer] = await request(this.#changes, operation, TYPE.GETROUTE, hopBody(family, address, mark), 0)
+      return answer && hopOf(answer.data)
+    } catch (error) {
+      ignoring(NOWHERE)(error)
+      return undefined
+    }
+  }
+
   replaceRoute(route: Route): Promise<void> {
     return this.#change(
       `set ${route.kind} route to ${route.destination}`,
@@ -179,6 +218,45 @@ export class Netlink {
       TYPE.DELRULE,
       ruleBody(rule),
     )
+  }
+
+  // === VXLAN ===
+
+  async vxlans(): Promise<readonly VxlanLink[]> {
+    return (await this.#dump('list devices', TYPE.GETLINK, [Buffer.alloc(16)])).flatMap((bytes) => vxlanOf(bytes) ?? [])
+  }
+
+  /** @throws NetlinkError EEXIST where name, or port and identifier, are taken; ENOTSUP where the kernel has no VXLAN. */
+  addVxlan(name: string, spec: VxlanSpec): Promise<void> {
+    return this.#change(`add vxlan device ${name}`, TYPE.NEWLINK, vxlanBody(name, spec), CREATE)
+  }
+
+  async forwardingEntries(device: number): Promise<readonly ForwardingEntry[]> {
+    const messages = await this.#dump('list forwarding entries', TYPE.GETNEIGH, [forwardingHeader])
+    return messages.flatMap((bytes) => forwardingOf(bytes) ?? []).filter((entry) => entry.device === device)
+  }
+
+  replaceForwardingEntry(entry: ForwardingEntry): Promise<void> {
+    return this.#change(`set forwarding entry ${entry.mac}`, TYPE.NEWNEIGH, forwardingBody(entry), REPLACE)
+  }
+
+  /** One that is gone already is no error. */
+  removeForwardingEntry(entry: ForwardingEntry): Promise<void> {
+    return this.#remove(`remove forwarding entry ${entry.mac}`, TYPE.DELNEIGH, forwardingBody(entry))
+  }
+
+  async neighbours(device: number): Promise<readonly Neighbour[]> {
+    const messages = await this.#dump('list neighbours', TYPE.GETNEIGH, [neighbourHeader])
+    return messages.flatMap((bytes) => neighbourOf(bytes) ?? []).filter((neighbour) => neighbour.device === device)
+  }
+
+  replaceNeighbour(neighbour: Neighbour): Promise<void> {
+    return this.#change(`set neighbour ${neighbour.address}`, TYPE.NEWNEIGH, neighbourBody(neighbour), REPLACE)
+  }
+
+  /** One that is gone already is no error. */
+  removeNeighbour(neighbour: Neighbour): Promise<void> {
+    return this.#remove(`remove neighbour ${neighbour.address}`, TYPE.DELNEIGH, neighbourBody(neighbour))
   }
 
   // === notices ===
@@ -264,6 +342,7 @@ async function request(
   return []
 }
 
+const NOWHERE = ['ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL', 'ESRCH']
 const GONE = ['ESRCH', 'ENOENT', 'ENODEV', 'EADDRNOTAVAIL']
 
 function ignoring(errnos: readonly string[]) {

@@ -1,10 +1,10 @@
 // Takes back what agent and gateway put into the kernel, known by the numbers and names of lib/owned and nothing else:
-// rules, routes, nexthop objects, WireGuard devices. A wireguard-go ends by itself when its device goes.
+// rules, routes, nexthop objects, WireGuard and VXLAN devices. A wireguard-go ends by itself when its device goes.
 
-import { DEVICES, PROTOCOL_AGENT, PROTOCOL_GATEWAY, ROUTE_TABLE } from '../owned.ts'
+import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES } from '../owned.ts'
 import { routeText } from '../routes.ts'
 import { Netlink } from './netlink.ts'
-import { isMeshNexthop, isMeshRule } from './route-table.ts'
+import { isMeshNexthop, isMeshRoute, isMeshRule } from './route-table.ts'
 
 /** @returns a line per thing removed; empty if there was nothing. Stop the daemons first: they put back what goes. */
 export async function removeOwned(): Promise<readonly string[]> {
@@ -20,10 +20,11 @@ export async function removeOwned(): Promise<readonly string[]> {
     await each(
       (await netlink.rules()).filter(isMeshRule),
       (rule) => netlink.removeRule(rule),
-      ({ family, priority, table }) => `rule ${priority} for table ${table} (IPv${family})`,
+      ({ family, priority, table, arrivedOn }) =>
+        `rule ${priority} for table ${table}${arrivedOn === undefined ? '' : ` from ${arrivedOn}`} (IPv${family})`,
     )
     await each(
-      (await netlink.routes([PROTOCOL_AGENT, PROTOCOL_GATEWAY])).filter(({ table }) => table === ROUTE_TABLE),
+      (await netlink.routes([PROTOCOL_AGENT, PROTOCOL_GATEWAY])).filter(isMeshRoute),
       (route) => netlink.removeRoute(route),
       (route) => `route ${routeText(route)}`,
     )
@@ -32,10 +33,13 @@ export async function removeOwned(): Promise<readonly string[]> {
       (nexthop) => netlink.removeNexthop(nexthop),
       ({ id }) => `nexthop ${id}`,
     )
-    const names: readonly string[] = Object.values(DEVICES)
+    const names: readonly string[] = Object.values(CARRIERS)
+    const overlays: readonly string[] = Object.values(VXLAN_DEVICES)
     await each(
       (await netlink.links()).filter(
-        ({ name, kind }) => names.includes(name) && (kind === 'wireguard' || kind === 'tun'),
+        ({ name, kind }) =>
+          (names.includes(name) && (kind === 'wireguard' || kind === 'tun')) ||
+          (overlays.includes(name) && kind === 'vxlan'),
       ),
       (link) => netlink.removeLink(link),
       ({ name }) => `device ${name}`,

@@ -3,8 +3,11 @@
 
 import type { Log } from '../log.ts'
 import {
+  CARRIERS,
   NEXTHOP_BASE,
   NEXTHOP_RANGE,
+  RETURN_RULE_PRIORITY,
+  RETURN_TABLE,
   ROUTE_TABLE,
   RULE_PRIORITY,
   WIREGUARD_MARK,
@@ -25,9 +28,14 @@ export type RouteTable = {
 export type RouteTableOptions = {
   readonly protocol: number
   /** What is wanted on a node with these devices and addresses; asked in every pass. `undefined`: nothing is known yet. */
-  readonly plan: (links: readonly Link[], addresses: readonly LinkAddress[]) => RouteState | undefined
+  readonly plan: (
+    links: readonly Link[],
+    addresses: readonly LinkAddress[],
+  ) => RouteState | undefined | Promise<RouteState | undefined>
   /** Notices of devices and addresses that may change the plan or have taken routes with them. */
   readonly concerns: (event: NetlinkEvent & { kind: 'link' | 'address' }) => boolean
+  /** Notices of routes that are not in the mesh's tables. */
+  readonly concernsRoute?: (event: NetlinkEvent & { kind: 'route' }) => boolean
   readonly log: Log
 }
 
@@ -37,16 +45,32 @@ export class RoutesError extends Error {
   override readonly name = 'RoutesError'
 }
 
-export const MESH_RULES: readonly Rule[] = ([4, 6] as const).map((family) => ({
-  family,
-  priority: RULE_PRIORITY,
-  table: ROUTE_TABLE,
-  invert: true,
-  mark: WIREGUARD_MARK,
-  mask: WIREGUARD_MARK_MASK,
-}))
+/**
+ * What comes in over the mesh goes on to pods of this pool by a table that nothing else is looked up in: a CNI may have
+ * another way to them, which it keeps for its own packets, and whose reverse-path filter would drop ours.
+ */
+export const MESH_RULES: readonly Rule[] = ([4, 6] as const).flatMap((family) => [
+  ...Object.values(CARRIERS).map((arrivedOn) => ({
+    family,
+    priority: RETURN_RULE_PRIORITY,
+    table: RETURN_TABLE,
+    invert: false,
+    mark: 0,
+    mask: 0,
+    arrivedOn,
+  })),
+  {
+    family,
+    priority: RULE_PRIORITY,
+    table: ROUTE_TABLE,
+    invert: true,
+    mark: WIREGUARD_MARK,
+    mask: WIREGUARD_MARK_MASK,
+  },
+])
 
-export function openRouteTable({ protocol, plan, concerns, log }: RouteTableOptions, signal: AbortSignal): RouteTable {
+export function openRouteTable(options: RouteTableOptions, signal: AbortSignal): RouteTable {
+  const { protocol, plan, concerns, concernsRoute, log } = options
   const netlink = new Netlink()
   const isOwn = (nexthop: Nexthop) => nexthop.protocol === protocol && isMeshNexthop(nexthop)
   let generation = 0
@@ -55,9 +79,9 @@ export function openRouteTable({ protocol, plan, concerns, log }: RouteTableOpti
   const attempt = async (): Promise<boolean> => {
     const started = generation
     await ensureRules(netlink)
-    const wanted = plan(await netlink.links(), await netlink.addresses())
+    const wanted = await plan(await netlink.links(), await netlink.addresses())
     if (wanted === undefined) return true
-    const routes = (await netlink.routes([protocol])).filter(({ table }) => table === ROUTE_TABLE)
+    const routes = (await netlink.routes([protocol])).filter(isMeshRoute)
     const nexthops = (await netlink.nexthops()).filter(isOwn)
     const failures: { step: RouteStep; error: unknown }[] = []
     for (const step of planRouteSteps({ nexthops, routes }, wanted)) {
@@ -90,11 +114,11 @@ export function openRouteTable({ protocol, plan, concerns, log }: RouteTableOpti
         return concerns(event)
       case 'route':
         // Of any protocol: somebody's route may have replaced ours.
-        return event.table === ROUTE_TABLE
+        return isMeshRoute(event) || concernsRoute?.(event) === true
       case 'nexthop':
         return isMeshNexthop(event)
       case 'rule':
-        return event.table === ROUTE_TABLE
+        return isMeshRoute(event)
       case 'lost':
         return true
     }
@@ -114,8 +138,14 @@ export function isMeshNexthop({ id }: { readonly id: number }): boolean {
   return id >= NEXTHOP_BASE && id < NEXTHOP_BASE + NEXTHOP_RANGE
 }
 
+export const isMeshRoute = ({ table }: { readonly table: number }): boolean =>
+  table === ROUTE_TABLE || table === RETURN_TABLE
+
 export function isMeshRule({ table, priority }: Rule): boolean {
-  return table === ROUTE_TABLE && priority === RULE_PRIORITY
+  return (
+    (table === ROUTE_TABLE && priority === RULE_PRIORITY) ||
+    (table === RETURN_TABLE && priority === RETURN_RULE_PRIORITY)
+  )
 }
 
 /** The rule is the agent's and the gateway's alike: whoever comes first adds it. A variant of it goes. */
@@ -126,7 +156,12 @@ async function ensureRules(netlink: Netlink): Promise<void> {
 }
 
 const sameRule = (a: Rule, b: Rule) =>
-  a.family === b.family && a.invert === b.invert && a.mark === b.mark && a.mask === b.mask
+  a.family === b.family &&
+  a.table === b.table &&
+  a.invert === b.invert &&
+  a.mark === b.mark &&
+  a.mask === b.mask &&
+  a.arrivedOn === b.arrivedOn
 
 function takeStep(netlink: Netlink, step: RouteStep): Promise<void> {
   switch (step.kind) {

@@ -17,6 +17,9 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     nft 'add table ip fulmar; add table ip6 fulmar; add table inet fulmar-gateway; add table inet fulmar-relay; add table ip other; add table ip kube-proxy'
     ip addr add 169.254.20.53/32 dev lo; ip -6 addr add fd66:756c:6d61::53/128 dev lo; ip addr add 192.0.2.1/32 dev lo
     ip tuntap add fm-direct mode tun; ip link set fm-direct up; ip tuntap add other0 mode tun
+    ip link add fm-vxlan type vxlan id 7077 dstport 7080 nolearning; ip link add flannel.1 type vxlan id 1 dstport 8472
+    ip link set fm-vxlan up; ip rule add iif fm-direct lookup 7078 priority 5100
+    ip route add 10.244.8.0/24 dev fm-vxlan table 7078 proto 177; nft add table inet fulmar-routes
     ip rule add not fwmark 0x46000000/0xff000000 lookup 7077 priority 5101
     ip route add 10.244.9.0/24 dev fm-direct table 7077 proto 178
     ip route add 198.51.100.0/24 dev lo
@@ -30,10 +33,14 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     'removed nft table ip fulmar',
     'removed nft table ip6 fulmar',
     'removed nft table inet fulmar-gateway',
+    'removed nft table inet fulmar-routes',
     'removed nft table inet fulmar-relay',
+    'removed rule 5100 for table 7078 from fm-direct (IPv4)',
     'removed rule 5101 for table 7077 (IPv4)',
+    'removed route 10.244.8.0/24 dev #4 table 7078 metric 0',
     'removed route 10.244.9.0/24 dev #2 table 7077 metric 0',
     'removed device fm-direct',
+    'removed device fm-vxlan',
     'removed address 169.254.20.53 on lo',
     'removed address fd66:756c:6d61::53 on lo',
     `removed ${dir}/run/agent.sock`,
@@ -42,7 +49,10 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
   ])
   t.equal(await cleanup(), 'nothing of Fulmar’s is on this machine\nexit 0')
   t.match(await host.sh('nft list tables'), /table ip other\ntable ip kube-proxy/)
-  t.match(await host.sh('ip addr show dev lo; ip route; ip link'), /192\.0\.2\.1[\s\S]*198\.51\.100\.0[\s\S]*other0/)
+  t.match(
+    await host.sh('ip addr show dev lo; ip route; ip link'),
+    /192\.0\.2\.1[\s\S]*198\.51\.100\.0[\s\S]*other0[\s\S]*flannel\.1/,
+  )
   t.ok(existsSync(`${dir}/state/identity/node.key`), 'keys stay without --state')
 
   t.match(

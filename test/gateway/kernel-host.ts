@@ -4,6 +4,7 @@ import { openRoutes, type Routes, type RoutesOptions } from '../../gateway/route
 import { openWireGuard, type WireGuard, type WireGuardOptions } from '../../gateway/wireguard-loop.ts'
 import { runRoutes, type AgentRoutes } from '../../agent/routes-loop.ts'
 import { createLog } from '../../lib/log.ts'
+import { VXLAN_ID, VXLAN_PORT } from '../../lib/owned.ts'
 import { removeOwned } from '../../lib/net/remove-owned.ts'
 import { serve } from '../lib/netns.ts'
 
@@ -34,7 +35,7 @@ serve({
   },
   observeRungs: async (pools: string[]) => Object.fromEntries(await routes.observe(pools)),
   async openAgent() {
-    agent = await runRoutes({ log }, signal)
+    agent = await runRoutes({ overlay: { port: VXLAN_PORT, id: VXLAN_ID }, log }, signal)
   },
   updateAgent: (...args: Parameters<AgentRoutes['update']>) => agent.update(...args),
   agentPlan: () => agent.plan,

@@ -34,8 +34,11 @@ export function relayOf({ id, relay }: Topology, { node, fulmar }: Programs, man
   return onNode(id, CLOUD, 'relay', [node, fulmar, 'relay', ...options.flat()])
 }
 
-export const agentsOf = ({ id, nodes }: Topology, { node, fulmar }: Programs): readonly Daemon[] =>
-  nodes.map(({ name }) => onNode(id, name, 'agent', [node, fulmar, 'agent']))
+export const agentsOf = (
+  { id, nodes }: Topology,
+  { node, fulmar }: Programs,
+  flags: readonly string[],
+): readonly Daemon[] => nodes.map(({ name }) => onNode(id, name, 'agent', [node, fulmar, 'agent', ...flags]))
 
 export const gatewaysOf = (
   { id, pools }: Topology,

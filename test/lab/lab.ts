@@ -69,6 +69,7 @@ export async function openLab(
       id,
       underlay: options.underlay ?? 'v4',
       overlapLans: options.overlapLans ?? false,
+      splitLans: options.splitLans,
       firewall6: options.firewall6 ?? true,
       nat: options.nat ?? new Map(),
       order: options.pools,
@@ -98,14 +99,18 @@ export class Lab {
   /** The folder that the relay serves; edits are followed. */
   readonly manifests: string
   readonly #supervisor: Supervisor
+  readonly #agentFlags: readonly string[]
   readonly #gatewayFlags: readonly string[]
   readonly #events = new EventEmitter<LabEvents>()
   readonly #ending = new AbortController()
   #closed: Promise<void> | undefined
 
-  constructor(topology: Topology, manifests: string, { restart = true, gatewayFlags = [] }: LabOptions) {
+  constructor(topology: Topology, manifests: string, options: LabOptions) {
+    const { restart = true, gatewayFlags = [], splitLans = [] } = options
     this.topology = topology
     this.manifests = manifests
+    // A lab has no CNI that would carry what pods of a split pool say to each other.
+    this.#agentFlags = options.agentFlags ?? (splitLans.length > 0 ? ['--overlay-pods'] : [])
     this.#gatewayFlags = gatewayFlags
     this.#supervisor = new Supervisor({
       id: topology.id,
@@ -127,6 +132,7 @@ export class Lab {
       topology: this.topology,
       manifests: this.manifests,
       supervisor: this.#supervisor,
+      agentFlags: this.#agentFlags,
       gatewayFlags: this.#gatewayFlags,
       progress,
       signal,
@@ -156,6 +162,7 @@ export class Lab {
       topology,
       manifests,
       supervisor: this.#supervisor,
+      agentFlags: this.#agentFlags,
       gatewayFlags: this.#gatewayFlags,
       progress,
       signal: new AbortController().signal,
@@ -251,8 +258,13 @@ function manifestsOf(id: string, { pools, nodes = DEFAULT_NODES, manifests }: La
   return directory
 }
 
-function checkPools({ pools }: Topology, { nat = new Map() }: LabOptions): void {
+function checkPools({ pools }: Topology, { nat = new Map(), splitLans = [] }: LabOptions): void {
   const sites = pools.filter(({ router }) => router !== undefined).map(({ name }) => name)
+  const strangers = splitLans.filter((name) => !sites.includes(name))
+  if (strangers.length > 0)
+    throw new UsageError(
+      `--split-lans ${strangers.join(', ')}: no site of this name; the sites are ${sites.join(', ')}`,
+    )
   const unknown = [...nat.keys()].filter((name) => !sites.includes(name))
   if (unknown.length > 0)
     throw new UsageError(`--nat ${unknown.join(', ')}: no site of this name; the sites are ${sites.join(', ')}`)

@@ -85,9 +85,15 @@ function parseNat(text: string): Nat {
  * The ruleset of a router.
  * @param wan4 its IPv4 address on `wan`; absent where the underlay has none.
  * @param firewall6 whether IPv6 has a stateful firewall.
+ * @param lans its devices towards the site.
  */
-export function routerRules(nat: Nat, wan4: string | undefined, firewall6 = true): string {
-  const tables = [firewall(nat, firewall6)]
+export function routerRules(
+  nat: Nat,
+  wan4: string | undefined,
+  firewall6 = true,
+  lans: readonly string[] = [LAN],
+): string {
+  const tables = [firewall(nat, firewall6, lans)]
   if (wan4 !== undefined && nat.type !== 'none') tables.push(translation(nat, wan4))
   return tables.join('')
 }
@@ -97,35 +103,41 @@ export function routerRules(nat: Nat, wan4: string | undefined, firewall6 = true
  * and a later flow from inside would collide with it and lose its port (measured; real NATs drop too). To accept them
  * is what makes a NAT one with a first-packet race.
  */
-function firewall({ type, expireSeconds }: Nat, firewall6: boolean): string {
+function firewall({ type, expireSeconds }: Nat, firewall6: boolean, lans: readonly string[]): string {
+  const within = lans.length > 1 ? [`iifname ${anyOf(lans)} oifname ${anyOf(lans)} accept`] : []
+  const fromInside = `iifname ${anyOf(lans)} accept`
   const forward = {
-    'udp-blocked': ['iifname "lan" tcp dport 443 accept'],
+    'udp-blocked': [`iifname ${anyOf(lans)} tcp dport 443 accept`],
     none: ['accept'],
-    'full-cone': ['iifname "lan" accept', 'ct status dnat accept'],
-    restricted: ['iifname "lan" accept', 'ct status dnat accept'],
-    'port-restricted': ['iifname "lan" accept'],
-    'first-packet-race': ['iifname "lan" accept'],
-    'port-not-preserved': ['iifname "lan" accept'],
-    'address-dependent': ['iifname "lan" accept'],
-    symmetric: ['iifname "lan" accept'],
-    'symmetric-hash': ['iifname "lan" accept'],
-    'symmetric-sequential': ['iifname "lan" accept'],
+    'full-cone': [fromInside, 'ct status dnat accept'],
+    restricted: [fromInside, 'ct status dnat accept'],
+    'port-restricted': [fromInside],
+    'first-packet-race': [fromInside],
+    'port-not-preserved': [fromInside],
+    'address-dependent': [fromInside],
+    symmetric: [fromInside],
+    'symmetric-hash': [fromInside],
+    'symmetric-sequential': [fromInside],
   }[type]
   const open6 = firewall6 || type === 'udp-blocked' ? '' : '    meta nfproto ipv6 accept\n'
   return `table inet firewall {
 ${expireSeconds === undefined ? '' : expiry(expireSeconds)}  chain forward {
     type filter hook forward priority filter; policy drop;
     ct state established,related accept
-${open6}${forward.map((rule) => `    ${rule}\n`).join('')}  }
+${open6}${[...within, ...forward].map((rule) => `    ${rule}\n`).join('')}  }
   chain input {
     type filter hook input priority filter; policy ${type === 'first-packet-race' ? 'accept' : 'drop'};
     ct state established,related accept
-    iifname { "lo", "lan" } accept
+    iifname ${anyOf(['lo', ...lans])} accept
     meta l4proto ipv6-icmp accept
   }
 }
 `
 }
+
+const LAN = 'lan'
+const anyOf = (devices: readonly string[]) =>
+  devices.length === 1 ? `"${devices[0]}"` : `{ ${devices.map((device) => `"${device}"`).join(', ')} }`
 
 /** Before connection tracking confirms a flow, it is told how long to keep it. */
 const expiry = (seconds: number): string =>

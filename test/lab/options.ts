@@ -23,6 +23,10 @@ export type LabOptions = {
   readonly manifests?: string | undefined
   readonly underlay?: Underlay | undefined
   readonly overlapLans?: boolean | undefined
+  /** Pools whose nodes are on two LANs in turn, joined by the site's router. */
+  readonly splitLans?: readonly string[] | undefined
+  /** Flags of every agent. */
+  readonly agentFlags?: readonly string[] | undefined
   /** Flags of every gateway, such as `--warm all`. */
   readonly gatewayFlags?: readonly string[] | undefined
   /** Whether a process that dies is started again. */
@@ -114,6 +118,13 @@ export const UP = {
     parse: underlay,
   } satisfies Option<Underlay>,
   overlapLans: flagOption('overlap-lans', 'all sites have 192.168.1.0/24'),
+  splitLans: {
+    name: 'split-lans',
+    doc: "pools whose nodes are on two LANs in turn, joined by the site's router: they need VXLAN",
+    value: 'POOL,…',
+    fallback: '',
+    parse: list(parsePoolName),
+  } satisfies Option<readonly string[]>,
   firewall6: {
     name: 'firewall6',
     doc: 'stateful firewalls for IPv6 at the sites: on or off',

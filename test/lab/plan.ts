@@ -7,6 +7,7 @@
 //                     100.64.i.2/24             2001:db8:f100:i::2/64           -
 //   LAN of site i     192.168.i.0/24            2001:db8:100+i::/64             fd00:168:i::/64 (goes nowhere)
 //   ... if public     198.19.i.0/24             the same                        the same
+//   second LAN of it  172.16.i.0/24             2001:db8:400+i::/64             fd00:169:i::/64 (goes nowhere)
 //
 // The core is .1 or ::1 of the cloud and of each WAN, the router .1 or ::1 of its LAN, the carrier of what is behind it.
 // Decimal numbers stand for hex groups as they are, so that a person reads the same number in both families.
@@ -42,6 +43,15 @@ export function siteLan(site: number, nat: NatName, underlay: Underlay, overlap:
   return {
     v4: prefix4(nat === 'none' && hasV4(underlay) ? `198.19.${site}` : `192.168.${privateSite}`),
     v6: prefix6(hasV6(underlay) ? `2001:db8:${100 + site}` : `fd00:168:${privateSite}`),
+  }
+}
+
+/** Of a site whose nodes are on two LANs, joined by its router. */
+export function secondLan(site: number, underlay: Underlay, overlap: boolean): Lan {
+  const privateSite = overlap ? 1 : site
+  return {
+    v4: prefix4(`172.16.${privateSite}`),
+    v6: prefix6(hasV6(underlay) ? `2001:db8:${400 + site}` : `fd00:169:${privateSite}`),
   }
 }
 

@@ -16,6 +16,8 @@ export type SiteOptions = {
   readonly gateways?: number | undefined
   /** Whether routers have a stateful firewall for IPv6; they have if nothing is said. */
   readonly firewall6?: boolean | undefined
+  /** Pools whose nodes are on two LANs in turn, joined by the site's router. */
+  readonly splitLans?: readonly string[] | undefined
   /** Names of pools in the order of their sites; pools that are not named follow by name. */
   readonly order?: readonly string[] | undefined
 }
@@ -27,6 +29,8 @@ export type LabNode = {
   readonly addresses: readonly string[]
   /** The prefixes of its Node object that are prefixes, in canonical text. */
   readonly podCidrs: readonly string[]
+  /** Which of its site's LANs it is on. */
+  readonly lan: number
 }
 export type Site = {
   readonly name: string
@@ -36,7 +40,8 @@ export type Site = {
   readonly gateway: string
   /** Nodes that run one, in the order of the objects; `gateway` is the first. */
   readonly gateways: readonly string[]
-  readonly lan: plan.Lan
+  /** One, or two of a site that is split. */
+  readonly lans: readonly [plan.Lan, ...plan.Lan[]]
   /** Absent for the cloud, whose LAN is at the core. */
   readonly uplink: Uplink | undefined
 }
@@ -83,13 +88,15 @@ export function planSites(
   const members = (
     pool: Pool,
     nodes: readonly string[],
-    addressesAt: (name: string, index: number) => readonly string[],
-  ) =>
+    lans: readonly plan.Lan[],
+    hostAt: (name: string, index: number) => number,
+  ): readonly LabNode[] =>
     nodes.map((name, index) => ({
       name,
       pool: pool.name,
-      addresses: addressesAt(name, index),
+      addresses: on(lans[index % lans.length]!, hostAt(name, index)),
       podCidrs: podCidrs.get(name) ?? [],
+      lan: index % lans.length,
     }))
   const gatewaysOf = (pool: Pool, nodes: readonly LabNode[]) => {
     const able = pool.gateways.filter((name) => nodes.some((node) => node.name === name))
@@ -104,8 +111,8 @@ export function planSites(
     cloud.nodes.map(({ name }) => name),
   )
   taken.add(CLOUD)
-  const cloudNodes = members(cloud, cloudNames, (name, index) =>
-    on(cloudLan, name === CLOUD ? plan.CLOUD_HOSTS[0] : plan.FIRST_CLOUD_NODE + index),
+  const cloudNodes = members(cloud, cloudNames, [cloudLan], (name, index) =>
+    name === CLOUD ? plan.CLOUD_HOSTS[0] : plan.FIRST_CLOUD_NODE + index,
   )
   const sites: Site[] = [
     {
@@ -113,7 +120,7 @@ export function planSites(
       nat: 'none',
       nodes: cloudNodes,
       ...gatewaysOf(cloud, cloudNodes),
-      lan: cloudLan,
+      lans: [cloudLan],
       uplink: undefined,
     },
   ]
@@ -132,13 +139,15 @@ export function planSites(
     if (names.length > plan.NODES_MAX)
       problems.push(`pool ${pool.name}: only the first ${plan.NODES_MAX} nodes are in the lab`)
     const lan = plan.siteLan(index, nat, options.underlay, options.overlapLans)
-    const nodes = members(pool, names.slice(0, plan.NODES_MAX), (_, host) => on(lan, plan.FIRST_NODE + host))
+    const second = plan.secondLan(index, options.underlay, options.overlapLans)
+    const lans = options.splitLans?.includes(pool.name) ? ([lan, second] as const) : ([lan] as const)
+    const nodes = members(pool, names.slice(0, plan.NODES_MAX), lans, (_, host) => plan.FIRST_NODE + host)
     sites.push({
       name: pool.name,
       nat,
       nodes,
       ...gatewaysOf(pool, nodes),
-      lan,
+      lans,
       uplink: {
         router: routers[0]!,
         nat: own,

@@ -22,6 +22,7 @@ export type StartOptions = {
   readonly topology: Topology
   readonly manifests: string
   readonly supervisor: Supervisor
+  readonly agentFlags: readonly string[]
   readonly gatewayFlags: readonly string[]
   readonly progress: (line: string) => void
   readonly signal: AbortSignal
@@ -57,7 +58,7 @@ export async function startNodes(options: StartOptions): Promise<void> {
   await reportNodes(topology, names)
   progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
   await startPodsOn('own network', options)
-  const agents = agentsOf(topology, PROGRAMS)
+  const agents = agentsOf(topology, PROGRAMS, options.agentFlags)
   await startAll(agents, options)
   progress(`${count(agents.length, 'agent')} answering`)
   // After the agents, so that a pod which wants the node's DNS port, say, goes without it and not the node.

@@ -14,6 +14,7 @@ import {
   carrierLines,
   CLOUD_BRIDGE,
   coreLines,
+  lanDevices,
   masqueradeRules,
   nodeLines,
   podLines,
@@ -107,13 +108,15 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
   refuseCollisions(links)
 
   const cluster = nodes.flatMap(({ podCidrs }) => podCidrs)
-  const nameserver = cloud.lan[plan.hasV4(underlay) ? 'v4' : 'v6'].at(1)
+  const nameserver = cloud.lans[0][plan.hasV4(underlay) ? 'v4' : 'v6'].at(1)
   const kubeDns = objects.services.find(
     ({ metadata }) => metadata?.namespace === 'kube-system' && metadata.name === 'kube-dns',
   )
   const clusterDns = normalise(kubeDns?.spec?.clusterIP ?? '') ?? NODE_LOCAL_DNS
-  const portsTo = (site: Site) =>
-    machines.filter((machine) => machine.site === site).map(({ node }) => linkOf('port', id, node.name))
+  const portsTo = (site: Site, lan = 0) =>
+    machines
+      .filter((machine) => machine.site === site && machine.node.lan === lan)
+      .map(({ node }) => linkOf('port', id, node.name))
   const host = (name: string, kind: LabHost['kind'], ip: readonly string[], nft: string): LabHost => ({
     name,
     kind,
@@ -125,13 +128,15 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
   const hosts: readonly LabHost[] = [
     host(CORE, 'core', coreLines(sites, uplinks, portsTo(cloud)), coreRules(CLOUD_BRIDGE)),
     ...sites.flatMap((site) => {
-      const { lan, uplink } = site
+      const { uplink } = site
       if (uplink === undefined) return []
       const { router, nat, wan, carrier } = uplink
-      const rules = (of: Nat, { v4 }: plan.Wan) => routerRules(of, v4?.at(2), options.firewall6)
+      const rules = (of: Nat, { v4 }: plan.Wan, lans?: readonly string[]) =>
+        routerRules(of, v4?.at(2), options.firewall6, lans)
+      const ports = (lan: number) => portsTo(site, lan)
       return [
-        host(router, 'router', routerLines(lan, uplink, portsTo(site)), rules(nat, carrier?.lan ?? wan)),
-        ...(carrier ? [host(carrier.router, 'router', carrierLines(lan, uplink), rules(carrier.nat, wan))] : []),
+        host(router, 'router', routerLines(site, uplink, ports), rules(nat, carrier?.lan ?? wan, lanDevices(site))),
+        ...(carrier ? [host(carrier.router, 'router', carrierLines(site, uplink), rules(carrier.nat, wan))] : []),
       ]
     }),
     ...machines.map(({ node, site }) => {
@@ -171,8 +176,9 @@ function withCloud(sites: readonly Site[]): readonly { readonly node: LabNode; r
   const [cloud] = sites as [Site]
   const all = sites.flatMap((site) => site.nodes.map((node) => ({ node, site })))
   if (all.some(({ node }) => node.name === CLOUD)) return all
-  const addresses = [cloud.lan.v4, cloud.lan.v6].map((prefix) => prefix.at(plan.CLOUD_HOSTS[0]))
-  return [{ node: { name: CLOUD, pool: cloud.name, addresses, podCidrs: [] }, site: cloud }, ...all]
+  const [lan] = cloud.lans
+  const addresses = [lan.v4, lan.v6].map((prefix) => prefix.at(plan.CLOUD_HOSTS[0]))
+  return [{ node: { name: CLOUD, pool: cloud.name, addresses, podCidrs: [], lan: 0 }, site: cloud }, ...all]
 }
 
 function poolOf({ name, nat, nodes, gateway, gateways, uplink }: Site, device: string | undefined): LabPool {

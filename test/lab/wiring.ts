@@ -12,33 +12,44 @@ export function coreLines(
   cloudPorts: readonly string[],
 ): readonly string[] {
   return [
-    ...bridge(CLOUD_BRIDGE, cloudPorts, sites[0]!.lan),
-    ...sites.flatMap(({ name, nat, lan, uplink }) => {
+    ...bridge(CLOUD_BRIDGE, cloudPorts, sites[0]!.lans[0]),
+    ...sites.flatMap(({ name, nat, lans, uplink }) => {
       const device = uplinks[name]
       if (uplink === undefined || device === undefined) return []
       const { v4, v6 } = uplink.wan
       return [
         ...[v4, v6].flatMap((prefix) => (prefix === undefined ? [] : address(prefix, 1, device))),
         `link set ${device} up`,
-        ...(v4 !== undefined && nat === 'none' ? [`route add ${lan.v4.cidr} via ${v4.at(2)}`] : []),
-        ...(v6 !== undefined ? [`route add ${lan.v6.cidr} via ${v6.at(2)}`] : []),
+        ...lans.flatMap((lan) => [
+          ...(v4 !== undefined && nat === 'none' ? [`route add ${lan.v4.cidr} via ${v4.at(2)}`] : []),
+          ...(v6 !== undefined ? [`route add ${lan.v6.cidr} via ${v6.at(2)}`] : []),
+        ]),
       ]
     }),
   ]
 }
 export const CLOUD_BRIDGE = 'cloud'
 
-export function routerLines(lan: plan.Lan, uplink: Uplink, ports: readonly string[]): readonly string[] {
-  return [...bridge('lan', ports, lan), ...towards(uplink.carrier?.lan ?? uplink.wan)]
+/** A router's device towards each of its site's LANs. */
+export const lanDevices = ({ lans }: Site): readonly string[] => lans.map((_, index) => (index === 0 ? 'lan' : 'lan2'))
+
+/** @param portsTo the router's ends of the cables to nodes on one of its LANs. */
+export function routerLines(
+  site: Site,
+  uplink: Uplink,
+  portsTo: (lan: number) => readonly string[],
+): readonly string[] {
+  const bridges = lanDevices(site).flatMap((device, index) => bridge(device, portsTo(index), site.lans[index]!))
+  return [...bridges, ...towards(uplink.carrier?.lan ?? uplink.wan)]
 }
 
 /** Translates IPv4 once more; IPv6 it routes on. */
-export function carrierLines(lan: plan.Lan, { carrier, wan }: Uplink): readonly string[] {
+export function carrierLines({ lans }: Site, { carrier, wan }: Uplink): readonly string[] {
   const { v4, v6 } = carrier!.lan
   return [
     ...[v4, v6].flatMap((prefix) => (prefix === undefined ? [] : address(prefix, 1, 'lan'))),
     'link set lan up',
-    ...(v6 === undefined ? [] : [`route add ${lan.v6.cidr} via ${v6.at(2)}`]),
+    ...(v6 === undefined ? [] : lans.map((lan) => `route add ${lan.v6.cidr} via ${v6.at(2)}`)),
     ...towards(wan),
   ]
 }
@@ -54,7 +65,8 @@ function towards({ v4, v6 }: plan.Wan): readonly string[] {
 }
 
 /** A node on its LAN; with each pod on it a link whose near end has the first addresses of the podCIDRs, as ptp does. */
-export function nodeLines(id: string, node: LabNode, { lan }: Site, guests: readonly PlacedPod[]): readonly string[] {
+export function nodeLines(id: string, node: LabNode, { lans }: Site, guests: readonly PlacedPod[]): readonly string[] {
+  const lan = lans[node.lan]!
   const gateways = gatewayAddresses(node.podCidrs)
   const own = [lan.v4, lan.v6].flatMap(
     (prefix, family) => `address add ${node.addresses[family]}/${prefix.length} dev eth0${nodad(prefix.at(1))}`,

@@ -8,6 +8,8 @@ import {
   addressOf,
   encode,
   eventOf,
+  hopBody,
+  hopOf,
   linkOf,
   nexthopBody,
   nexthopIdBody,
@@ -45,6 +47,16 @@ const via: Route = {
   via: 'fd00:168:1::11',
   device: 2,
 }
+const crossing: Route = {
+  family: 4,
+  table: 7077,
+  protocol: 177,
+  destination: '10.244.2.0/24',
+  metric: 200,
+  kind: 'unicast',
+  via: 'fe80::1',
+  device: 9,
+}
 const unreachable: Route = {
   family: 4,
   table: 7077,
@@ -78,8 +90,23 @@ t.test('literal bodies', (t) => {
     ],
     [
       'the rule',
-      hex(encode(ruleBody(MESH_RULES[0]!))),
+      hex(encode(ruleBody(MESH_RULES.find(({ invert }) => invert)!))),
       '02000000fc000001 02000000 08000600 ed130000 08000f00 a51b0000 08000a00 00000046 08001000 000000ff',
+    ],
+    [
+      'the rule for what came in over the mesh',
+      hex(encode(ruleBody(MESH_RULES[0]!))),
+      '02000000fc000001 00000000 08000600 ec130000 08000f00 a61b0000 0e000300 666d2d64697265637400',
+    ],
+    [
+      'an IPv4 route by way of an IPv6 address',
+      hex(encode(routeBody(crossing, 'add'))),
+      `02180000fcb10001 00000000 08000100 0af40200 08000f00 a51b0000 08000600 c8000000 08000400 09000000 16001200 0a00fe80${'0'.repeat(27)}1`,
+    ],
+    [
+      'where a marked packet goes',
+      hex(encode(hopBody(4, '192.168.1.11', 0x46000000))),
+      '0220000000000000 00100000 08000100 c0a8010b 08001000 00000046',
     ],
     [
       'an address without duplicate detection',
@@ -92,7 +119,8 @@ t.test('literal bodies', (t) => {
 })
 
 t.test('round trips', (t) => {
-  for (const route of [over, via, unreachable]) t.same(routeOf(Buffer.concat(encode(routeBody(route, 'add')))), route)
+  for (const route of [over, via, crossing, unreachable])
+    t.same(routeOf(Buffer.concat(encode(routeBody(route, 'add')))), route)
   const nexthop = { id: 7, family: 4 as const, device: 5, protocol: 178 }
   t.same(nexthopOf(Buffer.concat(encode(nexthopBody(nexthop)))), nexthop)
   for (const rule of MESH_RULES) t.same(ruleOf(Buffer.concat(encode(ruleBody(rule)))), rule)
@@ -104,15 +132,19 @@ t.test('round trips', (t) => {
 t.test('what the kernel says', (t) => {
   // ifname fm-direct, mtu 1380, an attribute of a kernel to come (number 9999), linkinfo { kind tun }
   const link =
-    '00000100 05000000 41000100 00000000 0e000300 666d2d64697265637400 0000 08000400 64050000 06000f27 0102 0000 0c001200 08000100 74756e00'
-  t.same(linkOf(bytes(link)), { index: 5, name: 'fm-direct', kind: 'tun', up: true, mtu: 1380 })
+    '0000feff 05000000 41000100 00000000 0e000300 666d2d64697265637400 0000 08000400 64050000 06000f27 0102 0000 0c001200 08000100 74756e00'
+  t.same(linkOf(bytes(link)), { index: 5, name: 'fm-direct', kind: 'tun', up: true, mtu: 1380, resolves: false })
   t.match(eventOf(17, bytes(link)), { kind: 'link', removed: true, link: { name: 'fm-direct' } })
-  t.same(eventOf(24, bytes('02180000fe030001 00000000')), { kind: 'route', table: 254, removed: false })
-  t.same(eventOf(25, bytes('02180000fc030001 00000000 08000f00 a51b0000')), {
-    kind: 'route',
-    table: 7077,
-    removed: true,
-  })
+  t.match(linkOf(bytes('00000100 05000000 43000000 00000000')), { resolves: true }, 'Ethernet')
+  t.match(linkOf(bytes('00000100 05000000 c3000000 00000000')), { resolves: false }, 'Ethernet without ARP')
+  const route = eventOf(24, bytes('02180000fe030001 00000000 08000100 0af40200'))
+  t.match(route, { kind: 'route', table: 254, removed: false })
+  t.equal(route?.kind === 'route' && route.destination(), '10.244.2.0/24')
+  t.match(eventOf(25, bytes('02180000fc030001 00000000 08000f00 a51b0000')), { table: 7077, removed: true })
+  const hop = '02200000fe000001 00000000 08000f00 fe000000 08000400 02000000'
+  t.same(hopOf(bytes(hop)), { device: 2, table: 254, via: undefined }, 'on the link')
+  t.same(hopOf(bytes(`${hop} 08000500 c0a80101`)), { device: 2, table: 254, via: '192.168.1.1' }, 'by way of a router')
+  t.equal(hopOf(bytes(hop.replace('0001', '0002'))), undefined, 'here')
   t.equal(eventOf(28, bytes('00000000')), undefined, "neighbours are nobody's concern")
   t.equal(routeOf(bytes('80000000fc110005 00000000')), undefined, 'nor are multicast routes')
   t.match(routeOf(bytes('0200000000030001 00000000')), { destination: '0.0.0.0/0', table: 0, metric: 0 })

@@ -1,0 +1,125 @@
+// The devices of the overlay, kept in the kernel as wanted. One that is right is adopted as it is, so that packets go on
+// while an agent restarts; what is not ours by its name is never touched.
+
+import type { Family } from '../lib/cidr.ts'
+import type { Log } from '../lib/log.ts'
+import { NetlinkError, type Link, type Netlink } from '../lib/net/netlink.ts'
+import { ensureSysctl } from '../lib/net/sysctl.ts'
+import type { VxlanSpec } from '../lib/net/vxlan-codec.ts'
+import { VXLAN_ADDRESS, VXLAN_DEVICES } from '../lib/owned.ts'
+import { planForwarding, type Overlay } from './overlay.ts'
+import type { Surroundings } from './transport.ts'
+
+export type OverlaySettings = {
+  /** UDP port, and VXLAN network identifier: the same on all nodes of a pool. */
+  readonly port: number
+  readonly id: number
+}
+type Devices = Surroundings['overlay']
+
+const FAMILIES: readonly Family[] = [4, 6]
+
+/**
+ * Makes the devices what they should be; those that are not wanted go.
+ * @returns those that work, and why others do not.
+ */
+export async function ensureOverlays(
+  netlink: Netlink,
+  wanted: readonly Overlay[],
+  settings: OverlaySettings,
+  log: Log,
+): Promise<{ readonly devices: Devices; readonly problems: readonly string[] }> {
+  const devices: { -readonly [F in Family]?: Devices[F] } = {}
+  const problems: string[] = []
+  for (const family of FAMILIES) {
+    const overlay = wanted.find(({ outer }) => outer === family)
+    try {
+      if (overlay === undefined) await removeOverlay(netlink, family)
+      else devices[family] = { device: await ensureOverlay(netlink, overlay, settings, log), mtu: overlay.mtu }
+    } catch (error) {
+      if (!(error instanceof Error)) throw error
+      problems.push(`${error.message}${remedyOf(error, settings)}`)
+    }
+  }
+  return { devices, problems }
+}
+
+async function removeOverlay(netlink: Netlink, family: Family): Promise<void> {
+  const link = await findOwn(netlink, family)
+  if (link !== undefined) await netlink.removeLink(link)
+}
+
+async function ensureOverlay(netlink: Netlink, overlay: Overlay, settings: OverlaySettings, log: Log): Promise<number> {
+  const { outer, local, mac, mtu, peers } = overlay
+  const name = VXLAN_DEVICES[outer]
+  const spec = { ...settings, local, mac }
+  const present = await findOwn(netlink, outer)
+  const found = (await netlink.vxlans()).find((vxlan) => vxlan.name === name)
+  if (present !== undefined && (found === undefined || !sameSpec(found, spec) || found.learning))
+    await netlink.removeLink(present)
+  const adopted = found !== undefined && sameSpec(found, spec) && !found.learning
+  if (!adopted) {
+    await netlink.addVxlan(name, spec)
+    log.info({ device: name, local, port: settings.port, vni: settings.id }, 'overlay device made')
+  }
+  const link = (await findOwn(netlink, outer))!
+  await ensureSysctls(name)
+  if (link.mtu !== mtu) await netlink.setLink(link, { mtu })
+  const addresses = (await netlink.addresses()).filter(({ device }) => device === link.index)
+  if (!addresses.some(({ address }) => address === VXLAN_ADDRESS))
+    await netlink.addAddress({ device: link.index, family: 4, address: VXLAN_ADDRESS, length: 32, linkOnly: true })
+  if (!link.up) await netlink.setLink(link, { up: true })
+
+  const device = link.index
+  const observed = {
+    endpoints: await netlink.forwardingEntries(device),
+    neighbours: await netlink.neighbours(device),
+  }
+  for (const step of planForwarding(observed, peers))
+    switch (step.kind) {
+      case 'set-endpoint':
+        await netlink.replaceForwardingEntry({ device, ...step })
+        break
+      case 'remove-endpoint':
+        await netlink.removeForwardingEntry({ device, ...step })
+        break
+      case 'set-neighbour':
+        await netlink.replaceNeighbour({ device, ...step })
+        break
+      case 'remove-neighbour':
+        await netlink.removeNeighbour({ device, ...step })
+        break
+    }
+  return device
+}
+
+async function findOwn(netlink: Netlink, family: Family): Promise<Link | undefined> {
+  const name = VXLAN_DEVICES[family]
+  const link = (await netlink.links()).find((candidate) => candidate.name === name)
+  if (link !== undefined && link.kind !== 'vxlan')
+    throw new Error(`device ${name} is no VXLAN device but a ${link.kind || 'network card'}: remove or rename it`)
+  return link
+}
+
+const sameSpec = (a: VxlanSpec, b: VxlanSpec): boolean =>
+  a.id === b.id && a.port === b.port && a.local === b.local && a.mac === b.mac
+
+/**
+ * Loose reverse-path filtering, for nodes on which all others are strict (the greater of `all` and this one counts); and no
+ * link-local address of the kernel's own making, since next hops here are what we say.
+ */
+async function ensureSysctls(name: string): Promise<void> {
+  await ensureSysctl(`net/ipv4/conf/${name}/rp_filter`, '2')
+  await ensureSysctl(`net/ipv4/conf/${name}/forwarding`, '1')
+  await ensureSysctl(`net/ipv6/conf/${name}/disable_ipv6`, '0')
+  await ensureSysctl(`net/ipv6/conf/${name}/addr_gen_mode`, '1')
+  await ensureSysctl(`net/ipv6/conf/${name}/forwarding`, '1')
+}
+
+function remedyOf(error: Error, { port, id }: OverlaySettings): string {
+  if (!(error instanceof NetlinkError)) return ''
+  if (error.errno === 'EEXIST' || error.errno === 'EADDRINUSE')
+    return `; UDP port ${port} or VNI ${id} is taken by another device or program: choose others with --vxlan-port and --vxlan-id on all nodes of the pool`
+  if (error.errno === 'ENOTSUP') return '; load the kernel module vxlan'
+  return ''
+}
