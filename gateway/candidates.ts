@@ -3,7 +3,7 @@
 
 import type { NetworkInterfaceInfo } from 'node:os'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
-import { contains, parseCidr } from '../lib/cidr.ts'
+import { covering } from '../lib/cidr.ts'
 import { MAX_CANDIDATES, type Candidate } from './announcement.ts'
 import { ULA_PREFIX } from './addresses.ts'
 
@@ -20,8 +20,8 @@ export type IsInside = (address: string) => boolean
  * @param meshPrefixes pod prefixes of all pools.
  */
 export function insideOf(meshPrefixes: readonly string[]): IsInside {
-  const mesh = meshPrefixes.map(parseCidr).filter((cidr) => cidr !== undefined)
-  return (address) => OWN.test(address) || mesh.some((cidr) => contains(cidr, address))
+  const mesh = covering(meshPrefixes)
+  return (address) => OWN.test(address) || mesh(address)
 }
 
 /** Addresses of interfaces that others may know. */

@@ -4,18 +4,18 @@
 import { join } from 'node:path'
 import { createApiClient } from '../lib/k8s/api-client.ts'
 import { NODE_POOLS, NODES, RAVEN_GATEWAYS } from '../lib/k8s/objects.ts'
-import { poolsOf, type Pool } from '../lib/k8s/pools.ts'
+import type { Pool } from '../lib/k8s/pools.ts'
 import { runStore } from '../lib/k8s/store-loop.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { followOutside, type OutsideOptions } from '../lib/net/outside.ts'
-import { insideOf, type IsInside } from './candidates.ts'
-import { cidrsOf } from './peers.ts'
+import type { IsInside } from './candidates.ts'
+import { PoolView } from './pools.ts'
 
 export type Pools = {
   readonly store: StoreView
-  /** As they are now. */
+  /** As they are now; the same value as before where nothing changed. */
   readonly list: () => readonly Pool[]
   /** Why objects, or parts of them, were left out. */
   readonly problems: () => readonly string[]
@@ -49,19 +49,16 @@ export async function followPools(
     signal,
   )
   const outside = followOutside({ identity, sessions, onChange }, signal)
-  let isInside = insideOf([])
-
+  const view = new PoolView()
   const look = () => {
-    const known = poolsOf(store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS))
-    const routable = outside.routable(known.pools)
-    isInside = insideOf(routable.pools.flatMap(cidrsOf))
-    return { pools: routable.pools, problems: [...known.problems, ...routable.problems] }
+    const [nodes, nodePools, gateways] = [store.list(NODES), store.list(NODE_POOLS), store.list(RAVEN_GATEWAYS)]
+    return view.look({ nodes, nodePools, gateways }, outside.addresses)
   }
   return {
     store,
     list: () => look().pools,
     problems: () => look().problems,
-    isInside: (address) => isInside(address),
+    isInside: (address) => view.isInside(address),
     done: Promise.all([store.done, outside.done]),
   }
 }

@@ -40,6 +40,32 @@ export function contains(cidr: Cidr, address: string): boolean {
   return parsed?.family === cidr.family && cidr.first <= parsed.number && parsed.number <= cidr.last
 }
 
+/**
+ * @param prefixes text that is no prefix covers nothing.
+ * @returns whether an address lies in any of them, in a time that grows with the logarithm of their number.
+ */
+export function covering(prefixes: readonly string[]): (address: string) => boolean {
+  const ranges = { 4: [] as Cidr[], 6: [] as Cidr[] }
+  const cidrs = prefixes.map(parseCidr).filter((cidr) => cidr !== undefined)
+  // What lies in another one comes after it and ends before it.
+  for (const cidr of cidrs.toSorted(compareCidrs)) {
+    const last = ranges[cidr.family].at(-1)
+    if (last === undefined || cidr.first > last.last) ranges[cidr.family].push(cidr)
+  }
+  return (address) => {
+    const parsed = parseAddress(address)
+    if (parsed === undefined) return false
+    const sorted = ranges[parsed.family]
+    let [low, high] = [0, sorted.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (sorted[middle]!.last < parsed.number) low = middle + 1
+      else high = middle
+    }
+    return low < sorted.length && sorted[low]!.first <= parsed.number
+  }
+}
+
 export function overlaps(a: Cidr, b: Cidr): boolean {
   return a.family === b.family && a.first <= b.last && b.first <= a.last
 }

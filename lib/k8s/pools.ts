@@ -1,7 +1,7 @@
 // Which pools there are, which nodes and pod prefixes each has, and which of its nodes may be its gateway: a pure
 // reading of Node, NodePool and Raven Gateway objects, the same on every node and in every daemon.
 
-import { contains, normalise, parseCidr } from '../cidr.ts'
+import { normalise, overlaps, parseCidr } from '../cidr.ts'
 import type { Node, NodePool, RavenGateway } from './objects.ts'
 import { claimsOf, createdMs, grantedClaims, type PoolProblem } from './pod-cidrs.ts'
 import { readGateway, type GatewayEndpoint } from './raven-gateway.ts'
@@ -151,9 +151,13 @@ export function withoutOutside(
   outside: readonly { readonly address: string; readonly what: string }[],
 ): { pools: readonly Pool[]; problems: readonly string[] } {
   const problems: string[] = []
+  const single = outside.flatMap(({ address, what }) => {
+    const cidr = parseCidr(`${address}/${address.includes(':') ? 128 : 32}`)
+    return cidr === undefined ? [] : [{ cidr, address, what }]
+  })
   const isInside = (pool: Pool, node: PoolNode, text: string): boolean => {
     const cidr = parseCidr(text)
-    const held = cidr && outside.find(({ address }) => contains(cidr, address))
+    const held = cidr && single.find((other) => overlaps(cidr, other.cidr))
     if (held === undefined) return true
     problems.push(
       `pool ${pool.name}, node ${node.name}: podCIDR ${text} holds ${held.address}, ${held.what}: it is not routed; give the node another podCIDR`,

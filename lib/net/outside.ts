@@ -24,6 +24,8 @@ export type OutsideOptions = {
   readonly lookup?: (name: string) => Promise<readonly string[]>
 }
 export type Outside = {
+  /** Those that matter to a node of these pools: its own among its own pods are inside. */
+  readonly addresses: (pools: readonly Pool[]) => readonly OutsideAddress[]
   /** Pools as this node may route them, and what was left out. */
   readonly routable: (pools: readonly Pool[]) => { pools: readonly Pool[]; problems: readonly string[] }
   /** Resolves after the signal aborted. */
@@ -77,16 +79,14 @@ export function followOutside(
     ...sessions().flatMap((address) => (address === undefined ? [] : [{ address, what: 'the relay' }])),
     ...localAddresses(),
   ]
+  const addresses: Outside['addresses'] = (pools) => {
+    const own = pools.flatMap(({ nodes }) => nodes.filter(({ name }) => name === identity.node))
+    const inside = own.flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))
+    return outside().filter(({ address }) => isIP(address) !== 0 && !inside.some((cidr) => contains(cidr, address)))
+  }
   return {
-    routable: (pools) => {
-      const own = pools.flatMap(({ nodes }) => nodes.filter(({ name }) => name === identity.node))
-      const inside = own.flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))
-      return withoutOutside(
-        pools,
-        // Addresses of this node among its own pods are inside.
-        outside().filter(({ address }) => isIP(address) !== 0 && !inside.some((cidr) => contains(cidr, address))),
-      )
-    },
+    addresses,
+    routable: (pools) => withoutOutside(pools, addresses(pools)),
     // A lookup cannot be called off.
     done: Promise.race([Promise.all([lookUpNames(), watchLocal()]), aborted(signal)]).then(() => undefined),
   }
