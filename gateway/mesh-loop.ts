@@ -105,7 +105,7 @@ export function runMesh(
     const pools = options.pools()
     const roles = options.roles()
     if (roles === undefined) return
-    plan = planPeers(node, pools, options.announcements, roles)
+    plan = planPeers(node, pools, options.announcements, roles, plan)
     if (plan === undefined) return
     const { peers, waiting } = plan
     waitingSince = new Map(waiting.map(({ pool }) => [pool, waitingSince.get(pool) ?? Date.now()]))

@@ -6,11 +6,12 @@
 //   active    peer with all of its prefixes     peer with its own two addresses: kept warm while there is traffic
 //   standby   peer with all of its prefixes     -        (nothing is routed there before we are active)
 
+import { isDeepStrictEqual } from 'node:util'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
 import { linkLocalOf, ulaOf } from './addresses.ts'
 import type { Announcement, Candidate } from './announcement.ts'
-import { insideOf, peerCandidates } from './candidates.ts'
+import { insideOf, peerCandidates, type IsInside } from './candidates.ts'
 import type { Roles } from './roles.ts'
 
 export type Peer = {
@@ -35,6 +36,9 @@ export type PeerPlan = {
   readonly peers: readonly Peer[]
   /** Pools whose gateway has not announced itself: no path yet. */
   readonly waiting: readonly Waiting[]
+  /** What it was made from. */
+  readonly pools: readonly Pool[]
+  readonly isInside: IsInside
 }
 
 export type Waiting = {
@@ -56,6 +60,7 @@ const MAX_STANDBYS = 2
 
 /**
  * @param announcements by node, in the order in which each came to its key.
+ * @param previous the plan before, if there is one: peers of which nothing changed are the same values in the new one.
  * @returns undefined while the cluster does not know our node.
  */
 export function planPeers(
@@ -63,11 +68,14 @@ export function planPeers(
   pools: readonly Pool[],
   announcements: ReadonlyMap<string, Announcement>,
   { active, activeOf }: RoleView,
+  previous?: PeerPlan,
 ): PeerPlan | undefined {
   const own = pools.find((pool) => pool.nodes.some(({ name }) => name === node))
   if (own === undefined) return undefined
-  if (!own.gateways.includes(node)) return { pool: own.name, active: false, peers: [], waiting: [] }
-  const isInside = insideOf(pools.flatMap(cidrsOf))
+  const isInside = previous?.pools === pools ? previous.isInside : insideOf(pools.flatMap(cidrsOf))
+  if (!own.gateways.includes(node)) return { pool: own.name, active: false, peers: [], waiting: [], pools, isInside }
+  const before = new Map(previous?.peers.map((peer) => [peer.node, peer]))
+  const poolsBefore = new Set(previous?.pools)
   const others = pools.flatMap((pool) => {
     const [first] = pool.gateways
     if (pool === own || first === undefined) return []
@@ -81,14 +89,20 @@ export function planPeers(
     const announcement = announcements.get(node)
     if (announcement === undefined || ownerOf(node) !== node) return []
     const { wireguardKey, candidates: announced } = announcement
+    const known = before.get(node)
+    const same = known?.announcement === announcement && known.standby === standby && poolsBefore.has(pool)
+    if (same && isInside === previous?.isInside) return [known]
+    const candidates = peerCandidates(announced, fixedAddresses(pool, announcement), isInside)
+    if (same && isDeepStrictEqual(candidates, known.candidates)) return [known]
     const cidrs = standby ? [] : cidrsOf(pool)
     const allowedIps = [...cidrs, `${linkLocalOf(node)}/128`, `${ulaOf(node)}/128`]
-    const candidates = peerCandidates(announced, fixedAddresses(pool, announcement), isInside)
     return [{ pool: pool.name, node, cidrs, wireguardKey, allowedIps, standby, announcement, candidates }]
   }
   return {
     pool: own.name,
     active,
+    pools,
+    isInside,
     // Who gets prefixes comes before those who lose them: for the kernel they move, and are at no time on neither.
     peers: [
       ...others.flatMap(({ pool, chosen }) => peerOf(pool, chosen, false)),
