@@ -141,3 +141,30 @@ t.test('where a peer may be reached: what it announced, and what its pool’s Ga
     t.strictSame(peer!.candidates, [host, ...fixed, found], name)
   }
 })
+
+t.test('what did not change is the same value in the next plan', async (t) => {
+  const dune = { ...pool('dune', '10.3.2.0/24'), name: 'dune' }
+  const changed = (by: Announcement) => new Map(all).set(by.node, by)
+  const candidate = { kind: 'host', address: { address: '10.9.0.1', port: 1, family: 4 } } as const
+  const all = announced('bay1', 'bay2', 'cape1', 'dune1')
+  all.set('bay2', { ...all.get('bay2')!, candidates: [candidate] })
+  const first = planPeers('cape1', pools, all, roles())!
+  for (const [name, nextPools, announcements, said, kept] of [
+    ['nothing', pools, all, {}, ['bay1', 'dune1', 'bay2']],
+    ['an announcement', pools, changed({ ...all.get('bay1')!, sequence: 2 }), {}, ['dune1', 'bay2']],
+    ['a pool', [...pools.slice(0, 2), dune], all, {}, ['bay1', 'bay2']],
+    ['a pool that is there now', [...pools, pool('elbe', '10.4.0.0/24')], all, {}, ['bay1', 'dune1', 'bay2']],
+    ['one in which a peer has an address', [...pools, pool('elbe', '10.9.0.0/24')], all, {}, ['bay1', 'dune1']],
+    ['a role', pools, all, { bay2: { active: true, term: 1 } }, ['dune1']],
+  ] as const) {
+    const next = planPeers('cape1', nextPools, announcements, roles(said), first)!
+    const same = next.peers.filter((peer) => first.peers.includes(peer))
+    t.strictSame(
+      same.map(({ node }) => node),
+      kept,
+      name,
+    )
+    const anew = planPeers('cape1', nextPools, announcements, roles(said))!
+    t.strictSame(next.peers, anew.peers, `${name}: as if planned without the plan before`)
+  }
+})
