@@ -224,6 +224,7 @@ export function runPaths(
       for (const member of members.values())
         if (keyOf.get(member.peer.node) !== member.peer.wireguardKey) remove(member)
       for (const peer of peers) {
+        if (members.get(peer.node)?.peer === peer) continue
         if (!members.has(peer.node)) add(peer, rungOf(peer.node) ?? 'cold')
         const member = members.get(peer.node)!
         member.peer = peer

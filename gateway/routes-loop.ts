@@ -8,7 +8,7 @@ import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-tab
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
 import { DEVICES, PROTOCOL_GATEWAY } from '../lib/owned.ts'
 import type { Rung } from '../lib/status.ts'
-import { nexthopIds, planRoutes, type PoolRoute } from './routes.ts'
+import { nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from './routes.ts'
 
 export type Routes = {
   /** Level-triggered: nexthops, routes and the rule become exactly what is wanted (ours only, by table and protocol). */
@@ -32,6 +32,8 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
   const { log } = options
   const [source4, source6] = [options.source4, options.source6].map((address) => address && normalise(address))
   let wanted: readonly PoolRoute[] | undefined
+  /** What the kernel has for sure: the table's own upkeep sees to it that it stays so. */
+  let applied: readonly PoolRoute[] | undefined
   let ids: ReadonlyMap<string, number> = new Map()
   let devices: ReadonlyMap<Rung, number> = new Map()
 
@@ -54,9 +56,11 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
 
   return {
     async apply(pools) {
+      if (applied !== undefined && applied === wanted && samePoolRoutes(applied, pools)) return
       wanted = pools
       ids = nexthopIds(pools.map(({ pool }) => pool))
       await table.apply()
+      applied = pools
     },
 
     async move(pool, rung, mtu) {
@@ -67,7 +71,9 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
       if (!devices.has(rung))
         throw new RoutesError(`pool ${pool} stays: device ${DEVICES[rung]} of ${rung} is missing or down`)
       const moved = { ...current, rung, mtu }
-      wanted = wanted.map((route) => (route.pool === pool ? moved : route))
+      const next = wanted.map((route) => (route.pool === pool ? moved : route))
+      const known = applied === wanted
+      wanted = next
 
       table.interrupt()
       const { nexthops, routes } = planRoutes({ wanted: [moved], ids, devices, source4, source6 })
@@ -83,6 +89,7 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
         // The device was made anew a moment ago, say: look again.
         await table.apply()
       }
+      if (known && wanted === next) applied = next
     },
 
     async observe(pools) {

@@ -62,6 +62,17 @@ export function planRoutes({ wanted, ids, devices, source4, source6 }: RoutesInp
   return { nexthops, routes }
 }
 
+/** Whether a kernel that has the one has the other. */
+export const samePoolRoutes = (a: readonly PoolRoute[], b: readonly PoolRoute[]): boolean =>
+  a.length === b.length && a.every((route, i) => samePoolRoute(route, b[i]!))
+
+const samePoolRoute = (a: PoolRoute, b: PoolRoute): boolean =>
+  a.pool === b.pool &&
+  a.rung === b.rung &&
+  a.mtu === b.mtu &&
+  a.cidrs.length === b.cidrs.length &&
+  a.cidrs.every((cidr, i) => cidr === b.cidrs[i])
+
 /** Two ids per pool, IPv4's even, IPv6's odd. */
 const SLOTS = NEXTHOP_RANGE / 2
 

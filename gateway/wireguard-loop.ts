@@ -10,7 +10,7 @@ import { changePeers, showDevice } from '../lib/net/wireguard.ts'
 import { ensureDevice, type DeviceSpec } from '../lib/net/wireguard-device.ts'
 import { DEVICE_MTU, DEVICES, WIREGUARD_MARK } from '../lib/owned.ts'
 import type { Rung } from '../lib/status.ts'
-import { planPeers, type ObservedPeer, type WireGuardPeer } from './wireguard.ts'
+import { planPeers, samePeers, type ObservedPeer, type WireGuardPeer } from './wireguard.ts'
 
 export type WireGuard = {
   readonly implementation: 'kernel' | 'wireguard-go'
@@ -113,6 +113,8 @@ export async function openWireGuard(options: WireGuardOptions, signal: AbortSign
     },
     async setPeers(rung, peers) {
       const device = deviceOf(rung)
+      // Whatever takes something from the device is noticed, and mended from what is wanted.
+      if (device.wanted !== undefined && !device.endpointsDue && samePeers(device.wanted, peers)) return
       const keys = new Set(peers.map(({ publicKey }) => publicKey))
       device.wanted = peers
       device.endpointsDue = true
@@ -125,7 +127,12 @@ export async function openWireGuard(options: WireGuardOptions, signal: AbortSign
         throw new WireGuardError(`${device.name} has no peer ${publicKey}: give it to setPeers first`)
       device.wanted = device.wanted.map((peer) => (peer.publicKey === publicKey ? { ...peer, keepaliveSeconds } : peer))
       device.endpoints = new Map(device.endpoints).set(publicKey, endpoint)
-      await changePeers(device.name, [{ kind: 'set', publicKey, endpoint, keepaliveSeconds }])
+      try {
+        await changePeers(device.name, [{ kind: 'set', publicKey, endpoint, keepaliveSeconds }])
+      } catch (error) {
+        device.upkeep.trigger()
+        throw error
+      }
     },
     async observe(rung) {
       const device = deviceOf(rung)

@@ -27,6 +27,17 @@ export type EndpointPolicy = {
   readonly due: boolean
 }
 
+/** Whether a device that has the one has the other; order counts, since prefixes move in it. */
+export const samePeers = (a: readonly WireGuardPeer[], b: readonly WireGuardPeer[]): boolean =>
+  a.length === b.length && a.every((peer, i) => samePeer(peer, b[i]!))
+
+const samePeer = (a: WireGuardPeer, b: WireGuardPeer): boolean =>
+  a.publicKey === b.publicKey &&
+  a.keepaliveSeconds === b.keepaliveSeconds &&
+  a.endpoint === b.endpoint &&
+  a.allowedIps.length === b.allowedIps.length &&
+  a.allowedIps.every((prefix, i) => prefix === b.allowedIps[i])
+
 /** @returns the changes, removals last: a prefix that moves from one peer to another is never on neither. */
 export function planPeers(
   observed: readonly ObservedPeer[],
@@ -48,14 +59,15 @@ function changeOf(
   { last, due }: EndpointPolicy,
 ): PeerChange | undefined {
   const { publicKey, keepaliveSeconds } = wanted
-  const allowedIps = wanted.allowedIps.map(prefixText)
+  const covered = present !== undefined && samePrefixes(present.allowedIps, wanted.allowedIps)
+  const allowedIps = covered ? wanted.allowedIps : wanted.allowedIps.map(prefixText)
   if (present === undefined) {
     const endpoint = (due && wanted.endpoint) || (last.get(publicKey) ?? wanted.endpoint)
     return { kind: 'set', publicKey, allowedIps, keepaliveSeconds, ...(endpoint && { endpoint }) }
   }
   const { endpoint } = due ? wanted : {}
   const change = {
-    ...(!sameSet(present.allowedIps.map(prefixText), allowedIps) && { allowedIps }),
+    ...(!covered && { allowedIps }),
     ...(endpoint !== undefined && endpoint !== present.endpoint && { endpoint }),
     ...(keepaliveSeconds !== present.keepaliveSeconds && { keepaliveSeconds }),
   }
@@ -68,6 +80,10 @@ function prefixText(text: string): string {
   const address = normalise(text)
   return address === undefined ? text : `${address}/${address.includes(':') ? 128 : 32}`
 }
+
+/** Most are written alike; only of others the canonical text is worth its time. */
+const samePrefixes = (a: readonly string[], b: readonly string[]): boolean =>
+  sameSet(a, b) || sameSet(a.map(prefixText), b.map(prefixText))
 
 function sameSet(a: readonly string[], b: readonly string[]): boolean {
   const set = new Set(a)
