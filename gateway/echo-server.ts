@@ -2,7 +2,7 @@
 // device each came through.
 
 import { createSocket } from 'node:dgram'
-import { DEVICES } from '../lib/owned.ts'
+import { CARRIERS, DEVICES } from '../lib/owned.ts'
 import { portError } from '../lib/net/port-error.ts'
 import { bindUdp } from '../lib/net/udp-socket.ts'
 import type { Rung } from '../lib/status.ts'
@@ -19,6 +19,12 @@ export type EchoServer = {
   readonly carried: (rung: Rung, peer: string) => number
 }
 
+/** For other messages of gateways between them. */
+export type OtherSender = {
+  /** @param device its name. @param to the peer's link-local address, without a zone. */
+  readonly sendOther: (device: string, to: string, datagram: Buffer) => void
+}
+
 /** Three rungs of as many gateways as are remembered; WireGuard lets peers alone in, and over the years they change. */
 const MAX_COUNTERS = 3 * MAX_PEERS
 
@@ -27,13 +33,15 @@ export async function openEchoServer(
     /** @param interested whether the sender has traffic for us. */
     readonly onRequest: (rung: Rung, from: string, interested: boolean) => void
     readonly onReply: (rung: Rung, from: string, sequence: number) => void
+    /** What is no echo. @param device its name. */
+    readonly onOther?: (device: string, from: string, datagram: Buffer) => void
     /** What a peer says of itself, in echoes and by itself. */
     readonly onRole?: (from: string, role: Role) => void
     /** Ours; undefined while it is not decided. */
     readonly role?: () => Role | undefined
   },
   signal: AbortSignal,
-): Promise<EchoServer> {
+): Promise<EchoServer & OtherSender> {
   const socket = createSocket({ type: 'udp6', ipv6Only: true })
   const carried = new Map<string, number>()
   const count = (rung: Rung, peer: string, bytes: number): void => {
@@ -51,7 +59,9 @@ export async function openEchoServer(
     const rung = RUNG_OF_DEVICE.get(device)
     const echo = decodeEcho(datagram)
     // Only WireGuard devices: whoever else is on the LAN is not authenticated.
-    if (rung === undefined || echo === undefined || port !== ECHO_PORT) return
+    if (device === undefined || !OWN_DEVICES.has(device) || port !== ECHO_PORT) return
+    if (echo === undefined) return options.onOther?.(device, from!, datagram)
+    if (rung === undefined) return
     const bytes = carriedBytes(echo.size)
     count(rung, from!, echo.kind === 'request' ? 2 * bytes : bytes)
     if (echo.role !== undefined) options.onRole?.(from!, echo.role)
@@ -69,11 +79,15 @@ export async function openEchoServer(
   }
   return {
     carried: (rung, peer) => carried.get(`${rung} ${peer}`) ?? 0,
+    sendOther: (device, to, datagram) => {
+      if (!signal.aborted) socket.send(datagram, ECHO_PORT, `${to}%${device}`, () => {})
+    },
     send: (rung, to, request) => send(rung, to, { ...request, kind: 'request' }),
     tellRole: (rung, to) => send(rung, to, { kind: 'role', sequence: 0, size: 'small', interested: false }),
   }
 }
 
+const OWN_DEVICES: ReadonlySet<string> = new Set(Object.values(CARRIERS))
 const RUNG_OF_DEVICE = new Map<string | undefined, Rung>(
   Object.entries(DEVICES).map(([rung, device]) => [device, rung as Rung]),
 )

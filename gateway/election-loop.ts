@@ -20,8 +20,11 @@ export type Elections = {
   readonly standbys: () => readonly string[]
   /** Our pool by the objects, undefined while they do not name us; to be called whenever it may have changed. */
   readonly setPool: (pool: Pool | undefined) => void
-  /** Hands the role over. Resolves when a standby has it, none can take it, or none did in time. */
-  readonly leave: () => Promise<void>
+  /**
+   * Hands the role over. Resolves when a standby has it, none can take it, or none did in time.
+   * @param prepare runs before the successor is asked, and must be bounded.
+   */
+  readonly leave: (prepare: (successor: string) => Promise<void>) => Promise<void>
   readonly pool: () => Pool | undefined
   readonly problems: () => readonly string[]
 }
@@ -31,6 +34,9 @@ const CERTIFICATE_EVERY = 4
 const KEEP_MS = 300
 const LEAVE_MS = 1_500
 const LEAVE_STEP_MS = 50
+/** How long our own agent may take. */
+const OWN_AGENT_MS = 300
+const OWN_AGENT_STEP_MS = 15
 
 export function runElection(
   options: {
@@ -43,6 +49,8 @@ export function runElection(
     readonly keep: (kept: Kept) => Promise<void>
     /** The role is another, or was just taken in another term. What it resolves before is told to nobody. */
     readonly onStanding: (standing: Standing) => Promise<void>
+    /** Whether our node's agent still follows another gateway. */
+    readonly isOverruled: () => Promise<boolean>
     readonly log: Log
   },
   signal: AbortSignal,
@@ -80,15 +88,18 @@ export function runElection(
     signal,
   )
 
+  const encode = (standing: Standing, { name }: Pool) => {
+    const role = standing.role === 'active' ? 'active' : 'standby'
+    return encodeHeartbeat({ ...standing, role, pool: name }, { boot, sequence: sequence++ }, { certificate, key })
+  }
+
   const beat = (): void => {
     if (pool === undefined || signal.aborted || !pool.gateways.includes(node)) return
     if (told.role === 'active' && !election.mayClaim(now())) return
     beatMs = now()
-    const role = told.role === 'active' ? 'active' : 'standby'
-    const heartbeat = { ...told, role, pool: pool.name } as const
-    const { whole, bare } = encodeHeartbeat(heartbeat, { boot, sequence: sequence++ }, { certificate, key })
+    const { whole, bare } = encode(told, pool)
     for (const member of pool.nodes) {
-      const isAgentsTurn = role === 'active'
+      const isAgentsTurn = told.role === 'active'
       const toAgent = beats % CERTIFICATE_EVERY === 0 ? whole : bare
       for (const address of lanAddressesOf(member)) {
         if (member.name !== node && pool.gateways.includes(member.name)) socket.send(whole, port, address)
@@ -114,13 +125,31 @@ export function runElection(
     log.info({ pool: pool?.name, role, term, gateway: standing.follows }, 'role of this gateway')
     // A disk that is slow must not keep a pool cut off; what a crash in that moment loses, the others still know.
     const kept = Promise.race([options.keep({ term, active: role === 'active' }), pause(KEEP_MS, signal)])
-    Promise.all([kept, options.onStanding(standing)])
+    Promise.all([kept, makeTrue(standing)])
       .catch((err: unknown) => log.error({ err, role, term }, 'the role could not be taken in full; trying again'))
       .finally(() => {
         busy = false
         if (election.standing().role === role) tell(standing)
         settle()
       })
+  }
+  const makeTrue = async (standing: Standing): Promise<void> => {
+    await options.onStanding(standing)
+    if (standing.role === 'active') await convinceOwnAgent(standing)
+  }
+  /**
+   * Our own agent goes before all others: while it sends what goes to other pools to the gateway before us, and that one's
+   * agent to us, packets would run in circles.
+   */
+  const convinceOwnAgent = async (standing: Standing): Promise<void> => {
+    const endMs = now() + OWN_AGENT_MS
+    while (now() < endMs && !signal.aborted && (await options.isOverruled())) {
+      const own = pool?.nodes.find(({ name }) => name === node)
+      if (pool === undefined || own === undefined) return
+      const { whole } = encode(standing, pool)
+      for (const address of lanAddressesOf(own)) socket.send(whole, port + 1, address)
+      await pause(OWN_AGENT_STEP_MS, signal)
+    }
   }
   const tell = (standing: Standing): void => {
     told = standing
@@ -147,16 +176,20 @@ export function runElection(
       if (next !== undefined) election.setCandidates(next.gateways, now())
       settle()
     },
-    leave: async () => {
-      const successor = election.leave(now())
-      if (successor === undefined) return
-      log.info({ pool: pool?.name, successor }, 'handing the role over')
+    leave: async (prepare) => {
+      const first = election.successor(now())
+      if (first === undefined) return
+      log.info({ pool: pool?.name, successor: first }, 'handing the role over')
+      await prepare(first)
+      if (election.leave(now()) === undefined) return
       const endMs = now() + LEAVE_MS
       while (now() < endMs && election.standing().role === 'active' && !signal.aborted) {
         settle()
         beat()
         await pause(LEAVE_STEP_MS, signal)
       }
+      // Agents that missed the successor's first word send their packets here until its next.
+      await pause(HEARTBEAT_MS, signal)
     },
     pool: () => pool,
     problems: () => [socket.problem() ?? []].flat(),

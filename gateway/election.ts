@@ -98,15 +98,16 @@ export class Election {
     return false
   }
 
-  /** @returns who will take over, or undefined where nobody can: then there is nothing to wait for. */
+  /** @returns who would take over if we left, or undefined where nobody can: then there is nothing to wait for. */
+  successor(nowMs: number): string | undefined {
+    return this.#role === 'active' ? this.standbys(nowMs)[0] : undefined
+  }
+
+  /** From now on we say that we leave, and to whom. @returns see `successor`. */
   leave(nowMs: number): string | undefined {
-    if (this.#role !== 'active') return undefined
-    const ready = this.#candidates.find((node) => {
-      const rival = this.#rivals.get(node)
-      return rival !== undefined && rival.role === 'standby' && nowMs - rival.heardMs < FRESH_MS
-    })
-    this.#successor = ready ?? ''
-    return ready
+    const successor = this.successor(nowMs)
+    this.#successor = successor ?? ''
+    return successor
   }
 
   step(nowMs: number): void {

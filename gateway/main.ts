@@ -14,13 +14,14 @@ import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
-import type { Rung } from '../lib/status.ts'
+import type { Carrier } from '../lib/owned.ts'
 import { runAnnouncements } from './announcements-loop.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
 import { openEchoServer } from './echo-server.ts'
 import type { Elections } from './election-loop.ts'
 import { openListenPort, type ListenPort } from './listen-port-loop.ts'
+import { runHandover, type Handover } from './handover-loop.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
 import { registerMetrics, registerMoves } from './metrics.ts'
 import { findOwnAddresses } from './own-address-loop.ts'
@@ -69,6 +70,7 @@ async function runGateway(
   let mesh = undefined as Mesh | undefined
   let listening = undefined as ListenPort | undefined
   let elections = undefined as Elections | undefined
+  let handover = undefined as Handover | undefined
 
   const pools = await followPools(
     {
@@ -210,6 +212,7 @@ async function runGateway(
         onRequest: paths.onEchoRequest,
         onReply: paths.onEchoReply,
         onRole: paths.onEchoRole,
+        onOther: (device, from, datagram) => handover?.onMessage(device, from, datagram),
         role: role.own,
       },
       signal,
@@ -233,8 +236,10 @@ async function runGateway(
   // The kernel: devices and routes, adopted from a predecessor where they are.
   const own = await findOwnAddresses(pools.store, node, config.sourceAddress, signal)
   if (signal.aborted) return
-  const openDevices = (signal: AbortSignal, ...devices: readonly { readonly rung: Rung; readonly port: number }[]) =>
-    openWireGuard({ privateKeyFile: state.privateKeyFile, devices, addresses: own.onDevices, log }, signal)
+  const openDevices = <C extends Carrier>(
+    signal: AbortSignal,
+    ...devices: readonly { readonly rung: C; readonly port: number }[]
+  ) => openWireGuard({ privateKeyFile: state.privateKeyFile, devices, addresses: own.onDevices, log }, signal)
   const [wireguard, routes] = await Promise.all([
     openDevices(signal, { rung: 'direct', port: listening.current() }, { rung: 'relay-tcp', port: ports.relayTcp }),
     openRoutes({ source4: own.source4, source6: own.source6, log }, signal),
@@ -269,9 +274,13 @@ async function runGateway(
     boot: state.boot,
     kept: state.election,
     keep: state.keepElection,
+    isOverruled: routes.isOverruled,
     log,
   })
-  beforeEnd(elections.leave)
+  const openDevice = (port: number, signal: AbortSignal) => openDevices(signal, { rung: 'leave', port })
+  const following = runHandover({ mesh, openDevice, send: echoes.sendOther, roles: role, log }, signal)
+  handover = following
+  beforeEnd(() => elections.leave(following.prepare))
   mesh.trigger()
   listening.start(async (port) => {
     await wireguard.setPort('direct', port)

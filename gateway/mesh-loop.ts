@@ -9,12 +9,13 @@ import { formatSocketAddress } from '../lib/address.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
 import type { Log } from '../lib/log.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
+import type { Carrier } from '../lib/owned.ts'
 import { RUNGS, type Rung } from '../lib/status.ts'
 import { ulaOf } from './addresses.ts'
 import type { Announcement } from './announcement.ts'
 import type { PacketClient } from './packet-client.ts'
 import type { Paths } from './path-loop.ts'
-import { planPeers, type Peer, type PeerPlan, type RoleView } from './peers.ts'
+import { partingIps, planPeers, type Peer, type PeerPlan, type RoleView } from './peers.ts'
 import type { Routes } from './routes-loop.ts'
 import type { WireGuard } from './wireguard-loop.ts'
 
@@ -27,6 +28,10 @@ export type Mesh = {
   readonly apply: () => Promise<void>
   /** We became active: resolves when packets for other pools find their way, before all else is as it should be. */
   readonly take: () => Promise<void>
+  /** What carries a peer's traffic; undefined while it is cold, or not reached. */
+  readonly rungOf: (node: string) => Rung | undefined
+  /** What goes to a peer goes through fm-leave from now on, until we end. */
+  readonly detour: (peer: Peer) => Promise<void>
   readonly plan: () => PeerPlan | undefined
   /** Since when a pool is waited for, Unix milliseconds; see PeerPlan. */
   readonly waitingSince: (pool: string) => number | undefined
@@ -50,6 +55,8 @@ type Tunnel = {
   mtu: number | undefined
   /** Rungs that were validated: they keep their session alive from then on. */
   readonly alive: Set<Rung>
+  /** Its route leads through fm-leave. */
+  detoured: boolean
   /** `onConfigured` was called. */
   configured: boolean
   endpoint: string | undefined
@@ -66,7 +73,7 @@ export function runMesh(
     /** The device of relay-udp, once there is one. */
     readonly wireguardUdp: () => WireGuard | undefined
     readonly routes: Routes
-    readonly packets: PacketClient
+    readonly packets: Pick<PacketClient, 'add' | 'setAwake' | 'remove'>
     readonly paths: () => Paths
     /** A peer's keys are set on our devices: it may send. */
     readonly onConfigured: (peer: Peer) => void
@@ -81,19 +88,22 @@ export function runMesh(
   let waitingSince: ReadonlyMap<string, number> = new Map()
   /** Peers that routes lead to now. */
   let routedTo: ReadonlySet<string> = new Set()
+  /** By pool: whom its route was last set to. */
+  let led: ReadonlyMap<string, string> = new Map()
   /** What a predecessor left; it counts for the peers of the first pass. */
   let inherited: Inherited | undefined
 
   const tunnelOf = ({ node, pool, wireguardKey, standby }: Peer): Tunnel => {
     const known = tunnels.get(node)
     if (known?.wireguardKey === wireguardKey) return known
-    const rung = standby ? undefined : inherited?.rungs.get(pool)
+    const rung = standby ? undefined : inherited?.rungOf(pool, wireguardKey)
     const alive = rung === undefined ? [] : [rung, ...RUNGS.filter((kept) => inherited?.isAlive(kept, wireguardKey))]
     const tunnel = {
       wireguardKey,
       rung,
       mtu: undefined,
       alive: new Set(alive),
+      detoured: false,
       configured: false,
       endpoint: undefined,
     }
@@ -114,20 +124,33 @@ export function runMesh(
 
     const loopback = new Map<string, string>()
     for (const peer of peers) loopback.set(peer.node, await packets.add(peer.node, peer.wireguardKey))
-    const peersOn = (rung: Rung) =>
-      peers.map((peer) => ({
-        publicKey: peer.wireguardKey,
-        allowedIps: peer.allowedIps,
-        keepaliveSeconds: keepalive(rung, tunnelOf(peer)),
-        ...(rung === 'relay-tcp' && { endpoint: loopback.get(peer.node)! }),
-      }))
-    await Promise.all([
-      wireguard.setPeers('direct', peersOn('direct')),
-      wireguard.setPeers('relay-tcp', peersOn('relay-tcp')),
-      options.wireguardUdp()?.setPeers('relay-udp', peersOn('relay-udp')),
-    ])
+    const setPeers = (allowedIpsOn: (rung: Rung, peer: Peer) => readonly string[]) => {
+      const peersOn = (rung: Rung) =>
+        peers.map((peer) => ({
+          publicKey: peer.wireguardKey,
+          allowedIps: allowedIpsOn(rung, peer),
+          keepaliveSeconds: keepalive(rung, tunnelOf(peer)),
+          ...(rung === 'relay-tcp' && { endpoint: loopback.get(peer.node)! }),
+        }))
+      return Promise.all([
+        wireguard.setPeers('direct', peersOn('direct')),
+        wireguard.setPeers('relay-tcp', peersOn('relay-tcp')),
+        options.wireguardUdp()?.setPeers('relay-udp', peersOn('relay-udp')),
+      ])
+    }
+    const leading = peers.filter(({ standby }) => !standby)
+    const carrierOf = (node: string) => tunnels.get(node)?.rung ?? 'relay-tcp'
+    const partings = leading.flatMap((to) => {
+      const node = led.get(to.pool) ?? to.node
+      if (carrierOf(node) === carrierOf(to.node)) return []
+      const from = peers.find((peer) => peer.node === node)
+      return from === undefined ? [] : [{ from, to, rung: carrierOf(node) }]
+    })
+    await setPeers((rung, peer) => partingIps(peer, rung, partings))
     // The role may be another by now.
     await route(plan, options.roles() ?? roles)
+    led = new Map(leading.map(({ pool, node }) => [pool, node]))
+    if (partings.length > 0) await setPeers((_, { allowedIps }) => allowedIps)
     options.paths().setPeers(peers, (node) => tunnels.get(node)?.rung)
     inherited = NOTHING_INHERITED
 
@@ -149,8 +172,9 @@ export function runMesh(
     routedTo = new Set(routed ? leading.map(({ node }) => node) : [])
     const wanted = [
       ...leading.map((peer) => {
-        const { rung = 'relay-tcp', mtu } = tunnelOf(peer)
-        return { pool: peer.pool, cidrs: [...peer.cidrs, `${ulaOf(peer.node)}/128`], rung, mtu }
+        const { rung = 'relay-tcp', mtu, detoured } = tunnelOf(peer)
+        const carrier: Carrier = detoured ? 'leave' : rung
+        return { pool: peer.pool, cidrs: [...peer.cidrs, `${ulaOf(peer.node)}/128`], rung: carrier, mtu }
       }),
       ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: undefined })),
     ]
@@ -175,6 +199,13 @@ export function runMesh(
       await route(plan, roles)
       reconciler.trigger()
     },
+    rungOf: (node) => tunnels.get(node)?.rung,
+    detour: async ({ node, pool }) => {
+      const tunnel = tunnels.get(node)
+      if (tunnel === undefined) return
+      tunnel.detoured = true
+      if (routedTo.has(node)) await routes.move(pool, 'leave', tunnel.mtu)
+    },
     plan: () => plan,
     waitingSince: (pool) => waitingSince.get(pool),
     endpointOf: (node) => tunnels.get(node)?.endpoint,
@@ -193,7 +224,7 @@ export function runMesh(
       }
       packets.setAwake(peer.node, to !== 'cold')
       const rung = to === 'cold' ? 'relay-tcp' : to
-      if (routedTo.has(peer.node))
+      if (routedTo.has(peer.node) && tunnel?.detoured !== true)
         routes.move(peer.pool, rung, mtu).catch((err: unknown) => {
           log.error({ err, pool: peer.pool, path: rung }, 'the route of a pool could not be moved')
           reconciler.trigger()
@@ -220,22 +251,28 @@ const keepalive = (rung: Rung, tunnel: Tunnel | undefined): number =>
 
 /** What the kernel has of a predecessor's paths. */
 type Inherited = {
-  /** What carries each pool's traffic. */
-  readonly rungs: ReadonlyMap<string, Rung>
+  /** What carries a pool's traffic. */
+  readonly rungOf: (pool: string, wireguardKey: string) => Rung | undefined
   /** Whether a device keeps the session with a peer alive. */
   readonly isAlive: (rung: Rung, wireguardKey: string) => boolean
 }
-const NOTHING_INHERITED: Inherited = { rungs: new Map(), isAlive: () => false }
+const NOTHING_INHERITED: Inherited = { rungOf: () => undefined, isAlive: () => false }
 
 async function observeInherited(wireguard: WireGuard, routes: Routes, pools: readonly string[]): Promise<Inherited> {
   const alive = new Set<string>()
   for (const rung of ['direct', 'relay-tcp'] as const)
     for (const { publicKey, keepaliveSeconds } of await wireguard.observe(rung))
       if (keepaliveSeconds > 0) alive.add(`${rung} ${publicKey}`)
-  const rungs = [...(await routes.observe(pools))]
+  const carriers = await routes.observe(pools)
+  const isAlive = (rung: Rung, wireguardKey: string) => alive.has(`${rung} ${wireguardKey}`)
   return {
-    // Whoever was over the relay's TCP is woken by the next packet, if there is one.
-    rungs: new Map(rungs.filter(([, rung]) => rung !== 'relay-tcp')),
-    isAlive: (rung, wireguardKey) => alive.has(`${rung} ${wireguardKey}`),
+    rungOf: (pool, wireguardKey) => {
+      const carrier = carriers.get(pool)
+      // It handed over before it ended, inside its best rung.
+      if (carrier === 'leave') return isAlive('direct', wireguardKey) ? 'direct' : undefined
+      // Whoever was over the relay's TCP is woken by the next packet, if there is one.
+      return carrier === 'relay-tcp' ? undefined : carrier
+    },
+    isAlive,
   }
 }

@@ -9,6 +9,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
+import type { Rung } from '../lib/status.ts'
 import { linkLocalOf, ulaOf } from './addresses.ts'
 import type { Announcement, Candidate } from './announcement.ts'
 import { insideOf, peerCandidates, type IsInside } from './candidates.ts'
@@ -53,6 +54,7 @@ export type RoleView = {
   /** Whether we are our pool's active gateway. */
   readonly active: boolean
   readonly activeOf: Roles['activeOf']
+  readonly hasJustLeft?: Roles['hasJustLeft']
 }
 
 /** Of each other pool; the first in the order of its objects. */
@@ -67,7 +69,7 @@ export function planPeers(
   node: string,
   pools: readonly Pool[],
   announcements: ReadonlyMap<string, Announcement>,
-  { active, activeOf }: RoleView,
+  { active, activeOf, hasJustLeft }: RoleView,
   previous?: PeerPlan,
 ): PeerPlan | undefined {
   const own = pools.find((pool) => pool.nodes.some(({ name }) => name === node))
@@ -80,7 +82,9 @@ export function planPeers(
     const [first] = pool.gateways
     if (pool === own || first === undefined) return []
     const chosen = activeOf(pool, (name) => announcements.has(name)) ?? first
-    const standbys = pool.gateways.filter((name) => name !== chosen && announcements.has(name))
+    const standbys = pool.gateways
+      .filter((name) => name !== chosen && announcements.has(name))
+      .toSorted((a, b) => Number(hasJustLeft?.(b) === true) - Number(hasJustLeft?.(a) === true))
     return [{ pool, chosen, standbys: active ? standbys.slice(0, MAX_STANDBYS) : [] }]
   })
   const owners = keyOwners(announcements, new Set(others.flatMap(({ chosen, standbys }) => [chosen, ...standbys])))
@@ -114,6 +118,22 @@ export function planPeers(
       return [{ pool: pool.name, node, cidrs: cidrsOf(pool), ...(owner !== undefined && { keyOf: owner }) }]
     }),
   }
+}
+
+/** A pool's traffic moves from one gateway to another, which is on another rung. */
+export type Parting = {
+  readonly from: Peer
+  readonly to: Peer
+  /** Which the route is about to leave. */
+  readonly rung: Rung
+}
+
+/** @returns what a peer is to have on a device while the pool's route still leads there: the prefixes have not moved. */
+export function partingIps(peer: Peer, rung: Rung, partings: readonly Parting[]): readonly string[] {
+  const parting = partings.find(({ from, to }) => peer.node === from.node || peer.node === to.node)
+  if (parting?.rung !== rung) return peer.allowedIps
+  if (peer.node === parting.from.node) return [...parting.to.cidrs, ...peer.allowedIps]
+  return peer.allowedIps.filter((prefix) => !peer.cidrs.includes(prefix))
 }
 
 /** @returns by key, the first of these gateways that came to it. */

@@ -6,7 +6,7 @@
 // A STUN packet has 0 or 1 in its first byte and the magic cookie in bytes 4-7; WireGuard's types 1-4 are little-endian,
 // so `01 00` is a handshake initiation and never ours.
 
-import { DEVICES, NFT_TABLE_GATEWAY } from '../lib/owned.ts'
+import { CARRIERS, NFT_TABLE_GATEWAY } from '../lib/owned.ts'
 import type { Ports } from './state-loop.ts'
 
 export type SharedPort = { readonly wireguardPort: number; readonly probePort: number }
@@ -45,7 +45,7 @@ table inet ${NFT_TABLE_GATEWAY} {
   }
   chain clamp {
     type filter hook forward priority -150; policy accept;
-    tcp flags syn / syn,rst oifname { ${Object.values(DEVICES)
+    tcp flags syn / syn,rst oifname { ${Object.values(CARRIERS)
       .map((device) => `"${device}"`)
       .join(', ')} } tcp option maxseg size set rt mtu
   }

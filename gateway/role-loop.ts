@@ -11,6 +11,9 @@ export type RoleKeeper = {
   readonly view: () => MeshRoles | undefined
   /** What a gateway says of itself. @param certifiedMs of its announcement. @returns whether it is news. */
   readonly learn: (node: string, role: Role | undefined, certifiedMs?: number) => boolean
+  /** See Roles. */
+  readonly handOver: Roles['handOver']
+  readonly forgetHandOver: Roles['forgetHandOver']
   /** Takes part in the pool's election from now on. @param tell says to others what we are. */
   readonly elect: (
     mesh: Mesh,
@@ -34,8 +37,11 @@ export function createRoleKeeper(signal: AbortSignal): RoleKeeper {
         active: own.active,
         routed: own.active || performance.now() < routedUntilMs,
         activeOf: (pool, isThere) => roles.activeOf(pool, isThere),
+        hasJustLeft: (node) => roles.hasJustLeft(node),
       },
     learn: (node, role, certifiedMs) => role !== undefined && roles.learn(node, role, certifiedMs),
+    handOver: (node, successor) => roles.handOver(node, successor),
+    forgetHandOver: (node) => roles.forgetHandOver(node),
     elect: (mesh, tell, options) =>
       runElection(
         {

@@ -9,6 +9,8 @@ export type Role = { readonly active: boolean; readonly term: number }
 
 export class Roles {
   readonly #roles = new Map<string, Role & { readonly issuedMs: number }>()
+  /** By the gateway that leaves, or left a moment ago: who follows it, and the term that it leaves in. */
+  readonly #successors = new Map<string, { readonly node: string | undefined; readonly term: number | undefined }>()
 
   /**
    * @param issuedMs of the certificate that vouches for it, where that is known: a node that lost its disk joins anew, and
@@ -34,11 +36,35 @@ export class Roles {
   }
 
   /**
+   * A gateway hands its role over: in the term that it has now, its successor counts in its place.
+   * @param successor undefined where it has its own claim by now, or does not come.
+   */
+  handOver(node: string, successor: string | undefined): void {
+    this.#successors.set(node, { node: successor, term: this.#roles.get(node)?.term })
+  }
+
+  forgetHandOver(node: string): void {
+    this.#successors.delete(node)
+  }
+
+  /** Packets of its pool may still come from it. */
+  hasJustLeft(node: string): boolean {
+    return this.#successors.has(node)
+  }
+
+  /**
    * The strongest claim counts, and where nobody claims anything the order of the objects, of those that are there. A
    * claim counts for the pool that the objects have its gateway in, and for no other.
    */
   activeOf({ gateways }: Pool, isThere: (node: string) => boolean): string | undefined {
     const there = gateways.filter(isThere)
+    const claimant = this.#claimant(gateways, there)
+    const successor = claimant === undefined ? undefined : this.#successors.get(claimant)
+    const counts = successor?.term === this.#roles.get(claimant ?? '')?.term && there.includes(successor?.node ?? '')
+    return counts ? successor?.node : claimant
+  }
+
+  #claimant(gateways: readonly string[], there: readonly string[]): string | undefined {
     const claims = there.flatMap((node) => {
       const role = this.#roles.get(node)
       return role?.active === true ? [{ node, term: role.term, priority: gateways.indexOf(node) }] : []

@@ -6,17 +6,20 @@ import type { Log } from '../lib/log.ts'
 import { NetlinkError, type Link } from '../lib/net/netlink.ts'
 import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
-import { DEVICES, PROTOCOL_GATEWAY } from '../lib/owned.ts'
-import type { Rung } from '../lib/status.ts'
-import { nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from './routes.ts'
+import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, ROUTE_TABLE, type Carrier } from '../lib/owned.ts'
+import { METRIC_GATEWAY, nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from './routes.ts'
 
 export type Routes = {
   /** Level-triggered: nexthops, routes and the rule become exactly what is wanted (ours only, by table and protocol). */
   apply(wanted: readonly PoolRoute[]): Promise<void>
   /** Moves one pool's traffic to another rung: one message per family, and no route touched unless the MTU is another. */
-  move(pool: string, rung: Rung, mtu?: number): Promise<void>
-  /** Which rung each pool's nexthop points to in the kernel now, so that a restarted gateway keeps what is there. */
-  observe(pools: readonly string[]): Promise<ReadonlyMap<string, Rung>>
+  move(pool: string, rung: Carrier, mtu?: number): Promise<void>
+  /** Where each pool's nexthop points to in the kernel now, so that a restarted gateway keeps what is there. */
+  observe(pools: readonly string[]): Promise<ReadonlyMap<string, Carrier>>
+}
+export type RoutesOfNode = Routes & {
+  /** Whether the node's agent sends what goes to other pools elsewhere: to the gateway that it heard is active. */
+  isOverruled(): Promise<boolean>
 }
 
 export type RoutesOptions = {
@@ -26,16 +29,16 @@ export type RoutesOptions = {
   readonly log: Log
 }
 
-const RUNGS = Object.entries(DEVICES) as readonly (readonly [Rung, string])[]
+const DEVICES = Object.entries(CARRIERS) as readonly (readonly [Carrier, string])[]
 
-export async function openRoutes(options: RoutesOptions, signal: AbortSignal): Promise<Routes> {
+export async function openRoutes(options: RoutesOptions, signal: AbortSignal): Promise<RoutesOfNode> {
   const { log } = options
   const [source4, source6] = [options.source4, options.source6].map((address) => address && normalise(address))
   let wanted: readonly PoolRoute[] | undefined
   /** What the kernel has for sure: the table's own upkeep sees to it that it stays so. */
   let applied: readonly PoolRoute[] | undefined
   let ids: ReadonlyMap<string, number> = new Map()
-  let devices: ReadonlyMap<Rung, number> = new Map()
+  let devices: ReadonlyMap<Carrier, number> = new Map()
 
   const table = openRouteTable(
     {
@@ -69,7 +72,7 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
         throw new RoutesError(`no routes to pool ${pool}: give them to apply first`)
       if (!devices.has(rung)) devices = devicesUp(await table.netlink.links())
       if (!devices.has(rung))
-        throw new RoutesError(`pool ${pool} stays: device ${DEVICES[rung]} of ${rung} is missing or down`)
+        throw new RoutesError(`pool ${pool} stays: device ${CARRIERS[rung]} of ${rung} is missing or down`)
       const moved = { ...current, rung, mtu }
       const next = wanted.map((route) => (route.pool === pool ? moved : route))
       const known = applied === wanted
@@ -95,7 +98,7 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
     async observe(pools) {
       const rungs = new Map([...devicesUp(await table.netlink.links())].map(([rung, index]) => [index, rung]))
       const nexthops = (await table.netlink.nexthops()).filter(isMeshNexthop)
-      const found = new Map<string, Rung>()
+      const found = new Map<string, Carrier>()
       for (const [pool, id] of nexthopIds(pools)) {
         const nexthop = nexthops.find((candidate) => candidate.id === id || candidate.id === id + 1)
         const rung = nexthop && rungs.get(nexthop.device)
@@ -103,12 +106,20 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
       }
       return found
     },
+
+    async isOverruled() {
+      const ours = new Set(wanted?.flatMap(({ cidrs }) => cidrs.map((cidr) => normalise(cidr))))
+      return (await table.netlink.routes([PROTOCOL_AGENT])).some(
+        ({ table, kind, metric, destination }) =>
+          table === ROUTE_TABLE && kind === 'unicast' && metric < METRIC_GATEWAY && ours.has(destination),
+      )
+    },
   }
 }
 
-function devicesUp(links: readonly Link[]): ReadonlyMap<Rung, number> {
+function devicesUp(links: readonly Link[]): ReadonlyMap<Carrier, number> {
   return new Map(
-    RUNGS.flatMap(([rung, name]) => {
+    DEVICES.flatMap(([rung, name]) => {
       const link = links.find((candidate) => candidate.name === name && candidate.up)
       return link === undefined ? [] : [[rung, link.index] as const]
     }),
@@ -116,8 +127,8 @@ function devicesUp(links: readonly Link[]): ReadonlyMap<Rung, number> {
 }
 
 /** Whether a notice about a link says something new about our devices: gone, down, or there with another index. */
-function changes(devices: ReadonlyMap<Rung, number>, { name, index, up }: Link, removed: boolean): boolean {
-  const rung = RUNGS.find(([, device]) => device === name)?.[0]
+function changes(devices: ReadonlyMap<Carrier, number>, { name, index, up }: Link, removed: boolean): boolean {
+  const rung = DEVICES.find(([, device]) => device === name)?.[0]
   if (rung === undefined) return false
   const known = devices.get(rung) === index
   return removed || !up ? known : !known

@@ -4,28 +4,27 @@
 
 import { createHash } from 'node:crypto'
 import { prefixOf, type Nexthop, type Route, type RouteState } from '../lib/routes.ts'
-import { DEVICE_MTU, NEXTHOP_BASE, NEXTHOP_RANGE, PROTOCOL_GATEWAY, ROUTE_TABLE } from '../lib/owned.ts'
+import { DEVICE_MTU, NEXTHOP_BASE, NEXTHOP_RANGE, PROTOCOL_GATEWAY, ROUTE_TABLE, type Carrier } from '../lib/owned.ts'
 import type { Family } from '../lib/cidr.ts'
-import type { Rung } from '../lib/status.ts'
 
 export type PoolRoute = {
   readonly pool: string
   readonly cidrs: readonly string[]
   /** undefined: no path yet, so what is sent there is answered with an ICMP error. */
-  readonly rung: Rung | undefined
+  readonly rung: Carrier | undefined
   /** What the path carries, bytes, where that is less than the devices' MTU. */
   readonly mtu?: number | undefined
 }
 
 /** Metrics differ from the agent's, so that on a node that changes its role neither daemon replaces the other's route. */
-const METRIC_GATEWAY = 100
+export const METRIC_GATEWAY = 100
 const METRIC_GATEWAY_UNREACHABLE = 10_000
 
 export type RoutesInput = {
   readonly wanted: readonly PoolRoute[]
   readonly ids: ReadonlyMap<string, number>
   /** Interface indexes of the devices that exist and are up. */
-  readonly devices: ReadonlyMap<Rung, number>
+  readonly devices: ReadonlyMap<Carrier, number>
   readonly source4?: string | undefined
   readonly source6?: string | undefined
 }

@@ -8,25 +8,26 @@ import { Netlink, type NetlinkEvent } from '../lib/net/netlink.ts'
 import { createUpkeep, type Upkeep } from '../lib/net/upkeep.ts'
 import { changePeers, showDevice } from '../lib/net/wireguard.ts'
 import { ensureDevice, type DeviceSpec } from '../lib/net/wireguard-device.ts'
-import { DEVICE_MTU, DEVICES, WIREGUARD_MARK } from '../lib/owned.ts'
+import { CARRIERS, DEVICE_MTU, WIREGUARD_MARK, type Carrier } from '../lib/owned.ts'
 import type { Rung } from '../lib/status.ts'
 import { planPeers, samePeers, type ObservedPeer, type WireGuardPeer } from './wireguard.ts'
 
-export type WireGuard = {
+/** @typeParam C the rungs that it has a device for, or fm-leave. */
+export type WireGuard<C extends Carrier = Rung> = {
   readonly implementation: 'kernel' | 'wireguard-go'
   /** Makes the peers of a rung's device those given; a peer's present endpoint stays where none is given. */
-  setPeers(rung: Rung, peers: readonly WireGuardPeer[]): Promise<void>
+  setPeers(rung: C, peers: readonly WireGuardPeer[]): Promise<void>
   /** @throws Error for a peer that setPeers did not name. */
-  setEndpoint(rung: Rung, publicKey: string, endpoint: string, keepaliveSeconds: number): Promise<void>
-  observe(rung: Rung): Promise<readonly ObservedPeer[]>
+  setEndpoint(rung: C, publicKey: string, endpoint: string, keepaliveSeconds: number): Promise<void>
+  observe(rung: C): Promise<readonly ObservedPeer[]>
   /** Listens elsewhere. @throws Error where it cannot; it listens where it did then. */
-  setPort(rung: Rung, port: number): Promise<void>
+  setPort(rung: C, port: number): Promise<void>
 }
 
-export type WireGuardOptions = {
+export type WireGuardOptions<C extends Carrier = Rung> = {
   /** A file of mode 0600 with 32 bytes in base64, as `wg genkey` prints them. */
   readonly privateKeyFile: string
-  readonly devices: readonly { readonly rung: Rung; readonly port: number }[]
+  readonly devices: readonly { readonly rung: C; readonly port: number }[]
   /** The node's own; ipv4 and ipv6 are of its podCIDRs, where it has any. */
   readonly addresses: {
     readonly linkLocal: string
@@ -57,17 +58,20 @@ type Device = {
 }
 
 /** @throws what made the first set-up fail: no privileges, a port in use, wireguard-go missing. */
-export async function openWireGuard(options: WireGuardOptions, signal: AbortSignal): Promise<WireGuard> {
+export async function openWireGuard<C extends Carrier = Rung>(
+  options: WireGuardOptions<C>,
+  signal: AbortSignal,
+): Promise<WireGuard<C>> {
   const { log } = options
   const failed = new AbortController()
   const ended = AbortSignal.any([signal, failed.signal])
   const netlink = new Netlink()
-  const devices = new Map<Rung, Device>()
+  const devices = new Map<C, Device>()
   let implementation: WireGuard['implementation'] = 'kernel'
   let open = options.devices.length
 
   for (const { rung, port } of options.devices) {
-    const name = DEVICES[rung]
+    const name = CARRIERS[rung]
     let known = false
     const pass = async (): Promise<void> => {
       const result = await ensureDevice(netlink, device.spec, ended)
@@ -102,7 +106,7 @@ export async function openWireGuard(options: WireGuardOptions, signal: AbortSign
     throw error
   }
 
-  const deviceOf = (rung: Rung): Device => {
+  const deviceOf = (rung: C): Device => {
     const device = devices.get(rung)
     if (device === undefined) throw new WireGuardError(`no WireGuard device was asked for on rung ${rung}`)
     return device
@@ -185,7 +189,11 @@ function concerns(event: NetlinkEvent, device: Device): boolean {
   }
 }
 
-function specOf({ privateKeyFile, addresses }: WireGuardOptions, name: string, port: number): DeviceSpec {
+function specOf(
+  { privateKeyFile, addresses }: Omit<WireGuardOptions, 'devices'>,
+  name: string,
+  port: number,
+): DeviceSpec {
   const { linkLocal, ula, ipv4, ipv6 } = addresses
   const canonical = (address: string) => normalise(address) ?? address
   const single = [ula, ipv4, ipv6].filter((address) => address !== undefined).map(canonical)

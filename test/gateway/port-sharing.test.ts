@@ -18,7 +18,7 @@ table inet fulmar-gateway {
   }
   chain clamp {
     type filter hook forward priority -150; policy accept;
-    tcp flags syn / syn,rst oifname { "fm-direct", "fm-udp", "fm-tcp" } tcp option maxseg size set rt mtu
+    tcp flags syn / syn,rst oifname { "fm-direct", "fm-udp", "fm-tcp", "fm-leave" } tcp option maxseg size set rt mtu
   }
 }
 `

@@ -7,7 +7,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fetchStatus } from '../../lib/net/status-client.ts'
-import { DEVICES, NFT_TABLE_GATEWAY, ROUTE_TABLE, RULE_PRIORITY } from '../../lib/owned.ts'
+import { CARRIERS, NFT_TABLE_GATEWAY, ROUTE_TABLE, RULE_PRIORITY } from '../../lib/owned.ts'
 import type { GatewayStatus } from '../../lib/status.ts'
 import type { Lab } from './lab.ts'
 import { coreNft, forgetRules, lossRules, matrixRules, readPassages, type Passage } from './matrix-core.ts'
@@ -103,7 +103,7 @@ export async function openArena(lab: Lab, sites: MatrixSites): Promise<Arena> {
 
 /** What `fulmar cleanup` does for a gateway, without the time that its start takes. */
 const REMOVE_GATEWAY = [
-  ...Object.values(DEVICES).map((device) => `ip link delete ${device}`),
+  ...Object.values(CARRIERS).map((device) => `ip link delete ${device}`),
   ...['-4', '-6'].flatMap((family) => [
     `ip ${family} rule delete priority ${RULE_PRIORITY}`,
     `ip ${family} route flush table ${ROUTE_TABLE}`,

@@ -1,0 +1,200 @@
+// A planned hand-over that loses nothing. WireGuard accepts a pool's prefixes from one peer per device, and what is under
+// way from one gateway must not meet a device that has moved them to the other. So the gateway that leaves first takes a
+// way of its own, fm-leave: WireGuard inside the rung in use, which it shares with nobody.
+//
+//   leaving gateway O                  gateway R of another pool                     successor I, agents
+//   "leave, to I"  ── rung ─▶          O's prefixes also on fm-leave
+//   "try"          ── fm-leave ─▶      answers: a session stands
+//   routes to R lead into fm-leave
+//   "left"         ── rung ─▶          behind O's last packet on the rung:
+//                                      the prefixes move to I on all rungs,
+//                                      packets for the pool go to I           ──▶   I's kernel forwards them
+//   "leaving" on the LAN once every R has confirmed, or in time  ─────────────────▶ I is active: its agent first, then all
+//   forwards what still comes,
+//   to I by its agent's route                                                       agents send to I, I to R on the rung
+//
+// R accepts from O on fm-leave and from I on the rungs for as long as agents may need. Each step holds without the next:
+// whoever does not confirm goes on as it was, and R returns to O when I does not claim the role in time.
+
+import { randomInt } from 'node:crypto'
+import type { Log } from '../lib/log.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import { CARRIERS } from '../lib/owned.ts'
+import { linkLocalOf } from './addresses.ts'
+import { decodeHandover, encodeHandover, type HandoverKind, type HandoverMessage } from './handover.ts'
+import { createLeaveDevice } from './leave-device-loop.ts'
+import type { Mesh } from './mesh-loop.ts'
+import type { Peer } from './peers.ts'
+import type { RoleKeeper } from './role-loop.ts'
+import type { WireGuardPeer } from './wireguard.ts'
+
+export type Handover = {
+  /** We are active and `successor` will be: resolves when nothing depends on us any more, or the time is up. */
+  readonly prepare: (successor: string) => Promise<void>
+  /** @param device that it came through. @param from the sender's link-local address. */
+  readonly onMessage: (device: string, from: string, datagram: Buffer) => void
+}
+
+/** For all peers together: a shutdown must not wait for one that is gone. */
+const PREPARE_MS = 1_500
+const RESEND_MS = 60
+/** What another processor was about to send as the route changed. */
+const DRAIN_MS = 20
+/** How long a successor may take to claim the role that it was given. */
+const CLAIM_MS = 1_500
+/** How long one that left is heard on fm-leave: agents that missed everything follow within a second or so. */
+const KEEP_MS = 10_000
+
+export function runHandover(
+  options: {
+    readonly mesh: Mesh
+    /** Makes fm-leave, listening on a port, and keeps it until the signal aborts. */
+    readonly openDevice: Parameters<typeof createLeaveDevice>[0]['open']
+    readonly send: (device: string, to: string, datagram: Buffer) => void
+    readonly roles: Pick<RoleKeeper, 'handOver' | 'forgetHandOver'>
+    readonly log: Log
+  },
+  signal: AbortSignal,
+): Handover {
+  const { mesh, roles, log } = options
+  /** Requests of ours that are not answered yet. */
+  const asked = new Map<string, (reply: HandoverMessage) => void>()
+  /** Peers that we leave. */
+  const left: WireGuardPeer[] = []
+  /** By node: peers that leave. */
+  const leaving = new Map<string, Leaving>()
+
+  const peers = () => [...left, ...[...leaving.values()].map(({ peer }) => wireGuardPeer(peer))]
+  const device = createLeaveDevice({ open: options.openDevice, peers, log }, signal)
+
+  // === We leave
+
+  /** @returns the answer, if there is one in time. */
+  const ask = async (to: Peer, over: string, message: HandoverMessage, endMs: number) => {
+    const key = `${message.kind} ${to.node}`
+    const answered = new AbortController()
+    let reply: HandoverMessage | undefined
+    asked.set(key, (said) => {
+      reply = said
+      answered.abort()
+    })
+    const ended = AbortSignal.any([signal, answered.signal])
+    while (!ended.aborted && performance.now() < endMs) {
+      options.send(over, linkLocalOf(to.node), encodeHandover(message))
+      await pause(Math.min(RESEND_MS, endMs - performance.now()), ended)
+    }
+    asked.delete(key)
+    return reply
+  }
+
+  /** @param rung the device of the rung in use. @returns whether the peer sends to the successor now. */
+  const leave = async (to: Peer, rung: string, id: number, successor: string, endMs: number): Promise<boolean> => {
+    const asks = (kind: HandoverKind, over: string) =>
+      ask(to, over, { kind, reply: false, id, successor, port: 0 }, endMs)
+    const accepted = await asks('leave', rung)
+    if (accepted === undefined) return false
+    left.push(wireGuardPeer(to, `[${linkLocalOf(to.node)}%${rung}]:${accepted.port}`))
+    await device.apply()
+    if ((await asks('try', CARRIERS.leave)) === undefined) return false
+    await mesh.detour(to)
+    return (await asks('left', rung)) !== undefined
+  }
+
+  const prepare = async (successor: string): Promise<void> => {
+    const beganMs = performance.now()
+    const id = randomInt(2 ** 32)
+    const tunnels = (mesh.plan()?.peers ?? []).flatMap((peer) => {
+      const rung = peer.standby ? undefined : mesh.rungOf(peer.node)
+      return rung === undefined ? [] : [{ peer, rung: CARRIERS[rung] }]
+    })
+    let confirmed = 0
+    const all = tunnels.map(async ({ peer, rung }) => {
+      try {
+        if (await leave(peer, rung, id, successor, beganMs + PREPARE_MS)) confirmed++
+      } catch (err) {
+        log.warn({ err, pool: peer.pool }, 'a pool could not be prepared for the hand-over')
+      }
+    })
+    await Promise.race([Promise.all(all), pause(PREPARE_MS, signal)])
+    const afterMs = Math.round(performance.now() - beganMs)
+    log.info({ successor, peers: tunnels.length, confirmed, afterMs }, 'other pools were prepared for the hand-over')
+  }
+
+  // === A peer leaves
+
+  /** @returns what it asks for once that is so; undefined where it cannot be. */
+  const serve = async ({ kind, id, successor }: HandoverMessage, from: string): Promise<boolean> => {
+    const peers = mesh.plan()?.peers ?? []
+    const peer = peers.find(({ node }) => linkLocalOf(node) === from)
+    if (peer === undefined) return false
+    const known = leaving.get(peer.node)
+    if (known?.id === id) {
+      if (kind === 'left') await (known.moved ??= move(known))
+      else await known.accepted
+      return true
+    }
+    const isReady = peers.some(({ node, pool }) => node === successor && pool === peer.pool && mesh.rungOf(node))
+    if (kind !== 'leave' || peer.standby || !isReady) return false
+    const next: Leaving = { id, peer, successor, accepted: Promise.resolve(), moved: undefined }
+    leaving.set(peer.node, next)
+    next.accepted = device.apply()
+    setTimeout(() => forget(next), KEEP_MS).unref()
+    await next.accepted
+    return true
+  }
+
+  const move = async ({ peer, successor }: Leaving): Promise<void> => {
+    await pause(DRAIN_MS, signal)
+    roles.handOver(peer.node, successor)
+    setTimeout(() => {
+      roles.handOver(peer.node, undefined)
+      mesh.trigger()
+    }, CLAIM_MS).unref()
+    log.info({ pool: peer.pool, peer: peer.node, successor }, 'the gateway of a pool hands over')
+    await mesh.apply()
+  }
+
+  const forget = (gone: Leaving): void => {
+    if (leaving.get(gone.peer.node) !== gone) return
+    leaving.delete(gone.peer.node)
+    roles.forgetHandOver(gone.peer.node)
+    mesh.trigger()
+    device.trigger()
+  }
+  // What a predecessor left may carry packets for as long.
+  setTimeout(device.trigger, KEEP_MS).unref()
+
+  return {
+    prepare,
+    onMessage: (over, from, datagram) => {
+      const message = decodeHandover(datagram)
+      if (message === undefined || signal.aborted) return
+      if (message.reply) {
+        const peer = mesh.plan()?.peers.find(({ node }) => linkLocalOf(node) === from)
+        return asked.get(`${message.kind} ${peer?.node}`)?.(message)
+      }
+      serve(message, from).then(
+        (done) =>
+          done &&
+          !signal.aborted &&
+          options.send(over, from, encodeHandover({ ...message, reply: true, port: device.port() })),
+        (err: unknown) => log.warn({ err, from }, 'a hand-over of another pool could not be served'),
+      )
+    },
+  }
+}
+
+type Leaving = {
+  readonly id: number
+  readonly peer: Peer
+  readonly successor: string
+  accepted: Promise<void>
+  moved: Promise<void> | undefined
+}
+
+const wireGuardPeer = ({ wireguardKey, allowedIps }: Peer, endpoint?: string): WireGuardPeer => ({
+  publicKey: wireguardKey,
+  allowedIps,
+  keepaliveSeconds: 0,
+  ...(endpoint !== undefined && { endpoint }),
+})
