@@ -1,6 +1,6 @@
 import t from 'tap'
 import { UNKNOWN_NAT } from '../../gateway/nat.ts'
-import { planPeers } from '../../gateway/peers.ts'
+import { partingIps, planPeers } from '../../gateway/peers.ts'
 import { Roles, type Role } from '../../gateway/roles.ts'
 import type { Announcement } from '../../gateway/announcement.ts'
 import type { Pool } from '../../lib/k8s/pools.ts'
@@ -108,6 +108,57 @@ t.test('what a gateway says of itself is older or newer by its term', async (t) 
     t.equal(known.learn('bay1', role, issuedMs), news, name)
     t.match(known.of('bay1'), result, `${name}: what counts`)
   }
+})
+
+t.test('a gateway that hands over', async (t) => {
+  const known = new Roles()
+  const bay = pools[0]!
+  const activeOf = (...there: readonly string[]) => known.activeOf(bay, (node) => there.includes(node))
+  known.learn('bay1', { active: true, term: 3 })
+  known.handOver('bay1', 'bay2')
+  t.equal(activeOf('bay1', 'bay2'), 'bay2', 'its successor counts in its place')
+  t.equal(activeOf('bay1'), 'bay1', 'but none that has not announced itself')
+  t.ok(known.hasJustLeft('bay1'))
+  known.handOver('bay1', undefined)
+  t.equal(activeOf('bay1', 'bay2'), 'bay1', 'a successor that does not come counts no longer')
+  known.handOver('bay1', 'bay2')
+  known.learn('bay2', { active: true, term: 4 })
+  known.learn('bay1', { active: false, term: 4 })
+  t.equal(activeOf('bay1', 'bay2'), 'bay2', 'the claim of one that comes is its own')
+  known.learn('bay1', { active: true, term: 5 })
+  t.equal(activeOf('bay1', 'bay2'), 'bay1', 'the role comes back in a higher term')
+  known.forgetHandOver('bay1')
+  t.notOk(known.hasJustLeft('bay1'))
+})
+
+t.test('a gateway that has just left stays a peer before all standbys', async (t) => {
+  const wide = { ...pools[0]!, gateways: ['bay1', 'bay2', 'bay3', 'bay4'] }
+  const view = roles({ bay1: { active: true, term: 1 } })
+  const standbys = (hasJustLeft: (node: string) => boolean) =>
+    planPeers('cape1', [wide, ...pools.slice(1)], announced(...wide.gateways), { ...view, hasJustLeft })!
+      .peers.filter(({ standby }) => standby)
+      .map(({ node }) => node)
+  t.strictSame(
+    standbys(() => false),
+    ['bay2', 'bay3'],
+  )
+  t.strictSame(
+    standbys((node) => node === 'bay4'),
+    ['bay4', 'bay2'],
+  )
+})
+
+t.test('prefixes while a pool moves to a gateway on another rung', async (t) => {
+  const { peers } = planPeers('cape1', pools, announced('bay1', 'bay2'), roles({ bay2: { active: true, term: 1 } }))!
+  const [to, from] = peers as [(typeof peers)[number], (typeof peers)[number]]
+  const cidrs = ['10.1.1.0/24', '10.1.2.0/24']
+  const own = (peer: typeof to) => peer.allowedIps.filter((prefix) => !cidrs.includes(prefix))
+  const partings = [{ from, to, rung: 'direct' as const }]
+  t.strictSame(partingIps(from, 'direct', partings), [...cidrs, ...own(from)], 'the device in use: not yet moved')
+  t.strictSame(partingIps(to, 'direct', partings), own(to))
+  t.strictSame(partingIps(from, 'relay-udp', partings), own(from), 'the others: moved')
+  t.strictSame(partingIps(to, 'relay-udp', partings), [...cidrs, ...own(to)])
+  t.strictSame(partingIps(to, 'direct', []), to.allowedIps, 'on the same rung: moved at once')
 })
 
 t.test('a node that the cluster does not know has no plan', async (t) => {
