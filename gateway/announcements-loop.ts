@@ -1,10 +1,11 @@
 // Who announced what: ours, signed anew when it changes, and the peers', verified when they come and kept on disk.
 
 import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
-import type { SignedAnnouncement } from '../lib/wire/signal.ts'
+import { digestsText, type SignedAnnouncement } from '../lib/wire/signal.ts'
 import {
   isNewer,
   MAX_PEERS,
@@ -20,6 +21,8 @@ export type Announcements = {
   readonly peers: ReadonlyMap<string, Received>
   /** Ours as it stands; undefined before the first `trigger`. */
   readonly own: () => SignedAnnouncement | undefined
+  /** The peers' that we have; see `hello` in lib/wire/signal.ts. */
+  readonly digests: () => string
   /** Ours may be another now. */
   readonly trigger: () => void
   /** @returns whether it is news; what does not verify is logged and dropped. */
@@ -28,8 +31,8 @@ export type Announcements = {
 
 export function runAnnouncements(
   options: {
-    readonly identity: NodeIdentity
-    readonly state: GatewayState
+    readonly identity: Pick<NodeIdentity, 'node' | 'certificatePem' | 'keyPem' | 'caPem'>
+    readonly state: Pick<GatewayState, 'announcements' | 'nextSequence' | 'saveAnnouncements'>
     /** What there is to announce. */
     readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat' | 'role'>
     /** Ours is another. */
@@ -88,7 +91,10 @@ export function runAnnouncements(
     peers,
     own: () => own,
     trigger: upkeep.trigger,
+    digests: () => digestsText(signedBy.values()),
     receive: (node, signed) => {
+      // Verifying takes half a millisecond, and a relay that knows nothing of digests sends all there are.
+      if (isDeepStrictEqual(signed, signedBy.get(node))) return false
       if (!accept(node, signed, Date.now())) return false
       state.saveAnnouncements(signedBy)
       return true

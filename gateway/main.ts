@@ -33,6 +33,7 @@ import { gatewayPorts } from './port-sharing.ts'
 import { runPortSharing } from './port-sharing-loop.ts'
 import { openProbeSocket } from './probe-client.ts'
 import { publicKeyOf } from './probe.ts'
+import { Readiness } from './readiness.ts'
 import { createRelayUdp } from './relay-udp-loop.ts'
 import { createRoleKeeper } from './role-loop.ts'
 import { openRoutes } from './routes-loop.ts'
@@ -106,6 +107,7 @@ async function runGateway(
     const said = announcements.peers.get(peer)!
     role.learn(peer, said.role, said.certifiedMs)
     mesh?.trigger()
+    readiness.announced(peer, paths.isAwake(peer))
   }
 
   // The relay: control frames, and WireGuard packets while there is no better way.
@@ -113,21 +115,24 @@ async function runGateway(
     {
       identity,
       log,
+      digests: announcements.digests,
       onOpen: () => {
         const announcement = announcements.own()
         if (announcement !== undefined) signalling.send({ kind: 'announce', node, announcement })
-        // Each side tells the other when it is configured; what was lost without a relay is asked for.
-        for (const { node } of mesh?.plan()?.peers ?? []) if (!paths.isReady(node)) tellReady(node, false)
+        // What was lost without a relay is asked for.
+        for (const { node } of paths.awake()) if (!paths.isReady(node)) tellReady(node, false)
         relayUdp.reask()
         // The relay may be at another address than before, which no route may take.
         mesh?.trigger()
       },
       onAnnounce: (peer, announcement) => announcements.receive(peer, announcement) && onAnnouncement(peer),
       onReady: (peer, reply) => {
-        if (!mesh?.plan()?.peers.some((known) => known.node === peer)) return
-        paths.ready(peer)
-        packets.ready(peer)
-        if (!reply) tellReady(peer, true)
+        const isConfigured = mesh?.plan()?.peers.some((known) => known.node === peer) === true
+        if (isConfigured) {
+          paths.ready(peer)
+          packets.ready(peer)
+        }
+        readiness.heard(peer, reply, isConfigured)
       },
       onCall: (peer, reply) => paths.called(peer, reply),
       onUdpSession: (frame) => relayUdp.onSession(frame),
@@ -135,7 +140,8 @@ async function runGateway(
     },
     signal,
   )
-  const tellReady = (peer: string, reply: boolean) => signalling.send({ kind: 'ready', node: peer, reply })
+  const tellReady = (peer: string, reply: boolean): void => void signalling.send({ kind: 'ready', node: peer, reply })
+  const readiness = new Readiness(tellReady)
   const packets = openPacketClient(
     {
       identity,
@@ -259,7 +265,7 @@ async function runGateway(
       routes,
       packets,
       paths: () => paths,
-      onConfigured: (peer) => tellReady(peer.node, false),
+      onConfigured: ({ node }) => readiness.configured(node, paths.isAwake(node)),
       log,
     },
     signal,

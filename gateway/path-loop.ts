@@ -36,6 +36,8 @@ export type Paths = {
   readonly ready: (node: string) => void
   /** False until the peer's devices are known to have our key. */
   readonly isReady: (node: string) => boolean
+  /** Whether the pair is kept up now. */
+  readonly isAwake: (node: string) => boolean
   /** Packets for the peer or from it, other than ours: the pair is in use. */
   readonly traffic: (node: string) => void
   /** Pairs that are kept up now. */
@@ -238,6 +240,7 @@ export function runPaths(
     },
     ready: (node) => withMember(node, (path) => path.ready(now())),
     isReady: (node) => members.get(node)?.path.isReady === true,
+    isAwake: (node) => (members.get(node)?.path.rung ?? 'cold') !== 'cold',
     traffic: (node) => {
       wakeStandbys(members.get(node))
       withMember(node, (path) => path.traffic(now()))

@@ -23,6 +23,8 @@ export function openSignalClient(
   options: {
     readonly identity: NodeIdentity
     readonly log: Log
+    /** Digests of the announcements that we have; see `hello` in lib/wire/signal.ts. */
+    readonly digests: () => string
     /** A new session is up: announce again, since the relay may be another or may have forgotten. */
     readonly onOpen: () => void
     readonly onAnnounce: (node: string, announcement: SignedAnnouncement) => void
@@ -43,7 +45,8 @@ export function openSignalClient(
       maxPayloadBytes: MAX_SIGNAL_BYTES,
       log: options.log,
       onOpen: (socket) => {
-        socket.send(encodeSignal({ kind: 'hello', version: 1, role: 'gateway' }))
+        const known = options.digests()
+        socket.send(encodeSignal({ kind: 'hello', version: 1, role: 'gateway', ...(known !== '' && { known }) }))
         options.onOpen()
       },
       onMessage: (data, binary) => {

@@ -5,8 +5,10 @@
 import type { Log } from '../lib/log.ts'
 import {
   decodeSignal,
+  digestOf,
   encodeSignal,
   ProtocolError,
+  readDigests,
   type SignalFrame,
   type SignedAnnouncement,
 } from '../lib/wire/signal.ts'
@@ -38,18 +40,19 @@ const FRAMES = { perSecond: 64, burst: 1024 }
 const ANNOUNCEMENTS = { perSecond: 1, burst: 64 }
 const MAX_ANNOUNCEMENTS = 20_000
 
+type Known = { readonly announcement: SignedAnnouncement; readonly digest: string }
 type Gateway = { readonly frames: Bucket; readonly announcements: Bucket; greeted: boolean }
 
 export class Signalling<S extends SignalSession> {
   readonly #options: SignallingOptions<S>
-  readonly #announcements: Map<string, SignedAnnouncement>
+  readonly #announcements: Map<string, Known>
   readonly #gateways = new Map<S, Gateway>()
   /** The latest session of each node. */
   readonly #byNode = new Map<string, S>()
 
   constructor(options: SignallingOptions<S>) {
     this.#options = options
-    this.#announcements = new Map(options.known)
+    this.#announcements = new Map([...options.known].map(([node, announcement]) => [node, knownOf(announcement)]))
   }
 
   open(session: S, nowMs: number): void {
@@ -60,9 +63,7 @@ export class Signalling<S extends SignalSession> {
 
   close(session: S): void {
     this.#gateways.delete(session)
-    if (this.#byNode.get(session.node) !== session) return
-    this.#byNode.delete(session.node)
-    this.#broadcast(session.node, { kind: 'gone', node: session.node })
+    if (this.#byNode.get(session.node) === session) this.#byNode.delete(session.node)
   }
 
   /** @throws ProtocolError to end the session. */
@@ -75,7 +76,7 @@ export class Signalling<S extends SignalSession> {
     if (!gateway.greeted) {
       if (frame.kind !== 'hello') throw new ProtocolError(`${frame.kind} before hello`)
       gateway.greeted = true
-      this.#greet(session)
+      this.#greet(session, readDigests(frame.known ?? ''))
       return this.#options.onGreeted?.(session.node)
     }
     switch (frame.kind) {
@@ -109,18 +110,19 @@ export class Signalling<S extends SignalSession> {
     return session !== undefined && this.#gateways.get(session)?.greeted === true ? session : undefined
   }
 
-  #broadcast(from: string, frame: SignalFrame): void {
+  #broadcast(node: string, announcement: SignedAnnouncement): void {
     const { mayReach, send } = this.#options
-    const bytes = encode(frame)
+    const bytes = encode({ kind: 'announce', node, announcement })
     for (const [session, gateway] of this.#gateways)
-      if (gateway.greeted && session.node !== from && mayReach(from, session.node)) send(session, bytes)
+      if (gateway.greeted && session.node !== node && mayReach(node, session.node)) send(session, bytes)
   }
 
-  #greet(session: S): void {
+  /** With hundreds of gateways that come back after an outage of ours, what each has already adds up. */
+  #greet(session: S, has: ReadonlySet<string>): void {
     const { relay, mayReach, send } = this.#options
     send(session, encode({ kind: 'welcome', version: 1, relay, observedAddress: session.address }))
-    for (const [node, announcement] of this.#announcements)
-      if (node !== session.node && mayReach(node, session.node))
+    for (const [node, { announcement, digest }] of this.#announcements)
+      if (node !== session.node && !has.has(digest) && mayReach(node, session.node))
         send(session, encode({ kind: 'announce', node, announcement }))
   }
 
@@ -132,11 +134,12 @@ export class Signalling<S extends SignalSession> {
         { node },
         "too many nodes have announced themselves, this one is left out; remove those that are gone from announcements/ in the relay's state folder",
       )
-    // A gateway that comes back says what all others know: with hundreds of them after an outage, that adds up.
-    if (known?.payload === announcement.payload && known.signature === announcement.signature) return
-    this.#announcements.set(node, announcement)
+    const next = knownOf(announcement)
+    // So does what it says again, to all others.
+    if (known?.digest === next.digest) return
+    this.#announcements.set(node, next)
     this.#options.save(node, announcement)
-    this.#broadcast(node, { kind: 'announce', node, announcement })
+    this.#broadcast(node, announcement)
   }
 
   #pass(session: S, frame: SignalFrame & { kind: 'ready' | 'call' }): void {
@@ -155,5 +158,7 @@ export class Signalling<S extends SignalSession> {
     else this.tell(from, { kind: 'udp-end', node: to, reason: 'the peer has no session with this relay' })
   }
 }
+
+const knownOf = (announcement: SignedAnnouncement): Known => ({ announcement, digest: digestOf(announcement) })
 
 const encode = (frame: SignalFrame): Buffer => Buffer.from(encodeSignal(frame))

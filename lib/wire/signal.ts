@@ -1,20 +1,21 @@
 // Control frames between a gateway and the relay: one JSON text message each on wss://relay/fulmar/v1/signal.
 //
-//   gateway -> relay   hello       who speaks, once, first
+//   gateway -> relay   hello       who speaks, once, first; and which announcements it has already
 //                      announce    what peers need to reach it, signed (the relay cannot forge or read more than it says)
 //                      ready       to one peer: your keys are set here, packets of yours are welcome
 //                      call        to one peer: our NAT is open for you, open yours and say so; then both probe
 //                      udp-request have the relay's kernel forward between me and this peer
 //   relay -> gateway   welcome     the relay's name and the address that it sees
-//                      announce    of every other gateway: all at first, then as they change
+//                      announce    of every other gateway: at first all that it does not have, then as they change
 //                      ready, call from a peer; `node` is then who sent it, by its certificate
-//                      gone        a peer's session ended (its last announcement stays valid)
+//                      gone        in answer to ready and call: that peer has no session (its last announcement stays valid)
 //                      udp-session to both gateways of a pair, whoever asked: what each must know of their session over
 //                                  UDP; again whenever that changes
 //                      udp-end     there is no such session, or no longer
 //
 // Unknown kinds and unknown fields are ignored, so that versions may differ by one.
 
+import { createHash } from 'node:crypto'
 import { socketAddress, type SocketAddress } from '../address.ts'
 
 export const SIGNAL_PATH = '/fulmar/v1/signal'
@@ -27,6 +28,22 @@ export type SignedAnnouncement = {
   readonly certificate: string
   readonly payload: string
   readonly signature: string
+}
+
+/** Of 48 bits: two that differ are taken for one once in 10^14 times, and until the next change. */
+const DIGEST_CHARACTERS = 8
+
+export const digestOf = ({ certificate, payload, signature }: SignedAnnouncement): string =>
+  createHash('sha256').update(`${certificate} ${payload} ${signature}`).digest('base64url').slice(0, DIGEST_CHARACTERS)
+
+/** One after another: 8 bytes for an announcement of 1000, since a relay that restarts hears them of all at once. */
+export const digestsText = (announcements: Iterable<SignedAnnouncement>): string =>
+  Array.from(announcements, digestOf).join('')
+
+export function readDigests(text: string): ReadonlySet<string> {
+  const digests = new Set<string>()
+  for (let i = 0; i < text.length; i += DIGEST_CHARACTERS) digests.add(text.slice(i, i + DIGEST_CHARACTERS))
+  return digests
 }
 
 /** A place of the relay that stands for the peer: what is sent there reaches it while `ready`, both sides being bound. */
@@ -47,7 +64,8 @@ export type UdpSessionFrame = {
 }
 
 export type SignalFrame =
-  | { readonly kind: 'hello'; readonly version: 1; readonly role: 'gateway' }
+  /** `known`: digests of announcements that need not be sent, see `digestsText`. */
+  | { readonly kind: 'hello'; readonly version: 1; readonly role: 'gateway'; readonly known?: string }
   | { readonly kind: 'welcome'; readonly version: 1; readonly relay: string; readonly observedAddress: string }
   | { readonly kind: 'announce'; readonly node: string; readonly announcement: SignedAnnouncement }
   /** `reply` is false where the sender wants a ready, or a call, in return. */
@@ -66,7 +84,12 @@ export function decodeSignal(text: string): SignalFrame | undefined {
   switch (frame['kind']) {
     case 'hello':
       expect(frame['role'] === 'gateway', 'hello: role')
-      return { kind: 'hello', version: 1, role: 'gateway' }
+      return {
+        kind: 'hello',
+        version: 1,
+        role: 'gateway',
+        ...(frame['known'] !== undefined && { known: name(frame, 'known', MAX_SIGNAL_BYTES) }),
+      }
     case 'welcome':
       return {
         kind: 'welcome',
