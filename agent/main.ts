@@ -20,6 +20,8 @@ import { followGateway } from './gateway-loop.ts'
 import { openUpstream } from './dns-upstream-client.ts'
 import { registerMetrics } from './metrics.ts'
 import { runNft } from './nft-loop.ts'
+import { routeRulesOf } from './route-rules.ts'
+import { runRouteRules } from './route-rules-loop.ts'
 import { runRoutes } from './routes-loop.ts'
 import { createSnapshots, RESOURCES } from './snapshot.ts'
 import { agentStatus } from './status.ts'
@@ -117,12 +119,17 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   const { vxlanPort, vxlanId, overlayPods: podsInPool } = config
   const routes = await runRoutes({ overlay: { port: vxlanPort, id: vxlanId }, log }, signal)
+  const rules = runRouteRules(
+    { rules: () => routes.known && routeRulesOf(node, routes.known, routes.overlays, vxlanPort), log },
+    signal,
+  )
   onChange = () => {
     nft.trigger()
     const { cluster } = snapshot()
     if (cluster === undefined || !gateway.settled()) return
     routes
       .update({ node, pools: outside.routable(cluster.pools).pools, active: gateway.heard(), podsInPool })
+      .finally(rules.trigger)
       .catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
   }
   onChange()
@@ -137,6 +144,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       nft,
       takeovers: takeovers(),
       routes: routes.plan,
+      rules: rules.problems(),
       lan: gateway.problems(),
       unroutable: outside.routable(snapshot().cluster?.pools ?? []).problems,
     })
@@ -153,5 +161,5 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   log.info({ node, services: snapshot().cluster?.services.length }, 'agent runs')
   await aborted(signal)
-  await Promise.all([nft.done, dns.done, store.done, outside.done])
+  await Promise.all([nft.done, rules.done, dns.done, store.done, outside.done])
 }

@@ -1,13 +1,13 @@
 // The agent's routes and the overlay that some of them need, kept in the kernel as wanted. Nothing is removed at the end,
 // and nothing before the first update: an agent that restarts without the cloud goes on with what is there.
 
-import { familyOf, overlaps, parseCidr } from '../lib/cidr.ts'
-import type { PoolNode } from '../lib/k8s/pools.ts'
+import { addressAt, familyOf, overlaps, parseCidr } from '../lib/cidr.ts'
+import type { Pool, PoolNode } from '../lib/k8s/pools.ts'
 import type { Log } from '../lib/log.ts'
-import type { Link, LinkAddress, Netlink } from '../lib/net/netlink.ts'
+import { TABLE_MAIN, type Link, type LinkAddress, type Netlink } from '../lib/net/netlink.ts'
 import { isMeshRoute, openRouteTable } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
-import { PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES, WIREGUARD_MARK } from '../lib/owned.ts'
+import { PROTOCOL_AGENT, PROTOCOL_GATEWAY, RULE_PRIORITY, VXLAN_DEVICES, WIREGUARD_MARK } from '../lib/owned.ts'
 import { overlaysOf, underlayAddress, type Overlay } from './overlay.ts'
 import { ensureOverlays, type OverlaySettings } from './overlay-loop.ts'
 import { planAgentRoutes, type AgentRoutesInput, type AgentRoutesPlan } from './routes.ts'
@@ -18,6 +18,8 @@ export type AgentRoutes = {
   update(input: AgentRoutesInput): Promise<void>
   /** The plan in force, for the status; undefined before the first update. */
   readonly plan: AgentRoutesPlan | undefined
+  /** The pools that routes were last asked for. */
+  readonly known: readonly Pool[] | undefined
   /** Devices between nodes that share no link. */
   readonly overlays: readonly Overlay[]
 }
@@ -29,6 +31,7 @@ export async function runRoutes(
   let input: AgentRoutesInput | undefined
   let plan: AgentRoutesPlan | undefined
   let overlays: readonly Overlay[] = []
+  let taken: readonly string[] = []
   let networks: ReadonlySet<number> = new Set()
 
   const observe = async (
@@ -69,22 +72,28 @@ export async function runRoutes(
         event.kind === 'link'
           ? networks.has(event.link.index) || isOverlay(event.link)
           : !isLinkLocal(event.address.address),
-      concernsRoute: (event) => !isMeshRoute(event) && isNear(event.destination()),
+      concernsRule: ({ priority }) => priority < RULE_PRIORITY,
+      async onApplied() {
+        if (input !== undefined) taken = await takenBefore(table.netlink, input)
+      },
+      concernsRoute: (event) => concernsUs(event.destination(), event.table === TABLE_MAIN ? 'neighbours' : 'all'),
       log,
     },
     signal,
   )
-  /** Whether a route may change how a neighbour is reached, or who takes its pods. */
-  const isNear = (destination: string): boolean => {
+  /** Whether a route may change how neighbours are reached and who takes their pods, or who takes those of other pools. */
+  const concernsUs = (destination: string, whose: 'neighbours' | 'all'): boolean => {
     const cidr = parseCidr(destination)
-    const own = input?.pools.find(({ nodes }) => nodes.some(({ name }) => name === input?.node))?.nodes ?? []
-    return (
-      cidr !== undefined &&
-      own.some(
-        ({ name, addresses, podCidrs }) =>
-          name !== input?.node &&
-          [...podCidrs, ...addresses.map(single)].some((text) => overlaps(cidr, parseCidr(text) ?? cidr)),
-      )
+    if (cidr === undefined || input === undefined) return false
+    const { node, pools } = input
+    return pools.some(
+      ({ nodes }) =>
+        (whose === 'all' || nodes.some(({ name }) => name === node)) &&
+        nodes.some(
+          ({ name, addresses, podCidrs }) =>
+            name !== node &&
+            [...podCidrs, ...addresses.map(single)].some((text) => overlaps(cidr, parseCidr(text) ?? cidr)),
+        ),
     )
   }
   await ensureForwarding(table.netlink, log)
@@ -92,7 +101,10 @@ export async function runRoutes(
 
   return {
     get plan() {
-      return plan
+      return plan && { ...plan, problems: [...plan.problems, ...taken] }
+    },
+    get known() {
+      return input?.pools
     },
     get overlays() {
       return overlays
@@ -147,4 +159,31 @@ async function carriedTo(
           .map(({ device }) => device),
       ]),
   )
+}
+
+/**
+ * Which pools' packets a rule before ours takes elsewhere, a VPN's say, and what to do. One address of each prefix is asked
+ * for, without a mark, as a pod's packets have none.
+ */
+async function takenBefore(netlink: Netlink, { node, pools }: AgentRoutesInput): Promise<readonly string[]> {
+  const others = pools.filter(({ nodes }) => !nodes.some(({ name }) => name === node))
+  const taken = new Map<number, { readonly pool: string; readonly prefix: string }[]>()
+  for (const pool of others)
+    for (const cidr of pool.nodes.flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))) {
+      const hop = await netlink.hopTo(cidr.family, addressAt(cidr, 1n), 0)
+      if (hop === undefined || isMeshRoute(hop)) continue
+      taken.set(hop.table, [...(taken.get(hop.table) ?? []), { pool: pool.name, prefix: cidr.text }])
+    }
+  if (taken.size === 0) return []
+  const rules = await netlink.rules()
+  return [...taken].map(([table, prefixes]) => {
+    const before = rules.filter((rule) => rule.table === table && rule.priority < RULE_PRIORITY)
+    const rule = before.length === 0 ? 'a rule' : `rule ${Math.min(...before.map(({ priority }) => priority))}`
+    const [{ pool, prefix }] = prefixes as [{ pool: string; prefix: string }]
+    const more = prefixes.length > 1 ? ` and ${prefixes.length - 1} more` : ''
+    return (
+      `packets for ${prefix} of pool ${pool}${more} leave by routing table ${table}: ${rule} comes before ours ` +
+      `(${RULE_PRIORITY}), a VPN's perhaps; give it a preference over ${RULE_PRIORITY}, or take these prefixes out of that table`
+    )
+  })
 }

@@ -21,6 +21,8 @@ export type StatusInput = {
   readonly routes: AgentRoutesPlan | undefined
   /** Prefixes that are left out, since they would cut this node off. */
   readonly unroutable: readonly string[]
+  /** What is wrong with the rules for packets between pools, ours or others'. */
+  readonly rules: readonly string[]
   /** What is wrong with the LAN channel. */
   readonly lan: readonly string[]
 }
@@ -35,6 +37,7 @@ export function agentStatus({
   takeovers,
   routes,
   unroutable,
+  rules,
   lan,
 }: StatusInput): AgentStatus {
   const { services = [], pools = [], problems = [] } = snapshot.cluster ?? {}
@@ -58,6 +61,7 @@ export function agentStatus({
         ...(routes?.problems ?? []),
         ...nft.problems(),
         ...dns.problems(),
+        ...rules,
         ...lan,
       ]),
     ],

@@ -66,6 +66,9 @@ export function covering(prefixes: readonly string[]): (address: string) => bool
   }
 }
 
+/** The address so far from the lowest one of the prefix; it must lie within. */
+export const addressAt = ({ family, first }: Cidr, offset: bigint): string => addressText(family, first + offset)
+
 export function overlaps(a: Cidr, b: Cidr): boolean {
   return a.family === b.family && a.first <= b.last && b.first <= a.last
 }

@@ -41,7 +41,7 @@ export type NetlinkEvent =
   /** `destination` reads on, which is not worth it for each of a full table. */
   | { readonly kind: 'route'; readonly table: number; readonly removed: boolean; readonly destination: () => string }
   | { readonly kind: 'nexthop'; readonly id: number; readonly removed: boolean }
-  | { readonly kind: 'rule'; readonly table: number; readonly removed: boolean }
+  | { readonly kind: 'rule'; readonly table: number; readonly priority: number; readonly removed: boolean }
   /** Notices were lost (the socket's buffer was full): anything may have changed. */
   | { readonly kind: 'lost' }
 
@@ -217,8 +217,10 @@ export function eventOf(type: number, bytes: Buffer): NetlinkEvent | undefined {
       return { kind: 'nexthop', id, removed: type === rt.MessageType.DELNEXTHOP }
     }
     case rt.MessageType.NEWRULE:
-    case rt.MessageType.DELRULE:
-      return { kind: 'rule', table: ruleOf(bytes)?.table ?? 0, removed: type === rt.MessageType.DELRULE }
+    case rt.MessageType.DELRULE: {
+      const { table = 0, priority = 0 } = ruleOf(bytes) ?? {}
+      return { kind: 'rule', table, priority, removed: type === rt.MessageType.DELRULE }
+    }
     default:
       return undefined
   }

@@ -58,6 +58,7 @@ import {
   type VxlanSpec,
 } from './vxlan-codec.ts'
 
+export { TABLE_MAIN } from './netlink-codec.ts'
 export type { Hop, Link, LinkAddress, NetlinkEvent } from './netlink-codec.ts'
 
 /** A request that the kernel refused; `errno` is the name, e.g. EPERM. */

@@ -36,6 +36,10 @@ export type RouteTableOptions = {
   readonly concerns: (event: NetlinkEvent & { kind: 'link' | 'address' }) => boolean
   /** Notices of routes that are not in the mesh's tables. */
   readonly concernsRoute?: (event: NetlinkEvent & { kind: 'route' }) => boolean
+  /** Notices of rules that are not the mesh's. */
+  readonly concernsRule?: (event: NetlinkEvent & { kind: 'rule' }) => boolean
+  /** Called when all is as wanted. */
+  readonly onApplied?: () => Promise<void>
   readonly log: Log
 }
 
@@ -70,7 +74,7 @@ export const MESH_RULES: readonly Rule[] = ([4, 6] as const).flatMap((family) =>
 ])
 
 export function openRouteTable(options: RouteTableOptions, signal: AbortSignal): RouteTable {
-  const { protocol, plan, concerns, concernsRoute, log } = options
+  const { protocol, plan, concerns, concernsRoute, concernsRule, onApplied, log } = options
   const netlink = new Netlink()
   const isOwn = (nexthop: Nexthop) => nexthop.protocol === protocol && isMeshNexthop(nexthop)
   let generation = 0
@@ -89,6 +93,7 @@ export function openRouteTable(options: RouteTableOptions, signal: AbortSignal):
       await takeStep(netlink, step).catch((error: unknown) => failures.push({ step, error }))
     }
     if (failures.length > 0) throw failureOf(failures)
+    await onApplied?.()
     return true
   }
   const pass = async (): Promise<void> => {
@@ -118,7 +123,7 @@ export function openRouteTable(options: RouteTableOptions, signal: AbortSignal):
       case 'nexthop':
         return isMeshNexthop(event)
       case 'rule':
-        return isMeshRoute(event)
+        return isMeshRoute(event) || concernsRule?.(event) === true
       case 'lost':
         return true
     }

@@ -44,7 +44,7 @@ fd00:244:1::/64 via fd00:168:1::11 dev lan proto 177 metric 200 pref medium`,
     )
     await h2.sh('ping -c 1 -W 1 10.244.1.1')
     await h2.sh('ping -c 1 -W 1 10.244.9.9')
-    t.same((await agent.call('agentPlan')).gateway, { node: 'h1', address: '192.168.1.11' })
+    t.same((await agent.call('agentPlan')).gateway, { node: 'h1', address: '192.168.1.11', transport: 'on-link' })
   })
 
   t.test('come back', async (t) => {

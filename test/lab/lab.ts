@@ -82,6 +82,7 @@ export async function openLab(
     await Promise.all([buildHosts(topology, starting), options.until === 'hosts' ? undefined : warmCompileCache()])
     progress(describe(topology))
     lab = new Lab(topology, manifests, options)
+    await options.prepare?.(lab)
     await unlessAborted(lab.start(options.until ?? 'all', progress, starting), starting)
     writeState(id, { ...state, state: 'running', startMs: Date.now() - startedAt })
     progress(`lab ${id} runs`)

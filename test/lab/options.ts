@@ -4,6 +4,7 @@ import { list, type Option, type Values } from '../../lib/config.ts'
 import { flag, integer, optionalText } from '../../lib/config.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
 import { CLOUD, CORE, nodeOf, parseId, parsePoolName, repeated, routerOf } from './names.ts'
+import type { Lab } from './lab.ts'
 import { NAT_SYNTAX, NAT_TYPES, parseNatName, type NatName } from './nat.ts'
 import { NODES_MAX, SITES_MAX, UNDERLAYS, type Underlay } from './plan.ts'
 
@@ -29,6 +30,8 @@ export type LabOptions = {
   readonly agentFlags?: readonly string[] | undefined
   /** Flags of every gateway, such as `--warm all`. */
   readonly gatewayFlags?: readonly string[] | undefined
+  /** Makes the hosts what they should be before anything starts on them. */
+  readonly prepare?: ((lab: Lab) => Promise<void>) | undefined
   /** Whether a process that dies is started again. */
   readonly restart?: boolean | undefined
   /** How much of it to start; `hosts` has pods but none of our daemons, `nodes` all but gateways. */
