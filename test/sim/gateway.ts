@@ -1,0 +1,388 @@
+// A gateway in memory: the product's announcements, peers, mesh and paths, composed as gateway/main.ts composes them,
+// over a kernel, sockets and a relay of this process. What a real one keeps on disk and in the kernel outlives a restart.
+
+import { createHash } from 'node:crypto'
+import { formatSocketAddress, socketAddress, type SocketAddress } from '../../lib/address.ts'
+import type { Node } from '../../lib/k8s/objects.ts'
+import { createLog } from '../../lib/log.ts'
+import type { NodeIdentity } from '../../lib/net/identity.ts'
+import { RUNGS, type PathStatus, type Rung } from '../../lib/status.ts'
+import { decodeSignal, encodeSignal, type SignalFrame, type SignedAnnouncement } from '../../lib/wire/signal.ts'
+import { decodeStun, isStun } from '../../lib/wire/stun.ts'
+import { linkLocalOf } from '../../gateway/addresses.ts'
+import type { Announcement } from '../../gateway/announcement.ts'
+import { runAnnouncements, type Announcements } from '../../gateway/announcements-loop.ts'
+import { ownCandidates } from '../../gateway/candidates.ts'
+import { decodeEcho, encodeEcho, toReply } from '../../gateway/echo.ts'
+import { runMesh, type Mesh } from '../../gateway/mesh-loop.ts'
+import { runPaths, type Paths } from '../../gateway/path-loop.ts'
+import type { Peer } from '../../gateway/peers.ts'
+import { PoolView } from '../../gateway/pools.ts'
+import { Readiness } from '../../gateway/readiness.ts'
+import { Roles } from '../../gateway/roles.ts'
+import type { Clock } from './clock.ts'
+import type { Internet, Nat } from './internet.ts'
+import { Kernel } from './kernel.ts'
+import type { SimRelay } from './relay.ts'
+
+/** A place of the simulated world. */
+export type Site = {
+  readonly node: string
+  readonly pool: string
+  readonly identity: Pick<NodeIdentity, 'node' | 'certificatePem' | 'keyPem' | 'caPem'>
+  readonly privateKey: string
+  readonly publicKey: string
+  readonly podCidrs: readonly string[]
+  /** Of WireGuard's direct port, inside the site. */
+  readonly inside: SocketAddress
+  readonly nat: Nat
+  /** To the relay and to the Internet, one way. */
+  readonly latencyMs: number
+}
+
+/** What is around a gateway. */
+export type Surroundings = {
+  readonly clock: Clock
+  readonly internet: Internet
+  readonly relay: SimRelay
+  readonly nodes: () => readonly Node[]
+  /** The gateway that a WireGuard packet over the relay reaches; undefined where there is none. */
+  readonly gatewayOf: (node: string) => SimGateway | undefined
+}
+
+export type GatewayWork = {
+  /** Peers that were made anew for a pass, by node. */
+  readonly peers: Set<string>
+  passes: number
+}
+
+const ROLE = { active: true, term: 1 } as const
+const COLD_AFTER_MS = 60_000
+
+/** As gateway/signal-client.ts says it. */
+export const helloOf = (known: string): SignalFrame => ({
+  kind: 'hello',
+  version: 1,
+  role: 'gateway',
+  ...(known !== '' && { known }),
+})
+
+export const privateKeyFor = (node: string, seed: number): string =>
+  createHash('sha256').update(`${seed} ${node}`).digest('base64')
+
+export class SimGateway {
+  readonly site: Site
+  readonly kernel = new Kernel()
+  readonly publicKey: string
+  work: GatewayWork = newWork()
+  readonly #world: Surroundings
+  /** As on disk. */
+  #kept = new Map<string, SignedAnnouncement>()
+  #sequence = 0
+  #process: Process | undefined
+  #facts: Pick<Announcement, 'candidates' | 'nat'>
+
+  constructor(site: Site, world: Surroundings) {
+    this.site = site
+    this.#world = world
+    this.publicKey = site.publicKey
+    world.internet.attach(site.inside.address, site.nat, site.node, (datagram, from) => this.#receive(datagram, from))
+    this.#facts = this.#discover()
+  }
+
+  start(): void {
+    this.#process = this.#open()
+  }
+
+  stop(): void {
+    this.#process?.life.abort()
+    this.#process = undefined
+    this.#world.relay.disconnect(this.site.node)
+  }
+
+  /** The site is no more. */
+  remove(): void {
+    this.stop()
+    this.#world.internet.detach(this.site.inside.address)
+  }
+
+  /** The objects of the cluster are others. */
+  objectsChanged(): void {
+    this.#process?.mesh.trigger()
+  }
+
+  /** The site has another address. */
+  renumber(address: string): void {
+    this.#world.internet.renumber(this.site.nat, address)
+    this.#facts = this.#discover()
+    this.#process?.announcements.trigger()
+  }
+
+  /** A packet of a pod for another pool. */
+  traffic(node: string): void {
+    this.#process?.packets.leave(node)
+  }
+
+  get awake(): readonly string[] {
+    return this.#process?.paths.awake().map(({ node }) => node) ?? []
+  }
+
+  get known(): ReadonlyMap<string, Announcement> {
+    return this.#process?.announcements.peers ?? new Map()
+  }
+
+  get peers(): readonly Peer[] {
+    return this.#process?.mesh.plan()?.peers ?? []
+  }
+
+  paths(): readonly PathStatus[] {
+    return this.#process?.paths.status(this.#facts.nat, () => undefined) ?? []
+  }
+
+  rungTo(node: string): PathStatus['rung'] | undefined {
+    return this.paths().find((path) => path.node === node)?.rung
+  }
+
+  /** Of everything that is kept by peer or pool. */
+  sizes() {
+    const { devices, routes } = this.kernel
+    return {
+      peers: RUNGS.map((rung) => devices[rung].size),
+      routes: routes.routes.length,
+      nexthops: routes.nexthops.length,
+      paths: this.paths().length,
+      sockets: this.#process?.packets.nodes().length,
+    }
+  }
+
+  takeWork(): GatewayWork {
+    const { work } = this
+    this.work = newWork()
+    return work
+  }
+
+  #discover(): Pick<Announcement, 'candidates' | 'nat'> {
+    const { inside, nat } = this.site
+    const found = this.#world.internet.discover(inside, nat)
+    return { nat: found.nat, candidates: ownCandidates([inside], [], found.reflexive) }
+  }
+
+  #open(): Process {
+    const { relay } = this.#world
+    const { site, publicKey, kernel } = this
+    const { node } = site
+    const life = new AbortController()
+    const log = createLog('sim', 'silent')
+    const roles = new Roles()
+    const pools = new PoolView()
+
+    const announcements = runAnnouncements(
+      {
+        identity: site.identity,
+        state: {
+          announcements: this.#kept,
+          nextSequence: async () => ++this.#sequence,
+          saveAnnouncements: (all) => void (this.#kept = new Map(all)),
+        },
+        facts: () => ({ wireguardKey: publicKey, ...this.#facts, role: ROLE }),
+        onOwn: (announcement) => void send({ kind: 'announce', node, announcement }),
+        log,
+      },
+      life.signal,
+    )
+    for (const [peer, { role, certifiedMs }] of announcements.peers) if (role) roles.learn(peer, role, certifiedMs)
+
+    const send = (frame: Parameters<typeof encodeSignal>[0]): boolean => relay.receive(node, encodeSignal(frame))
+    const tellReady = (peer: string, reply: boolean): void => void send({ kind: 'ready', node: peer, reply })
+    const readiness = new Readiness(tellReady)
+    const packets = memoryPackets((peer) => paths.traffic(peer))
+    const paths = runPaths(
+      {
+        privateKey: site.privateKey,
+        publicKey,
+        probes: () => ({
+          send: (datagram, to, ttl) => this.#sendUdp(Buffer.from(datagram), to, ttl),
+          malformed: () => 0,
+        }),
+        echoes: () => ({
+          send: (rung, to, echo) =>
+            this.#sendInside(rung, to, Buffer.from(encodeEcho({ ...echo, kind: 'request', role: ROLE }))),
+          tellRole: () => {},
+          carried: () => 0,
+        }),
+        isInside: (address) => pools.isInside(address),
+        effects: {
+          setEndpoint: (peer, to) => mesh.setEndpoint('direct', peer, to),
+          move: (peer, rung, mtu) => mesh.move(peer, rung, mtu),
+          call: (peer, reply) => void send({ kind: 'call', node: peer.node, reply }),
+          ask: (peer) => tellReady(peer.node, false),
+          suspect: () => {},
+          role: (peer, said) => void (roles.learn(peer.node, said) && mesh.trigger()),
+        },
+        coldAfterMs: COLD_AFTER_MS,
+        isWarm: () => false,
+        log,
+      },
+      life.signal,
+    )
+    const mesh = runMesh(
+      {
+        node,
+        pools: () =>
+          pools.look({ nodes: this.#world.nodes(), nodePools: NO_OBJECTS, gateways: NO_OBJECTS }, () => OUTSIDE).pools,
+        announcements: announcements.peers,
+        roles: () => ({ active: true, routed: true, activeOf: (pool, isThere) => roles.activeOf(pool, isThere) }),
+        wireguard: kernel.openWireGuard(),
+        wireguardUdp: () => undefined,
+        routes: kernel.openRoutes(),
+        packets,
+        paths: () => ({
+          ...paths,
+          setPeers: (peers, rungOf) => this.#watch(peers, () => paths.setPeers(peers, rungOf)),
+        }),
+        onConfigured: (peer) => readiness.configured(peer.node, paths.isAwake(peer.node)),
+        log,
+      },
+      life.signal,
+    )
+    const onFrame = (text: string): void => {
+      const frame = decodeSignal(text)
+      if (life.signal.aborted || frame === undefined) return
+      switch (frame.kind) {
+        case 'announce':
+          if (!announcements.receive(frame.node, frame.announcement)) return
+          const said = announcements.peers.get(frame.node)!
+          if (said.role) roles.learn(frame.node, said.role, said.certifiedMs)
+          mesh.trigger()
+          return readiness.announced(frame.node, paths.isAwake(frame.node))
+        case 'ready': {
+          const isConfigured = mesh.plan()?.peers.some((known) => known.node === frame.node) === true
+          if (isConfigured) paths.ready(frame.node)
+          return readiness.heard(frame.node, frame.reply, isConfigured)
+        }
+        case 'call':
+          return paths.called(frame.node, frame.reply)
+        default:
+          return
+      }
+    }
+    relay.connect({
+      node,
+      latencyMs: site.latencyMs,
+      onFrame,
+      onClose: () => paths.setRelayOpen(false),
+      onOpen: () => {
+        if (life.signal.aborted) return
+        send(helloOf(announcements.digests()))
+        const announcement = announcements.own()
+        if (announcement !== undefined) send({ kind: 'announce', node, announcement })
+        for (const { node } of paths.awake()) if (!paths.isReady(node)) tellReady(node, false)
+        paths.setRelayOpen(true)
+        mesh.trigger()
+      },
+    })
+    announcements.trigger()
+    mesh.trigger()
+    return { life, announcements, paths, mesh, packets }
+  }
+
+  /** Which peers are others than in the pass before. */
+  #watch(peers: readonly Peer[], pass: () => void): void {
+    const before = new Set(this.#lastPeers)
+    for (const peer of peers) if (!before.has(peer)) this.work.peers.add(peer.node)
+    this.#lastPeers = peers
+    this.work.passes++
+    pass()
+  }
+  #lastPeers: readonly Peer[] = []
+
+  #sendUdp(datagram: Buffer, to: SocketAddress, ttl?: number): void {
+    this.#world.internet.send(this.site.inside, to, datagram, ttl, this.site.latencyMs)
+  }
+
+  /** Through a WireGuard device: to the peer with that address, if the device knows where it is. */
+  #sendInside(rung: Rung, linkLocal: string, inner: Buffer): void {
+    const peer = this.peers.find(({ node }) => linkLocalOf(node) === linkLocal)
+    if (peer === undefined || !this.kernel.devices[rung].has(peer.wireguardKey)) return
+    const packet = Buffer.concat([Buffer.from([DATA]), Buffer.from(this.publicKey, 'base64'), inner])
+    if (rung === 'direct') {
+      const endpoint = this.kernel.endpointOf('direct', peer.wireguardKey)
+      if (endpoint !== undefined) this.#sendUdp(packet, endpoint)
+    } else if (rung === 'relay-tcp') {
+      const { relay, clock, gatewayOf } = this.#world
+      const other = gatewayOf(peer.node)
+      if (other === undefined || !relay.isConnected(this.site.node) || !relay.isConnected(peer.node)) return
+      const ms = this.site.latencyMs + other.site.latencyMs
+      clock.at(peer.node, ms, () => other.#decrypt('relay-tcp', packet, undefined))
+    }
+  }
+
+  #receive(datagram: Buffer, from: SocketAddress): void {
+    if (!isStun(datagram)) return this.#decrypt('direct', datagram, from)
+    const message = decodeStun(datagram)
+    if (message !== undefined) this.#process?.paths.onStun(message, datagram, from)
+  }
+
+  #decrypt(rung: Rung, packet: Buffer, from: SocketAddress | undefined): void {
+    const key = packet.toString('base64', 1, KEY_END)
+    // The peer's device must know our key too; it encrypted for it.
+    if (!this.kernel.devices[rung].has(key)) return
+    if (from !== undefined) this.kernel.roam(rung, key, from)
+    const inner = packet.subarray(KEY_END)
+    const echo = decodeEcho(inner)
+    const peer = this.peers.find(({ wireguardKey }) => wireguardKey === key)
+    if (echo === undefined || peer === undefined || this.#process === undefined) return
+    const linkLocal = linkLocalOf(peer.node)
+    if (echo.role !== undefined) this.#process.paths.onEchoRole(linkLocal, echo.role)
+    if (echo.kind === 'reply') return this.#process.paths.onEchoReply(rung, linkLocal, echo.sequence)
+    if (echo.kind === 'role') return
+    this.#sendInside(rung, linkLocal, Buffer.from(toReply(inner, ROLE)))
+    this.#process.paths.onEchoRequest(rung, linkLocal, echo.interested)
+  }
+}
+
+const DATA = 4
+const KEY_END = 33
+
+type Process = {
+  readonly life: AbortController
+  readonly announcements: Announcements
+  readonly paths: Paths
+  readonly mesh: Mesh
+  readonly packets: ReturnType<typeof memoryPackets>
+}
+
+const newWork = (): GatewayWork => ({ peers: new Set(), passes: 0 })
+
+const NO_OBJECTS: readonly never[] = []
+const OUTSIDE = [
+  { address: '198.51.100.1', what: 'the relay' },
+  { address: '203.0.113.1', what: 'a STUN server' },
+]
+
+/** Loopback sockets of fm-tcp in memory: they tell when a packet meets a path that is not kept up. */
+function memoryPackets(onTraffic: (node: string) => void) {
+  const peers = new Map<string, { readonly endpoint: string; awake: boolean }>()
+  let nextPort = 40_000
+  return {
+    add: async (node: string) => {
+      const known = peers.get(node)
+      if (known !== undefined) return known.endpoint
+      const endpoint = formatSocketAddress(socketAddress('127.0.0.1', nextPort++)!)
+      peers.set(node, { endpoint, awake: false })
+      return endpoint
+    },
+    setAwake: (node: string, awake: boolean) => {
+      const peer = peers.get(node)
+      if (peer !== undefined) peer.awake = awake
+    },
+    remove: (node: string) => void peers.delete(node),
+    leave: (node: string) => {
+      const peer = peers.get(node)
+      if (peer === undefined || peer.awake) return
+      peer.awake = true
+      onTraffic(node)
+    },
+    nodes: () => [...peers.keys()],
+  }
+}
