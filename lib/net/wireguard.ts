@@ -1,5 +1,6 @@
 // WireGuard devices through `wg`, the same for the kernel's and wireguard-go's: show, configure, and start wireguard-go.
 
+import { groupOutside } from './cgroup.ts'
 import { run, ExecError } from './exec.ts'
 
 export type DevicePeer = {
@@ -72,15 +73,20 @@ export function peerWords(change: PeerSettings): readonly string[] {
   ]
 }
 
+/** Where that is not permitted, a wireguard-go that ends with its service is better than none. */
+const LEAVE = '{ echo 0 >"$0/cgroup.procs"; } 2>/dev/null; exec "$@"'
+
 /**
  * Starts a wireguard-go process, which makes the TUN device; returns when the device is there (it then puts itself into the
- * background). It must outlive us: a session of its own, no directory of ours, none of our environment (LOG_LEVEL would tie
- * it to our stdout).
+ * background). It must outlive us: a session of its own, no control group of our service, no directory of ours, none of our
+ * environment (LOG_LEVEL would tie it to our stdout).
  */
 export async function startWireGuardGo(device: string): Promise<void> {
   const path = process.env['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+  const group = await groupOutside()
+  const leave = group === undefined ? [] : ['sh', '-c', LEAVE, group]
   try {
-    await run('env', ['-i', '-C', '/', `PATH=${path}`, 'setsid', 'wireguard-go', device])
+    await run('env', ['-i', '-C', '/', `PATH=${path}`, ...leave, 'setsid', 'wireguard-go', device])
   } catch (error) {
     if (!(error instanceof ExecError) || !error.stderr.includes('No such file')) throw error
     const reason =
