@@ -7,6 +7,7 @@ import {
   lanPortOption,
   logLevelOption,
   metricsOption,
+  numbersOptions,
   runDirOption,
   stateDirOption,
 } from '../lib/common-options.ts'
@@ -95,6 +96,7 @@ export const agentOptions = {
     fallback: 'false',
     parse: flag,
   },
+  ...numbersOptions,
   stateDir: stateDirOption('certificate and last known objects'),
   runDir: runDirOption('the Unix socket for status'),
   metrics: metricsOption(9470),

@@ -2,6 +2,7 @@
 
 import { join } from 'node:path'
 import { createApiClient } from '../lib/k8s/api-client.ts'
+import { numbersOf } from '../lib/common-options.ts'
 import { runStore } from '../lib/k8s/store-loop.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
@@ -118,7 +119,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     signal,
   )
   const { vxlanPort, vxlanId, overlayPods: podsInPool } = config
-  const routes = await runRoutes({ overlay: { port: vxlanPort, id: vxlanId }, log }, signal)
+  const routes = await runRoutes({ overlay: { port: vxlanPort, id: vxlanId }, numbers: numbersOf(config), log }, signal)
   const rules = runRouteRules(
     { rules: () => routes.known && routeRulesOf(node, routes.known, routes.overlays, vxlanPort), log },
     signal,

@@ -7,7 +7,7 @@ import type { Log } from '../lib/log.ts'
 import { TABLE_MAIN, type Link, type LinkAddress, type Netlink } from '../lib/net/netlink.ts'
 import { isMeshRoute, openRouteTable } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
-import { PROTOCOL_AGENT, PROTOCOL_GATEWAY, RULE_PRIORITY, VXLAN_DEVICES, WIREGUARD_MARK } from '../lib/owned.ts'
+import { NUMBERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES, WIREGUARD_MARK, type Numbers } from '../lib/owned.ts'
 import { overlaysOf, underlayAddress, type Overlay } from './overlay.ts'
 import { ensureOverlays, type OverlaySettings } from './overlay-loop.ts'
 import { planAgentRoutes, type AgentRoutesInput, type AgentRoutesPlan } from './routes.ts'
@@ -25,9 +25,10 @@ export type AgentRoutes = {
 }
 
 export async function runRoutes(
-  { overlay, log }: { readonly overlay: OverlaySettings; readonly log: Log },
+  options: { readonly overlay: OverlaySettings; readonly numbers?: Numbers; readonly log: Log },
   signal: AbortSignal,
 ): Promise<AgentRoutes> {
+  const { overlay, numbers = NUMBERS, log } = options
   let input: AgentRoutesInput | undefined
   let plan: AgentRoutesPlan | undefined
   let overlays: readonly Overlay[] = []
@@ -59,6 +60,7 @@ export async function runRoutes(
   const table = openRouteTable(
     {
       protocol: PROTOCOL_AGENT,
+      numbers,
       async plan(links, addresses) {
         if (input === undefined) return undefined
         const around = await observe(links, addresses, input)
@@ -72,9 +74,9 @@ export async function runRoutes(
         event.kind === 'link'
           ? networks.has(event.link.index) || isOverlay(event.link)
           : !isLinkLocal(event.address.address),
-      concernsRule: ({ priority }) => priority < RULE_PRIORITY,
+      concernsRule: ({ priority }) => priority < numbers.rulePreference,
       async onApplied() {
-        if (input !== undefined) taken = await takenBefore(table.netlink, input)
+        if (input !== undefined) taken = await takenBefore(table.netlink, numbers.rulePreference, input)
       },
       concernsRoute: (event) => concernsUs(event.destination(), event.table === TABLE_MAIN ? 'neighbours' : 'all'),
       log,
@@ -165,7 +167,11 @@ async function carriedTo(
  * Which pools' packets a rule before ours takes elsewhere, a VPN's say, and what to do. One address of each prefix is asked
  * for, without a mark, as a pod's packets have none.
  */
-async function takenBefore(netlink: Netlink, { node, pools }: AgentRoutesInput): Promise<readonly string[]> {
+async function takenBefore(
+  netlink: Netlink,
+  ours: number,
+  { node, pools }: AgentRoutesInput,
+): Promise<readonly string[]> {
   const others = pools.filter(({ nodes }) => !nodes.some(({ name }) => name === node))
   const taken = new Map<number, { readonly pool: string; readonly prefix: string }[]>()
   for (const pool of others)
@@ -177,13 +183,13 @@ async function takenBefore(netlink: Netlink, { node, pools }: AgentRoutesInput):
   if (taken.size === 0) return []
   const rules = await netlink.rules()
   return [...taken].map(([table, prefixes]) => {
-    const before = rules.filter((rule) => rule.table === table && rule.priority < RULE_PRIORITY)
+    const before = rules.filter((rule) => rule.table === table && rule.priority < ours)
     const rule = before.length === 0 ? 'a rule' : `rule ${Math.min(...before.map(({ priority }) => priority))}`
     const [{ pool, prefix }] = prefixes as [{ pool: string; prefix: string }]
     const more = prefixes.length > 1 ? ` and ${prefixes.length - 1} more` : ''
     return (
       `packets for ${prefix} of pool ${pool}${more} leave by routing table ${table}: ${rule} comes before ours ` +
-      `(${RULE_PRIORITY}), a VPN's perhaps; give it a preference over ${RULE_PRIORITY}, or take these prefixes out of that table`
+      `(${ours}), a VPN's perhaps; give it a preference over ${ours} (or ours one below, with --rule-preference), or take these prefixes out of that table`
     )
   })
 }

@@ -3,7 +3,7 @@
 
 import { access, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { runDirOption, stateDirOption } from '../lib/common-options.ts'
+import { numbersOf, numbersOptions, runDirOption, stateDirOption } from '../lib/common-options.ts'
 import { flag, type Options } from '../lib/config.ts'
 import { run } from '../lib/net/exec.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
@@ -29,6 +29,7 @@ const OPTIONS = {
     parse: flag,
   },
   force: { name: 'force', doc: 'although daemons still run', fallback: 'false', parse: flag },
+  ...numbersOptions,
   runDir: runDirOption('where the daemons’ sockets are'),
   stateDir: stateDirOption('what --state removes'),
 } satisfies Options
@@ -73,7 +74,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
 
   const steps: readonly Step[] = [
     { name: 'nft tables', remove: removeTables },
-    { name: 'rules, routes and devices', remove: async (told) => (await removeOwned()).forEach(told) },
+    { name: 'rules, routes and devices', remove: async (told) => (await removeOwned(numbersOf(values))).forEach(told) },
     { name: 'DNS addresses', remove: removeDnsAddresses },
     { name: runDir, remove: (told) => removeEntries(told, runDir, SOCKETS) },
     { name: stateDir, remove: async (told) => (state ? removeEntries(told, stateDir, STATE_ENTRIES) : undefined) },

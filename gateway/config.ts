@@ -5,6 +5,7 @@ import {
   lanPortOption,
   logLevelOption,
   metricsOption,
+  numbersOptions,
   runDirOption,
   stateDirOption,
 } from '../lib/common-options.ts'
@@ -49,6 +50,7 @@ export const gatewayOptions = {
     parse: list(text),
   },
   lanPort: lanPortOption,
+  ...numbersOptions,
   stateDir: stateDirOption('keys, certificate and last known peers'),
   runDir: runDirOption('the Unix socket for status'),
   metrics: metricsOption(9471),

@@ -6,6 +6,7 @@
 //   probes, echoes ─▶ paths ─▶ which rung carries a pool ┘
 
 import { join } from 'node:path'
+import { numbersOf } from '../lib/common-options.ts'
 import { parseSocketAddress } from '../lib/address.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
@@ -58,6 +59,7 @@ async function runGateway(
 ): Promise<void> {
   const startedAt = Date.now()
   const log = createLog('gateway', config.logLevel)
+  const numbers = numbersOf(config)
   const registry = createRegistry('gateway')
   await refuseSecond(config.runDir, 'gateway')
   const moved = registerMoves(registry)
@@ -245,10 +247,14 @@ async function runGateway(
   const openDevices = <C extends Carrier>(
     signal: AbortSignal,
     ...devices: readonly { readonly rung: C; readonly port: number }[]
-  ) => openWireGuard({ privateKeyFile: state.privateKeyFile, devices, addresses: own.onDevices, log }, signal)
+  ) =>
+    openWireGuard(
+      { privateKeyFile: state.privateKeyFile, devices, addresses: own.onDevices, mark: numbers.mark, log },
+      signal,
+    )
   const [wireguard, routes] = await Promise.all([
     openDevices(signal, { rung: 'direct', port: listening.current() }, { rung: 'relay-tcp', port: ports.relayTcp }),
-    openRoutes({ source4: own.source4, source6: own.source6, log }, signal),
+    openRoutes({ source4: own.source4, source6: own.source6, numbers, log }, signal),
   ])
   mesh = runMesh(
     {

@@ -6,7 +6,7 @@ import type { Log } from '../lib/log.ts'
 import { NetlinkError, type Link } from '../lib/net/netlink.ts'
 import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
-import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, ROUTE_TABLE, type Carrier } from '../lib/owned.ts'
+import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, ROUTE_TABLE, type Carrier, type Numbers } from '../lib/owned.ts'
 import { METRIC_GATEWAY, nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from './routes.ts'
 
 export type Routes = {
@@ -26,6 +26,7 @@ export type RoutesOptions = {
   /** Addresses on this node that the peers' AllowedIPs cover: what the node itself sends into the mesh comes from there. */
   readonly source4?: string | undefined
   readonly source6?: string | undefined
+  readonly numbers?: Numbers | undefined
   readonly log: Log
 }
 
@@ -43,6 +44,7 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
   const table = openRouteTable(
     {
       protocol: PROTOCOL_GATEWAY,
+      numbers: options.numbers,
       plan(links) {
         devices = devicesUp(links)
         return wanted && planRoutes({ wanted, ids, devices, source4, source6 })

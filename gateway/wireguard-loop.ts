@@ -35,6 +35,8 @@ export type WireGuardOptions<C extends Carrier = Rung> = {
     readonly ipv4?: string | undefined
     readonly ipv6?: string | undefined
   }
+  /** Of its own packets. */
+  readonly mark?: number | undefined
   readonly log: Log
 }
 
@@ -190,7 +192,7 @@ function concerns(event: NetlinkEvent, device: Device): boolean {
 }
 
 function specOf(
-  { privateKeyFile, addresses }: Omit<WireGuardOptions, 'devices'>,
+  { privateKeyFile, addresses, mark = WIREGUARD_MARK }: Omit<WireGuardOptions, 'devices'>,
   name: string,
   port: number,
 ): DeviceSpec {
@@ -201,7 +203,7 @@ function specOf(
     name,
     privateKeyFile,
     port,
-    mark: WIREGUARD_MARK,
+    mark,
     mtu: DEVICE_MTU,
     addresses: [
       { family: 6, address: canonical(linkLocal), length: 64 },

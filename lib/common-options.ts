@@ -2,7 +2,7 @@
 
 import type { SocketAddress } from './address.ts'
 import { integer, socketAddress, text, url, type Option } from './config.ts'
-import { LAN_PORT, RUN_DIR, STATE_DIR } from './owned.ts'
+import { LAN_PORT, NUMBERS, RUN_DIR, STATE_DIR, type Numbers } from './owned.ts'
 
 /** @param doc what this one keeps or looks for there. */
 export const stateDirOption = (doc: string): Option<string> => ({
@@ -60,3 +60,51 @@ export const lanPortOption: Option<number> = {
   fallback: String(LAN_PORT),
   parse: integer(1, 65534),
 }
+
+const hex = (value: number) => `0x${value.toString(16)}`
+
+const fwmark = (value: string): { readonly mark: number; readonly markMask: number } => {
+  const [, mark, markMask] = /^(0x[0-9a-f]{1,8})\/(0x[0-9a-f]{1,8})$/i.exec(value)?.map(Number) ?? []
+  if (mark === undefined || markMask === undefined)
+    throw new Error('is not MARK/MASK in hex, such as 0x46000000/0xff000000')
+  if (mark === 0 || (mark & ~markMask) !== 0) throw new Error('has no bit, or bits outside of its mask')
+  return { mark, markMask }
+}
+
+/** The same for agent and gateway of a node, and for its cleanup. */
+export const numbersOptions = {
+  routeTable: {
+    name: 'route-table',
+    doc: 'routing table of the mesh, and with the next one the way back; the same for agent and gateway of a node',
+    value: 'N',
+    fallback: String(NUMBERS.routeTable),
+    // Tables up to 255 are the system's.
+    parse: integer(256, 2 ** 31 - 2),
+  } satisfies Option<number>,
+  rulePreference: {
+    name: 'rule-preference',
+    doc: 'preference of the rule for it, and with the one before of the rules for the way back',
+    value: 'N',
+    fallback: String(NUMBERS.rulePreference),
+    parse: integer(2, 32765),
+  } satisfies Option<number>,
+  fwmark: {
+    name: 'fwmark',
+    doc: "mark of WireGuard's own packets, which lets them past it",
+    value: 'MARK/MASK',
+    fallback: `${hex(NUMBERS.mark)}/${hex(NUMBERS.markMask)}`,
+    parse: fwmark,
+  } satisfies Option<ReturnType<typeof fwmark>>,
+}
+
+export const numbersOf = (config: {
+  readonly routeTable: number
+  readonly rulePreference: number
+  readonly fwmark: ReturnType<typeof fwmark>
+}): Numbers => ({
+  routeTable: config.routeTable,
+  returnTable: config.routeTable + 1,
+  rulePreference: config.rulePreference,
+  returnPreference: config.rulePreference - 1,
+  ...config.fwmark,
+})

@@ -11,6 +11,25 @@ export const RULE_PRIORITY = 5101
 /** WireGuard's own packets carry this mark, so that they never enter the mesh they carry. */
 export const WIREGUARD_MARK = 0x46000000
 export const WIREGUARD_MARK_MASK = 0xff000000
+/** The numbers that may collide with another program's on a node, and so may be others there. */
+export type Numbers = {
+  readonly routeTable: number
+  /** The next table. */
+  readonly returnTable: number
+  readonly rulePreference: number
+  /** The preference before. */
+  readonly returnPreference: number
+  readonly mark: number
+  readonly markMask: number
+}
+export const NUMBERS: Numbers = {
+  routeTable: ROUTE_TABLE,
+  returnTable: RETURN_TABLE,
+  rulePreference: RULE_PRIORITY,
+  returnPreference: RETURN_RULE_PRIORITY,
+  mark: WIREGUARD_MARK,
+  markMask: WIREGUARD_MARK_MASK,
+}
 /** Route protocol numbers (rtnetlink rtm_protocol) name the owner of a route. */
 export const PROTOCOL_AGENT = 177
 export const PROTOCOL_GATEWAY = 178

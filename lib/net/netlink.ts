@@ -16,7 +16,9 @@ import {
   type StreamData,
 } from 'netlink'
 import type { Family } from '../cidr.ts'
+import { NUMBERS, type Numbers } from '../owned.ts'
 import type { Nexthop, Route, Rule } from '../routes.ts'
+import { renumbering, type Renumbering } from './numbers.ts'
 import {
   addressBody,
   addressOf,
@@ -89,10 +91,15 @@ const REPLACE = FlagsNew.CREATE | FlagsNew.REPLACE
 const CREATE = FlagsNew.CREATE | FlagsNew.EXCL
 
 export class Netlink {
+  readonly #numbers: Renumbering
   readonly #changes = open(false)
   readonly #dumps = open(false)
   #lastDump: Promise<unknown> = Promise.resolve()
   #events: NetlinkSocket | undefined
+
+  constructor(numbers: Numbers = NUMBERS) {
+    this.#numbers = renumbering(numbers)
+  }
 
   close(): void {
     for (const socket of [this.#changes, this.#dumps, this.#events]) socket?.close()
@@ -138,7 +145,9 @@ export class Netlink {
   /** Routes of both families with one of these protocols. */
   async routes(protocols: readonly number[]): Promise<readonly Route[]> {
     const messages = await this.#dumpFamilies('list routes', TYPE.GETROUTE, 12)
-    return messages.flatMap((bytes) => (protocols.includes(bytes[ROUTE_PROTOCOL_OFFSET]!) && routeOf(bytes)) || [])
+    return messages
+      .flatMap((bytes) => (protocols.includes(bytes[ROUTE_PROTOCOL_OFFSET]!) && routeOf(bytes)) || [])
+      .map(this.#numbers.fromKernel.table)
   }
 
   /** Default routes of the main table, whoever made them. */
@@ -159,8 +168,15 @@ export class Netlink {
   async hopTo(family: Family, address: string, mark: number): Promise<Hop | undefined> {
     try {
       const operation = `look up the route to ${address}`
-      const [answer] = await request(this.#changes, operation, TYPE.GETROUTE, hopBody(family, address, mark), 0)
-      return answer && hopOf(answer.data)
+      const [answer] = await request(
+        this.#changes,
+        operation,
+        TYPE.GETROUTE,
+        hopBody(family, address, this.#numbers.mark(mark)),
+        0,
+      )
+      const hop = answer && hopOf(answer.data)
+      return hop && this.#numbers.fromKernel.table(hop)
     } catch (error) {
       ignoring(NOWHERE)(error)
       return undefined
@@ -171,14 +187,18 @@ export class Netlink {
     return this.#change(
       `set ${route.kind} route to ${route.destination}`,
       TYPE.NEWROUTE,
-      routeBody(route, 'add'),
+      routeBody(this.#numbers.toKernel.table(route), 'add'),
       REPLACE,
     )
   }
 
   /** One that is gone already is no error. */
   removeRoute(route: Route): Promise<void> {
-    return this.#remove(`remove ${route.kind} route to ${route.destination}`, TYPE.DELROUTE, routeBody(route, 'remove'))
+    return this.#remove(
+      `remove ${route.kind} route to ${route.destination}`,
+      TYPE.DELROUTE,
+      routeBody(this.#numbers.toKernel.table(route), 'remove'),
+    )
   }
 
   async nexthops(): Promise<readonly Nexthop[]> {
@@ -203,13 +223,16 @@ export class Netlink {
   }
 
   async rules(): Promise<readonly Rule[]> {
-    return (await this.#dumpFamilies('list rules', TYPE.GETRULE, 12)).flatMap((bytes) => ruleOf(bytes) ?? [])
+    const messages = await this.#dumpFamilies('list rules', TYPE.GETRULE, 12)
+    return messages.flatMap((bytes) => ruleOf(bytes) ?? []).map(this.#numbers.fromKernel.rule)
   }
 
   /** One that is there already is no error. */
   addRule(rule: Rule): Promise<void> {
     const operation = `add IPv${rule.family} rule ${rule.priority} for table ${rule.table}`
-    return this.#change(operation, TYPE.NEWRULE, ruleBody(rule), CREATE).catch(ignoring(['EEXIST']))
+    return this.#change(operation, TYPE.NEWRULE, ruleBody(this.#numbers.toKernel.rule(rule)), CREATE).catch(
+      ignoring(['EEXIST']),
+    )
   }
 
   /** One that is gone already is no error. */
@@ -217,7 +240,7 @@ export class Netlink {
     return this.#remove(
       `remove IPv${rule.family} rule ${rule.priority} for table ${rule.table}`,
       TYPE.DELRULE,
-      ruleBody(rule),
+      ruleBody(this.#numbers.toKernel.rule(rule)),
     )
   }
 
@@ -273,7 +296,7 @@ export class Netlink {
     const own = this.#changes.address().port
     events.on('message', (messages) => {
       for (const { type, port, data } of messages) {
-        const event = eventOf(type, data)
+        const event = this.#renumbered(eventOf(type, data))
         if (event !== undefined && (port !== own || event.kind === 'link' || event.kind === 'address')) listener(event)
       }
     })
@@ -281,6 +304,10 @@ export class Netlink {
     const { LINK, IPV4_IFADDR, IPV6_IFADDR, IPV4_ROUTE, IPV6_ROUTE, IPV4_RULE, IPV6_RULE, NEXTHOP } = rt.MulticastGroups
     for (const group of [LINK, IPV4_IFADDR, IPV6_IFADDR, IPV4_ROUTE, IPV6_ROUTE, IPV4_RULE, IPV6_RULE, NEXTHOP])
       events.addMembership(group)
+  }
+
+  #renumbered(event: NetlinkEvent | undefined): NetlinkEvent | undefined {
+    return event?.kind === 'route' || event?.kind === 'rule' ? this.#numbers.fromKernel.table(event) : event
   }
 
   // === requests ===

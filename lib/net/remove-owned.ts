@@ -1,14 +1,14 @@
 // Takes back what agent and gateway put into the kernel, known by the numbers and names of lib/owned and nothing else:
 // rules, routes, nexthop objects, WireGuard and VXLAN devices. A wireguard-go ends by itself when its device goes.
 
-import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES } from '../owned.ts'
+import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES, type Numbers } from '../owned.ts'
 import { routeText } from '../routes.ts'
 import { Netlink } from './netlink.ts'
 import { isMeshNexthop, isMeshRoute, isMeshRule } from './route-table.ts'
 
 /** @returns a line per thing removed; empty if there was nothing. Stop the daemons first: they put back what goes. */
-export async function removeOwned(): Promise<readonly string[]> {
-  const netlink = new Netlink()
+export async function removeOwned(numbers?: Numbers): Promise<readonly string[]> {
+  const netlink = new Netlink(numbers)
   const removed: string[] = []
   const each = async <T>(things: readonly T[], remove: (thing: T) => Promise<void>, text: (thing: T) => string) => {
     for (const thing of things) {

@@ -12,6 +12,7 @@ import {
   RULE_PRIORITY,
   WIREGUARD_MARK,
   WIREGUARD_MARK_MASK,
+  type Numbers,
 } from '../owned.ts'
 import { planRouteSteps, routeText, type Nexthop, type RouteState, type RouteStep, type Rule } from '../routes.ts'
 import { Netlink, type Link, type LinkAddress, type NetlinkEvent } from './netlink.ts'
@@ -27,6 +28,7 @@ export type RouteTable = {
 }
 export type RouteTableOptions = {
   readonly protocol: number
+  readonly numbers?: Numbers | undefined
   /** What is wanted on a node with these devices and addresses; asked in every pass. `undefined`: nothing is known yet. */
   readonly plan: (
     links: readonly Link[],
@@ -74,8 +76,8 @@ export const MESH_RULES: readonly Rule[] = ([4, 6] as const).flatMap((family) =>
 ])
 
 export function openRouteTable(options: RouteTableOptions, signal: AbortSignal): RouteTable {
-  const { protocol, plan, concerns, concernsRoute, concernsRule, onApplied, log } = options
-  const netlink = new Netlink()
+  const { protocol, numbers, plan, concerns, concernsRoute, concernsRule, onApplied, log } = options
+  const netlink = new Netlink(numbers)
   const isOwn = (nexthop: Nexthop) => nexthop.protocol === protocol && isMeshNexthop(nexthop)
   let generation = 0
 

@@ -104,7 +104,7 @@ id ${id + 1} dev fm-direct scope link proto 178`,
     )
     const cleaner = await a.host.start(SCRIPT)
     const removed: string[] = await cleaner.call('removeOwned')
-    t.match(removed[0], 'rule 5101 for table 7077 (IPv4)')
+    t.match(removed.join('\n'), 'rule 5101 for table 7077 (IPv4)')
     t.same(removed.slice(-2).toSorted(), ['device fm-direct', 'device fm-udp'])
     t.same(await cleaner.call('removeOwned'), [], 'twice is once')
     t.equal((await state()).replace(/ +$/gm, ''), '10.9.0.0/24 via 198.18.0.2 dev wan\nid 7 dev wan scope host')
