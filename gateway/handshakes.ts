@@ -1,6 +1,7 @@
 // Which WireGuard handshakes pass between fm-tcp and the relay. WireGuard repeats a lost initiation only after 5 s, and of
 // two that cross both are lost: each side has answered the other's and forgotten its own. So an initiation waits here
-// until the peer is ready (its device knows our key), and of two that cross the controlling side's goes on. Pure.
+// until the peer is ready (its device knows our key), and of two that cross the controlling side's goes on: the peer's is
+// not let in while ours is under way, and ours does not leave when it was made before WireGuard saw the peer's. Pure.
 //
 // Message types are in the clear (WireGuard whitepaper §5.4): 1 initiation, 2 response, 3 cookie, 4 data.
 
@@ -11,6 +12,8 @@ const DATA = 4
 const CROSSING_MS = 600
 /** How long ours may take to be answered before it is sent again. Later than that window, so that a repetition gets in. */
 export const ANSWER_MS = 1_000
+/** How long after a peer's initiation WireGuard may still hand out one that it made before, and send its response. */
+const RESPONSE_MS = 150
 /** A peer of which nothing is heard is not waited for longer: the relay drops what cannot be delivered. */
 const READY_PATIENCE_MS = 2_000
 
@@ -20,6 +23,11 @@ export class Handshakes {
   #initiation: Uint8Array | undefined
   /** When it left; Infinity while it is kept back. */
   #leftMs = Infinity
+  /** When it is to be sent, for the first time or again. */
+  #dueMs = Infinity
+  /** When a peer's was let in, and whether WireGuard has answered it. */
+  #enteredMs = -Infinity
+  #answered = false
   #ready = false
   #waitsSinceMs: number | undefined
 
@@ -28,14 +36,23 @@ export class Handshakes {
     this.#controlling = controlling
   }
 
-  /** @returns false for an initiation that is kept back until the peer is ready. */
+  /** When `due` is to be asked; Infinity: not at all. */
+  get dueMs(): number {
+    return this.#dueMs
+  }
+
+  /** @returns false for an initiation that is kept back. */
   mayLeave(packet: Uint8Array, nowMs: number): boolean {
-    if (packet[0] !== INITIATION) return true
-    this.#initiation = Uint8Array.from(packet)
-    this.#waitsSinceMs ??= nowMs
-    const leaves = this.#ready || nowMs - this.#waitsSinceMs > READY_PATIENCE_MS
-    this.#leftMs = leaves ? nowMs : Infinity
-    return leaves
+    switch (packet[0]) {
+      case INITIATION:
+        return this.#mayInitiate(packet, nowMs)
+      case RESPONSE:
+        this.#answered = true
+        this.#forget()
+        return true
+      default:
+        return true
+    }
   }
 
   /** @returns false for an initiation of the peer's that crossed ours: ours is the one that goes on. */
@@ -45,27 +62,57 @@ export class Handshakes {
     switch (packet[0]) {
       case INITIATION:
         if (this.#controlling && this.#initiation !== undefined && this.#isUnderWay(nowMs)) return false
-        this.#initiation = undefined
+        this.#enteredMs = nowMs
+        this.#answered = false
+        this.#forget()
         return true
       case RESPONSE:
-        this.#initiation = undefined
+        this.#forget()
         return true
       default:
         return true
     }
   }
 
-  /** @returns our initiation if it left a while ago and was not answered: it or the answer was lost. */
-  unanswered(nowMs: number): Uint8Array | undefined {
-    return nowMs - this.#leftMs >= ANSWER_MS ? this.#initiation : undefined
+  /** @returns our initiation if it is to be sent now: it was kept back for long enough, or it or the answer was lost. */
+  due(nowMs: number): Uint8Array | undefined {
+    if (nowMs < this.#dueMs) return undefined
+    // Once more is enough: WireGuard makes a new one in the end.
+    this.#dueMs = this.#leftMs === Infinity ? nowMs + ANSWER_MS : Infinity
+    this.#leftMs = nowMs
+    return this.#initiation
   }
 
   /** The peer said that its device knows our key. @returns the initiation to send now, be it for the second time. */
   peerIsReady(nowMs: number): Uint8Array | undefined {
     this.#ready = true
     this.#waitsSinceMs = undefined
-    if (this.#leftMs === Infinity) this.#leftMs = nowMs
+    if (this.#initiation !== undefined && this.#leftMs === Infinity) this.#leave(nowMs)
     return this.#initiation
+  }
+
+  #mayInitiate(packet: Uint8Array, nowMs: number): boolean {
+    const isForgotten = nowMs - this.#enteredMs < RESPONSE_MS
+    if (isForgotten && this.#answered) return false
+    this.#initiation = Uint8Array.from(packet)
+    this.#leftMs = Infinity
+    this.#waitsSinceMs ??= nowMs
+    // WireGuard answers nothing if it made this one after it took in the peer's: then this one is all there is.
+    if (isForgotten) this.#dueMs = this.#enteredMs + RESPONSE_MS
+    else if (this.#ready || nowMs - this.#waitsSinceMs > READY_PATIENCE_MS) this.#leave(nowMs)
+    else this.#dueMs = Infinity
+    return this.#leftMs === nowMs
+  }
+
+  #leave(nowMs: number): void {
+    this.#leftMs = nowMs
+    this.#dueMs = nowMs + ANSWER_MS
+  }
+
+  #forget(): void {
+    this.#initiation = undefined
+    this.#leftMs = Infinity
+    this.#dueMs = Infinity
   }
 
   #isUnderWay(nowMs: number): boolean {

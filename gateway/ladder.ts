@@ -222,6 +222,7 @@ export class Ladder {
 
   #move(rung: Rung | 'cold', mtu: number | undefined, why: string, nowMs: number): void {
     this.#act({ kind: 'move', rung, mtu, why })
+    if (isRung(rung) && rung !== this.rung) this.#echoes.health[rung].forgetLoss()
     this.cameFrom = this.rung
     this.rung = rung
     this.mtu = mtu

@@ -28,7 +28,7 @@ import {
 } from '../lib/wire/packet-frame.ts'
 import { ProtocolError } from '../lib/wire/signal.ts'
 import { MAX_PEERS } from './announcement.ts'
-import { ANSWER_MS, Handshakes, isInitiation, isTraffic } from './handshakes.ts'
+import { Handshakes, isInitiation, isTraffic } from './handshakes.ts'
 
 export type PacketClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'closed'> & {
   /**
@@ -52,6 +52,8 @@ type Peer = {
   handshakes: Handshakes
   wireguardKey: string
   awake: boolean
+  /** Of the initiation that is to be sent, for the first time or again. */
+  timer: NodeJS.Timeout | undefined
 }
 
 export function openPacketClient(
@@ -118,18 +120,23 @@ export function openPacketClient(
       peer.awake = true
       options.onTraffic(peer.node)
     }
-    if (!peer.handshakes.mayLeave(packet, performance.now())) return
-    transmit(peer, packet)
-    if (isInitiation(packet)) repeatLater(peer)
+    if (peer.handshakes.mayLeave(packet, performance.now())) transmit(peer, packet)
+    if (isInitiation(packet)) sendWhenDue(peer)
   }
 
   /** WireGuard itself would repeat a lost initiation after 5 s only; one that arrived is known to the peer and ignored. */
-  const repeatLater = (peer: Peer): void => {
-    const timer = setTimeout(() => {
-      const initiation = peer.handshakes.unanswered(performance.now())
-      if (initiation !== undefined && peers.get(peer.node) === peer) transmit(peer, Buffer.from(initiation))
-    }, ANSWER_MS + 1)
-    timer.unref()
+  const sendWhenDue = (peer: Peer): void => {
+    clearTimeout(peer.timer)
+    const { dueMs } = peer.handshakes
+    if (dueMs === Infinity) return
+    const send = (): void => {
+      if (peers.get(peer.node) !== peer) return
+      const initiation = peer.handshakes.due(performance.now())
+      if (initiation !== undefined) transmit(peer, Buffer.from(initiation))
+      sendWhenDue(peer)
+    }
+    peer.timer = setTimeout(send, dueMs - performance.now() + 1)
+    peer.timer.unref()
   }
 
   const transmit = (peer: Peer, packet: Buffer): void => {
@@ -152,7 +159,7 @@ export function openPacketClient(
         return endpointOf(known.socket)
       }
       const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 })
-      const peer: Peer = { node, index: nextIndex++, socket, handshakes, wireguardKey, awake: false }
+      const peer: Peer = { node, index: nextIndex++, socket, handshakes, wireguardKey, awake: false, timer: undefined }
       peers.set(node, peer)
       socket.on('message', (packet, from) => {
         if (from.port === options.wireguardPort) leave(peer, packet)
@@ -171,7 +178,9 @@ export function openPacketClient(
     ready: (node) => {
       const peer = peers.get(node)
       const initiation = peer?.handshakes.peerIsReady(performance.now())
-      if (peer !== undefined && initiation !== undefined) transmit(peer, Buffer.from(initiation))
+      if (peer === undefined || initiation === undefined) return
+      transmit(peer, Buffer.from(initiation))
+      sendWhenDue(peer)
     },
     setAwake: (node, awake) => {
       const peer = peers.get(node)

@@ -62,6 +62,11 @@ class Track {
     return all === 0 ? 0 : this.#lost / all
   }
 
+  forgetLoss(): void {
+    this.#answered = 0
+    this.#lost = 0
+  }
+
   forgive(ms: number): void {
     if (this.#unansweredSinceMs !== undefined) this.#unansweredSinceMs += ms
   }
@@ -119,6 +124,11 @@ export class RungHealth {
   get timeoutMs(): number {
     const rtt = this.rttMs ?? MAX_TIMEOUT_MS / 2
     return Math.min(MAX_TIMEOUT_MS, Math.max(MIN_TIMEOUT_MS, 3 * rtt))
+  }
+
+  /** Counts anew: what was lost before the rung was used, or while it was down, is no loss of those who use it now. */
+  forgetLoss(): void {
+    this.#tracks.small.forgetLoss()
   }
 
   /** Share of the last hundred or so small echoes that were not answered, 0 to 1. */

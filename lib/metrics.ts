@@ -14,6 +14,8 @@ export type Registry = {
   readonly contentType: string
   /** The exposition text of all metrics. */
   readonly text: () => Promise<string>
+  /** Calls back before each scrape: for what is handed over in between too, lest it be lost. */
+  readonly onScrape: (update: () => void) => void
   /** prom-client's own, for the makers below. */
   readonly prom: PromRegistry
 }
@@ -44,7 +46,16 @@ const LATENCY_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 /** @param daemon `agent`, `gateway` or `relay`; with the version it is the only label of `fulmar_build_info`. */
 export function createRegistry(daemon: string): Registry {
   const prom = new PromRegistry()
-  const registry: Registry = { contentType: prom.contentType, text: () => prom.metrics(), prom }
+  const updates: (() => void)[] = []
+  const registry: Registry = {
+    contentType: prom.contentType,
+    text: () => {
+      for (const update of updates) update()
+      return prom.metrics()
+    },
+    onScrape: (update) => void updates.push(update),
+    prom,
+  }
   const info = gauge(registry, 'fulmar_build_info', 'Which daemon of which version this is; always 1', {
     daemon: [daemon],
     version: [VERSION],

@@ -106,7 +106,7 @@ export function addRelayMetrics(registry: Registry, { signals, packets, stun, ud
   const pairBytes = counter(registry, 'fulmar_relay_pair_bytes_total', 'Bytes forwarded by pair of nodes', bounds)
   const pairDrops = counter(registry, 'fulmar_relay_pair_dropped_total', 'Packets dropped by pair of nodes', bounds)
   const seen = new Map<object, { forwarded: number; bytes: number; dropped: number }>()
-  return () => {
+  const update = (): void => {
     for (const pair of packets.pairs()) {
       const { from, to, forwarded, bytes, dropped } = pair
       const last = seen.get(pair) ?? { forwarded: 0, bytes: 0, dropped: 0 }
@@ -116,6 +116,8 @@ export function addRelayMetrics(registry: Registry, { signals, packets, stun, ud
       seen.set(pair, { forwarded, bytes, dropped })
     }
   }
+  registry.onScrape(update)
+  return update
 }
 
 const MAX_LABELS = 256

@@ -13,8 +13,13 @@ export type Claim = {
   readonly createdMs: number | undefined
 }
 
-/** What was left out and the remedy, with the names of the nodes whose objects would have to change. */
-export type PoolProblem = { readonly message: string; readonly nodes: readonly string[] }
+/** What was left out and the remedy, with the names of the objects that would have to change. */
+export type PoolProblem = {
+  readonly message: string
+  readonly nodes: readonly string[]
+  /** Where the mistake is in a Gateway object: its name. */
+  readonly gateway?: string
+}
 
 /** Unix milliseconds; undefined where the object does not say. */
 export function createdMs({ metadata }: Node): number | undefined {

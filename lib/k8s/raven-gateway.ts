@@ -43,7 +43,11 @@ export function readGateway(
 ): GatewayReading {
   const spec: Fields = gateway?.spec ?? {}
   const problem = (message: string, node?: string): void =>
-    void problems.push({ nodes: node === undefined ? nodes : [node], message: `Gateway ${pool}: ${message}` })
+    void problems.push({
+      nodes: node === undefined ? nodes : [node],
+      gateway: pool,
+      message: `Gateway ${pool}: ${message}`,
+    })
   const exposeType = readExposeType(spec, problem)
   const listed = listOf(spec['endpoints'], 'spec.endpoints', problem).map((fields, index) =>
     readEndpoint(fields, `spec.endpoints[${index}]`, exposeType, problem),

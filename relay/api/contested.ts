@@ -16,7 +16,8 @@ export type Taker = {
 }
 
 /**
- * Nodes that changed their prefixes or their pool, so that a node of another pool would lose a prefix.
+ * Nodes that changed their prefixes or their pool, so that a node of another pool would lose a prefix. Those that took one
+ * from another before, too, have no better state to go back to.
  * @param previous what was served until now, by the same keys.
  */
 export function takersOf(objects: Objects, previous: Objects): ReadonlyMap<string, Taker> {
@@ -41,11 +42,14 @@ export function takersOf(objects: Objects, previous: Objects): ReadonlyMap<strin
   const granted = new Map(pools.flatMap((pool) => pool.nodes.map(({ name, podCidrs }) => [name, podCidrs])))
   const claims = aged.flatMap((node) => claimsOf(node, '', []))
   for (const [key, { name, place }] of edited) {
+    const before = previous.get(key)!
+    const stood = claimsOf(before.object as Node, '', [])
+    if (stood.some(({ cidr }) => claims.some((other) => other.node !== name && overlaps(other.cidr, cidr)))) continue
     const lost = claims.find(({ node, cidr }) => node === name && !granted.get(name)?.includes(cidr.text))
     const rival = lost && claims.find(({ node, cidr }) => node !== name && overlaps(cidr, lost.cidr))
     if (rival === undefined) continue
     takers.set(key, {
-      before: previous.get(key)!,
+      before: before.place === place ? before : { ...before, place },
       problem:
         `${place}: Node ${name}: podCIDR ${lost!.cidr.text} takes ${rival.cidr.text} from node ${rival.node} of another ` +
         'pool: it is served as last known good until it is corrected; give each node a podCIDR of its own',
@@ -71,16 +75,17 @@ export function contestedIn(
   objects: Objects,
   served: (kind: string) => readonly KubernetesObject[],
 ): readonly string[] {
-  const places = new Map(
-    [...objects.values()].filter(({ kind }) => kind.kind === 'Node').map(({ name, place }) => [name, place]),
-  )
+  const placesOf = (kindName: string) =>
+    new Map([...objects.values()].filter(({ kind }) => kind.kind === kindName).map(({ name, place }) => [name, place]))
+  const [nodePlaces, gatewayPlaces] = [placesOf('Node'), placesOf('Gateway')]
   const problems = poolProblems(
     served('Node') as readonly Node[],
     served('NodePool') as readonly NodePool[],
     served('Gateway') as readonly RavenGateway[],
   )
-  return problems.map(({ message, nodes }) => {
-    const named = nodes.flatMap((node) => places.get(node) ?? [])
+  return problems.map(({ message, nodes, gateway }) => {
+    const ofGateway = gateway === undefined ? undefined : gatewayPlaces.get(gateway)
+    const named = ofGateway === undefined ? nodes.flatMap((node) => nodePlaces.get(node) ?? []) : [ofGateway]
     return named.length === 0 ? message : `${named.join(', ')}: ${message}`
   })
 }

@@ -1,10 +1,11 @@
 // One file of the folder: YAML documents, or JSON, become objects of known kinds; what is wrong becomes a problem that
 // names the file, the line, the document and the remedy. Nothing wrong in one document touches another.
 
-import { LineCounter, parseAllDocuments, type Document } from 'yaml'
+import type { Document } from 'yaml'
 import type { KubernetesObject, ObjectMeta } from '../../lib/k8s/objects.ts'
 import { apiVersionOf, kindsNamed, type Kind } from './kinds.ts'
 import { checkFields, checkMetadata, type Mistake, type Path } from './schema.ts'
+import { splitDocuments } from './yaml-documents.ts'
 import { explainYaml } from './yaml-mistake.ts'
 
 export type ManifestObject = {
@@ -28,20 +29,18 @@ const NAMESPACE_DEFAULT = 'default'
 
 /** @param file its name relative to the folder, as people know it. */
 export function parseManifest(file: string, text: string): ManifestFile {
-  const lineCounter = new LineCounter()
-  const documents = parseAllDocuments(text, { lineCounter, prettyErrors: false })
+  const documents = splitDocuments(text)
   const objects: ManifestObject[] = []
   const problems: string[] = []
   if (documents.length === 0) return { objects, problems: [`${file}: is empty: write objects into it or remove it`] }
 
-  for (const [index, document] of documents.entries()) {
-    const source: Source = { file, number: index + 1, document, lineCounter, problems }
+  for (const [index, { document, part, lineAt }] of documents.entries()) {
+    const source: Source = { file, number: index + 1, document, lineAt, problems }
     const [error] = document.errors
     if (error !== undefined) {
-      const { offset, message } = explainYaml(text, error)
-      const { line } = lineCounter.linePos(offset)
+      const { offset, message } = explainYaml(part, error)
       problems.push(
-        `${file}:${line}: document ${source.number} is not valid YAML: ${message}: it is left out; correct it`,
+        `${file}:${lineAt(offset)}: document ${source.number} is not valid YAML: ${message}: it is left out; correct it`,
       )
       continue
     }
@@ -69,7 +68,7 @@ type Source = {
   readonly file: string
   readonly number: number
   readonly document: Document.Parsed
-  readonly lineCounter: LineCounter
+  readonly lineAt: (offset: number) => number
   readonly problems: string[]
 }
 
@@ -153,13 +152,13 @@ function problem(source: Source, path: Path, label: string, message: string): vo
 }
 
 /** Of the value at the path, or of the nearest thing around it that the text has. */
-function lineOf({ document, lineCounter }: Source, path: Path): number {
+function lineOf({ document, lineAt }: Source, path: Path): number {
   for (let depth = path.length; depth >= 0; depth--) {
     const node = depth === 0 ? document.contents : document.getIn(path.slice(0, depth), true)
     const range = (node as { range?: readonly number[] | null } | undefined)?.range
-    if (range) return lineCounter.linePos(range[0]!).line
+    if (range) return lineAt(range[0]!)
   }
-  return lineCounter.linePos(document.range[0]).line
+  return lineAt(document.range[0])
 }
 
 /** `spec.ports[0].port`. */

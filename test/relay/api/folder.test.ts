@@ -144,6 +144,22 @@ t.test('a Node that is edited to take a prefix from another pool is served as it
   }
 })
 
+t.test('a Node that never stood well is served as it is now', async (t) => {
+  const [A, B] = ['10.244.1.0/24', '10.244.1.8/30']
+  const before = combineFiles(files({ 'a.yaml': node('a', A), 'b.yaml': node('b', A) }), NONE)
+  const { problems, ...folder } = combineFiles(files({ 'a.yaml': node('a', A), 'c.yaml': node('b', B) }), before.byFile)
+  t.strictSame(cidrsOf({ ...folder, problems }, 'b'), [B])
+  t.strictSame(problems, [])
+})
+
+t.test('a mistake of a Gateway is named with its file, not with those of its nodes', async (t) => {
+  const gateway = `apiVersion: raven.openyurt.io/v1beta1\nkind: Gateway\nmetadata: {name: a}\nspec: {exposeType: Foo}\n`
+  const { objects } = combineFiles(files({ 'a.yaml': node('a', '10.244.1.0/24'), 'gate.yaml': gateway }), NONE)
+  const served = (kind: string) =>
+    [...objects.values()].filter((each) => each.kind.kind === kind).map(({ object }) => object)
+  t.match(contestedIn(objects, served), [/^gate\.yaml:1: Gateway a: spec\.exposeType/])
+})
+
 t.test('two pools with one podCIDR are named with their files', async (t) => {
   const { objects, problems } = combineFiles(
     files({ 'a.yaml': node('a', '10.244.1.0/24'), 'b.yaml': node('b', '10.244.1.0/24') }),

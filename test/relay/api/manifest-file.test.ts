@@ -100,6 +100,18 @@ const rows: readonly Row[] = [
     objects: ['NodePool /a'],
   },
   {
+    name: 'a bracket that closes nothing in a document between two',
+    text: `# first\n---\n${NODE}---\n}}}\n---\n${NODE.replace('name: a', 'name: b')}`,
+    objects: ['Node /a', 'Node /b'],
+    problems: [/^f\.yaml:7: document 2 is not valid YAML: “}}}”/],
+  },
+  {
+    name: 'a quote that is never closed ends with its document',
+    text: `kind: "Node\n---\n${NODE}`,
+    objects: ['Node /a'],
+    problems: [/^f\.yaml:1: document 1 is not valid YAML/],
+  },
+  {
     name: 'an empty file is a mistake, not a wish to remove all',
     text: '',
     objects: [],
