@@ -180,6 +180,11 @@ export function runElection(
       const first = election.successor(now())
       if (first === undefined) return
       log.info({ pool: pool?.name, successor: first }, 'handing the role over')
+      // Killed from here on, we come back as one that listens first: other pools may send to the successor already.
+      const kept = options
+        .keep({ term: told.term, active: false })
+        .catch((err: unknown) => log.warn({ err }, 'the disk still says that this gateway is active'))
+      await Promise.race([kept, pause(KEEP_MS, signal)])
       await prepare(first)
       if (election.leave(now()) === undefined) return
       const endMs = now() + LEAVE_MS

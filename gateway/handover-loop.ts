@@ -40,8 +40,8 @@ const PREPARE_MS = 1_500
 const RESEND_MS = 60
 /** What another processor was about to send as the route changed. */
 const DRAIN_MS = 20
-/** How long a successor may take to claim the role that it was given. */
-const CLAIM_MS = 1_500
+/** How long a successor may take to claim the role that it was given: others are being prepared meanwhile. */
+const CLAIM_MS = 3_000
 /** How long one that left is heard on fm-leave: agents that missed everything follow within a second or so. */
 const KEEP_MS = 10_000
 
@@ -57,7 +57,7 @@ export function runHandover(
   signal: AbortSignal,
 ): Handover {
   const { mesh, roles, log } = options
-  /** Requests of ours that are not answered yet. */
+  /** Requests of ours that are not answered yet, by kind and the peer's link-local address. */
   const asked = new Map<string, (reply: HandoverMessage) => void>()
   /** Peers that we leave. */
   const left: WireGuardPeer[] = []
@@ -70,17 +70,18 @@ export function runHandover(
   // === We leave
 
   /** @returns the answer, if there is one in time. */
-  const ask = async (to: Peer, over: string, message: HandoverMessage, endMs: number) => {
-    const key = `${message.kind} ${to.node}`
+  const ask = async (to: string, over: string, message: HandoverMessage, endMs: number) => {
+    const key = `${message.kind} ${to}`
     const answered = new AbortController()
     let reply: HandoverMessage | undefined
     asked.set(key, (said) => {
+      if (said.id !== message.id) return
       reply = said
       answered.abort()
     })
     const ended = AbortSignal.any([signal, answered.signal])
     while (!ended.aborted && performance.now() < endMs) {
-      options.send(over, linkLocalOf(to.node), encodeHandover(message))
+      options.send(over, to, encodeHandover(message))
       await pause(Math.min(RESEND_MS, endMs - performance.now()), ended)
     }
     asked.delete(key)
@@ -89,11 +90,12 @@ export function runHandover(
 
   /** @param rung the device of the rung in use. @returns whether the peer sends to the successor now. */
   const leave = async (to: Peer, rung: string, id: number, successor: string, endMs: number): Promise<boolean> => {
+    const address = linkLocalOf(to.node)
     const asks = (kind: HandoverKind, over: string) =>
-      ask(to, over, { kind, reply: false, id, successor, port: 0 }, endMs)
+      ask(address, over, { kind, reply: false, id, successor, port: 0 }, endMs)
     const accepted = await asks('leave', rung)
     if (accepted === undefined) return false
-    left.push(wireGuardPeer(to, `[${linkLocalOf(to.node)}%${rung}]:${accepted.port}`))
+    left.push(wireGuardPeer(to, `[${address}%${rung}]:${accepted.port}`))
     await device.apply()
     if ((await asks('try', CARRIERS.leave)) === undefined) return false
     await mesh.detour(to)
@@ -122,25 +124,34 @@ export function runHandover(
 
   // === A peer leaves
 
-  /** @returns what it asks for once that is so; undefined where it cannot be. */
+  /** Resolves when what it asks for is so. @returns whether it is. */
   const serve = async ({ kind, id, successor }: HandoverMessage, from: string): Promise<boolean> => {
     const peers = mesh.plan()?.peers ?? []
-    const peer = peers.find(({ node }) => linkLocalOf(node) === from)
+    const peer = peers.find(({ allowedIps }) => allowedIps.includes(`${from}/128`))
     if (peer === undefined) return false
     const known = leaving.get(peer.node)
-    if (known?.id === id) {
-      if (kind === 'left') await (known.moved ??= move(known))
-      else await known.accepted
-      return true
+    const isKnown = known?.id === id
+    switch (kind) {
+      case 'leave': {
+        const isReady = peers.some(({ node, pool }) => node === successor && pool === peer.pool && mesh.rungOf(node))
+        if (!isKnown && (peer.standby || !isReady)) return false
+        if (!isKnown) accept({ id, peer, successor })
+        await device.apply()
+        return true
+      }
+      case 'try':
+        return isKnown
+      case 'left':
+        if (!isKnown) return false
+        await (known.moved ??= move(known))
+        return true
     }
-    const isReady = peers.some(({ node, pool }) => node === successor && pool === peer.pool && mesh.rungOf(node))
-    if (kind !== 'leave' || peer.standby || !isReady) return false
-    const next: Leaving = { id, peer, successor, accepted: Promise.resolve(), moved: undefined }
-    leaving.set(peer.node, next)
-    next.accepted = device.apply()
-    setTimeout(() => forget(next), KEEP_MS).unref()
-    await next.accepted
-    return true
+  }
+
+  const accept = (from: Pick<Leaving, 'id' | 'peer' | 'successor'>): void => {
+    clearTimeout(leaving.get(from.peer.node)?.timer)
+    const timer = setTimeout(() => forget(from.peer.node), KEEP_MS).unref()
+    leaving.set(from.peer.node, { ...from, timer, moved: undefined })
   }
 
   const move = async ({ peer, successor }: Leaving): Promise<void> => {
@@ -154,10 +165,9 @@ export function runHandover(
     await mesh.apply()
   }
 
-  const forget = (gone: Leaving): void => {
-    if (leaving.get(gone.peer.node) !== gone) return
-    leaving.delete(gone.peer.node)
-    roles.forgetHandOver(gone.peer.node)
+  const forget = (node: string): void => {
+    leaving.delete(node)
+    roles.forgetHandOver(node)
     mesh.trigger()
     device.trigger()
   }
@@ -169,10 +179,7 @@ export function runHandover(
     onMessage: (over, from, datagram) => {
       const message = decodeHandover(datagram)
       if (message === undefined || signal.aborted) return
-      if (message.reply) {
-        const peer = mesh.plan()?.peers.find(({ node }) => linkLocalOf(node) === from)
-        return asked.get(`${message.kind} ${peer?.node}`)?.(message)
-      }
+      if (message.reply) return asked.get(`${message.kind} ${from}`)?.(message)
       serve(message, from).then(
         (done) =>
           done &&
@@ -188,7 +195,7 @@ type Leaving = {
   readonly id: number
   readonly peer: Peer
   readonly successor: string
-  accepted: Promise<void>
+  readonly timer: NodeJS.Timeout
   moved: Promise<void> | undefined
 }
 

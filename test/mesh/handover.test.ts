@@ -1,51 +1,145 @@
-// A gateway that is told to end, for an upgrade or a drain, under packets both ways: its successor has the role before it
-// goes. What is lost on the way is counted.
+// A gateway that is told to end, for an upgrade or a drain, under packets both ways in both families: its successor has the
+// role before it goes, and no packet is lost or doubled, whatever rung the pair is on, with the cloud and without. The role
+// goes back and forth: each round ends the gateway that the last one made active.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { startStream } from '../lab/first-contact.ts'
-import { addressOf, gatewaysOf, getOnce, openMesh, until, waysOf } from './mesh.ts'
+import type { Rung } from '../../lib/status.ts'
+import { startCalls, startStream } from '../lab/first-contact.ts'
+import type { Lab } from '../lab/lab.ts'
+import type { NatType } from '../lab/nat.ts'
+import { addressOf, failuresOf, gatewaysOf, getOnce, openMesh, outageMs, UNDER_LOAD, until } from './mesh.ts'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
-const [CLIENT, SERVER] = ['bay3-client', 'cape1-client'] as const
-const ROUNDS = 4
-/** Of 100 packets/s each way: prefixes move to the successor before every agent does, so what is sent meanwhile is lost. */
-const LOST_MAX = 50
+const [POOL, OTHER] = ['bay', 'cape'] as const
+/** From a node that is no gateway, and from one that is in turn the gateway that leaves and the one that follows. */
+const PAIRS = [
+  { family: 4, from: 'bay3-client', to: 'cape1-client' },
+  { family: 6, from: 'bay3-shop', to: 'cape3-shop' },
+  { family: 4, from: 'bay1-client', to: 'cape2-client' },
+] as const
+const ROUNDS = Number(process.env['ROUNDS'] ?? 3)
+/** 100 packets per second: 1,000 each way. */
+const [BEFORE_MS, AFTER_MS] = [3_000, 7_500]
+const ENDED_MS = 3_500
 
-const lab = await openMesh(t, 'h', { pools: ['bay', 'cape'], nodes: 3, gateways: 2, gatewayFlags: ['--warm', 'all'] })
-await getOnce(lab, CLIENT, `http://${addressOf(lab, 'cape1-shop', 4)}:8080/`, 4)
+type Row = {
+  readonly name: string
+  readonly nat: NatType
+  readonly rung: Rung
+  readonly cloudless?: boolean
+}
+const rows: readonly Row[] = [
+  { name: 'direct', nat: 'port-restricted', rung: 'direct' },
+  { name: 'direct, without the cloud', nat: 'port-restricted', rung: 'direct', cloudless: true },
+  { name: "over the relay's UDP", nat: 'symmetric', rung: 'relay-udp' },
+  { name: "over the relay's TCP", nat: 'udp-blocked', rung: 'relay-tcp' },
+]
+const roles = async (lab: Lab) =>
+  (await gatewaysOf(lab)).filter(({ pool, role }) => pool === POOL && role !== undefined)
 
-const bay = async () => (await gatewaysOf(lab)).filter(({ pool, role }) => pool === 'bay' && role !== undefined)
-
-t.test('hand-over by SIGTERM', async (t) => {
-  for (let round = 1; round <= ROUNDS; round++) {
-    const active = await until('one active, one standby, all paths between the sites direct', async () => {
-      const gateways = await bay()
-      const ways = (await waysOf(lab)).filter(({ from, to }) => from !== 'cloud' && to !== 'cloud')
-      const settled = ways.length >= 6 && ways.every(({ path }) => path.rung === 'direct')
-      const standby = gateways.find(({ role }) => role!.state === 'standby')
-      return settled && standby !== undefined && gateways.find(({ role }) => role!.state === 'active')?.node
-    })
-    const streams = [
-      startStream(lab, CLIENT, addressOf(lab, SERVER, 4)),
-      startStream(lab, SERVER, addressOf(lab, CLIENT, 4)),
-    ]
-    await sleep(3_000)
-    const atMs = Date.now()
-    await lab.stop(active, 'gateway', 'SIGTERM')
-    const endedMs = Date.now() - atMs
-    await sleep(5_000)
-    for (const [index, stream] of streams.entries()) {
-      const { sent, lost, doubled, longestGapMs } = await stream.stop()
-      const way = index === 0 ? 'to the pool' : 'from the pool'
-      t.comment(
-        `round ${round}, ${active} ended after ${endedMs} ms, ${way}: ${lost} of ${sent} lost, ${doubled} doubled, longest gap ${longestGapMs} ms`,
+/** One is active, one stands by, and all paths between the two sites are on one rung. */
+async function settled(lab: Lab, rung: Rung) {
+  let seen: unknown
+  return until(
+    `one active, one standby, paths between the sites ${rung}`,
+    async () => {
+      const gateways = await gatewaysOf(lab)
+      const paths = gateways.flatMap(({ node, pool, paths }) =>
+        paths
+          .filter((path) => [pool, path.pool].every((one) => one === POOL || one === OTHER))
+          .map((path) => ({ from: node, to: path.node, rung: path.rung })),
       )
-      t.ok(lost <= LOST_MAX, `round ${round}, ${way}: ${lost} lost`)
+      const of = (state: string, name: string) =>
+        gateways.find(({ pool, role }) => pool === name && role?.state === state)?.node
+      const [active, standby, remote] = [of('active', POOL), of('standby', POOL), of('active', OTHER)]
+      seen = { active, standby, remote, paths }
+      const isReady = paths.length >= 6 && paths.every((path) => path.rung === rung)
+      const isWhole = active !== undefined && standby !== undefined && remote !== undefined
+      return isReady && isWhole && { active, standby, remote }
+    },
+    { seen: () => seen },
+  )
+}
+
+const only = process.env['ONLY']
+const isSkipped = (name: string) => only !== undefined && only !== name
+
+for (const [index, { name, nat, rung, cloudless = false }] of rows.entries())
+  t.test(name, { skip: isSkipped(name) }, async (t) => {
+    const lab = await openMesh(t, `h${index}`, {
+      pools: [POOL, OTHER],
+      nodes: 3,
+      gateways: 2,
+      underlay: 'v4',
+      nat: new Map([
+        [POOL, nat],
+        [OTHER, nat],
+      ]),
+    })
+    await getOnce(lab, 'bay3-client', `http://${addressOf(lab, 'cape1-shop', 4)}:8080/`, 4)
+
+    for (let round = 1; round <= ROUNDS; round++) {
+      const { active } = await settled(lab, rung)
+      if (cloudless) for (const pool of [POOL, OTHER]) await lab.cut('relay', pool)
+      const streams = PAIRS.flatMap(({ family, from, to }) => [
+        { way: `IPv${family} to ${from}`, stream: startStream(lab, from, addressOf(lab, to, family)) },
+        { way: `IPv${family} from ${from}`, stream: startStream(lab, to, addressOf(lab, from, family)) },
+      ])
+      await sleep(BEFORE_MS)
+      const atMs = Date.now()
+      await lab.stop(active, 'gateway', 'SIGTERM')
+      const endedMs = Date.now() - atMs
+      await sleep(AFTER_MS)
+      for (const { way, stream } of streams) {
+        const { received, lost, doubled, lostNumbers, longestGapMs } = await stream.stop()
+        const what = `round ${round}, ${active} ended after ${endedMs} ms, ${way}`
+        t.comment(`${what}: ${received} packets, ${lost} lost, ${doubled} doubled, longest gap ${longestGapMs} ms`)
+        t.ok(received >= 1_000, `${what}: ${received} packets`)
+        t.equal(lost, 0, `${what}: none lost (${lostNumbers.join(', ')})`)
+        t.equal(doubled, 0, `${what}: none doubled`)
+      }
+      t.ok(endedMs <= ENDED_MS * UNDER_LOAD, `round ${round}: ended after ${endedMs} ms`)
+      const [next] = (await roles(lab)).filter(({ role }) => role!.state === 'active')
+      t.not(next?.node, active, 'the other has the role')
+      await lab.startAgain(active, 'gateway')
+      if (cloudless) await lab.heal()
     }
-    const [next] = (await bay()).filter(({ role }) => role!.state === 'active')
-    t.not(next?.node, active, 'the other has the role')
-    await lab.startAgain(active, 'gateway')
-  }
+  })
+
+const KILLED = 'killed in the middle of it'
+const CALL_TIMEOUT_MS = 500
+const AGAIN_MS = 3_000
+
+t.test(KILLED, { skip: isSkipped(KILLED) }, async (t) => {
+  const lab = await openMesh(t, 'hk', { pools: [POOL, OTHER], nodes: 3, gateways: 2, underlay: 'v4' })
+  const url = `http://${addressOf(lab, 'cape1-shop', 4)}:8080/`
+  await getOnce(lab, 'bay3-client', url, 4)
+  for (const who of ['active', 'standby', 'remote'] as const)
+    for (const afterMs of [40, 150, 300]) {
+      const nodes = await settled(lab, 'direct')
+      const calls = startCalls(lab, 'bay3-client', {
+        url,
+        family: 4,
+        intervalMs: 20,
+        timeoutMs: CALL_TIMEOUT_MS,
+        successes: 0,
+      })
+      await sleep(1_000)
+      const leaving = lab.stop(nodes.active, 'gateway', 'SIGTERM')
+      await sleep(afterMs)
+      await lab.stop(nodes[who], 'gateway')
+      await sleep(200)
+      await lab.startAgain(nodes[who], 'gateway')
+      if (who !== 'active') await leaving
+      await sleep(AGAIN_MS)
+      const all = await calls.stop()
+      const outage = outageMs(all)
+      const what = `the ${who} gateway ${afterMs} ms after the word to end`
+      t.comment(`${what}: calls failed for ${outage} ms (${failuresOf(all).length} of ${all.length})`)
+      t.ok(outage <= AGAIN_MS * UNDER_LOAD, `${what}: calls fail for ${outage} ms`)
+      t.equal(failuresOf(all.slice(-10)).length, 0, `${what}: and work again`)
+      if (who !== 'active') await lab.startAgain(nodes.active, 'gateway')
+    }
 })
