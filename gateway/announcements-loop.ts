@@ -32,7 +32,7 @@ export type Announcements = {
 export function runAnnouncements(
   options: {
     readonly identity: Pick<NodeIdentity, 'node' | 'certificatePem' | 'keyPem' | 'caPem'>
-    readonly state: Pick<GatewayState, 'announcements' | 'nextSequence' | 'saveAnnouncements'>
+    readonly state: Pick<GatewayState, 'announcements' | 'nextSequence' | 'saveAnnouncement' | 'saveOrder'>
     /** What there is to announce. */
     readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat' | 'role'>
     /** Ours is another. */
@@ -95,8 +95,10 @@ export function runAnnouncements(
     receive: (node, signed) => {
       // Verifying takes half a millisecond, and a relay that knows nothing of digests sends all there are.
       if (isDeepStrictEqual(signed, signedBy.get(node))) return false
+      const key = peers.get(node)?.wireguardKey
       if (!accept(node, signed, Date.now())) return false
-      state.saveAnnouncements(signedBy)
+      state.saveAnnouncement(node, signed)
+      if (peers.get(node)?.wireguardKey !== key) state.saveOrder([...peers.keys()])
       return true
     },
   }

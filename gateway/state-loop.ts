@@ -4,6 +4,7 @@
 import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import type { Log } from '../lib/log.ts'
+import { openAnnouncements } from '../lib/net/announcement-files.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from '../lib/net/files.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
@@ -30,7 +31,7 @@ export type GatewayState = {
   readonly ports: Ports
   /** By which a router knows its mappings as ours (RFC 6887 §11.3), 12 bytes. */
   readonly mappingNonce: Buffer
-  /** The peers' announcements as last saved. */
+  /** The peers' announcements as last saved, in the order that was saved last; those that it does not name come last. */
   readonly announcements: ReadonlyMap<string, SignedAnnouncement>
   /** Which start of this gateway this is, from 1. */
   readonly boot: number
@@ -40,8 +41,9 @@ export type GatewayState = {
   readonly keepElection: (kept: Kept) => Promise<void>
   /** A number higher than any given out before, also before a crash. */
   readonly nextSequence: () => Promise<number>
-  /** Saves soon; a full disk is logged, and the gateway goes on. */
-  readonly saveAnnouncements: (announcements: ReadonlyMap<string, SignedAnnouncement>) => void
+  /** Each saves soon; a full disk is logged, and the gateway goes on. */
+  readonly saveAnnouncement: (node: string, announcement: SignedAnnouncement) => void
+  readonly saveOrder: (nodes: readonly string[]) => void
 }
 
 const FIRST_PORT = 20_000
@@ -72,16 +74,13 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
   }
   await keep(bootFile, String(boot))
 
-  const peersFile = join(folder, 'peers.json')
-  let toSave: ReadonlyMap<string, SignedAnnouncement> = new Map()
-  const saver = createUpkeep(
+  const files = openAnnouncements(folder, log)
+  const orderFile = join(folder, 'order.json')
+  let order: readonly string[] = []
+  const orderSaver = createUpkeep(
     {
-      pass: () => writeWhole(peersFile, JSON.stringify(Object.fromEntries(toSave)), PRIVATE_MODE),
-      onError: (err) =>
-        log.warn(
-          { err, path: peersFile },
-          'cannot save what peers announced; a restart without the relay would miss it',
-        ),
+      pass: () => writeWhole(orderFile, JSON.stringify(order)),
+      onError: (err) => log.warn({ err, path: orderFile }, 'cannot save which peer came first'),
     },
     signal,
   )
@@ -93,7 +92,7 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
     boot,
     election: readElection(await readIfPresent(electionFile)),
     keepElection: (kept) => keep(electionFile, JSON.stringify(kept)),
-    announcements: readAnnouncements(await readIfPresent(peersFile), peersFile, log),
+    announcements: inOrder(await files.load(), readOrder(await readIfPresent(orderFile))),
     nextSequence: async () => {
       sequence++
       try {
@@ -106,9 +105,10 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
       }
       return sequence
     },
-    saveAnnouncements: (announcements) => {
-      toSave = announcements
-      saver.trigger()
+    saveAnnouncement: files.save,
+    saveOrder: (nodes) => {
+      order = nodes
+      orderSaver.trigger()
     },
   }
 }
@@ -167,11 +167,20 @@ function readElection(text: string | undefined): Kept | undefined {
 
 const isPort = (value: unknown): value is number => typeof value === 'number' && value > 0 && value < 65536
 
-function readAnnouncements(text: string | undefined, path: string, log: Log): ReadonlyMap<string, SignedAnnouncement> {
+function readOrder(text: string | undefined): readonly unknown[] {
   try {
-    return new Map(Object.entries(JSON.parse(text ?? '{}') as Record<string, SignedAnnouncement>))
-  } catch (err) {
-    log.warn({ err, path }, 'what peers announced cannot be read; they will be asked again')
-    return new Map()
+    const order: unknown = JSON.parse(text ?? '[]')
+    return Array.isArray(order) ? order : []
+  } catch {
+    return []
   }
+}
+
+function inOrder(
+  announcements: ReadonlyMap<string, SignedAnnouncement>,
+  order: readonly unknown[],
+): ReadonlyMap<string, SignedAnnouncement> {
+  const place = new Map(order.map((node, i) => [node, i]))
+  const placeOf = ([node]: readonly [string, unknown]) => place.get(node) ?? Infinity
+  return new Map([...announcements].toSorted((a, b) => (placeOf(a) === placeOf(b) ? 0 : placeOf(a) - placeOf(b))))
 }

@@ -1,5 +1,6 @@
-// The latest announcement of each gateway on the relay's disk, so that a relay that was restarted can hand them out
-// before the gateways are back. Announcements are signed by their nodes: the disk is not trusted with more than keeping.
+// The latest announcement of each gateway on disk, a file each: a relay that was restarted hands them out before the
+// gateways are back, and a gateway knows its peers without a relay. Announcements are signed by their nodes: the disk is
+// not trusted with more than keeping.
 
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -31,7 +32,7 @@ export function openAnnouncements(stateDir: string, log: Log): AnnouncementFiles
         const frame = encodeSignal({ kind: 'announce', node, announcement })
         await writeWhole(join(folder, `${encodeURIComponent(node)}${SUFFIX}`), frame)
       } catch (err) {
-        log.warn({ err, node }, 'cannot keep an announcement; it is lost if the relay restarts')
+        log.warn({ err, node }, 'cannot keep an announcement; after a restart it is missed until it comes again')
       }
     }
     writing = undefined

@@ -77,7 +77,7 @@ export class SimGateway {
   work: GatewayWork = newWork()
   readonly #world: Surroundings
   /** As on disk. */
-  #kept = new Map<string, SignedAnnouncement>()
+  readonly #kept = new Map<string, SignedAnnouncement>()
   #sequence = 0
   #process: Process | undefined
   #facts: Pick<Announcement, 'candidates' | 'nat'>
@@ -182,7 +182,8 @@ export class SimGateway {
         state: {
           announcements: this.#kept,
           nextSequence: async () => ++this.#sequence,
-          saveAnnouncements: (all) => void (this.#kept = new Map(all)),
+          saveAnnouncement: (peer, announcement) => void this.#kept.set(peer, announcement),
+          saveOrder: () => {},
         },
         facts: () => ({ wireguardKey: publicKey, ...this.#facts, role: ROLE }),
         onOwn: (announcement) => void send({ kind: 'announce', node, announcement }),
