@@ -26,7 +26,7 @@ export type RouteRulesLoop = {
   readonly done: Promise<void>
 }
 
-const LOOK_MS = 5_000
+const LOOK_MS = 10_000
 const NOTHING: Forwarded = { entered: 0, left: 0 }
 
 /** @param options.rules undefined before anything is known: then the rules of a predecessor stay. */

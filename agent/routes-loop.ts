@@ -1,7 +1,7 @@
 // The agent's routes and the overlay that some of them need, kept in the kernel as wanted. Nothing is removed at the end,
 // and nothing before the first update: an agent that restarts without the cloud goes on with what is there.
 
-import { addressAt, familyOf, overlaps, parseCidr } from '../lib/cidr.ts'
+import { addressAt, familyOf, overlaps, parseCidr, type Cidr } from '../lib/cidr.ts'
 import type { Pool, PoolNode } from '../lib/k8s/pools.ts'
 import type { Log } from '../lib/log.ts'
 import { TABLE_MAIN, type Link, type LinkAddress, type Netlink } from '../lib/net/netlink.ts'
@@ -34,6 +34,8 @@ export async function runRoutes(
   let overlays: readonly Overlay[] = []
   let taken: readonly string[] = []
   let networks: ReadonlySet<number> = new Set()
+  let near: readonly Cidr[] = []
+  let all: readonly Cidr[] = []
 
   const observe = async (
     links: readonly Link[],
@@ -65,7 +67,8 @@ export async function runRoutes(
         if (input === undefined) return undefined
         const around = await observe(links, addresses, input)
         const { problems, ...rest } = planAgentRoutes(input, around)
-        plan = { ...rest, problems: [...problems, ...around.problems] }
+        // Where every neighbour is reached without, a device that cannot be made is nobody's problem.
+        plan = { ...rest, problems: problems.length === 0 ? [] : [...problems, ...around.problems] }
         networks = new Set(addresses.flatMap(({ device, address }) => (isLinkLocal(address) ? [] : [device])))
         return { nexthops: [], routes: plan.routes }
       },
@@ -78,26 +81,15 @@ export async function runRoutes(
       async onApplied() {
         if (input !== undefined) taken = await takenBefore(table.netlink, numbers.rulePreference, input)
       },
-      concernsRoute: (event) => concernsUs(event.destination(), event.table === TABLE_MAIN ? 'neighbours' : 'all'),
+      // It may change how a neighbour is reached, who takes its pods, or who takes those of other pools.
+      concernsRoute: (event) => {
+        const cidr = parseCidr(event.destination())
+        return cidr !== undefined && (event.table === TABLE_MAIN ? near : all).some((ours) => overlaps(ours, cidr))
+      },
       log,
     },
     signal,
   )
-  /** Whether a route may change how neighbours are reached and who takes their pods, or who takes those of other pools. */
-  const concernsUs = (destination: string, whose: 'neighbours' | 'all'): boolean => {
-    const cidr = parseCidr(destination)
-    if (cidr === undefined || input === undefined) return false
-    const { node, pools } = input
-    return pools.some(
-      ({ nodes }) =>
-        (whose === 'all' || nodes.some(({ name }) => name === node)) &&
-        nodes.some(
-          ({ name, addresses, podCidrs }) =>
-            name !== node &&
-            [...podCidrs, ...addresses.map(single)].some((text) => overlaps(cidr, parseCidr(text) ?? cidr)),
-        ),
-    )
-  }
   await ensureForwarding(table.netlink, log)
   await ensureMtuProbing(log)
 
@@ -113,10 +105,20 @@ export async function runRoutes(
     },
     async update(next) {
       input = next
+      const isOwn = ({ nodes }: Pool) => nodes.some(({ name }) => name === next.node)
+      near = next.pools.filter(isOwn).flatMap((pool) => cidrsOf(pool, next.node))
+      all = next.pools.flatMap((pool) => cidrsOf(pool, next.node))
       await table.apply()
     },
   }
 }
+
+/** Prefixes of the pods of a pool's nodes, and their addresses; but for this node's. */
+const cidrsOf = ({ nodes }: Pool, self: string): readonly Cidr[] =>
+  nodes
+    .filter(({ name }) => name !== self)
+    .flatMap(({ podCidrs, addresses }) => [...podCidrs, ...addresses.map(single)])
+    .flatMap((text) => parseCidr(text) ?? [])
 
 const isLinkLocal = (address: string) => address.startsWith('fe80:') || address.startsWith('169.254.')
 const isOverlay = ({ name }: Link) => Object.values<string>(VXLAN_DEVICES).includes(name)

@@ -119,7 +119,7 @@ function agentsTable(agents: readonly { host: string; status: AgentStatus }[], n
     status.node,
     status.pool,
     ago(status.startedAt, nowMs),
-    status.gateway?.node ?? 'itself',
+    gatewayOf(status),
     `${status.services.count}, ${countText(status.services.endpoints, 'endpoint')}`,
     dnsText(status.dns),
     String(status.dns.queries),
@@ -133,6 +133,10 @@ function agentsTable(agents: readonly { host: string; status: AgentStatus }[], n
   ]
   return renderTable(columns, rows, '  ', width)
 }
+
+/** By way of which node, and whether that is on another link. */
+const gatewayOf = ({ gateway }: AgentStatus): string =>
+  gateway === undefined ? 'itself' : `${gateway.node}${gateway.transport === 'vxlan' ? ', by VXLAN' : ''}`
 
 const columnsOf = (...titles: readonly string[]) => titles.map((title) => ({ title }))
 const wrappedColumnsOf = (...titles: readonly string[]) => titles.map((title) => ({ title, overflow: 'wrap' }) as const)

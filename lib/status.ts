@@ -119,7 +119,9 @@ export type AgentStatus = {
   }
   readonly services: { readonly count: number; readonly endpoints: number; readonly path: 'nft' }
   /** The gateway that traffic to other pools is routed to; empty if this node is the gateway. */
-  readonly gateway: { readonly node: string; readonly address: string } | undefined
+  readonly gateway:
+    | { readonly node: string; readonly address: string; readonly transport?: 'on-link' | 'vxlan' }
+    | undefined
   readonly problems: readonly string[]
   readonly metadata: MetadataStatus
 }
