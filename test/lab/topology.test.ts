@@ -99,6 +99,23 @@ t.test('addresses of a site by underlay', async (t) => {
   }
 })
 
+t.test('a site whose nodes are on two LANs', async (t) => {
+  const { nodes, hosts, links } = plan({ nodes: SITES }, { splitLans: ['north'], underlay: 'dual' })
+  const on = (name: string) => nodes.find((node) => node.name === name)!
+  t.match(on('n1'), { lan: 0, addresses: ['192.168.1.11', '2001:db8:101::11'] })
+  t.match(on('n2'), { lan: 1, addresses: ['172.16.1.12', '2001:db8:401::12'] })
+  t.match(on('s1'), { lan: 0 })
+  const host = (name: string) => hosts.find((candidate) => candidate.name === name)!
+  t.match(host('n2').ip.join('\n'), /route add default via 172\.16\.1\.1\n/)
+  const port = (name: string) => links.find((ends) => ends.some((end) => end.host === name))![0].device
+  const router = host('north-nat')
+  t.match(router.ip.join('\n'), `link set ${port('n1')} master lan\n`)
+  t.match(router.ip.join('\n'), `link set ${port('n2')} master lan2\n`)
+  t.match(router.nft, 'iifname { "lan", "lan2" } oifname { "lan", "lan2" } accept')
+  t.match(host('south-nat').nft, 'iifname "lan" accept')
+  t.match(host('core').ip.join('\n'), 'route add 2001:db8:401::/64 via 2001:db8:f000:1::2')
+})
+
 t.test('sites and the NAT in front of them', async (t) => {
   const { pools } = plan({ nodes: SITES }, { order: ['south', 'north'], nat: new Map([['north', 'symmetric']]) })
   t.strictSame(
