@@ -1,5 +1,7 @@
 // What one change of a mesh costs the relay and the gateways, one change of each kind after the other.
 
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { SimGateway } from './gateway.ts'
 import type { World } from './world.ts'
 
@@ -26,6 +28,9 @@ export type Cost = {
   /** Sessions that the relay ended, and why. */
   readonly ended: readonly string[]
 }
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
 
 /** Long enough for a change to reach everybody and to be acted on. */
 const SETTLE_MS = 3_000
@@ -145,6 +150,8 @@ async function costOf(world: World, change: (typeof CHANGES)[number]): Promise<C
   }
   relay.ended.length = 0
   relay.sent = { messages: 0, bytes: 0 }
+  // What others left behind is nobody's work here.
+  collectGarbage()
   const before = new Map(clock.spentMs)
   const about = change.make(world)
   await clock.run(change.settleMs)

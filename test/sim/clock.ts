@@ -2,7 +2,6 @@
 // its making, and time stands still but where `run` moves it. Whatever an event causes at once, promises included, is
 // over before the next event. It tells how much of the processor the events of each owner took.
 
-import { performance as realPerformance } from 'node:perf_hooks'
 import { setImmediate as realImmediate } from 'node:timers/promises'
 
 type Event = {
@@ -17,7 +16,7 @@ const NOBODY = 'nobody'
 
 export class Clock {
   nowMs = 0
-  /** Processor time by owner, real milliseconds. */
+  /** Processor time by owner. */
   readonly spentMs = new Map<string, number>()
   readonly random: () => number
   /** What Date.now() began at. */
@@ -65,11 +64,11 @@ export class Clock {
       if (event.run === undefined) continue
       this.nowMs = event.atMs
       this.#owner = event.owner
-      const beganMs = real()
+      const beganMs = processorMs()
       event.run()
       event.run = undefined
       await realImmediate()
-      this.spentMs.set(event.owner, (this.spentMs.get(event.owner) ?? 0) + real() - beganMs)
+      this.spentMs.set(event.owner, (this.spentMs.get(event.owner) ?? 0) + processorMs() - beganMs)
     }
     this.#owner = NOBODY
     this.nowMs = endMs
@@ -82,8 +81,11 @@ export class Clock {
   }
 }
 
-/** Real milliseconds, whatever is installed. */
-const real: () => number = realPerformance.now.bind(realPerformance)
+/** Milliseconds of a processor that this thread has had: what else the machine does is left out. */
+function processorMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
+}
 
 /** mulberry32: from 0 to 1. */
 function randomOf(seed: number): () => number {

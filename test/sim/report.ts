@@ -13,10 +13,11 @@ export type Growth = {
   readonly gatewayMs: number | undefined
 }
 
-/** Work of one gateway may grow with the number of pools, and not faster; processors' caches are worth something. */
+/** The work of one gateway may grow with the number of pools, and not faster; the rest is sorting, caches and noise. */
 const EXPONENT_MAX = 1.2
-/** Less time than this is noise of timers and of the collector. */
-const NOISE_MS = 3
+/** Times below this are left out, and where none comes to more than a few of them nothing is said of growth. */
+const NOISE_MS = 1
+const WORTH_MS = 5
 
 /** @returns the exponent of the best power law through the points; undefined for fewer than two that are above `least`. */
 export function exponentOf(points: readonly (readonly [x: number, y: number])[], least: number): number | undefined {
@@ -37,7 +38,9 @@ export function growthOf(samples: readonly Sample[]): readonly Growth[] {
       kind,
       messages: exponentOf(points('messages'), 0),
       bytes: exponentOf(points('bytes'), 0),
-      gatewayMs: exponentOf(points('gatewayMs'), NOISE_MS),
+      gatewayMs: points('gatewayMs').some(([, ms]) => ms > WORTH_MS)
+        ? exponentOf(points('gatewayMs'), NOISE_MS)
+        : undefined,
     }
   })
 }
