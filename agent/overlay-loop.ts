@@ -5,9 +5,19 @@ import type { Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { NetlinkError, type Link, type Netlink } from '../lib/net/netlink.ts'
 import { ensureSysctl } from '../lib/net/sysctl.ts'
-import type { VxlanSpec } from '../lib/net/vxlan-codec.ts'
+import {
+  addVxlan,
+  listForwarding,
+  listNeighbours,
+  listVxlans,
+  removeForwarding,
+  removeNeighbour,
+  replaceForwarding,
+  replaceNeighbour,
+  type VxlanSpec,
+} from '../lib/net/vxlan.ts'
 import { VXLAN_ADDRESS, VXLAN_DEVICES } from '../lib/owned.ts'
-import { planForwarding, type Overlay } from './overlay.ts'
+import { planForwarding, type Overlay, type OverlayPeer } from './overlay.ts'
 import type { Surroundings } from './transport.ts'
 
 export type OverlaySettings = {
@@ -54,12 +64,12 @@ async function ensureOverlay(netlink: Netlink, overlay: Overlay, settings: Overl
   const name = VXLAN_DEVICES[outer]
   const spec = { ...settings, local, mac }
   const present = await findOwn(netlink, outer)
-  const found = (await netlink.vxlans()).find((vxlan) => vxlan.name === name)
+  const found = (await listVxlans(netlink)).find((vxlan) => vxlan.name === name)
   if (present !== undefined && (found === undefined || !sameSpec(found, spec) || found.learning))
     await netlink.removeLink(present)
   const adopted = found !== undefined && sameSpec(found, spec) && !found.learning
   if (!adopted) {
-    await netlink.addVxlan(name, spec)
+    await addVxlan(netlink, name, spec)
     log.info({ device: name, local, port: settings.port, vni: settings.id }, 'overlay device made')
   }
   const link = (await findOwn(netlink, outer))!
@@ -70,27 +80,30 @@ async function ensureOverlay(netlink: Netlink, overlay: Overlay, settings: Overl
     await netlink.addAddress({ device: link.index, family: 4, address: VXLAN_ADDRESS, length: 32, linkOnly: true })
   if (!link.up) await netlink.setLink(link, { up: true })
 
-  const device = link.index
+  await ensureForwarding(netlink, link.index, peers)
+  return link.index
+}
+
+async function ensureForwarding(netlink: Netlink, device: number, peers: readonly OverlayPeer[]): Promise<void> {
   const observed = {
-    endpoints: await netlink.forwardingEntries(device),
-    neighbours: await netlink.neighbours(device),
+    endpoints: await listForwarding(netlink, device),
+    neighbours: await listNeighbours(netlink, device),
   }
   for (const step of planForwarding(observed, peers))
     switch (step.kind) {
       case 'set-endpoint':
-        await netlink.replaceForwardingEntry({ device, ...step })
+        await replaceForwarding(netlink, { device, ...step })
         break
       case 'remove-endpoint':
-        await netlink.removeForwardingEntry({ device, ...step })
+        await removeForwarding(netlink, { device, ...step })
         break
       case 'set-neighbour':
-        await netlink.replaceNeighbour({ device, ...step })
+        await replaceNeighbour(netlink, { device, ...step })
         break
       case 'remove-neighbour':
-        await netlink.removeNeighbour({ device, ...step })
+        await removeNeighbour(netlink, { device, ...step })
         break
     }
-  return device
 }
 
 async function findOwn(netlink: Netlink, family: Family): Promise<Link | undefined> {

@@ -1,5 +1,5 @@
 // rtnetlink: links, addresses, routes, nexthop objects, rules, and notices of their changes, as narrow typed functions.
-// With its codec the only importer of `netlink`, whose requests need care: a dump in progress is broken by any other answer
+// With its codecs and vxlan.ts the only importer of `netlink`, whose requests need care: a dump in progress is broken by any other answer
 // on its socket, and a notice carries the sequence number of somebody else's request. So there are three sockets.
 
 import { getSystemErrorName } from 'node:util'
@@ -45,20 +45,6 @@ import {
   type LinkAddress,
   type NetlinkEvent,
 } from './netlink-codec.ts'
-import {
-  forwardingBody,
-  forwardingHeader,
-  forwardingOf,
-  neighbourBody,
-  neighbourHeader,
-  neighbourOf,
-  vxlanBody,
-  vxlanOf,
-  type ForwardingEntry,
-  type Neighbour,
-  type VxlanLink,
-  type VxlanSpec,
-} from './vxlan-codec.ts'
 
 export { TABLE_MAIN } from './netlink-codec.ts'
 export type { Hop, Link, LinkAddress, NetlinkEvent } from './netlink-codec.ts'
@@ -244,43 +230,21 @@ export class Netlink {
     )
   }
 
-  // === VXLAN ===
+  // === other parts of rtnetlink ===
 
-  async vxlans(): Promise<readonly VxlanLink[]> {
-    return (await this.#dump('list devices', TYPE.GETLINK, [Buffer.alloc(16)])).flatMap((bytes) => vxlanOf(bytes) ?? [])
-  }
-
-  /** @throws NetlinkError EEXIST where name, or port and identifier, are taken; ENOTSUP where the kernel has no VXLAN. */
-  addVxlan(name: string, spec: VxlanSpec): Promise<void> {
-    return this.#change(`add vxlan device ${name}`, TYPE.NEWLINK, vxlanBody(name, spec), CREATE)
-  }
-
-  async forwardingEntries(device: number): Promise<readonly ForwardingEntry[]> {
-    const messages = await this.#dump('list forwarding entries', TYPE.GETNEIGH, [forwardingHeader])
-    return messages.flatMap((bytes) => forwardingOf(bytes) ?? []).filter((entry) => entry.device === device)
-  }
-
-  replaceForwardingEntry(entry: ForwardingEntry): Promise<void> {
-    return this.#change(`set forwarding entry ${entry.mac}`, TYPE.NEWNEIGH, forwardingBody(entry), REPLACE)
+  /** One message that changes something, with the flags that say whether it may, or must, be there already. */
+  change(operation: string, type: number, body: readonly StreamData[], flags: 'replace' | 'create'): Promise<void> {
+    return this.#change(operation, type, body, flags === 'replace' ? REPLACE : CREATE)
   }
 
   /** One that is gone already is no error. */
-  removeForwardingEntry(entry: ForwardingEntry): Promise<void> {
-    return this.#remove(`remove forwarding entry ${entry.mac}`, TYPE.DELNEIGH, forwardingBody(entry))
+  remove(operation: string, type: number, body: readonly StreamData[]): Promise<void> {
+    return this.#remove(operation, type, body)
   }
 
-  async neighbours(device: number): Promise<readonly Neighbour[]> {
-    const messages = await this.#dump('list neighbours', TYPE.GETNEIGH, [neighbourHeader])
-    return messages.flatMap((bytes) => neighbourOf(bytes) ?? []).filter((neighbour) => neighbour.device === device)
-  }
-
-  replaceNeighbour(neighbour: Neighbour): Promise<void> {
-    return this.#change(`set neighbour ${neighbour.address}`, TYPE.NEWNEIGH, neighbourBody(neighbour), REPLACE)
-  }
-
-  /** One that is gone already is no error. */
-  removeNeighbour(neighbour: Neighbour): Promise<void> {
-    return this.#remove(`remove neighbour ${neighbour.address}`, TYPE.DELNEIGH, neighbourBody(neighbour))
+  /** @param header of the request, which says what is listed. */
+  list(operation: string, type: number, header: Buffer): Promise<readonly Buffer[]> {
+    return this.#dump(operation, type, [header])
   }
 
   // === notices ===
