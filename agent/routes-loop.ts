@@ -7,7 +7,15 @@ import type { Log } from '../lib/log.ts'
 import { TABLE_MAIN, type Link, type LinkAddress, type Netlink } from '../lib/net/netlink.ts'
 import { isMeshRoute, openRouteTable } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
-import { NUMBERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES, WIREGUARD_MARK, type Numbers } from '../lib/owned.ts'
+import {
+  NUMBERS,
+  PROTOCOL_AGENT,
+  PROTOCOL_GATEWAY,
+  VXLAN_ADDRESS,
+  VXLAN_DEVICES,
+  WIREGUARD_MARK,
+  type Numbers,
+} from '../lib/owned.ts'
 import { overlaysOf, underlayAddress, type Overlay } from './overlay.ts'
 import { ensureOverlays, type OverlaySettings } from './overlay-loop.ts'
 import { planAgentRoutes, type AgentRoutesInput, type AgentRoutesPlan } from './routes.ts'
@@ -76,7 +84,7 @@ export async function runRoutes(
       concerns: (event) =>
         event.kind === 'link'
           ? networks.has(event.link.index) || isOverlay(event.link)
-          : !isLinkLocal(event.address.address),
+          : !isLinkLocal(event.address.address) || (event.removed && event.address.address === VXLAN_ADDRESS),
       concernsRule: ({ priority }) => priority < numbers.rulePreference,
       async onApplied() {
         if (input !== undefined) taken = await takenBefore(table.netlink, numbers.rulePreference, input)
