@@ -1,6 +1,6 @@
 // One host of the tests of WireGuard devices and routes: opens what it is told to and passes calls on.
 
-import { openRoutes, type Routes, type RoutesOptions } from '../../gateway/routes-loop.ts'
+import { openRoutes, type RoutesOfNode, type RoutesOptions } from '../../gateway/routes-loop.ts'
 import { openWireGuard, type WireGuard, type WireGuardOptions } from '../../gateway/wireguard-loop.ts'
 import { runRoutes, type AgentRoutes } from '../../agent/routes-loop.ts'
 import { createLog } from '../../lib/log.ts'
@@ -11,7 +11,7 @@ import { serve } from '../lib/netns.ts'
 const log = createLog('test', process.env['TEST_LOG_LEVEL'] ?? 'silent')
 const { signal } = new AbortController()
 let wireguard: WireGuard
-let routes: Routes
+let routes: RoutesOfNode
 let agent: AgentRoutes
 
 serve({
@@ -27,13 +27,14 @@ serve({
   async openRoutes(options: Omit<RoutesOptions, 'log'>) {
     routes = await openRoutes({ ...options, log }, signal)
   },
-  apply: (...args: Parameters<Routes['apply']>) => routes.apply(...args),
-  async move(...args: Parameters<Routes['move']>) {
+  apply: (...args: Parameters<RoutesOfNode['apply']>) => routes.apply(...args),
+  async move(...args: Parameters<RoutesOfNode['move']>) {
     const start = performance.now()
     await routes.move(...args)
     return performance.now() - start
   },
   observeRungs: async (pools: string[]) => Object.fromEntries(await routes.observe(pools)),
+  isOverruled: () => routes.isOverruled(),
   async openAgent() {
     agent = await runRoutes({ overlay: { port: VXLAN_PORT, id: VXLAN_ID }, log }, signal)
   },

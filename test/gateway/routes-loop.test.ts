@@ -61,6 +61,20 @@ id ${id + 1} dev fm-direct scope link proto 178`,
     t.equal(await state(), healthy)
   })
 
+  t.test('whether the agent of the node leads elsewhere', async (t) => {
+    for (const [name, destination, metric, expected] of [
+      ['to the gateway that it heard', '10.244.2.0/24', 50, true],
+      ['to the first gateway, below ours', '10.244.2.0/24', 200, false],
+      ['to a neighbour', '10.244.1.128/25', 50, false],
+    ] as const) {
+      const route = `${destination} via 198.18.0.2 table 7077 proto 177 metric ${metric}`
+      await a.host.sh(`ip route add ${route}`)
+      t.equal(await a.daemon.call('isOverruled'), expected, name)
+      await a.host.sh(`ip route del ${route}`)
+    }
+    t.equal(await a.daemon.call('isOverruled'), false)
+  })
+
   t.test('what others take away is back', async (t) => {
     // (`ip route flush` of 6.1 fails on routes over nexthop objects.)
     for (const destination of b.route.cidrs) await a.host.sh(`ip route del ${destination} table 7077 metric 100`)
