@@ -8,11 +8,13 @@ import { isDebian, probe } from '../lib/net/preflight.ts'
 import { announce, missing, packagesFor, report, requirementsOf, type Finding } from '../lib/preflight.ts'
 
 const EX_UNAVAILABLE = 69
+const KERNEL_TESTS = 'test/kernel/main.ts'
 const say = (text: string): void => void process.stderr.write(text)
 
 async function main(): Promise<number> {
-  const [command] = process.argv.slice(2)
-  const requirements = [...requirementsOf('lab'), ...(command === 'tap' ? requirementsOf('tests') : [])]
+  const [command, script] = process.argv.slice(2)
+  const needed = [...requirementsOf('lab'), ...(script === KERNEL_TESTS ? requirementsOf('test:kernel') : [])]
+  const requirements = [...needed, ...(command === 'tap' ? requirementsOf('tests') : [])]
   let findings = await probe(requirements)
   const privileged = !findings.some(
     ({ requirement, problem }) => requirement.probe.kind === 'root' && problem !== undefined,
@@ -21,8 +23,8 @@ async function main(): Promise<number> {
     install(findings)
     findings = await probe(requirements)
   }
-  const [lacks, skips] = [requirementsOf('lab'), requirementsOf('tests')].map((needed) =>
-    missing(findings).filter(({ requirement }) => needed.includes(requirement)),
+  const [lacks, skips] = [needed, requirementsOf('tests')].map((some) =>
+    missing(findings).filter(({ requirement }) => some.includes(requirement)),
   ) as [Finding[], Finding[]]
   if (skips.length > 0)
     say(`fulmar: some tests are skipped, since this machine lacks what they need:\n${report(skips)}`)

@@ -43,7 +43,7 @@ PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
 
 # tap is built once without its TypeScript plugin, which does not go with TypeScript 7.
-if [ "${1-}" = tap ] && grep -q '@tapjs/typescript' node_modules/@tapjs/test/test-built/src/index.ts; then
+if { [ "${1-}" = tap ] || [ "${2-}" = test/kernel/main.ts ]; } && grep -q '@tapjs/typescript' node_modules/@tapjs/test/test-built/src/index.ts; then
   echo 'fulmar: building tap with the plugins of .taprc' >&2
   tap build >&2 </dev/null || fail 'tap build failed; what it said is above'
 fi

@@ -1,8 +1,11 @@
 // What a host must have: for each thing its name, who needs it and why, and how to get it. A table and the text made
 // from what lib/net/preflight.ts found; nothing is probed here.
 
-/** Who needs it: the daemons by name, the lab with its benches and the demo, or only tests, which skip without it. */
-export type Needer = 'agent' | 'gateway' | 'relay' | 'lab' | 'tests'
+/**
+ * Who needs it: the daemons by name, the lab with its benches and the demo, only tests, which skip without it, or the
+ * tests on a kernel of their own.
+ */
+export type Needer = 'agent' | 'gateway' | 'relay' | 'lab' | 'tests' | 'test:kernel'
 
 export type Probe =
   | { readonly kind: 'program'; readonly program: string }
@@ -62,6 +65,10 @@ export const REQUIREMENTS: readonly Requirement[] = [
   program('ping', 'iputils-ping', 'measures paths in the lab', ['lab']),
   program('miniupnpd', 'miniupnpd-nftables', 'is a router that maps ports by PCP and NAT-PMP', ['tests']),
   program('kubectl', 'kubernetes-client', 'tests the embedded Kubernetes API with the real client', ['lab']),
+  program('qemu-system-x86_64', 'qemu-system-x86', 'boots Debian’s kernel (90 MB with all it needs)', ['test:kernel']),
+  program('busybox', 'busybox-static', 'is the first program in that kernel', ['test:kernel']),
+  program('cpio', 'cpio', 'packs what that kernel starts with', ['test:kernel']),
+  program('modprobe', 'kmod', 'loads modules into that kernel', ['test:kernel']),
   {
     name: 'nftables in the kernel',
     probe: { kind: 'nftables' },

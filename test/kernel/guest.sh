@@ -1,0 +1,30 @@
+#!/bin/bash
+# Process 1 of the guest, on the files of the machine outside: runs the test files of $run/tests one after the other as
+# plain Node, and writes what they say as one TAP stream to the second serial port. All else goes to the first, the console.
+export PATH=$repository/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=/root LANG=C.UTF-8 TAP_TIMEOUT=$timeout
+mapfile -t tests <"$run/tests"
+mkdir -p /lib/modules && mount --bind "$modules" /lib/modules
+for folder in /run /dev/shm; do mkdir -p $folder && mount -t tmpfs tmpfs $folder; done
+mkdir -p /dev/pts /run/netns && mount -t devpts devpts /dev/pts
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+modprobe tun
+ip link set lo up
+stty -F /dev/ttyS1 raw -echo
+exec 3>/dev/ttyS1
+cd "$repository" || exit
+
+echo 'TAP version 14' >&3
+for number in "${!tests[@]}"; do
+  file=${tests[number]}
+  began=${EPOCHREALTIME/./}
+  echo "# Subtest: $file" >&3
+  timeout --kill-after=10 "$timeout" node "$file" </dev/null | sed -u 's/^/    /' >&3
+  status=${PIPESTATUS[0]}
+  [ "$status" = 0 ] && result=ok || result='not ok'
+  echo "$result $((number + 1)) - $file # time=$(((${EPOCHREALTIME/./} - began) / 1000))ms" >&3
+  [ "$status" = 0 ] || printf '  ---\n  exitCode: %s\n  ...\n' "$status" >&3
+done
+echo "1..${#tests[@]}" >&3
+echo o >/proc/sysrq-trigger
+sleep 60

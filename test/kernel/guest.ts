@@ -1,0 +1,114 @@
+// A machine of QEMU's with Debian's kernel and this machine's own files, read-only. It runs test files, then ends.
+
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { accessSync, constants, readFileSync } from 'node:fs'
+import { copyFile, mkdir, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { promisify } from 'node:util'
+import type { Kernel } from './kernel.ts'
+
+export type Guest = {
+  /** What the tests say, as one TAP stream. */
+  readonly tap: Readable
+  /** Resolves with what QEMU complained of when the machine has ended or, by the signal, was ended. */
+  readonly ended: Promise<string>
+}
+export type Work = {
+  /** Paths from the root of the repository. */
+  readonly tests: readonly string[]
+  /** For each test file, by the guest's clock. */
+  readonly timeoutS: number
+  /** Empty; takes what the guest reads, and `console.log`. */
+  readonly folder: string
+}
+
+const REPOSITORY = join(import.meta.dirname, '../..')
+/** What reaches this machine's files; all else is loaded from there, as the guest needs it. */
+const FIRST_MODULES = ['virtio_pci', '9pnet_virtio', '9p', 'overlay']
+const MEMORY_MIB = 4_096
+/** How many times slower than this machine an emulated one is, about. */
+export const SLOWNESS = 5
+
+/** Whether this machine's processors run the guest's instructions by themselves. */
+export function hasKvm(): boolean {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK)
+    // Without these /dev/kvm may open all the same, and run only kernels made for it.
+    return /^flags\s*:.*\b(vmx|svm)\b/m.test(readFileSync('/proc/cpuinfo', 'utf8'))
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Parameters of a kernel whose clock is slower than ours: it takes the processor's counter, which emulation leaves as it
+ * is, for so many times faster, and sees no other clock. So an emulated machine seems about as fast as this one, and
+ * what has to happen within a time does.
+ */
+function slowClock(times: number): Readonly<Record<string, string | number>> {
+  const mhz = Number(/^cpu MHz\s*: ([\d.]+)/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1])
+  return { tsc_early_khz: Math.round(mhz * 1_000 * times), tsc: 'reliable', pmtmr: 0, hpet: 'disable' }
+}
+
+export async function startGuest(kernel: Kernel, work: Work, signal: AbortSignal): Promise<Guest> {
+  const { tests, timeoutS, folder } = work
+  await writeFile(join(folder, 'tests'), tests.map((test) => `${test}\n`).join(''))
+  const initramfs = await makeInitramfs(kernel, folder)
+  // The kernel hands on what it does not know to its first program, as environment.
+  const parameters = {
+    ...{ console: 'ttyS0', loglevel: 1, panic: -1, ...(hasKvm() ? {} : slowClock(SLOWNESS)) },
+    ...{ repository: REPOSITORY, modules: join(kernel.folder, 'lib/modules'), run: folder, timeout: timeoutS },
+  }
+  const words = [
+    ...['-machine', 'q35', '-m', String(MEMORY_MIB), '-no-reboot', '-net', 'none', '-display', 'none'],
+    ...['-accel', hasKvm() ? 'kvm' : 'tcg', '-cpu', 'max', '-smp', '2'],
+    ...['-kernel', join(kernel.folder, 'boot', `vmlinuz-${kernel.version}`), '-initrd', initramfs],
+    ...[
+      '-append',
+      Object.entries(parameters)
+        .map(([name, value]) => `${name}=${value}`)
+        .join(' '),
+    ],
+    ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
+    ...['-serial', `file:${join(folder, 'console.log')}`, '-serial', 'stdio', '-monitor', 'none'],
+  ]
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...words], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let complaints = ''
+  child.stderr.on('data', (text: Buffer) => (complaints += text.toString()))
+  const kill = (): void => void child.kill('SIGKILL')
+  signal.addEventListener('abort', kill)
+  if (signal.aborted) kill()
+  const ended = once(child, 'close').then(() => complaints)
+  return { tap: child.stdout, ended }
+}
+
+/** busybox as a shell, the first modules in the order of their needs, and init.sh as the first program. */
+async function makeInitramfs({ version, folder: kernelFolder }: Kernel, folder: string): Promise<string> {
+  const [tree, file] = [join(folder, 'initramfs'), join(folder, 'initramfs.cpio')]
+  await mkdir(join(tree, 'bin'), { recursive: true })
+  await mkdir(join(tree, 'modules'))
+  await copyFile('/bin/busybox', join(tree, 'bin/busybox'))
+  await copyFile(join(import.meta.dirname, 'init.sh'), join(tree, 'init'))
+  const shown = await execute('modprobe', [
+    ...['--dirname', kernelFolder, '--set-version', version, '--all', '--show-depends'],
+    ...FIRST_MODULES,
+  ])
+  const paths = new Set([...shown.matchAll(/^insmod (\S+)/gm)].map(([, path]) => path!))
+  for (const path of paths) await copyFile(path, join(tree, 'modules', basename(path)))
+  await writeFile(join(tree, 'modules/order'), [...paths].map((path) => `${basename(path)}\n`).join(''))
+  await execute('sh', [
+    '-c',
+    'cd "$0" && chmod +x init && find . | cpio --create --format=newc --quiet >"$1"',
+    tree,
+    file,
+  ])
+  return file
+}
+
+async function execute(program: string, args: readonly string[]): Promise<string> {
+  return (await promisify(execFile)(program, args)).stdout
+}
