@@ -73,8 +73,11 @@ export function peerWords(change: PeerSettings): readonly string[] {
   ]
 }
 
-/** Where that is not permitted, a wireguard-go that ends with its service is better than none. */
-const LEAVE = '{ echo 0 >"$0/cgroup.procs"; } 2>/dev/null; exec "$@"'
+/**
+ * Leaves the service's group, if there is one; where that is not permitted, a wireguard-go that ends with the service is
+ * better than none. Its errors come on stdout.
+ */
+const START = '[ -z "$0" ] || { echo 0 >"$0/cgroup.procs"; } 2>/dev/null; exec setsid wireguard-go "$1" >&2'
 
 /**
  * Starts a wireguard-go process, which makes the TUN device; returns when the device is there (it then puts itself into the
@@ -84,13 +87,13 @@ const LEAVE = '{ echo 0 >"$0/cgroup.procs"; } 2>/dev/null; exec "$@"'
 export async function startWireGuardGo(device: string): Promise<void> {
   const path = process.env['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
   const group = await groupOutside()
-  const leave = group === undefined ? [] : ['sh', '-c', LEAVE, group]
   try {
-    await run('env', ['-i', '-C', '/', `PATH=${path}`, ...leave, 'setsid', 'wireguard-go', device])
+    await run('env', ['-i', '-C', '/', `PATH=${path}`, 'sh', '-c', START, group ?? '', device])
   } catch (error) {
-    if (!(error instanceof ExecError) || !error.stderr.includes('No such file')) throw error
-    const reason =
-      'the kernel has no WireGuard module and wireguard-go is not installed; install the package wireguard-go'
+    if (!(error instanceof ExecError)) throw error
+    const reason = error.stderr.includes('No such file')
+      ? 'the kernel has no WireGuard module and wireguard-go is not installed; install the package wireguard-go'
+      : (/^ERROR: .*$/m.exec(error.stderr)?.[0] ?? error.message)
     throw new ExecError(`wireguard-go ${device}`, reason, error.stderr, error)
   }
 }
