@@ -16,6 +16,7 @@ import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import type { Carrier } from '../lib/owned.ts'
+import { RUNGS } from '../lib/status.ts'
 import { runAnnouncements } from './announcements-loop.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
@@ -302,6 +303,7 @@ async function runGateway(
     {
       coldAfterMs: config.coldAfterMs,
       awake: paths.awake,
+      rungs: () => RUNGS.filter((rung) => rung !== 'relay-udp' || relayUdp.device() !== undefined),
       echoBytes: echoes.carried,
       onTraffic: paths.traffic,
       log,

@@ -5,7 +5,7 @@ import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { showDevices } from '../lib/net/wireguard.ts'
 import { DEVICES } from '../lib/owned.ts'
-import { RUNGS, type Rung } from '../lib/status.ts'
+import type { Rung } from '../lib/status.ts'
 import { linkLocalOf } from './addresses.ts'
 import type { Peer } from './peers.ts'
 import { hasTraffic, type Counters } from './traffic.ts'
@@ -18,13 +18,15 @@ export async function runTraffic(
   options: {
     readonly coldAfterMs: number
     readonly awake: () => readonly Peer[]
+    /** Whose devices there are. */
+    readonly rungs: () => readonly Rung[]
     readonly echoBytes: (rung: Rung, linkLocal: string) => number
     readonly onTraffic: (node: string) => void
     readonly log: Log
   },
   signal: AbortSignal,
 ): Promise<void> {
-  const { coldAfterMs, awake, echoBytes, onTraffic, log } = options
+  const { coldAfterMs, awake, rungs, echoBytes, onTraffic, log } = options
   const lookMs = Math.max(LOOK_MIN_MS, Math.min(LOOK_MS, coldAfterMs / LOOKS_PER_IDLE))
   let before: ReadonlyMap<string, Counters> = new Map()
 
@@ -32,8 +34,8 @@ export async function runTraffic(
     const peers = awake()
     const after = new Map<string, Counters>()
     const busy = new Set<string>()
-    const devices = peers.length === 0 ? undefined : await showDevices()
-    for (const rung of RUNGS) {
+    const devices = peers.length === 0 ? undefined : await showDevices(rungs().map((rung) => DEVICES[rung]))
+    for (const rung of rungs()) {
       const seen = new Map(devices?.get(DEVICES[rung])?.peers.map((peer) => [peer.publicKey, peer]))
       for (const { node, wireguardKey } of peers) {
         const peer = seen.get(wireguardKey)

@@ -1,7 +1,9 @@
-// WireGuard devices through `wg`, the same for the kernel's and wireguard-go's: show, configure, and start wireguard-go.
+// WireGuard devices: show, configure, and start wireguard-go. The kernel's through `wg`; wireguard-go's, where it is a
+// matter of many times, through its control socket (wireguard-uapi.ts).
 
 import { groupOutside } from './cgroup.ts'
 import { run, ExecError } from './exec.ts'
+import { getDevice, setPeers } from './wireguard-uapi.ts'
 
 export type DevicePeer = {
   readonly publicKey: string
@@ -16,7 +18,6 @@ export type DevicePeer = {
 export type DeviceDump = {
   /** Base64; undefined while none is set. */
   readonly privateKey: string | undefined
-  readonly publicKey: string | undefined
   /** 0 while the device is down. */
   readonly port: number
   readonly mark: number
@@ -35,12 +36,14 @@ export type PeerSettings =
 
 /** @throws ExecError where there is no such device, or its wireguard-go does not answer. */
 export async function showDevice(device: string): Promise<DeviceDump> {
-  return parseDump(await run('wg', ['show', device, 'dump']))
+  return (await getDevice(device)) ?? parseDump(await run('wg', ['show', device, 'dump']))
 }
 
-/** All WireGuard devices of this host by name, with one program run. */
-export async function showDevices(): Promise<ReadonlyMap<string, DeviceDump>> {
-  return parseDumps(await run('wg', ['show', 'all', 'dump']))
+/** @returns those of the devices that are there, by name, with one program run at the most. */
+export async function showDevices(devices: readonly string[]): Promise<ReadonlyMap<string, DeviceDump>> {
+  const dumps = await Promise.all(devices.map(async (device) => [device, await getDevice(device)] as const))
+  const answered = new Map(dumps.flatMap(([device, dump]) => (dump === undefined ? [] : [[device, dump] as const])))
+  return answered.size === devices.length ? answered : parseDumps(await run('wg', ['show', 'all', 'dump']))
 }
 
 export async function configureDevice(device: string, settings: DeviceSettings): Promise<void> {
@@ -57,6 +60,7 @@ export async function configureDevice(device: string, settings: DeviceSettings):
 const PEERS_PER_CALL_MAX = 200
 
 export async function changePeers(device: string, changes: readonly PeerSettings[]): Promise<void> {
+  if (changes.length === 0 || (await setPeers(device, changes))) return
   for (let i = 0; i < changes.length; i += PEERS_PER_CALL_MAX)
     await run('wg', ['set', device, ...changes.slice(i, i + PEERS_PER_CALL_MAX).flatMap(peerWords)])
 }
@@ -101,10 +105,9 @@ export async function startWireGuardGo(device: string): Promise<void> {
 /** Parses `wg show DEVICE dump`: a line of the device, then a line per peer, fields between tabs. */
 export function parseDump(text: string): DeviceDump {
   const [device = '', ...peers] = text.split('\n').filter((line) => line !== '')
-  const [privateKey, publicKey, port, mark] = device.split('\t')
+  const [privateKey, , port, mark] = device.split('\t')
   return {
     privateKey: present(privateKey),
-    publicKey: present(publicKey),
     port: Number(port),
     mark: mark === 'off' ? 0 : Number(mark),
     peers: peers.map(parsePeer),

@@ -29,7 +29,7 @@ export type StreamEnd = {
 }
 
 export const TRAFFIC_PORT = 41_001
-const TICK_MS = 5
+const TICK_MS = 10
 
 type Stream = {
   readonly peer: string
