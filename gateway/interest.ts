@@ -4,7 +4,7 @@
 // Only a side with traffic of its own tells the peer of it. Two sides that each followed the other would never let go.
 
 /** How long a peer's last word of interest counts: it repeats it with every echo. */
-const FOLLOW_MS = 10_000
+const FOLLOW_MS = 5_000
 
 export type InterestOptions = {
   /** How long a pair stays up after its last traffic. */

@@ -135,7 +135,7 @@ export function openPacketClient(
       if (initiation !== undefined) transmit(peer, Buffer.from(initiation))
       sendWhenDue(peer)
     }
-    peer.timer = setTimeout(send, dueMs - performance.now() + 1)
+    peer.timer = setTimeout(send, Math.max(1, dueMs - performance.now() + 1))
     peer.timer.unref()
   }
 

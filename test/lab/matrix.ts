@@ -89,7 +89,7 @@ const CLOSING_MS = 60_000
  * A pair that has been tried must not take time from those that are tried next. But the sooner pairs are to go cold, the
  * more often gateways ask WireGuard for its counters.
  */
-const COLD_AFTER_S = 8
+const COLD_AFTER_S = 4
 
 async function runInLab(
   { id, atOnce }: MatrixValues,
