@@ -1,5 +1,5 @@
 // Pools whose nodes share no link: pods behind a gateway that is a router away call other pools, and are called, with
-// packets of every size, and nobody but the nodes of the pool may send into the overlay.
+// packets of every size, and nobody but the nodes of the pool may send into the overlay. With other numbers than usual.
 
 import t from 'tap'
 import { startCalls } from '../lab/first-contact.ts'
@@ -10,12 +10,15 @@ t.setTimeout(240_000)
 
 const POOLS = ['bay', 'cape'] as const
 const BYTES = 1_000_000
+/** All numbers that may collide on a node are others here. */
+const NUMBERS = ['--route-table', '900', '--rule-preference', '90', '--fwmark', '0x05000000/0x0f000000']
 const lab = await openMesh(t, 'o', {
   pools: POOLS,
   nodes: 2,
   splitLans: POOLS,
   underlay: 'dual',
-  agentFlags: ['--vxlan-port', '7099', '--vxlan-id', '99'],
+  agentFlags: ['--vxlan-port', '7099', '--vxlan-id', '99', ...NUMBERS],
+  gatewayFlags: ['--warm', 'all', ...NUMBERS],
 })
 await directOnce(lab, POOLS)
 const [CLIENT, SERVER] = ['bay2-client', 'cape2-shop'] as const
@@ -104,4 +107,19 @@ t.test('calls go on while agents start again', async (t) => {
   for (const node of ['bay2', 'bay1', 'cape1', 'cape2']) lab.kill(node, 'agent')
   const all = await calls.all
   t.equal(failuresOf(all).length, 0, `${all.length} calls`)
+})
+
+t.test('the numbers are those that were asked for, and cleanup finds them', async (t) => {
+  const look = () =>
+    sh(lab, 'bay1', 'ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; ip link')
+  const before = await look()
+  t.match(before, /89:\tfrom all iif fm-direct lookup 901/)
+  t.match(before, /90:\tnot from all fwmark 0x5000000\/0xf000000 lookup 900/)
+  t.match(before, /10\.244\.4\.0\/24 nhid \d+ dev fm-direct table 900/)
+  t.match(before, /10\.244\.2\.0\/24 via inet6 fe80\S+ dev fm-vxlan table 901/)
+  t.notMatch(before, /707[78]/)
+  t.match(await sh(lab, 'bay1', 'wg show fm-direct fwmark'), '0x5000000')
+  for (const daemon of ['agent', 'gateway'] as const) await lab.stop('bay1', daemon, 'SIGTERM')
+  await sh(lab, 'bay1', `fulmar cleanup ${NUMBERS.join(' ')}`)
+  t.notMatch(await look(), /fm-|lookup 90[01]|table 90[01]/)
 })
