@@ -1,6 +1,6 @@
 // rtnetlink: links, addresses, routes, nexthop objects, rules, and notices of their changes, as narrow typed functions.
-// With its codecs and vxlan.ts the only importer of `netlink`, whose requests need care: a dump in progress is broken by any other answer
-// on its socket, and a notice carries the sequence number of somebody else's request. So there are three sockets.
+// With its codecs and vxlan.ts the only importer of `netlink`, whose requests need care: a dump in progress is broken by any
+// other answer on its socket, and a notice carries the sequence number of somebody else's request. So there are three sockets.
 
 import { getSystemErrorName } from 'node:util'
 import {
@@ -215,19 +215,16 @@ export class Netlink {
 
   /** One that is there already is no error. */
   addRule(rule: Rule): Promise<void> {
-    const operation = `add IPv${rule.family} rule ${rule.priority} for table ${rule.table}`
-    return this.#change(operation, TYPE.NEWRULE, ruleBody(this.#numbers.toKernel.rule(rule)), CREATE).catch(
-      ignoring(['EEXIST']),
-    )
+    const here = this.#numbers.toKernel.rule(rule)
+    const operation = `add IPv${here.family} rule ${here.priority} for table ${here.table}`
+    return this.#change(operation, TYPE.NEWRULE, ruleBody(here), CREATE).catch(ignoring(['EEXIST']))
   }
 
   /** One that is gone already is no error. */
   removeRule(rule: Rule): Promise<void> {
-    return this.#remove(
-      `remove IPv${rule.family} rule ${rule.priority} for table ${rule.table}`,
-      TYPE.DELRULE,
-      ruleBody(this.#numbers.toKernel.rule(rule)),
-    )
+    const here = this.#numbers.toKernel.rule(rule)
+    const operation = `remove IPv${here.family} rule ${here.priority} for table ${here.table}`
+    return this.#remove(operation, TYPE.DELRULE, ruleBody(here))
   }
 
   // === other parts of rtnetlink ===

@@ -47,9 +47,9 @@ type Map1 = (value: number) => number
 const forward =
   (pairs: Pairs): Map1 =>
   (value) =>
-    pairs.find(([ours]) => ours === value)?.[1] ?? value
+    pairs.find(([ours]) => ours === value)?.[1] ?? Math.abs(value)
 
-/** A number that is ours by default, and somebody else's here, is no number of ours. */
+/** A number that is ours by default, and somebody else's here, is no number of ours: it is below zero until it goes back. */
 const backward =
   (pairs: Pairs): Map1 =>
   (value) =>

@@ -1,14 +1,16 @@
 // Takes back what agent and gateway put into the kernel, known by the numbers and names of lib/owned and nothing else:
 // rules, routes, nexthop objects, WireGuard and VXLAN devices. A wireguard-go ends by itself when its device goes.
 
-import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES, type Numbers } from '../owned.ts'
+import { CARRIERS, NUMBERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES, type Numbers } from '../owned.ts'
 import { routeText } from '../routes.ts'
 import { Netlink } from './netlink.ts'
+import { renumbering } from './numbers.ts'
 import { isMeshNexthop, isMeshRoute, isMeshRule } from './route-table.ts'
 
 /** @returns a line per thing removed; empty if there was nothing. Stop the daemons first: they put back what goes. */
-export async function removeOwned(numbers?: Numbers): Promise<readonly string[]> {
+export async function removeOwned(numbers: Numbers = NUMBERS): Promise<readonly string[]> {
   const netlink = new Netlink(numbers)
+  const { toKernel } = renumbering(numbers)
   const removed: string[] = []
   const each = async <T>(things: readonly T[], remove: (thing: T) => Promise<void>, text: (thing: T) => string) => {
     for (const thing of things) {
@@ -20,13 +22,15 @@ export async function removeOwned(numbers?: Numbers): Promise<readonly string[]>
     await each(
       (await netlink.rules()).filter(isMeshRule),
       (rule) => netlink.removeRule(rule),
-      ({ family, priority, table, arrivedOn }) =>
-        `rule ${priority} for table ${table}${arrivedOn === undefined ? '' : ` from ${arrivedOn}`} (IPv${family})`,
+      (rule) => {
+        const { family, priority, table, arrivedOn } = toKernel.rule(rule)
+        return `rule ${priority} for table ${table}${arrivedOn === undefined ? '' : ` from ${arrivedOn}`} (IPv${family})`
+      },
     )
     await each(
       (await netlink.routes([PROTOCOL_AGENT, PROTOCOL_GATEWAY])).filter(isMeshRoute),
       (route) => netlink.removeRoute(route),
-      (route) => `route ${routeText(route)}`,
+      (route) => `route ${routeText(toKernel.table(route))}`,
     )
     await each(
       (await netlink.nexthops()).filter(isMeshNexthop),

@@ -41,6 +41,8 @@ t.test('there and back', (t) => {
   t.equal(mark(0x46000000), 0x80000000)
   t.equal(mark(0), 0)
   for (const rule of MESH_RULES) t.same(fromKernel.rule(toKernel.rule(rule)), rule)
+  // Those of a predecessor with the usual numbers are removed as what they are in the kernel.
+  for (const rule of MESH_RULES) t.same(toKernel.rule(fromKernel.rule(rule)), rule)
   const asIs = renumbering(NUMBERS)
   for (const rule of MESH_RULES) t.same(asIs.toKernel.rule(rule), rule)
   t.end()
