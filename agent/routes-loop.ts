@@ -5,6 +5,7 @@ import { addressAt, familyOf, overlaps, parseCidr, type Cidr } from '../lib/cidr
 import type { Pool, PoolNode } from '../lib/k8s/pools.ts'
 import type { Log } from '../lib/log.ts'
 import { TABLE_MAIN, type Link, type LinkAddress, type Netlink } from '../lib/net/netlink.ts'
+import { renumbering } from '../lib/net/numbers.ts'
 import { isMeshRoute, openRouteTable } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
 import {
@@ -87,7 +88,10 @@ export async function runRoutes(
           : !isLinkLocal(event.address.address) || (event.removed && event.address.address === VXLAN_ADDRESS),
       concernsRule: ({ priority }) => priority < numbers.rulePreference,
       async onApplied() {
-        if (input !== undefined) taken = await takenBefore(table.netlink, numbers.rulePreference, input)
+        const asked = input
+        // What comes next must not wait for thousands of questions.
+        if (asked !== undefined)
+          taken = (await takenBefore(table.netlink, numbers, asked, () => input !== asked)) ?? taken
       },
       // It may change how a neighbour is reached, who takes its pods, or who takes those of other pools.
       concernsRoute: (event) => {
@@ -176,22 +180,28 @@ async function carriedTo(
 /**
  * Which pools' packets a rule before ours takes elsewhere, a VPN's say, and what to do. One address of each prefix is asked
  * for, without a mark, as a pod's packets have none.
+ * @returns undefined where it was given up, `isOld` having said so.
  */
 async function takenBefore(
   netlink: Netlink,
-  ours: number,
+  numbers: Numbers,
   { node, pools }: AgentRoutesInput,
-): Promise<readonly string[]> {
+  isOld: () => boolean,
+): Promise<readonly string[] | undefined> {
+  const ours = numbers.rulePreference
+  const { toKernel } = renumbering(numbers)
   const others = pools.filter(({ nodes }) => !nodes.some(({ name }) => name === node))
   const taken = new Map<number, { readonly pool: string; readonly prefix: string }[]>()
   for (const pool of others)
     for (const cidr of pool.nodes.flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))) {
+      if (isOld()) return undefined
       const hop = await netlink.hopTo(cidr.family, addressAt(cidr, 1n), 0)
       if (hop === undefined || isMeshRoute(hop)) continue
-      taken.set(hop.table, [...(taken.get(hop.table) ?? []), { pool: pool.name, prefix: cidr.text }])
+      const { table } = toKernel.table(hop)
+      taken.set(table, [...(taken.get(table) ?? []), { pool: pool.name, prefix: cidr.text }])
     }
   if (taken.size === 0) return []
-  const rules = await netlink.rules()
+  const rules = (await netlink.rules()).map(toKernel.rule)
   return [...taken].map(([table, prefixes]) => {
     const before = rules.filter((rule) => rule.table === table && rule.priority < ours)
     const rule = before.length === 0 ? 'a rule' : `rule ${Math.min(...before.map(({ priority }) => priority))}`
