@@ -92,7 +92,7 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
     boot,
     election: readElection(await readIfPresent(electionFile)),
     keepElection: (kept) => keep(electionFile, JSON.stringify(kept)),
-    announcements: inOrder(await files.load(), readOrder(await readIfPresent(orderFile))),
+    announcements: inOrder(await files.load(), readOrder(await readIfPresent(orderFile), orderFile, log)),
     nextSequence: async () => {
       sequence++
       try {
@@ -167,11 +167,13 @@ function readElection(text: string | undefined): Kept | undefined {
 
 const isPort = (value: unknown): value is number => typeof value === 'number' && value > 0 && value < 65536
 
-function readOrder(text: string | undefined): readonly unknown[] {
+function readOrder(text: string | undefined, path: string, log: Log): readonly unknown[] {
   try {
     const order: unknown = JSON.parse(text ?? '[]')
-    return Array.isArray(order) ? order : []
-  } catch {
+    if (!Array.isArray(order)) throw new TypeError('not a list of nodes')
+    return order
+  } catch (err) {
+    log.warn({ err, path }, 'which peer came first cannot be read; of two with one key either may be the one')
     return []
   }
 }
