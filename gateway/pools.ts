@@ -3,7 +3,7 @@
 // whoever plans from pools sees by identity what is to be planned anew. Pure.
 
 import type { Node, NodePool, RavenGateway } from '../lib/k8s/objects.ts'
-import { poolsOf, withoutOutside, type Pool } from '../lib/k8s/pools.ts'
+import { poolsOf, withoutOutside, type OutsideAddress, type Pool } from '../lib/k8s/pools.ts'
 import { insideOf, type IsInside } from './candidates.ts'
 
 export type PoolObjects = {
@@ -11,8 +11,6 @@ export type PoolObjects = {
   readonly nodePools: readonly NodePool[]
   readonly gateways: readonly RavenGateway[]
 }
-/** An address that must stay reachable without the mesh, and what it is. */
-export type OutsideAddress = { readonly address: string; readonly what: string }
 export type RoutablePools = { readonly pools: readonly Pool[]; readonly problems: readonly string[] }
 
 export class PoolView {

@@ -135,7 +135,7 @@ export class Signalling<S extends SignalSession> {
         "too many nodes have announced themselves, this one is left out; remove those that are gone from announcements/ in the relay's state folder",
       )
     const next = knownOf(announcement)
-    // So does what it says again, to all others.
+    // A gateway that comes back says what all others know already.
     if (known?.digest === next.digest) return
     this.#announcements.set(node, next)
     this.#options.save(node, announcement)

@@ -141,14 +141,16 @@ function gatewaysOf(
 const nameOf = (node: Node) => node.metadata?.name ?? ''
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 
+/** An address that must stay reachable without the mesh, and what it is, for people. */
+export type OutsideAddress = { readonly address: string; readonly what: string }
+
 /**
  * Leaves out prefixes of other pools that this node cannot route into the mesh without cutting itself off: those that
  * hold an address of its own, of the relay or of the API.
- * @param outside addresses that must stay reachable without the mesh, with what they are, for people.
  */
 export function withoutOutside(
   pools: readonly Pool[],
-  outside: readonly { readonly address: string; readonly what: string }[],
+  outside: readonly OutsideAddress[],
 ): { pools: readonly Pool[]; problems: readonly string[] } {
   const problems: string[] = []
   const single = outside.flatMap(({ address, what }) => {

@@ -8,11 +8,9 @@ import { networkInterfaces } from 'node:os'
 import { canonicalAddress, parseSocketAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
 import { contains, parseCidr } from '../cidr.ts'
-import { withoutOutside, type Pool } from '../k8s/pools.ts'
+import { withoutOutside, type OutsideAddress, type Pool } from '../k8s/pools.ts'
 import type { NodeIdentity } from './identity.ts'
 import { aborted, pause } from './lifetime.ts'
-
-type OutsideAddress = { readonly address: string; readonly what: string }
 
 export type OutsideOptions = {
   readonly identity: Pick<NodeIdentity, 'node' | 'relays' | 'stun' | 'server'>
