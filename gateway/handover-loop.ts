@@ -35,13 +35,15 @@ export type Handover = {
   readonly onMessage: (device: string, from: string, datagram: Buffer) => void
 }
 
-/** For all peers together: a shutdown must not wait for one that is gone. */
-const PREPARE_MS = 1_500
+/** For all peers together: a shutdown must not wait for long. */
+const PREPARE_MS = 2_500
+/** For peers that say nothing: they are gone, or know nothing of hand-overs. */
+const SILENCE_MS = 1_000
 const RESEND_MS = 60
 /** What another processor was about to send as the route changed. */
 const DRAIN_MS = 20
 /** How long a successor may take to claim the role that it was given: others are being prepared meanwhile. */
-const CLAIM_MS = 3_000
+const CLAIM_MS = 4_000
 /** How long one that left is heard on fm-leave: agents that missed everything follow within a second or so. */
 const KEEP_MS = 10_000
 
@@ -59,43 +61,47 @@ export function runHandover(
   const { mesh, roles, log } = options
   /** Requests of ours that are not answered yet, by kind and the peer's link-local address. */
   const asked = new Map<string, (reply: HandoverMessage) => void>()
-  /** Peers that we leave. */
-  const left: WireGuardPeer[] = []
+  /** By node: peers that we leave. */
+  const left = new Map<string, WireGuardPeer>()
   /** By node: peers that leave. */
   const leaving = new Map<string, Leaving>()
 
-  const peers = () => [...left, ...[...leaving.values()].map(({ peer }) => wireGuardPeer(peer))]
+  const peers = () => [...left.values(), ...[...leaving.values()].map(({ peer }) => wireGuardPeer(peer))]
   const device = createLeaveDevice({ open: options.openDevice, peers, log }, signal)
 
   // === We leave
 
-  /** @returns the answer, if there is one in time. */
-  const ask = async (to: string, over: string, message: HandoverMessage, endMs: number) => {
+  /** @returns the answer, if there is one in time. A peer that is still at it answers without its port. */
+  const ask = async (to: string, over: string, message: HandoverMessage, deadline: Deadline) => {
     const key = `${message.kind} ${to}`
     const answered = new AbortController()
     let reply: HandoverMessage | undefined
     asked.set(key, (said) => {
       if (said.id !== message.id) return
+      deadline.heard = true
+      if (said.port === 0) return
       reply = said
       answered.abort()
     })
     const ended = AbortSignal.any([signal, answered.signal])
-    while (!ended.aborted && performance.now() < endMs) {
+    const leftMs = () => (deadline.heard ? deadline.endMs : deadline.silentMs) - performance.now()
+    while (!ended.aborted && leftMs() > 0) {
       options.send(over, to, encodeHandover(message))
-      await pause(Math.min(RESEND_MS, endMs - performance.now()), ended)
+      await pause(Math.min(RESEND_MS, leftMs()), ended)
     }
     asked.delete(key)
     return reply
   }
 
   /** @param rung the device of the rung in use. @returns whether the peer sends to the successor now. */
-  const leave = async (to: Peer, rung: string, id: number, successor: string, endMs: number): Promise<boolean> => {
+  const leave = async (to: Peer, rung: string, id: number, successor: string, beganMs: number): Promise<boolean> => {
     const address = linkLocalOf(to.node)
+    const deadline = { heard: false, silentMs: beganMs + SILENCE_MS, endMs: beganMs + PREPARE_MS }
     const asks = (kind: HandoverKind, over: string) =>
-      ask(address, over, { kind, reply: false, id, successor, port: 0 }, endMs)
+      ask(address, over, { kind, reply: false, id, successor, port: 0 }, deadline)
     const accepted = await asks('leave', rung)
     if (accepted === undefined) return false
-    left.push(wireGuardPeer(to, `[${address}%${rung}]:${accepted.port}`))
+    left.set(to.node, wireGuardPeer(to, `[${address}%${rung}]:${accepted.port}`))
     await device.apply()
     if ((await asks('try', CARRIERS.leave)) === undefined) return false
     await mesh.detour(to)
@@ -109,10 +115,13 @@ export function runHandover(
       const rung = peer.standby ? undefined : mesh.rungOf(peer.node)
       return rung === undefined ? [] : [{ peer, rung: CARRIERS[rung] }]
     })
+    // The device is made while they are asked.
+    for (const { peer } of tunnels) left.set(peer.node, wireGuardPeer(peer))
+    device.trigger()
     let confirmed = 0
     const all = tunnels.map(async ({ peer, rung }) => {
       try {
-        if (await leave(peer, rung, id, successor, beganMs + PREPARE_MS)) confirmed++
+        if (await leave(peer, rung, id, successor, beganMs)) confirmed++
       } catch (err) {
         log.warn({ err, pool: peer.pool }, 'a pool could not be prepared for the hand-over')
       }
@@ -125,7 +134,11 @@ export function runHandover(
   // === A peer leaves
 
   /** Resolves when what it asks for is so. @returns whether it is. */
-  const serve = async ({ kind, id, successor }: HandoverMessage, from: string): Promise<boolean> => {
+  const serve = async (
+    { kind, id, successor }: HandoverMessage,
+    from: string,
+    tellBusy: () => void,
+  ): Promise<boolean> => {
     const peers = mesh.plan()?.peers ?? []
     const peer = peers.find(({ allowedIps }) => allowedIps.includes(`${from}/128`))
     if (peer === undefined) return false
@@ -136,6 +149,8 @@ export function runHandover(
         const isReady = peers.some(({ node, pool }) => node === successor && pool === peer.pool && mesh.rungOf(node))
         if (!isKnown && (peer.standby || !isReady)) return false
         if (!isKnown) accept({ id, peer, successor })
+        // It may take a moment, in which we are not to be taken for dead.
+        tellBusy()
         await device.apply()
         return true
       }
@@ -180,15 +195,21 @@ export function runHandover(
       const message = decodeHandover(datagram)
       if (message === undefined || signal.aborted) return
       if (message.reply) return asked.get(`${message.kind} ${from}`)?.(message)
-      serve(message, from).then(
-        (done) =>
-          done &&
-          !signal.aborted &&
-          options.send(over, from, encodeHandover({ ...message, reply: true, port: device.port() })),
+      const reply = (port: number) => options.send(over, from, encodeHandover({ ...message, reply: true, port }))
+      serve(message, from, () => reply(0)).then(
+        (done) => done && reply(device.port()),
         (err: unknown) => log.warn({ err, from }, 'a hand-over of another pool could not be served'),
       )
     },
   }
+}
+
+type Deadline = {
+  /** Whether anything came back. */
+  heard: boolean
+  /** The end where nothing does. */
+  readonly silentMs: number
+  readonly endMs: number
 }
 
 type Leaving = {

@@ -21,7 +21,7 @@ export type HandoverMessage = {
   /** Of the hand-over, chosen by the leaving gateway. */
   readonly id: number
   readonly successor: string
-  /** Of the sender's fm-leave; 0 where it is not told. */
+  /** In a reply: of the sender's fm-leave; 0 while what was asked for is still to be done. */
   readonly port: number
 }
 

@@ -23,7 +23,7 @@ const PAIRS = [
 const ROUNDS = Number(process.env['ROUNDS'] ?? 2)
 /** 100 packets per second: 1,000 each way. */
 const [BEFORE_MS, AFTER_MS] = [3_000, 7_500]
-const ENDED_MS = 3_500
+const ENDED_MS = 4_000
 
 type Row = {
   readonly name: string
@@ -40,23 +40,24 @@ const rows: readonly Row[] = [
 const roles = async (lab: Lab) =>
   (await gatewaysOf(lab)).filter(({ pool, role }) => pool === POOL && role !== undefined)
 
-/** One is active, one stands by, and all paths between the two sites are on one rung. */
+/** One is active, one stands by, and the paths of both to the other site's active gateway are on one rung. */
 async function settled(lab: Lab, rung: Rung) {
   let seen: unknown
   return until(
     `one active, one standby, paths between the sites ${rung}`,
     async () => {
       const gateways = await gatewaysOf(lab)
-      const paths = gateways.flatMap(({ node, pool, paths }) =>
-        paths
-          .filter((path) => [pool, path.pool].every((one) => one === POOL || one === OTHER))
-          .map((path) => ({ from: node, to: path.node, rung: path.rung })),
-      )
       const of = (state: string, name: string) =>
         gateways.find(({ pool, role }) => pool === name && role?.state === state)?.node
       const [active, standby, remote] = [of('active', POOL), of('standby', POOL), of('active', OTHER)]
+      const nodes = [active, standby, remote]
+      const paths = gateways.flatMap(({ node, paths }) =>
+        paths
+          .filter((path) => nodes.includes(node) && nodes.includes(path.node))
+          .map((path) => ({ from: node, to: path.node, rung: path.rung })),
+      )
       seen = { active, standby, remote, paths }
-      const isReady = paths.length >= 6 && paths.every((path) => path.rung === rung)
+      const isReady = paths.length === 4 && paths.every((path) => path.rung === rung)
       const isWhole = active !== undefined && standby !== undefined && remote !== undefined
       return isReady && isWhole && { active, standby, remote }
     },
