@@ -72,7 +72,8 @@ async function ensureOverlay(netlink: Netlink, overlay: Overlay, settings: Overl
     await addVxlan(netlink, name, spec)
     log.info({ device: name, local, port: settings.port, vni: settings.id }, 'overlay device made')
   }
-  const link = (await findOwn(netlink, outer))!
+  const link = await findOwn(netlink, outer)
+  if (link === undefined) throw new Error(`device ${name} went away while it was made; it is made again`)
   await ensureSysctls(name)
   if (link.mtu !== mtu) await netlink.setLink(link, { mtu })
   const addresses = (await netlink.addresses()).filter(({ device }) => device === link.index)

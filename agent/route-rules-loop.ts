@@ -27,6 +27,8 @@ export type RouteRulesLoop = {
 }
 
 const LOOK_MS = 10_000
+/** So many looks, where no chain is known to drop. */
+const DROPS_CERTAIN = 3
 const NOTHING: Forwarded = { entered: 0, left: 0 }
 
 /** @param options.rules undefined before anything is known: then the rules of a predecessor stay. */
@@ -39,6 +41,8 @@ export function runRouteRules(
   let counted = NOTHING
   let failure: string | undefined
   let dropped: string | undefined
+  /** Looks in a row in which nothing passed that began. */
+  let drops = 0
 
   const load = createUpkeep(
     {
@@ -68,9 +72,16 @@ export function runRouteRules(
     const now = readForwarded(await run('nft', ['-j', 'list', 'counters', 'table', 'inet', NFT_TABLE_ROUTES]))
     const fate = fateOf(counted, now)
     counted = now
-    if (fate === 'passed') dropped = undefined
+    if (fate === 'passed') {
+      dropped = undefined
+      drops = 0
+    }
     if (fate !== 'dropped') return
-    const problem = dropProblem(readDroppers(await list('chains', [], '-j')), rules.own)
+    drops++
+    const droppers = readDroppers(await list('chains', [], '-j'))
+    // A policy of the cluster may refuse the few connections of one look.
+    if (droppers.length === 0 && drops < DROPS_CERTAIN) return
+    const problem = dropProblem(droppers, rules.own)
     if (dropped === undefined) log.warn({ problem }, 'packets between pools are dropped on this node')
     dropped = problem
   }

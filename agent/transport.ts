@@ -67,10 +67,14 @@ function onLinkTo(neighbour: PoolNode, family: Family, self: PoolNode, around: S
     const { device, onLink } = reach.get(via) ?? { device: 0, onLink: false }
     if (familyOf(via) !== family || !onLink) continue
     const isShared = own === undefined || own.device === device
-    if (isShared && others.every((other) => other === device)) return { kind: 'on-link', via, device, address: via }
+    if (isShared && others.every((other) => other === NO_DEVICE || other === device))
+      return { kind: 'on-link', via, device, address: via }
   }
   return undefined
 }
+
+/** A route over several devices names none. */
+const NO_DEVICE = 0
 
 function overlayTo(neighbour: PoolNode, { reach, overlay }: Surroundings): Transport | undefined {
   for (const outer of [4, 6] as const) {

@@ -40,6 +40,9 @@ export type WireGuardOptions<C extends Carrier = Rung> = {
   readonly log: Log
 }
 
+/** How often peers are looked at, whose removal by others nothing tells of. */
+const CHECK_MS = 30_000
+
 /** A rung that has no device, or a peer that a device does not have. */
 export class WireGuardError extends Error {
   readonly code = 'FULMAR_WIREGUARD'
@@ -101,6 +104,10 @@ export async function openWireGuard<C extends Carrier = Rung>(
   netlink.watch((event) => {
     for (const device of devices.values()) if (concerns(event, device)) device.upkeep.trigger()
   })
+  const checks = setInterval(() => {
+    for (const { upkeep } of devices.values()) upkeep.trigger()
+  }, CHECK_MS).unref()
+  ended.addEventListener('abort', () => clearInterval(checks), { once: true })
   try {
     await Promise.all([...devices.values()].map(({ upkeep }) => upkeep.now()))
   } catch (error) {
@@ -119,7 +126,7 @@ export async function openWireGuard<C extends Carrier = Rung>(
     },
     async setPeers(rung, peers) {
       const device = deviceOf(rung)
-      // Whatever takes something from the device is noticed, and mended from what is wanted.
+      // What others take from the device is mended from what is wanted: at once or, where nothing tells of it, soon.
       if (device.wanted !== undefined && !device.endpointsDue && samePeers(device.wanted, peers)) return
       const keys = new Set(peers.map(({ publicKey }) => publicKey))
       device.wanted = peers
