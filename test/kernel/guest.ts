@@ -57,20 +57,25 @@ export async function startGuest(kernel: Kernel, work: Work, signal: AbortSignal
   await writeFile(join(folder, 'tests'), tests.map((test) => `${test}\n`).join(''))
   const initramfs = await makeInitramfs(kernel, folder)
   // The kernel hands on what it does not know to its first program, as environment.
-  const parameters = {
-    ...{ console: 'ttyS0', loglevel: 1, panic: -1, ...(hasKvm() ? {} : slowClock(SLOWNESS)) },
-    ...{ repository: REPOSITORY, modules: join(kernel.folder, 'lib/modules'), run: folder, timeout: timeoutS },
+  const handedOn = {
+    repository: REPOSITORY,
+    modules: join(kernel.folder, 'lib/modules'),
+    run: folder,
+    timeout: timeoutS,
   }
+  const parameters = {
+    ...(hasKvm() ? {} : slowClock(SLOWNESS)),
+    ...{ console: 'ttyS0', loglevel: 1, panic: -1 },
+    ...handedOn,
+  }
+  const commandLine = Object.entries(parameters)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(' ')
   const words = [
     ...['-machine', 'q35', '-m', String(MEMORY_MIB), '-no-reboot', '-net', 'none', '-display', 'none'],
     ...['-accel', hasKvm() ? 'kvm' : 'tcg', '-cpu', 'max,pku=off', '-smp', '2'],
     ...['-kernel', join(kernel.folder, 'boot', `vmlinuz-${kernel.version}`), '-initrd', initramfs],
-    ...[
-      '-append',
-      Object.entries(parameters)
-        .map(([name, value]) => `${name}=${value}`)
-        .join(' '),
-    ],
+    ...['-append', commandLine],
     ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
     ...['-serial', `file:${join(folder, 'console.log')}`, '-serial', 'stdio', '-monitor', 'none'],
   ]
