@@ -158,21 +158,29 @@ export function runHandover(
         return isKnown
       case 'left':
         if (!isKnown) return false
-        await (known.moved ??= move(known))
+        try {
+          await (known.moved ??= move(known))
+        } catch (error) {
+          // It asks again.
+          known.moved = undefined
+          throw error
+        }
         return true
     }
   }
 
   const accept = (from: Pick<Leaving, 'id' | 'peer' | 'successor'>): void => {
-    clearTimeout(leaving.get(from.peer.node)?.timer)
+    endTimers(leaving.get(from.peer.node))
     const timer = setTimeout(() => forget(from.peer.node), KEEP_MS).unref()
-    leaving.set(from.peer.node, { ...from, timer, moved: undefined })
+    leaving.set(from.peer.node, { ...from, timer, claimTimer: undefined, moved: undefined })
   }
 
-  const move = async ({ peer, successor }: Leaving): Promise<void> => {
+  const move = async (known: Leaving): Promise<void> => {
+    const { peer, successor } = known
     await pause(DRAIN_MS, signal)
     roles.handOver(peer.node, successor)
-    setTimeout(() => {
+    clearTimeout(known.claimTimer)
+    known.claimTimer = setTimeout(() => {
       roles.handOver(peer.node, undefined)
       mesh.trigger()
     }, CLAIM_MS).unref()
@@ -181,6 +189,7 @@ export function runHandover(
   }
 
   const forget = (node: string): void => {
+    endTimers(leaving.get(node))
     leaving.delete(node)
     roles.forgetHandOver(node)
     mesh.trigger()
@@ -217,7 +226,14 @@ type Leaving = {
   readonly peer: Peer
   readonly successor: string
   readonly timer: NodeJS.Timeout
+  /** Ends what the successor was given, unless it claims the role by itself. */
+  claimTimer: NodeJS.Timeout | undefined
   moved: Promise<void> | undefined
+}
+
+function endTimers(leaving: Leaving | undefined): void {
+  clearTimeout(leaving?.timer)
+  clearTimeout(leaving?.claimTimer)
 }
 
 const wireGuardPeer = ({ wireguardKey, allowedIps }: Peer, endpoint?: string): WireGuardPeer => ({
