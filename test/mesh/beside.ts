@@ -6,11 +6,11 @@ import type { Test } from 'tap'
 import { addressAt, contains, parseCidr, type Cidr } from '../../lib/cidr.ts'
 import type { Lab } from '../lab/lab.ts'
 import type { LabNode } from '../lab/topology.ts'
-import { addressOf, directOnce, get, openMesh, until, type Answer } from './mesh.ts'
+import { addressOf, directOnce, get, LONG, openMesh, until, type Answer } from './mesh.ts'
 
 /** Of the first, nodes are on two LANs; of the second, on one. */
 export const POOLS = ['bay', 'cape'] as const
-export const CALLS = 100
+export const CALLS = LONG ? 100 : 20
 const NODE_PORT = 8081
 
 /** What was there before us on a node: a script for `sh -e`. */
@@ -52,7 +52,7 @@ export async function beside(
 export const edges = (lab: Lab): readonly LabNode[] =>
   lab.topology.nodes.filter(({ pool }) => (POOLS as readonly string[]).includes(pool))
 
-/** 100 calls each way: pods to pods, pods to nodes, nodes to pods, cloud to edge and back; whoever is called sees who calls. */
+/** Calls each way: pods to pods, pods to nodes, nodes to pods, cloud to edge and back; whoever is called sees who calls. */
 export async function callAll(t: Test, lab: Lab): Promise<void> {
   for (const family of [4, 6] as const) {
     const pod = (host: string) => addressOf(lab, host, family)

@@ -8,9 +8,9 @@ import type { Rung } from '../../lib/status.ts'
 import { startCalls, startStream } from '../lab/first-contact.ts'
 import type { Lab } from '../lab/lab.ts'
 import type { NatType } from '../lab/nat.ts'
-import { addressOf, failuresOf, gatewaysOf, getOnce, openMesh, outageMs, UNDER_LOAD, until } from './mesh.ts'
+import { addressOf, failuresOf, gatewaysOf, getOnce, LONG, openMesh, outageMs, UNDER_LOAD, until } from './mesh.ts'
 
-t.setTimeout(600_000)
+t.setTimeout(1_800_000)
 
 const [POOL, OTHER] = ['bay', 'cape'] as const
 /** From a node that is no gateway, and from one that is in turn the gateway that leaves and the one that follows. */
@@ -19,11 +19,14 @@ const PAIRS = [
   { family: 6, from: 'bay3-shop', to: 'cape3-shop' },
   { family: 4, from: 'bay1-client', to: 'cape2-client' },
 ] as const
-/** There and back. */
-const ROUNDS = Number(process.env['ROUNDS'] ?? 2)
+/** Two are there and back. */
+const ROUNDS = Number(process.env['ROUNDS'] ?? (LONG ? 10 : 1))
+const KILLED_AFTER_MS = LONG ? [40, 150, 300] : [150]
 /** 100 packets per second: 1,000 each way. */
 const [BEFORE_MS, AFTER_MS] = [3_000, 7_500]
 const ENDED_MS = 4_000
+
+const KILLED = 'killed in the middle of it'
 
 type Row = {
   readonly name: string
@@ -65,8 +68,9 @@ async function settled(lab: Lab, rung: Rung) {
   )
 }
 
+const SHORT: readonly string[] = ['direct', "over the relay's TCP", KILLED]
 const only = process.env['ONLY']
-const isSkipped = (name: string) => only !== undefined && only !== name
+const isSkipped = (name: string) => (only === undefined ? !LONG && !SHORT.includes(name) : only !== name)
 
 for (const [index, { name, nat, rung, cloudless = false }] of rows.entries())
   t.test(name, { skip: isSkipped(name) }, async (t) => {
@@ -110,7 +114,6 @@ for (const [index, { name, nat, rung, cloudless = false }] of rows.entries())
     }
   })
 
-const KILLED = 'killed in the middle of it'
 const CALL_TIMEOUT_MS = 500
 const AGAIN_MS = 3_000
 
@@ -119,7 +122,7 @@ t.test(KILLED, { skip: isSkipped(KILLED) }, async (t) => {
   const url = `http://${addressOf(lab, 'cape1-shop', 4)}:8080/`
   await getOnce(lab, 'bay3-client', url, 4)
   for (const who of ['active', 'standby', 'remote'] as const)
-    for (const afterMs of [40, 150, 300]) {
+    for (const afterMs of KILLED_AFTER_MS) {
       const nodes = await settled(lab, 'direct')
       const calls = startCalls(lab, 'bay3-client', {
         url,

@@ -13,6 +13,8 @@ type Test = { readonly teardown: (body: () => Promise<void>) => unknown; readonl
 
 /** Times that are promised in seconds are held twice as long: machines that run tests run much else. */
 export const UNDER_LOAD = 2
+/** `npm run test:long`: more rounds, rows and calls than fit into the minutes of `npm test`. */
+export const LONG = process.env['LONG'] === '1'
 
 /** For everything that has no promised time: long enough for a machine that is busy with other tests. */
 export const PATIENCE_MS = 40_000
