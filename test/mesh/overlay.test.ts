@@ -4,7 +4,7 @@
 import t from 'tap'
 import { startCalls } from '../lab/first-contact.ts'
 import { sh } from './beside.ts'
-import { addressOf, directOnce, failuresOf, get, openMesh, until } from './mesh.ts'
+import { addressOf, directOnce, failuresOf, get, openMesh, UNDER_LOAD, until } from './mesh.ts'
 
 t.setTimeout(240_000)
 
@@ -101,7 +101,7 @@ t.test('calls go on while agents start again', async (t) => {
     url: url(SERVER, 4),
     family: 4,
     intervalMs: 10,
-    timeoutMs: 1_000,
+    timeoutMs: 1_000 * UNDER_LOAD,
     successes: 400,
   })
   for (const node of ['bay2', 'bay1', 'cape1', 'cape2']) lab.kill(node, 'agent')
