@@ -14,13 +14,25 @@ stty -F /dev/ttyS1 raw -echo
 exec 3>/dev/ttyS1
 cd "$repository" || exit
 
+# In QEMU's emulation Node itself crashes in about one of ten starts (5 of 60 measured; none on real processors): then
+# the file runs again. Signals 5 and 11 are how it does.
+run_file() {
+  for _ in 1 2 3; do
+    timeout --kill-after=10 "$timeout" node "$1" </dev/null >/run/tap
+    status=$?
+    [ "$status" = 133 ] || [ "$status" = 139 ] || break
+    echo "node crashed with $status in $1"
+  done
+}
+
 echo 'TAP version 14' >&3
 for number in "${!tests[@]}"; do
   file=${tests[number]}
   began=${EPOCHREALTIME/./}
-  echo "# Subtest: $file" >&3
-  timeout --kill-after=10 "$timeout" node "$file" </dev/null | sed -u 's/^/    /' >&3
-  status=${PIPESTATUS[0]}
+  # Its first line, too, so that the reader knows that it has begun.
+  printf '# Subtest: %s\n    TAP version 14\n' "$file" >&3
+  run_file "$file"
+  sed '1d; s/^/    /' /run/tap >&3
   [ "$status" = 0 ] && result=ok || result='not ok'
   echo "$result $((number + 1)) - $file # time=$(((${EPOCHREALTIME/./} - began) / 1000))ms" >&3
   [ "$status" = 0 ] || printf '  ---\n  exitCode: %s\n  ...\n' "$status" >&3

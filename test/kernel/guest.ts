@@ -73,7 +73,7 @@ export async function startGuest(kernel: Kernel, work: Work, signal: AbortSignal
     .join(' ')
   const words = [
     ...['-machine', 'q35', '-m', String(MEMORY_MIB), '-no-reboot', '-net', 'none', '-display', 'none'],
-    ...['-accel', hasKvm() ? 'kvm' : 'tcg', '-cpu', 'max,pku=off', '-smp', '2'],
+    ...['-accel', hasKvm() ? 'kvm' : 'tcg', '-cpu', 'max', '-smp', '2'],
     ...['-kernel', join(kernel.folder, 'boot', `vmlinuz-${kernel.version}`), '-initrd', initramfs],
     ...['-append', commandLine],
     ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
