@@ -24,7 +24,7 @@ export type PathAction =
 /** Where nothing carries traffic yet, the relay does so soonest: probes and handshakes do not compete with it at first. */
 const RELAY_HEAD_START_MS = 300
 /** A pair that has no direct path so long after it began may want the relay's UDP: most are direct by then. */
-const UDP_RELAY_AFTER_MS = 700
+const UDP_RELAY_AFTER_MS = 1_500
 const ASK_INTERVAL_MS = 1_000
 /** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
 const STALL_MS = 100

@@ -31,7 +31,7 @@ export type RelayUdp = {
 type OpenDevice = (signal: AbortSignal) => Promise<WireGuard>
 
 /** How often it is looked which peers want a session. */
-const LOOK_MS = 250
+const LOOK_MS = 500
 const RETRY_MS = 5_000
 
 export function createRelayUdp(

@@ -131,7 +131,7 @@ t.test("without a direct path the relay's UDP carries, and TCP while that fails"
   const world = new World()
   world.udp = false
   world.udpRelay = true
-  world.start().run(600)
+  world.start().run(1_000)
   t.equal(world.rungs(), 'relay-tcp relay-tcp', 'time for a direct path first')
   world.run(2_000)
   t.equal(world.rungs(), 'relay-udp relay-udp')
