@@ -2,7 +2,7 @@
 // they are, and has the kernel forward between them; by a forwarder of our own where the kernel may not be used.
 
 import { randomBytes } from 'node:crypto'
-import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { formatSocketAddress, sameSocketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { pause, UsageError } from '../lib/net/lifetime.ts'
@@ -74,9 +74,11 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
 
   async function bind(side: Side, source: SocketAddress, nowMs: number): Promise<void> {
     const before = sessions.bind(side, source, nowMs)
-    if (before?.port === source.port && before.address === source.address)
-      return changing.get(`${source.family} ${side.port}`)
+    const pending = changing.get(`${source.family} ${side.port}`)
+    const isKnown = before !== undefined && sameSocketAddress(before.place, source)
+    if (isKnown && (before.forwarded || pending !== undefined)) return pending
     await change(source.family, side, source)
+    sessions.forwarded(side, source)
     tellIfChanged(sessions.sessionOf(side))
   }
   function change(family: Family, { port }: Side, place: SocketAddress | undefined): Promise<void> {

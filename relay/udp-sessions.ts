@@ -20,7 +20,8 @@ export type Side = {
   /** When it last asked for the session. */
   askedMs: number
 }
-type Bound = { readonly place: SocketAddress; untilMs: number }
+/** `forwarded`: packets to the side find their way, here or to where it was before. */
+type Bound = { readonly place: SocketAddress; untilMs: number; forwarded: boolean }
 /** The side with the even port first. */
 export type Session = readonly [Side, Side]
 
@@ -49,8 +50,10 @@ export type UdpSessions = {
   ) => { readonly session: Session; readonly isNew: boolean } | { readonly refused: string }
   readonly sideAt: (port: number) => Side | undefined
   readonly sessionOf: (side: Side) => Session
-  /** @returns where it was bound before; undefined if nowhere. */
-  readonly bind: (side: Side, place: SocketAddress, nowMs: number) => SocketAddress | undefined
+  /** @returns what was there before. */
+  readonly bind: (side: Side, place: SocketAddress, nowMs: number) => Readonly<Bound> | undefined
+  /** Packets to the side are forwarded to this place from now on. */
+  readonly forwarded: (side: Side, place: SocketAddress) => void
   readonly expire: (nowMs: number) => Expired
   readonly end: (session: Session) => void
   readonly all: () => Iterable<Session>
@@ -110,10 +113,15 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
     sideAt: (port) => byPort.get(port),
     sessionOf,
     bind(side, place, nowMs) {
-      const before = side.bound.get(place.family)?.place
-      side.bound.set(place.family, { place, untilMs: nowMs + BINDING_LIFE_MS })
+      const before = side.bound.get(place.family)
+      const forwarded = before?.forwarded === true
+      side.bound.set(place.family, { place, untilMs: nowMs + BINDING_LIFE_MS, forwarded })
       side.aliveMs = nowMs
       return before
+    },
+    forwarded({ bound }, place) {
+      const now = bound.get(place.family)
+      if (now !== undefined) now.forwarded = true
     },
     expire(nowMs) {
       const ended: Session[] = []
@@ -137,9 +145,9 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
   }
 }
 
-/** Families in which both sides are bound: packets pass. */
-export const readyFamilies = ([a, b]: Session): readonly Family[] =>
-  FAMILIES.filter((family) => a.bound.has(family) && b.bound.has(family))
+/** Families in which packets pass, both ways. */
+export const readyFamilies = (session: Session): readonly Family[] =>
+  FAMILIES.filter((family) => session.every(({ bound }) => bound.get(family)?.forwarded === true))
 
 export const isWanted = ({ askedMs }: Side, nowMs: number): boolean => nowMs - askedMs < ASKED_LIFE_MS
 

@@ -43,8 +43,12 @@ t.test('sessions end when a side falls silent', async (t) => {
   t.equal(sessions.bind(a, at(1), 10_000), undefined)
   t.same(readyFamilies(session), [])
   sessions.bind(b, at(2), 10_000)
+  sessions.forwarded(b, at(2))
+  t.same(readyFamilies(session), [], 'bound, but the kernel does not forward to it yet')
+  sessions.forwarded(a, at(1))
   t.same(readyFamilies(session), [4])
-  t.same(sessions.bind(a, at(3), 50_000), at(1), 'told where it was')
+  t.match(sessions.bind(a, at(3), 50_000), { place: at(1), forwarded: true }, 'told where it was')
+  t.same(readyFamilies(session), [4], 'packets pass, for the moment to where it was')
   t.same(sessions.expire(69_999), { ended: [], unbound: [] })
   t.same(
     sessions.expire(70_000).unbound.map(({ side, place }) => [side.node, place]),
