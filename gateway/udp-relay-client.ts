@@ -22,7 +22,7 @@ export type UdpRelayOptions = {
 export type UdpRelay = {
   /** All the peers that a session is wanted with. */
   readonly want: (nodes: readonly string[]) => void
-  /** The signal session is new: the relay may be another and know nothing. */
+  /** The signal session is new: the relay may be another and know nothing, and we may be elsewhere. */
   readonly reask: () => void
   readonly onSession: (frame: UdpSessionFrame) => void
   readonly onEnd: (node: string, reason: string) => void
@@ -146,6 +146,7 @@ export function openUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Udp
       for (const member of members.values()) {
         member.askMs = 0
         member.asks = 0
+        for (const binding of member.bindings) binding.refresh(now())
       }
       step()
     },

@@ -76,8 +76,8 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
     const before = sessions.bind(side, source, nowMs)
     const pending = changing.get(`${source.family} ${side.port}`)
     const isKnown = before !== undefined && sameSocketAddress(before.place, source)
-    if (isKnown && (before.forwarded || pending !== undefined)) return pending
-    await change(source.family, side, source)
+    if (isKnown && (before.forwarded || pending !== undefined)) await pending
+    else await change(source.family, side, source)
     sessions.forwarded(side, source)
     tellIfChanged(sessions.sessionOf(side))
   }
@@ -108,8 +108,10 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
     tell(a.node, frameFor(a, b, ready))
     tell(b.node, frameFor(b, a, ready))
   }
-  function tellIfChanged(session: Session): void {
-    if (told.get(session) !== readyFamilies(session).join()) tellBoth(session)
+  function tellIfChanged(session: Session): boolean {
+    const changed = told.get(session) !== readyFamilies(session).join()
+    if (changed) tellBoth(session)
+    return changed
   }
   const tellOne = (node: string, session: Session): void => {
     const [a, b] = session
@@ -158,7 +160,7 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
   return {
     request: (from, to) => void request(from, to),
     greet: (node) => {
-      for (const session of sessions.all()) if (session.some((side) => side.node === node)) tellOne(node, session)
+      for (const session of sessions.doubt(node)) if (!tellIfChanged(session)) tellOne(node, session)
     },
     status: () => statusOf({ places, ports, forwarder, reason, all: sessions.all() }),
     closed: Promise.all([run(), forwarder.closed]).then(() => undefined),

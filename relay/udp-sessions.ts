@@ -20,8 +20,11 @@ export type Side = {
   /** When it last asked for the session. */
   askedMs: number
 }
-/** `forwarded`: packets to the side find their way, here or to where it was before. */
-type Bound = { readonly place: SocketAddress; untilMs: number; forwarded: boolean }
+/**
+ * `forwarded`: the kernel sends packets there, or to where the side was before. `confirmed`: the gateway bound it in its
+ * present signal session.
+ */
+type Bound = { readonly place: SocketAddress; untilMs: number; forwarded: boolean; confirmed: boolean }
 /** The side with the even port first. */
 export type Session = readonly [Side, Side]
 
@@ -54,6 +57,8 @@ export type UdpSessions = {
   readonly bind: (side: Side, place: SocketAddress, nowMs: number) => Readonly<Bound> | undefined
   /** Packets to the side are forwarded to this place from now on. */
   readonly forwarded: (side: Side, place: SocketAddress) => void
+  /** A gateway began anew, and may be elsewhere: what it had bound counts again when it binds it again. */
+  readonly doubt: (node: string) => readonly Session[]
   readonly expire: (nowMs: number) => Expired
   readonly end: (session: Session) => void
   readonly all: () => Iterable<Session>
@@ -114,14 +119,20 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
     sessionOf,
     bind(side, place, nowMs) {
       const before = side.bound.get(place.family)
-      const forwarded = before?.forwarded === true
-      side.bound.set(place.family, { place, untilMs: nowMs + BINDING_LIFE_MS, forwarded })
+      const { forwarded = false, confirmed = false } = before ?? {}
+      side.bound.set(place.family, { place, untilMs: nowMs + BINDING_LIFE_MS, forwarded, confirmed })
       side.aliveMs = nowMs
       return before
     },
     forwarded({ bound }, place) {
       const now = bound.get(place.family)
-      if (now !== undefined) now.forwarded = true
+      if (now !== undefined) Object.assign(now, { forwarded: true, confirmed: true })
+    },
+    doubt(node) {
+      const sessions = [...byPair.values()].filter((session) => session.some((side) => side.node === node))
+      for (const side of sessions.flat())
+        if (side.node === node) for (const bound of side.bound.values()) bound.confirmed = false
+      return sessions
     },
     expire(nowMs) {
       const ended: Session[] = []
@@ -147,7 +158,12 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
 
 /** Families in which packets pass, both ways. */
 export const readyFamilies = (session: Session): readonly Family[] =>
-  FAMILIES.filter((family) => session.every(({ bound }) => bound.get(family)?.forwarded === true))
+  FAMILIES.filter((family) =>
+    session.every(({ bound }) => {
+      const { forwarded = false, confirmed = false } = bound.get(family) ?? {}
+      return forwarded && confirmed
+    }),
+  )
 
 export const isWanted = ({ askedMs }: Side, nowMs: number): boolean => nowMs - askedMs < ASKED_LIFE_MS
 

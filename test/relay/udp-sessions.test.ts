@@ -49,6 +49,11 @@ t.test('sessions end when a side falls silent', async (t) => {
   t.same(readyFamilies(session), [4])
   t.match(sessions.bind(a, at(3), 50_000), { place: at(1), forwarded: true }, 'told where it was')
   t.same(readyFamilies(session), [4], 'packets pass, for the moment to where it was')
+  t.same(sessions.doubt('a'), [session])
+  t.same(readyFamilies(session), [], 'a began anew, and has not bound it yet')
+  sessions.bind(a, at(3), 50_000)
+  sessions.forwarded(a, at(3))
+  t.same(readyFamilies(session), [4])
   t.same(sessions.expire(69_999), { ended: [], unbound: [] })
   t.same(
     sessions.expire(70_000).unbound.map(({ side, place }) => [side.node, place]),
