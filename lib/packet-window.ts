@@ -8,6 +8,9 @@
 // BASE_MS: so much of the path's jitter counts as the path's and not as ours. Where others keep a long queue filled it gives
 // way, as LEDBAT does (RFC 6817), though not to nothing.
 //
+// Now and then nothing comes back for a while although the queue is short: a radio pauses, a busy machine does something
+// else. That is no queue of ours, and what waits meanwhile is not to be thrown away for it: by `clock` it has not waited.
+//
 // Time is an argument, in milliseconds of any clock that does not go back.
 
 /** The queue that is aimed at: this, or on long paths a part of the base. With less, pauses would let the link run idle. */
@@ -28,6 +31,9 @@ const MARKS_PER_ROUND = 3
 const BASE_MS = 10_000
 /** A window that was not the limit for so long shrinks to twice what was used, as links change meanwhile (RFC 7661). */
 const UNUSED_MS = 2_000
+
+/** Of one pause, so much does not count; a longer one is taken for a link that is down. */
+const MAX_PAUSE_MS = 1_000
 
 type Mark = { readonly number: number; readonly setMs: number; readonly upTo: number }
 
@@ -55,6 +61,9 @@ export class PacketWindow {
   #basedAtMs = 0
   /** This round is to tell the base. */
   #draining = false
+  /** Pauses up to the last acknowledgement, in sum. */
+  #pausedMs = 0
+  #acknowledgedMs = -Infinity
 
   get bytes(): number {
     if (!this.#draining) return this.#windowBytes
@@ -69,6 +78,19 @@ export class PacketWindow {
 
   get #targetMs(): number {
     return Math.max(TARGET_MS, this.#baseMs * TARGET_PART)
+  }
+
+  /** Time as what waits for this connection has waited: it stands still while the path pauses. */
+  clock(nowMs: number): number {
+    return nowMs - this.#pausedMs - this.#pauseMs(nowMs)
+  }
+
+  /** How long the next acknowledgement is overdue. */
+  #pauseMs(nowMs: number): number {
+    const [next] = this.#marks
+    if (next === undefined || this.#baseMs === Infinity) return 0
+    const dueMs = next.setMs + this.#baseMs + this.#targetMs
+    return Math.min(MAX_PAUSE_MS, Math.max(0, nowMs - Math.max(dueMs, this.#acknowledgedMs)))
   }
 
   /** Asked by who has something to send. */
@@ -103,6 +125,8 @@ export class PacketWindow {
     const index = this.#marks.findIndex((mark) => mark.number === number)
     if (index < 0) return false
     const { setMs, upTo } = this.#marks[index]!
+    this.#pausedMs += this.#pauseMs(nowMs)
+    this.#acknowledgedMs = nowMs
     this.#marks.splice(0, index + 1)
     this.#acknowledgedBytes = upTo
     if (number < this.#roundFrom) return true

@@ -17,7 +17,7 @@ export type PacketOutbox<Of> = {
   readonly close: () => void
 }
 
-/** With the queue on the way (PacketWindow) this is what bulk costs its neighbours. */
+/** By the window's clock. With the queue on the way (PacketWindow) this is what bulk costs its neighbours. */
 const MAX_WAIT_MS = 25
 /** A new connection's first burst waits for a round trip or two, however far the other end. */
 const MAX_START_WAIT_MS = 500
@@ -35,6 +35,7 @@ export function openPacketOutbox<Of>(
   const queue = new PacketQueue(dropped)
   let corked = false
 
+  const clock = (): number => window.clock(performance.now())
   const maxWaitMs = (): number => (window.starting ? MAX_START_WAIT_MS : MAX_WAIT_MS)
   const uncork = (): void => {
     corked = false
@@ -61,7 +62,7 @@ export function openPacketOutbox<Of>(
     if (payload.length !== MARK_BYTES || !window.acknowledge(payload.readUIntBE(0, MARK_BYTES), performance.now()))
       return
     while (queue.length > 0 && window.open) {
-      const { frame, of } = queue.shift(performance.now(), maxWaitMs())!
+      const { frame, of } = queue.shift(clock(), maxWaitMs())!
       write(frame)
       sent(frame, of)
     }
@@ -75,7 +76,7 @@ export function openPacketOutbox<Of>(
       if (queue.length === 0 && window.open) {
         write(frame)
         sent(frame, of)
-      } else queue.push(frame, of, performance.now(), maxWaitMs())
+      } else queue.push(frame, of, clock(), maxWaitMs())
     },
     close() {
       socket.off('pong', onPong)

@@ -139,3 +139,34 @@ t.test('a window that is not used is given up, and had again soon', async (t) =>
   for (let i = 0; i < 4; i++) exchange(Infinity)
   t.ok(window.bytes > 1_000_000, `${window.bytes} bytes`)
 })
+
+t.test('while the path pauses, nothing has waited', async (t) => {
+  const window = new PacketWindow()
+  const exchange = (setMs: number, arrivedMs: number): void => {
+    window.sent(4000)
+    window.acknowledge(window.mark(setMs)!, arrivedMs)
+  }
+  const send = (nowMs: number): number => {
+    window.sent(4000)
+    return window.mark(nowMs)!
+  }
+  t.equal(window.clock(5), 5)
+  for (const nowMs of [100, 200, 300]) exchange(nowMs, nowMs + 20)
+  t.equal(window.clock(400), 400, 'nothing is under way')
+
+  const first = send(1000)
+  t.equal(window.clock(1030), 1030, 'on time yet')
+  const second = send(1100)
+  const stood = window.clock(1100)
+  t.ok(stood > 1020 && stood < 1050, `stands at ${stood}`)
+  t.equal(window.clock(1300), stood)
+  window.acknowledge(first, 1300)
+  t.equal(window.clock(1300), stood, 'goes on from there')
+  t.equal(window.clock(1310), stood, 'the second is overdue too')
+  window.acknowledge(second, 1320)
+  t.equal(window.clock(1420), stood + 100)
+
+  send(2000)
+  const before = window.clock(2000)
+  t.ok(window.clock(9000) - before > 5_900, 'a link that is down is no pause')
+})
