@@ -46,6 +46,8 @@ const RETRY = { baseMs: 2_000, capMs: 240_000 }
 /** A pair that was direct before is tried again at least this often. */
 const RETRY_KNOWN = { baseMs: 1_000, capMs: 8_000 }
 const MAX_LEARNED_CANDIDATES = 16
+/** Each got a probe when it was learned. A symmetric NAT shows another address for each of ours that it probes. */
+const LEARNED_PER_PROBE = 4
 
 type Attempt = {
   readonly startedMs: number
@@ -205,9 +207,16 @@ export class Punch {
       attempt.nextProbeMs = nowMs + (attempt.peerOpen ? OPENER_LEAD_MS : CALL_WAIT_MS)
       return
     }
-    for (const candidate of this.candidates.values()) this.#probe(candidate, undefined)
+    for (const candidate of this.#nextToProbe()) this.#probe(candidate, undefined)
     const fast = nowMs - attempt.startedMs < PROBE_FAST_MS && this.chosen === undefined
     attempt.nextProbeMs = nowMs + (fast ? PROBE_INTERVAL_MS : PROBE_SLOW_INTERVAL_MS)
+  }
+
+  /** All that the peer announces, and some of the learned in turn, those with the fewest probes first. */
+  #nextToProbe(): readonly TriedCandidate[] {
+    const all = [...this.candidates.values()]
+    const learned = all.filter(({ kind }) => kind === 'peer-reflexive').sort((a, b) => a.probes - b.probes)
+    return [...all.filter(({ kind }) => kind !== 'peer-reflexive'), ...learned.slice(0, LEARNED_PER_PROBE)]
   }
 
   #probe(candidate: TriedCandidate, ttl: number | undefined): void {
