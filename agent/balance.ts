@@ -1,100 +1,113 @@
-// What answers at each address and port of a service, seen from this node: the list that nft and the socket load balancer
-// are made from. They decide nothing themselves.
+// What answers at each address and port of every service, seen from this node: the list that nft and the socket load
+// balancer are made from. They decide nothing themselves.
 
-import type { Family } from '../lib/cidr.ts'
-import type { Cluster, ClusterService, Endpoint, Port, Protocol } from './cluster.ts'
-import { reachable, type Here } from './topology.ts'
+import { Claims } from './claims.ts'
+import type { Health, Paths } from './choice.ts'
+import type { Cluster, ClusterService, ServiceSelection } from './cluster.ts'
+import { frontendsOf, type HealthCheck, type ServiceFrontends, type Suspect, type Surroundings } from './frontends.ts'
+import type { Here } from './topology.ts'
 
-/** One endpoint that a frontend may use. */
-export type Target = {
-  readonly address: string
-  readonly port: number
-  readonly node: string | undefined
-  /** Its share of new connections, relative to the others'; a whole number from 1. */
-  readonly weight: number
-}
+export type { Health, Paths, Target } from './choice.ts'
+export type { Frontend, HealthCheck, ServiceFrontends, Suspect } from './frontends.ts'
 
-/** What answers at one address and port, seen from this node. */
-export type Frontend = {
-  /** `namespace/name`: for people, and with `portName` and `protocol` the key of affinity, which all addresses share. */
-  readonly service: string
-  readonly portName: string
-  readonly family: Family
-  readonly protocol: Protocol
-  readonly kind: 'cluster-ip' | 'node-port' | 'external-ip' | 'load-balancer'
-  /** undefined for node-port: any of the node's own addresses that serve NodePorts. */
-  readonly address: string | undefined
-  readonly port: number
-  /** In a fixed order; none means that new connections are refused or dropped. */
-  readonly targets: readonly Target[]
-  /** For this node and its pods, where they may use more than callers from outside (externalTrafficPolicy: Local). */
-  readonly insideTargets?: readonly Target[]
-  /** What happens to a new connection when there is no target. */
-  readonly whenEmpty: 'reject' | 'drop'
-  /** ClientIP affinity: seconds since the last use. */
-  readonly affinitySeconds?: number
-  /** Only from these prefixes may clients come (loadBalancerSourceRanges); absent: from everywhere. */
-  readonly sourceRanges?: readonly string[]
-  /** False: callers from outside of the cluster are masqueraded. */
-  readonly keepsSource: boolean
-}
-
-/** One service's frontends: the very same value for as long as nothing that concerns them changes. */
-export type ServiceFrontends = { readonly service: string; readonly frontends: readonly Frontend[] }
 export type Balance = {
-  /** By name of service; services that are not served from here are absent. */
+  /** In the order of the cluster; services that are not served from here are absent. */
   readonly services: readonly ServiceFrontends[]
-}
-export type BalanceInput = { readonly cluster: Cluster; readonly here: Here }
-
-export function balanceOf({ cluster, here }: BalanceInput): Balance {
-  const services = cluster.services.filter(({ kind, proxied }) => kind === 'virtual' && proxied)
-  return { services: services.map((service) => serviceFrontends(service, here)) }
+  readonly healthChecks: readonly HealthCheck[]
+  /** Endpoints that look dead from here, whether they are used or not. */
+  readonly suspects: readonly Suspect[]
+  readonly problems: readonly string[]
 }
 
-const made = new WeakMap<ClusterService, { readonly here: Here; readonly frontends: ServiceFrontends }>()
+export type BalanceInput = {
+  readonly cluster: Cluster
+  readonly here: Here
+  /** All but those left to other proxies, unless told otherwise. */
+  readonly selection?: ServiceSelection
+  readonly health?: Health | undefined
+  readonly paths?: Paths | undefined
+}
 
-function serviceFrontends(service: ClusterService, here: Here): ServiceFrontends {
-  const known = made.get(service)
-  if (known?.here === here) return known.frontends
-  const key = `${service.namespace}/${service.name}`
-  const usable = usableFrom(service, here)
-  const frontends = {
-    service: key,
-    frontends: service.clusterIps.flatMap(({ family, address }) =>
-      service.ports.map((port): Frontend => ({
-        service: key,
-        portName: port.name,
-        family,
-        protocol: port.protocol,
-        kind: 'cluster-ip',
-        address,
-        port: port.port,
-        targets: targetsOf(usable, family, port),
-        whenEmpty: service.localOnly ? 'drop' : 'reject',
-        keepsSource: false,
-      })),
-    ),
+type Entry = { raw: ServiceFrontends; allowed: ServiceFrontends; pass: number }
+
+/** Remembers what it made: the next call costs what changed, and gives what a new one would give. */
+export function createBalancer(): (input: BalanceInput) => Balance {
+  const entries = new Map<string, Entry>()
+  const claims = new Claims()
+  let pass = 0
+
+  const remove = (touched: Set<string>): void => {
+    for (const [key, { raw, pass: seen }] of entries) {
+      if (seen === pass) continue
+      entries.delete(key)
+      for (const other of claims.replace(key, raw, undefined)) touched.add(other)
+    }
   }
-  made.set(service, { here, frontends })
+
+  return ({ cluster, here, selection = 'all', health, paths }) => {
+    pass++
+    const touched = new Set<string>()
+    const served: Entry[] = []
+    for (const service of cluster.services) {
+      if (service.kind !== 'virtual' || !service.served[selection]) continue
+      const raw = remembered(service, { here, health, paths })
+      let entry = entries.get(raw.service)
+      if (entry?.raw !== raw) {
+        touched.add(raw.service)
+        for (const other of claims.replace(raw.service, entry?.raw, raw)) touched.add(other)
+        if (entry === undefined) entries.set(raw.service, (entry = { raw, allowed: raw, pass }))
+        else entry.raw = raw
+      }
+      entry.pass = pass
+      served.push(entry)
+    }
+    if (entries.size > served.length) remove(touched)
+    for (const key of touched) {
+      const entry = entries.get(key)
+      if (entry !== undefined) entry.allowed = claims.allowed(entry.raw)
+    }
+
+    const services = served.map(({ allowed }) => allowed)
+    const healthChecks: HealthCheck[] = []
+    const suspects: Suspect[] = []
+    const problems: string[] = [...claims.problems()]
+    for (const service of services) {
+      if (service.healthCheck !== undefined) healthChecks.push(service.healthCheck)
+      if (service.suspects.length > 0) suspects.push(...service.suspects)
+      if (service.problems.length > 0) problems.push(...service.problems)
+    }
+    return { services, healthChecks, suspects, problems }
+  }
+}
+
+export const balanceOf = (input: BalanceInput): Balance => createBalancer()(input)
+
+type Made = Surroundings & { readonly answers: string; readonly frontends: ServiceFrontends }
+const made = new WeakMap<ClusterService, Made>()
+
+/** Made anew where the service, this node, or an answer about one of its endpoints changed. */
+function remembered(service: ClusterService, surroundings: Surroundings): ServiceFrontends {
+  const known = made.get(service)
+  const { here, health, paths } = surroundings
+  if (known?.here === here && known.health === health && known.paths === paths) return known.frontends
+  const answers = answersOf(service, surroundings)
+  const frontends =
+    known?.here === here && known.answers === answers ? known.frontends : frontendsOf(service, surroundings)
+  made.set(service, { here, health, paths, answers, frontends })
   return frontends
 }
 
-/** Ready endpoints, else those that drain, among what topology and the service's own policy leave. */
-function usableFrom(service: ClusterService, here: Here): readonly Endpoint[] {
-  const allowed = reachable(service, here).filter(({ node }) => !service.localOnly || node === here.node)
-  const ready = allowed.filter((endpoint) => endpoint.ready)
-  return ready.length > 0 ? ready : allowed.filter((endpoint) => endpoint.draining)
-}
-
-function targetsOf(endpoints: readonly Endpoint[], family: Family, { name, protocol }: Port): readonly Target[] {
-  const targets = new Map<string, Target>()
-  for (const endpoint of endpoints) {
-    if (endpoint.family !== family) continue
-    const port = endpoint.ports.find((port) => port.name === name && port.protocol === protocol)?.port
-    if (port === undefined) continue
-    const { address, node } = endpoint
-    targets.set(`${address} ${port}`, { address, port, node, weight: 1 })
-  }
-  return [...targets.values()]
+/** All that is asked about the endpoints of a service. */
+function answersOf({ endpoints }: ClusterService, { health, paths }: Surroundings): string {
+  if (health === undefined && paths === undefined) return ''
+  let answers = ''
+  endpoints.forEach(({ address, node, ports }, i) => {
+    const path = node === undefined ? undefined : paths?.(node)
+    if (path !== undefined) answers += `${i} ${path};`
+    for (const { port } of ports) {
+      const reason = health?.(address, port, node)
+      if (reason !== undefined) answers += `${i} ${port} ${reason};`
+    }
+  })
+  return answers
 }

@@ -43,7 +43,7 @@ export function rulesetOf(cluster: Cluster, family: Family, { here, sources }: R
   const classes = new Map<number, Map<string, string>>()
   const owners = new Map<string, ClusterService>()
   for (const service of cluster.services) {
-    if (service.kind !== 'virtual' || !service.proxied) continue
+    if (service.kind !== 'virtual' || !service.served.all) continue
     const { byIp, local } = elementsOf(service, family, here)
     for (const pair of local) hairpin.set(pair, '')
     for (const { address, ports } of byIp) {

@@ -4,7 +4,7 @@ import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '..
 import type { StoreView } from '../lib/k8s/store.ts'
 import { clusterOf, type Cluster } from './cluster.ts'
 import { zoneOf, type Zone } from './dns.ts'
-import { hereOf, type Here } from './topology.ts'
+import { hereOf, sameHere, type Here } from './topology.ts'
 
 /** What the agent follows. OpenYurt's kinds may be unknown to a cluster: then there are none. */
 export const RESOURCES = [SERVICES, ENDPOINT_SLICES, NODES, NODE_POOLS, RAVEN_GATEWAYS] as const
@@ -36,13 +36,10 @@ export function createSnapshots(store: StoreView, { node, domain, servers }: Sna
           gateways: store.list(RAVEN_GATEWAYS),
         })
       : undefined
-    const now = hereOf(cluster ?? { nodePools: new Map() }, node)
+    const now = hereOf(cluster ?? {}, node)
     // The same value while nothing changed: what was made for a service here is remembered by it.
-    if (here === undefined || !sameMembers(now.neighbours, here.neighbours)) here = now
+    if (here === undefined || !sameHere(now, here)) here = now
     snapshot = { cluster, here, zone: zoneOf({ cluster, here, domain, servers }) }
     return snapshot
   }
 }
-
-const sameMembers = (a: ReadonlySet<string>, b: ReadonlySet<string>) =>
-  a.size === b.size && [...a].every((member) => b.has(member))

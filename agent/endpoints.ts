@@ -1,0 +1,125 @@
+// The endpoints of a service, read from its EndpointSlices.
+
+import { isIPv4, isIPv6 } from 'node:net'
+import { normalise, type Family } from '../lib/cidr.ts'
+import type { EndpointPort, EndpointSlice } from '../lib/k8s/objects.ts'
+
+export type Protocol = 'TCP' | 'UDP' | 'SCTP'
+export type Address = { readonly family: Family; readonly address: string }
+export type Port = { readonly name: string; readonly protocol: Protocol; readonly port: number }
+
+export type Endpoint = Address & {
+  readonly node: string | undefined
+  readonly hostname: string | undefined
+  readonly zone: string | undefined
+  readonly ready: boolean
+  /** Terminating, but still answering: used where nothing is ready (KEP-1669). */
+  readonly draining: boolean
+  /** Which nodes and zones should use it (EndpointSlice hints), as whoever wrote the slice decided. */
+  readonly forNodes: readonly string[]
+  readonly forZones: readonly string[]
+  /** What it listens on; named like the Service's ports, with the pod's own numbers. */
+  readonly ports: readonly Port[]
+}
+export type EndpointsRead = { readonly endpoints: readonly Endpoint[]; readonly problems: readonly string[] }
+
+/** Newer than the types that we compile with. */
+type Hints = { readonly forZones?: readonly Named[]; readonly forNodes?: readonly Named[] }
+type Named = { readonly name: string }
+
+type SliceRead = {
+  readonly endpoints: readonly { readonly key: string; readonly endpoint: Endpoint }[]
+  readonly problems: readonly string[]
+}
+/** Objects of the store are replaced and never changed, so what was read of one holds for as long as it is there. */
+const slicesRead = new WeakMap<EndpointSlice, SliceRead>()
+const NOTHING: readonly never[] = []
+
+/** By address. An endpoint that moves from one slice to another stands in both for a moment: the ready entry counts. */
+export function endpointsOf(slices: readonly EndpointSlice[], publishNotReady: boolean): EndpointsRead {
+  const found = new Map<string, Endpoint>()
+  const problems: string[] = []
+  for (const slice of slices) {
+    const read = readSlice(slice)
+    problems.push(...read.problems)
+    for (const { key, endpoint: written } of read.endpoints) {
+      const endpoint = publishNotReady && !written.ready ? { ...written, ready: true, draining: false } : written
+      const known = found.get(key)
+      if (known === undefined || (endpoint.ready && !known.ready) || (endpoint.draining && !known.ready))
+        found.set(key, endpoint)
+    }
+  }
+  return { endpoints: [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, endpoint]) => endpoint), problems }
+}
+
+function readSlice(slice: EndpointSlice): SliceRead {
+  const known = slicesRead.get(slice)
+  if (known !== undefined) return known
+  const name = `endpointslice ${slice.metadata?.namespace}/${slice.metadata?.name}`
+  const problems: string[] = []
+  const ports = portsOf(slice.ports ?? [])
+  if (ports.length < (slice.ports ?? []).length)
+    problems.push(`${name}: a port without a number or with an unknown protocol is left out; correct ports`)
+  const portsKey = ports.map(({ name, protocol, port }) => `${name}/${protocol}/${port}`).join()
+  const family = slice.addressType === 'IPv4' ? 4 : 6
+  let bad = 0
+  const endpoints = (slice.endpoints ?? []).flatMap(
+    ({ addresses, conditions, nodeName, hostname, zone, hints: written }) => {
+      // Consumers use the first address only; the others are equal to it (discovery/v1).
+      const text = addresses?.[0] ?? ''
+      const address = addressOf(text)
+      if (address?.family !== family) {
+        // One is enough to find it by.
+        if (bad++ === 0)
+          problems.push(
+            `${name}: ${JSON.stringify(text)} is no ${slice.addressType} address: it is left out; correct its endpoints`,
+          )
+        return []
+      }
+      const ready = conditions?.ready ?? true
+      const hints: Hints = written ?? {}
+      const endpoint: Endpoint = {
+        family,
+        address: address.address,
+        node: nodeName || undefined,
+        hostname: hostname || undefined,
+        zone: zone || undefined,
+        ready,
+        draining: !ready && (conditions?.serving ?? true) && (conditions?.terminating ?? false),
+        forNodes: hints.forNodes?.map(({ name }) => name) ?? NOTHING,
+        forZones: hints.forZones?.map(({ name }) => name) ?? NOTHING,
+        ports,
+      }
+      return [{ key: `${address.address} ${portsKey}`, endpoint }]
+    },
+  )
+  const read = { endpoints, problems }
+  slicesRead.set(slice, read)
+  return read
+}
+
+/** Without a name or protocol the defaults of the API server hold, which a folder of manifests does not fill in. */
+export function portsOf(ports: readonly Pick<EndpointPort, 'name' | 'protocol' | 'port'>[]): readonly Port[] {
+  return ports.flatMap(({ name, protocol = 'TCP', port }) =>
+    isPort(port) && (protocol === 'TCP' || protocol === 'UDP' || protocol === 'SCTP')
+      ? [{ name: name ?? '', protocol, port }]
+      : [],
+  )
+}
+
+export const isPort = (port: number | undefined): port is number => port !== undefined && port > 0 && port < 65536
+
+/** Most addresses are written canonically already, which is seen without reading them in full. */
+export function addressOf(text: string): Address | undefined {
+  if (isIPv4(text)) return { family: 4, address: text }
+  if (!text.includes(':')) return undefined
+  if (isIPv6(text) && isPlainlyCanonical(text)) return { family: 6, address: text }
+  const address = normalise(text)
+  return address === undefined || address.includes('/') ? undefined : { family: 6, address }
+}
+
+/** One `::` for two or more groups of zeros, no zero group beside it, no leading zeros, lower case. */
+function isPlainlyCanonical(ipv6: string): boolean {
+  const groups = ipv6.split(':').filter((group) => group !== '')
+  return ipv6.includes('::') && groups.length <= 6 && groups.every((group) => /^[1-9a-f][0-9a-f]*$/.test(group))
+}
