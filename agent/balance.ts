@@ -4,15 +4,15 @@
 import { Claims } from './claims.ts'
 import type { Health, Paths } from './choice.ts'
 import type { Cluster, ClusterService, ServiceSelection } from './cluster.ts'
-import { frontendsOf, type HealthCheck, type ServiceFrontends, type Suspect, type Surroundings } from './frontends.ts'
+import { frontendsOf, type HealthCheck, type ServiceBalance, type Suspect, type Surroundings } from './frontends.ts'
 import type { Here } from './topology.ts'
 
 export type { Health, Paths, Target } from './choice.ts'
-export type { Frontend, HealthCheck, ServiceFrontends, Suspect } from './frontends.ts'
+export type { Frontend, HealthCheck, ServiceBalance, ServiceFrontends, Suspect } from './frontends.ts'
 
 export type Balance = {
   /** In the order of the cluster; services that are not served from here are absent. */
-  readonly services: readonly ServiceFrontends[]
+  readonly services: readonly ServiceBalance[]
   readonly healthChecks: readonly HealthCheck[]
   /** Endpoints that look dead from here, whether they are used or not. */
   readonly suspects: readonly Suspect[]
@@ -28,7 +28,7 @@ export type BalanceInput = {
   readonly paths?: Paths | undefined
 }
 
-type Entry = { raw: ServiceFrontends; allowed: ServiceFrontends; pass: number }
+type Entry = { raw: ServiceBalance; allowed: ServiceBalance; pass: number }
 
 /** Remembers what it made: the next call costs what changed, and gives what a new one would give. */
 export function createBalancer(): (input: BalanceInput) => Balance {
@@ -82,11 +82,11 @@ export function createBalancer(): (input: BalanceInput) => Balance {
 
 export const balanceOf = (input: BalanceInput): Balance => createBalancer()(input)
 
-type Made = Surroundings & { readonly answers: string; readonly frontends: ServiceFrontends }
+type Made = Surroundings & { readonly answers: string; readonly frontends: ServiceBalance }
 const made = new WeakMap<ClusterService, Made>()
 
 /** Made anew where the service, this node, or an answer about one of its endpoints changed. */
-function remembered(service: ClusterService, surroundings: Surroundings): ServiceFrontends {
+function remembered(service: ClusterService, surroundings: Surroundings): ServiceBalance {
   const known = made.get(service)
   const { here, health, paths } = surroundings
   if (known?.here === here && known.health === health && known.paths === paths) return known.frontends

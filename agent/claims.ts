@@ -24,7 +24,7 @@ export class Claims {
   }
 
   /** The same value where all is its own. */
-  allowed(raw: ServiceFrontends): ServiceFrontends {
+  allowed<T extends ServiceFrontends>(raw: T): T {
     if (this.#contested.size === 0 || raw.frontends.every((frontend) => this.#owns(frontend))) return raw
     return { ...raw, frontends: raw.frontends.filter((frontend) => this.#owns(frontend)) }
   }
@@ -107,4 +107,4 @@ function claimsOf(raw: ServiceFrontends | undefined): ReadonlySet<string> {
 }
 
 /** By namespace, then name: a namespace that begins another one comes before it. */
-const byName = (a: string, b: string): number => (a.replace('/', '\0') < b.replace('/', '\0') ? -1 : 1)
+export const byName = (a: string, b: string): number => (a.replace('/', '\0') < b.replace('/', '\0') ? -1 : 1)

@@ -51,9 +51,8 @@ export type HealthCheck = {
 }
 
 /** One service's frontends: the very same value for as long as nothing that concerns them changes. */
-export type ServiceFrontends = {
-  readonly service: string
-  readonly frontends: readonly Frontend[]
+export type ServiceFrontends = { readonly service: string; readonly frontends: readonly Frontend[] }
+export type ServiceBalance = ServiceFrontends & {
   readonly suspects: readonly Suspect[]
   readonly healthCheck: HealthCheck | undefined
   /** This node's addresses of its own endpoints that are targets: they may call themselves by way of the service. */
@@ -67,7 +66,7 @@ export type Surroundings = {
   readonly paths: Paths | undefined
 }
 
-export function frontendsOf(service: ClusterService, { here, health, paths }: Surroundings): ServiceFrontends {
+export function frontendsOf(service: ClusterService, { here, health, paths }: Surroundings): ServiceBalance {
   const key = `${service.namespace}/${service.name}`
   const allowed = reachable(service, here)
   const frontends: Frontend[] = []
