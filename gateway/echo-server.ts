@@ -4,7 +4,7 @@
 import { createSocket } from 'node:dgram'
 import { CARRIERS, DEVICES } from '../lib/owned.ts'
 import { portError } from '../lib/net/port-error.ts'
-import { bindUdp } from '../lib/net/udp-socket.ts'
+import { addressLookup, bindUdp } from '../lib/net/udp-socket.ts'
 import type { Rung } from '../lib/status.ts'
 import { MAX_PEERS } from './announcement.ts'
 import { carriedBytes, decodeEcho, ECHO_PORT, encodeEcho, toReply, type Echo } from './echo.ts'
@@ -42,7 +42,7 @@ export async function openEchoServer(
   },
   signal: AbortSignal,
 ): Promise<EchoServer & OtherSender> {
-  const socket = createSocket({ type: 'udp6', ipv6Only: true })
+  const socket = createSocket({ type: 'udp6', ipv6Only: true, lookup: addressLookup })
   const carried = new Map<string, number>()
   const count = (rung: Rung, peer: string, bytes: number): void => {
     const key = `${rung} ${peer}`

@@ -234,4 +234,8 @@ export class Ladder {
   }
 }
 
+/** To a worse rung: the better one no longer carries packets. */
+export const isFall = (from: Rung | 'none' | 'cold', to: Rung | 'cold'): boolean =>
+  isRung(from) && isRung(to) && RUNGS.indexOf(to) > RUNGS.indexOf(from)
+
 const isRung = (rung: Rung | 'none' | 'cold'): rung is Rung => rung !== 'none' && rung !== 'cold'

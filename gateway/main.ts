@@ -24,6 +24,7 @@ import { openEchoServer } from './echo-server.ts'
 import type { Elections } from './election-loop.ts'
 import { openListenPort, type ListenPort } from './listen-port-loop.ts'
 import { runHandover, type Handover } from './handover-loop.ts'
+import { isFall } from './ladder.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
 import { registerMetrics, registerMoves } from './metrics.ts'
 import { findOwnAddresses } from './own-address-loop.ts'
@@ -172,11 +173,12 @@ async function runGateway(
       isInside: pools.isInside,
       effects: {
         setEndpoint: async (peer, to) => mesh?.setEndpoint('direct', peer, to),
-        move: (peer, rung, mtu) => {
+        move: (peer, rung, mtu, from) => {
           moved(peer.pool, rung)
           mesh?.move(peer, rung, mtu)
-          // A direct path that fell may have met a new NAT or a firewall, and one that came up lost it: people want to know.
-          if ((rung !== 'direct' && rung !== 'cold') || reachability.nat().udp === 'blocked') reachability.lookAgain()
+          // A path that fell may have met a new NAT or a firewall, and one over UDP lost it: people want to know.
+          const passes = rung === 'direct' || rung === 'relay-udp'
+          if (isFall(from, rung) || (passes && reachability.nat().udp === 'blocked')) reachability.lookAgain()
         },
         call: ({ node }, reply) => void signalling.send({ kind: 'call', node, reply }),
         ask: ({ node }) => tellReady(node, false),
@@ -188,6 +190,7 @@ async function runGateway(
           packets.check()
         },
       },
+      nat: () => reachability.nat(),
       coldAfterMs: config.coldAfterMs,
       isWarm: (pool) => config.warm.includes(pool) || config.warm.includes('all'),
       log,

@@ -14,7 +14,7 @@ import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { openPacketOutbox, type PacketOutbox } from '../lib/net/packet-outbox.ts'
 import { openRelaySession, type RelaySession } from '../lib/net/relay-session.ts'
-import { bindUdp } from '../lib/net/udp-socket.ts'
+import { addressLookup, bindUdp } from '../lib/net/udp-socket.ts'
 import {
   bindFrame,
   boundNode,
@@ -158,7 +158,7 @@ export function openPacketClient(
         if (known.wireguardKey !== wireguardKey) Object.assign(known, { wireguardKey, handshakes })
         return endpointOf(known.socket)
       }
-      const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 })
+      const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20, lookup: addressLookup })
       const peer: Peer = { node, index: nextIndex++, socket, handshakes, wireguardKey, awake: false, timer: undefined }
       peers.set(node, peer)
       socket.on('message', (packet, from) => {

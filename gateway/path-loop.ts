@@ -10,7 +10,7 @@ import { linkLocalOf } from './addresses.ts'
 import type { IsInside } from './candidates.ts'
 import type { EchoServer } from './echo-server.ts'
 import { Path, type PathAction } from './path.ts'
-import { candidateStatus, reasonOf, silenceOf } from './path-reason.ts'
+import { candidateStatus, obstacleOf, reasonOf, silenceOf } from './path-reason.ts'
 import type { Peer } from './peers.ts'
 import type { ProbeSocket } from './probe-client.ts'
 import type { Role } from './roles.ts'
@@ -20,7 +20,7 @@ import { encodeProbe, encodeProbeAnswer, probeKey, usernameOf } from './probe.ts
 export type PathEffects = {
   /** Resolves when WireGuard has it. */
   readonly setEndpoint: (peer: Peer, to: SocketAddress) => Promise<void>
-  readonly move: (peer: Peer, rung: Rung | 'cold', mtu: number | undefined) => void
+  readonly move: (peer: Peer, rung: Rung | 'cold', mtu: number | undefined, from: Rung | 'none' | 'cold') => void
   readonly call: (peer: Peer, reply: boolean) => void
   /** Ask whether the peer's devices know our key. */
   readonly ask: (peer: Peer) => void
@@ -88,6 +88,8 @@ export function runPaths(
     readonly isInside: IsInside
     readonly effects: PathEffects
     readonly coldAfterMs: number
+    /** What is known of the NAT before us. */
+    readonly nat?: () => NatBehaviour
     /** Pools whose paths are kept up without traffic. */
     readonly isWarm: (pool: string) => boolean
     readonly log: Log
@@ -145,7 +147,7 @@ export function runPaths(
           },
           'path moved',
         )
-        return effects.move(member.peer, action.rung, action.mtu)
+        return effects.move(member.peer, action.rung, action.mtu, member.path.ladder.cameFrom)
     }
   }
 
@@ -174,9 +176,14 @@ export function runPaths(
 
   const add = (peer: Peer, rung: Rung | 'cold'): void => {
     const controlling = publicKey < peer.wireguardKey
+    const isLikely = (): boolean => {
+      const obstacle = options.nat && obstacleOf(options.nat(), member.peer.announcement.nat)
+      return obstacle === undefined || obstacle === 'one-nat'
+    }
+    const always = options.isWarm(peer.pool)
     const member: Member = {
       peer,
-      path: new Path({ controlling, rung, coldAfterMs, always: options.isWarm(peer.pool), nowMs: now() }),
+      path: new Path({ controlling, isLikely, rung, coldAfterMs, always, nowMs: now() }),
       key: probeKey(privateKey, peer.wireguardKey),
       linkLocal: linkLocalOf(peer.node),
       probes: new Map(),

@@ -46,13 +46,19 @@ export class Path {
 
   /**
    * @param options.controlling whether this side chooses addresses and sends first; the other has the opposite.
+   * @param options.isLikely see Punch.
    * @param options.rung which the kernel's route points to now: after a restart of ours, what carries traffic is kept.
    */
   constructor(
-    options: InterestOptions & { readonly controlling: boolean; readonly rung: Rung | 'cold'; readonly nowMs: number },
+    options: InterestOptions & {
+      readonly controlling: boolean
+      readonly isLikely?: () => boolean
+      readonly rung: Rung | 'cold'
+      readonly nowMs: number
+    },
   ) {
     const { controlling, rung, nowMs } = options
-    this.punch = new Punch(controlling)
+    this.punch = new Punch(controlling, options.isLikely)
     this.ladder = new Ladder({ controlling, rung, punch: this.punch, nowMs }, (action) => this.#actions.push(action))
     this.#wokeMs = nowMs
     this.#interest = new Interest(options)

@@ -5,7 +5,7 @@
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
 import { portError } from '../lib/net/port-error.ts'
-import { bindUdp } from '../lib/net/udp-socket.ts'
+import { addressLookup, bindUdp } from '../lib/net/udp-socket.ts'
 import { decodeStun, type StunMessage } from '../lib/wire/stun.ts'
 
 export type ProbeSocket = {
@@ -16,13 +16,6 @@ export type ProbeSocket = {
 }
 
 const USUAL_TTL = 64
-
-/** Targets are addresses. dgram's own lookup answers on the next tick, when the hop limit is another packet's. */
-const sameAddress = ((
-  address: string,
-  family: number,
-  done: (error: null, address: string, family: number) => void,
-): void => done(null, address, family)) as never
 
 /** @throws UsageError when the port is taken. */
 export async function openProbeSocket(
@@ -41,7 +34,7 @@ export async function openProbeSocket(
     else options.onMessage(message, datagram, from)
   }
   const open = async (family: 4 | 6): Promise<Socket | undefined> => {
-    const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: sameAddress })
+    const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: addressLookup })
     try {
       await bindUdp(socket, options.port)
     } catch (cause) {
@@ -62,7 +55,7 @@ export async function openProbeSocket(
     send: (datagram, { address, port, family }, ttl) => {
       const socket = family === 4 ? v4 : v6
       if (socket === undefined || signal.aborted) return
-      // With `sameAddress` the packet leaves within this call, so the hop limit is this packet's only.
+      // With `addressLookup` the packet leaves within this call, so the hop limit is this packet's only.
       if (ttl !== undefined) socket.setTTL(ttl)
       socket.send(datagram, port, address, () => {})
       if (ttl !== undefined) socket.setTTL(USUAL_TTL)

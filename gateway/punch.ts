@@ -25,6 +25,7 @@ export type TriedCandidate = {
 
 const PROBE_INTERVAL_MS = 50
 const PROBE_FAST_MS = 2_000
+/** Later, and where NATs are known that hardly let a probe through. */
 const PROBE_SLOW_INTERVAL_MS = 200
 const ATTEMPT_MS = 5_000
 /**
@@ -56,6 +57,7 @@ type Attempt = {
   /** The peer's openers have left: no probe of ours is the first packet that its NAT sees. */
   peerOpen: boolean
   openersLeft: boolean
+  readonly likely: boolean
 }
 
 export class Punch {
@@ -65,15 +67,20 @@ export class Punch {
   /** The candidate being validated, and since when WireGuard has it for the peer's endpoint. */
   chosen: { readonly candidate: TriedCandidate; setMs: number | undefined } | undefined
   readonly #controlling: boolean
+  readonly #isLikely: () => boolean
   #attempt: Attempt | undefined
   #attempts = 0
   #calledMs = -Infinity
   #owesReply = false
   #actions: PunchAction[] = []
 
-  /** @param controlling whether this side chooses the candidate; the other follows. */
-  constructor(controlling: boolean) {
+  /**
+   * @param controlling whether this side chooses the candidate; the other follows.
+   * @param isLikely false while what is known of the NATs speaks against a direct path.
+   */
+  constructor(controlling: boolean, isLikely: () => boolean = () => true) {
     this.#controlling = controlling
+    this.#isLikely = isLikely
   }
 
   get trying(): boolean {
@@ -190,7 +197,7 @@ export class Punch {
   }
 
   #begin(nowMs: number, peerOpen: boolean): void {
-    this.#attempt = { startedMs: nowMs, nextProbeMs: nowMs, openersLeft: true, peerOpen }
+    this.#attempt = { startedMs: nowMs, nextProbeMs: nowMs, openersLeft: true, peerOpen, likely: this.#isLikely() }
     this.#attempts++
     for (const candidate of this.candidates.values()) {
       candidate.probes = 0
@@ -208,7 +215,7 @@ export class Punch {
       return
     }
     for (const candidate of this.#nextToProbe()) this.#probe(candidate, undefined)
-    const fast = nowMs - attempt.startedMs < PROBE_FAST_MS && this.chosen === undefined
+    const fast = attempt.likely && nowMs - attempt.startedMs < PROBE_FAST_MS && this.chosen === undefined
     attempt.nextProbeMs = nowMs + (fast ? PROBE_INTERVAL_MS : PROBE_SLOW_INTERVAL_MS)
   }
 

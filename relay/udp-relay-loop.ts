@@ -11,6 +11,7 @@ import { Netlink } from '../lib/net/netlink.ts'
 import { monitorNft } from '../lib/net/nft-monitor.ts'
 import { openNft } from '../lib/net/nft.ts'
 import { ensureForwarding } from '../lib/net/sysctl.ts'
+import { addressLookup } from '../lib/net/udp-socket.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { NFT_TABLE_RELAY, RELAY_FLOW_MARK, RELAY_FLOW_MARK_MASK } from '../lib/owned.ts'
 import {
@@ -251,10 +252,7 @@ async function openSockets(
 
 /** @throws UsageError if the address is none of this host's, or the port is taken. */
 export function bindSocket(family: Family, address: string, port: number): Promise<Socket> {
-  // Addresses are numbers here: answering "at once" instead of dns.lookup's next tick saves a turn per packet.
-  const lookup = (host: string, _family: unknown, done: (error: null, host: string, family: number) => void) =>
-    done(null, host, family)
-  const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: lookup as never })
+  const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6, lookup: addressLookup })
   return new Promise((resolve, reject) => {
     socket.once('error', (cause: NodeJS.ErrnoException) => {
       socket.close()

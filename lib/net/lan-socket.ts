@@ -6,7 +6,7 @@ import { isIPv4 } from 'node:net'
 import type { Log } from '../log.ts'
 import { pause } from './lifetime.ts'
 import { portError } from './port-error.ts'
-import { bindUdp } from './udp-socket.ts'
+import { addressLookup, bindUdp } from './udp-socket.ts'
 
 export type LanSocket = {
   /** A datagram that cannot be sent counts as lost. */
@@ -28,7 +28,7 @@ export function openLanSocket(
   let problem: string | undefined
 
   const bind = async (type: 'udp6' | 'udp4'): Promise<Socket> => {
-    const socket = createSocket({ type, recvBufferSize: RECEIVE_BYTES })
+    const socket = createSocket({ type, recvBufferSize: RECEIVE_BYTES, lookup: addressLookup })
     await bindUdp(socket, port)
     return socket
   }
