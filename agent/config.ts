@@ -13,6 +13,8 @@ import {
 } from '../lib/common-options.ts'
 import { flag, integer, ipAddress, list, optionalText, type Options, type Values } from '../lib/config.ts'
 import { DNS_ADDRESSES, VXLAN_ID, VXLAN_PORT } from '../lib/owned.ts'
+import type { PodNames } from './dns.ts'
+import { parseStubs } from './resolv-conf.ts'
 
 const dnsServer = (value: string): string => {
   if (isIP(value) === 0 && parseSocketAddress(value) === undefined)
@@ -23,6 +25,16 @@ const domain = (value: string): string => {
   const name = value.toLowerCase().replace(/^\.|\.$/g, '')
   if (!/^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*$/.test(name)) throw new Error('is no domain such as cluster.local')
   return name
+}
+const domains = (value: string): readonly string[] => {
+  const names = list(domain)(value)
+  if (names.length === 0) throw new Error('is no domain such as cluster.local')
+  return [...new Set(names)]
+}
+const podNames = (value: string): PodNames => {
+  if (value === 'disabled' || value === 'insecure') return value
+  if (value === 'verified') throw new Error('needs all Pods, which the agent does not follow; use insecure or disabled')
+  throw new Error('is neither disabled nor insecure')
 }
 const serviceName = (value: string): { namespace: string; name: string } | undefined => {
   const [namespace, name, ...rest] = value.split('/')
@@ -40,12 +52,12 @@ export const agentOptions = {
     parse: optionalText,
   },
   server: apiServerOption,
-  clusterDomain: {
+  clusterDomains: {
     name: 'cluster-domain',
-    doc: "the cluster's DNS domain",
-    value: 'DOMAIN',
+    doc: "the cluster's DNS domain; of several the first is what addresses lead back to",
+    value: 'DOMAIN,…',
     fallback: 'cluster.local',
-    parse: domain,
+    parse: domains,
   },
   dnsAddresses: {
     name: 'dns-addresses',
@@ -67,6 +79,27 @@ export const agentOptions = {
     value: 'ADDRESS[:PORT],…',
     fallback: '',
     parse: list(dnsServer),
+  },
+  dnsStubs: {
+    name: 'dns-stub',
+    doc: 'resolvers for the names of a domain; a domain with two of them stands twice',
+    value: 'DOMAIN=ADDRESS[:PORT],…',
+    fallback: '',
+    parse: parseStubs,
+  },
+  dnsPods: {
+    name: 'dns-pods',
+    doc: 'whether names of pods such as 10-244-1-5.shop.pod are answered: disabled or insecure (as the name says)',
+    value: 'MODE',
+    fallback: 'insecure',
+    parse: podNames,
+  },
+  dnsStaleSeconds: {
+    name: 'dns-stale',
+    doc: 'for how long what is known of outside names is served when no resolver answers, in seconds',
+    value: 'SECONDS',
+    fallback: '3600',
+    parse: integer(0, 7 * 86_400),
   },
   clusterDnsService: {
     name: 'cluster-dns-service',

@@ -1,18 +1,26 @@
 // Endpoints and addresses as names: hostnames, addresses with dashes, and reverse names (RFC 1035 §3.5, RFC 3596 §2.5).
 
 import { isIP } from 'node:net'
-import { familyOf, normalise } from '../lib/cidr.ts'
-import { writeAddress } from '../lib/address.ts'
+import { normalise } from '../lib/cidr.ts'
 import type { ClusterService, Endpoint } from './cluster.ts'
 import { readyEndpoints, type Here } from './topology.ts'
 
-/** In lower case, without a dot at the end. */
-function reverseName(address: string): string {
-  if (familyOf(address) === 4) return `${address.split('.').reverse().join('.')}.in-addr.arpa`
-  const bytes = new Uint8Array(16)
-  writeAddress(address, 6, bytes, 0)
-  const nibbles = [...bytes].flatMap((byte) => [byte >> 4, byte & 15]).map((nibble) => nibble.toString(16))
-  return `${nibbles.reverse().join('.')}.ip6.arpa`
+/** The zones of addresses as names; each answers for what is not there below it. */
+export type ReverseZone = 'in-addr.arpa' | 'ip6.arpa'
+
+/** @param lower in lower case. @returns undefined for what is no reverse name; no address for one that is cut short. */
+export function readReverse(
+  lower: string,
+): { readonly zone: ReverseZone; readonly address: string | undefined } | undefined {
+  if (lower.endsWith('.in-addr.arpa')) {
+    const text = lower.slice(0, -'.in-addr.arpa'.length).split('.').reverse().join('.')
+    return { zone: 'in-addr.arpa', address: isIP(text) === 4 ? text : undefined }
+  }
+  if (!lower.endsWith('.ip6.arpa')) return undefined
+  const nibbles = lower.slice(0, -'.ip6.arpa'.length).split('.').reverse()
+  if (nibbles.length !== 32 || !nibbles.every((nibble) => /^[0-9a-f]$/.test(nibble)))
+    return { zone: 'ip6.arpa', address: undefined }
+  return { zone: 'ip6.arpa', address: normalise(nibbles.join('').replace(/.{4}(?=.)/g, '$&:')) }
 }
 
 /** `10-244-1-5` or `fd00--5` as an address; undefined for any other label. */
@@ -24,30 +32,31 @@ export function unDash(label: string): string | undefined {
 
 /** The pod's hostname, else its address with dashes. */
 export function endpointLabel({ hostname, address }: Endpoint): string {
-  if (hostname !== undefined) return hostname.toLowerCase()
+  if (hostname !== undefined && /^[\w-]{1,63}$/.test(hostname)) return hostname.toLowerCase()
   if (!address.includes(':')) return address.replaceAll('.', '-')
   const dashed = address.replaceAll(':', '-')
   // A label may neither begin nor end with a dash.
   return `${dashed.startsWith('-') ? '0' : ''}${dashed}${dashed.endsWith('-') ? '0' : ''}`
 }
 
-/** ClusterIPs lead to services; addresses of endpoints to their own names, the first service by name. */
-export function reverseNames(
-  services: readonly ClusterService[],
-  here: Here,
-  domain: string,
-): ReadonlyMap<string, string> {
-  const names = new Map<string, string>()
+/** Where an address leads: to a service, or to an endpoint of one. */
+export type Named = { readonly service: ClusterService; readonly endpoint: Endpoint | undefined }
+
+export const nameOf = ({ service, endpoint }: Named, domain: string): string =>
+  `${endpoint === undefined ? '' : `${endpointLabel(endpoint)}.`}${service.name}.${service.namespace}.svc.${domain}`
+
+/** A ClusterIP leads to its service, the first that claims it; an endpoint's address to its name in each service. */
+export function namedAddresses(services: readonly ClusterService[], here: Here): ReadonlyMap<string, readonly Named[]> {
+  const found = new Map<string, Named[]>()
   for (const service of services)
-    for (const { address } of service.clusterIps) {
-      const key = reverseName(address)
-      if (!names.has(key)) names.set(key, `${service.name}.${service.namespace}.svc.${domain}`)
-    }
+    for (const { address } of service.clusterIps)
+      if (!found.has(address)) found.set(address, [{ service, endpoint: undefined }])
   for (const service of services)
     for (const endpoint of readyEndpoints(service, here)) {
-      const key = reverseName(endpoint.address)
-      if (!names.has(key))
-        names.set(key, `${endpointLabel(endpoint)}.${service.name}.${service.namespace}.svc.${domain}`)
+      const known = found.get(endpoint.address)
+      if (known === undefined) found.set(endpoint.address, [{ service, endpoint }])
+      // Services are gone through one after the other.
+      else if (known[0]!.endpoint !== undefined && known.at(-1)!.service !== service) known.push({ service, endpoint })
     }
-  return names
+  return found
 }

@@ -6,6 +6,7 @@ export type ZoneAnswer = { readonly kind: 'answer' } & Omit<DnsResponse, 'author
 
 /** Seconds; kubelet and CoreDNS have the same. */
 export const TTL = 5
+const ANY_TTL = 8482
 
 /** Names without records of the type say so with the zone's SOA, which caches need (RFC 2308). */
 export function found(
@@ -24,6 +25,9 @@ export const denied = (domain: string): ZoneAnswer => ({
   authorities: [soa(domain)],
   additionals: [],
 })
+
+/** Instead of all that a name has: one record that nobody can make an attack of (RFC 8482). */
+export const minimalAny = (name: string): DnsRecord => ({ name, type: 'HINFO', ttl: ANY_TTL, data: 'RFC8482' })
 
 export const failure = (rcode: Rcode): ZoneAnswer => ({
   kind: 'answer',

@@ -1,30 +1,16 @@
-// The agent's DNS on the wire: UDP and TCP on each address, names of the cluster from the zone, all others from upstream.
-// What is no query is counted and dropped. A query costs one decoded message, one encoded answer and no logging.
+// The agent's DNS on the wire: UDP and TCP on each address. A query that came before costs a look-up and a copy, and nothing
+// is logged for it.
 
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
-import { createServer, type Server, type Socket } from 'node:net'
+import { createServer, type Server } from 'node:net'
 import { backoffMs } from '../lib/backoff.ts'
 import { familyOf } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { aborted, pause } from '../lib/net/lifetime.ts'
 import { portError } from '../lib/net/port-error.ts'
-import {
-  answersOf,
-  decodeQuery,
-  encodeQuery,
-  encodeResponse,
-  RCODES,
-  readResponse,
-  truncate,
-  UDP_BYTES_MAX,
-  UDP_BYTES_MIN,
-  type DnsQuery,
-  type DnsRecord,
-  type DnsResponse,
-  type Rcode,
-} from '../lib/wire/dns.ts'
-import { firstMessage, framed } from '../lib/wire/dns-tcp.ts'
-import { answer, type Zone } from './dns.ts'
+import type { Zone } from './dns.ts'
+import { createResponder, type DnsCounts } from './dns-respond.ts'
+import { createTcpService } from './dns-tcp-server.ts'
 import type { Upstream } from './dns-upstream-client.ts'
 
 export type DnsServerOptions = {
@@ -32,9 +18,9 @@ export type DnsServerOptions = {
   readonly port: number
   /** Makes an address this node's own; called before each attempt to listen on it. */
   readonly ensureAddress: (address: string) => Promise<void>
+  /** The same object for as long as nothing changes. */
   readonly zone: () => Zone
-  readonly upstream: Upstream
-  readonly onAnswer?: (rcode: Rcode) => void
+  readonly upstream: Pick<Upstream, 'resolve'>
   /** An address is served from now on. */
   readonly onListening?: () => void
   readonly log: Log
@@ -44,14 +30,13 @@ export type DnsServer = {
   readonly listening: () => readonly string[]
   /** Why an address is not served. */
   readonly problems: () => readonly string[]
-  readonly queries: () => number
-  readonly malformed: () => number
+  readonly counts: () => DnsCounts
+  /** Queries that were not answered, for too many waited already. */
+  readonly dropped: () => number
   readonly done: Promise<void>
 }
 
 const RETRY = { baseMs: 200, capMs: 5_000 }
-const TCP_CONNECTIONS_MAX = 128
-const TCP_IDLE_MS = 10_000
 /** Queries that wait for upstream over UDP; beyond it they are dropped, and clients ask again. */
 const WAITING_MAX = 2_000
 const UDP_RECEIVE_BYTES = 1 << 20
@@ -60,70 +45,22 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
   const { zone, upstream, log } = options
   const problems = new Map<string, string>()
   const listening = new Set<string>()
-  let queries = 0
-  let malformed = 0
+  const { respond, counts } = createResponder({ zone, upstream, random: Math.random, log })
+  const tcpService = createTcpService(respond, signal)
   let waiting = 0
-
-  /** The answer's bytes, at once where the cluster knows; undefined for what is no query. */
-  const respond = (bytes: Uint8Array, overTcp: boolean): Buffer | Promise<Buffer> | undefined => {
-    const query = decodeQuery(bytes)
-    if (query === undefined) {
-      malformed++
-      return undefined
-    }
-    queries++
-    const maxBytes = overTcp ? 0xffff : Math.min(UDP_BYTES_MAX, query.edns?.udpBytes ?? UDP_BYTES_MIN)
-    const refusal = refuse(query)
-    if (refusal !== undefined) return finish(query, refusal, maxBytes)
-    const found = answer(zone(), query.name, query.type, Math.random)
-    switch (found.kind) {
-      case 'answer':
-        return finish(query, { ...found, authoritative: true }, maxBytes)
-      case 'alias':
-        return follow(query, found, maxBytes)
-      case 'forward':
-        return forward(query, overTcp, maxBytes)
-    }
-  }
-
-  const finish = (query: DnsQuery, response: DnsResponse, maxBytes: number): Buffer => {
-    options.onAnswer?.(response.rcode)
-    return encodeResponse(query, response, maxBytes)
-  }
-
-  const forward = async (query: DnsQuery, overTcp: boolean, maxBytes: number): Promise<Buffer> => {
-    const message = await upstream.resolve(query, overTcp)
-    if (message === undefined) return finish(query, failed, maxBytes)
-    options.onAnswer?.(RCODES[message[3]! & 15] ?? 'SERVFAIL')
-    return message.length > maxBytes ? truncate(message, query) : message
-  }
-
-  /** The client of an alias gets the other zone's records with it, as from any resolver. */
-  const follow = async (
-    query: DnsQuery,
-    alias: { answers: readonly DnsRecord[]; target: string },
-    maxBytes: number,
-  ): Promise<Buffer> => {
-    const inner = decodeQuery(encodeQuery(query.id, alias.target, query.type))
-    const message = inner && (await upstream.resolve(inner, false))
-    const response = message && readResponse(message, query.id, inner)
-    const known = response === undefined ? [] : answersOf(response)
-    const rcode = response === undefined ? 'SERVFAIL' : (RCODES[response.rcode] ?? 'SERVFAIL')
-    return finish(
-      query,
-      { rcode, authoritative: false, answers: [...alias.answers, ...known], authorities: [], additionals: [] },
-      maxBytes,
-    )
-  }
+  let dropped = 0
 
   const serveUdp = (socket: UdpSocket): void => {
     socket.on('message', (bytes, { address, port }) => {
       // Any pod can forge such a packet, and Node throws where it is answered.
       if (port === 0) return
-      const response = respond(bytes, false)
+      const response = respond(bytes, false, address)
       if (response === undefined) return
       if (Buffer.isBuffer(response)) return socket.send(response, port, address)
-      if (waiting >= WAITING_MAX) return
+      if (waiting >= WAITING_MAX) {
+        dropped++
+        return
+      }
       waiting++
       void response
         .then((message) => !signal.aborted && socket.send(message, port, address))
@@ -132,41 +69,18 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
     })
   }
 
-  const connections = new Set<Socket>()
-  const serveTcp = async (socket: Socket): Promise<void> => {
-    connections.add(socket)
-    socket.on('close', () => connections.delete(socket))
-    socket.setTimeout(TCP_IDLE_MS, () => socket.destroy())
-    let received: Buffer = Buffer.alloc(0)
-    // One query at a time, and no more is read meanwhile; a frame holds at most 65535 bytes.
-    for await (const chunk of socket) {
-      received = Buffer.concat([received, chunk as Buffer])
-      for (let next = firstMessage(received); next !== undefined; next = firstMessage(received)) {
-        const response = await respond(next.message, true)
-        if (response === undefined) return
-        socket.write(framed(response))
-        received = next.rest
-      }
-    }
-    socket.end()
-  }
-
   const listen = async (address: string): Promise<void> => {
     for (let failures = 1; !signal.aborted; failures++) {
       const sockets: (UdpSocket | Server)[] = []
       try {
         await options.ensureAddress(address)
-        const udp = createSocket({ type: familyOf(address) === 4 ? 'udp4' : 'udp6', recvBufferSize: UDP_RECEIVE_BYTES })
+        const type = familyOf(address) === 4 ? 'udp4' : 'udp6'
+        const udp = createSocket({ type, recvBufferSize: UDP_RECEIVE_BYTES, lookup: asItIs })
         sockets.push(udp)
         serveUdp(udp)
         await opened(udp, () => udp.bind(options.port, address))
-        const tcp = createServer(
-          (socket) =>
-            void serveTcp(socket)
-              .catch(() => undefined)
-              .finally(() => socket.destroy()),
-        )
-        tcp.maxConnections = TCP_CONNECTIONS_MAX
+        // A client that asked for all it wants may close its side before it hears.
+        const tcp = createServer({ allowHalfOpen: true }, tcpService)
         sockets.push(tcp)
         await opened(tcp, () => tcp.listen(options.port, address))
         // A socket's later errors (a client's unreachable port) are no reason to end.
@@ -190,24 +104,21 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
     }
   }
 
-  signal.addEventListener('abort', () => connections.forEach((socket) => socket.destroy()), { once: true })
   return {
     listening: () => [...listening],
     problems: () => [...problems.values()],
-    queries: () => queries,
-    malformed: () => malformed,
+    counts,
+    dropped: () => dropped,
     done: Promise.all(options.addresses.map(listen)).then(() => undefined),
   }
 }
 
-const empty = { authoritative: false, answers: [], authorities: [], additionals: [] } as const
-const failed: DnsResponse = { ...empty, rcode: 'SERVFAIL' }
-
-function refuse({ opcode, class: kind, type }: DnsQuery): DnsResponse | undefined {
-  if (opcode !== 0) return { ...empty, rcode: 'NOTIMP' }
-  if (kind !== 'IN' || type === 'AXFR' || type === 'IXFR') return { ...empty, rcode: 'REFUSED' }
-  return undefined
-}
+/** Clients are addresses already: without it each answer waits for a look-up and the next tick. */
+const asItIs = (
+  address: string,
+  _options: object,
+  callback: (err: null, address: string, family: number) => void,
+): void => callback(null, address, address.includes(':') ? 6 : 4)
 
 /** Resolves when a socket listens. */
 function opened(socket: UdpSocket | Server, open: () => void): Promise<void> {

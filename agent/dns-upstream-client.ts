@@ -1,143 +1,150 @@
-// Names of others are asked of the node's own resolvers: over UDP from a port that is random for each question, over TCP
-// where the answer does not fit. A resolver that does not answer is left aside and tried again by one question a second,
-// so that everyone else hears at once that there is no answer.
+// Names of others are asked of the node's own resolvers, or of those that a stub domain names. Answers are kept in a cache;
+// what was known is served for an hour when nobody answers (RFC 8767). A resolver that fails is checked until it answers.
 
-import { randomInt } from 'node:crypto'
-import { createSocket } from 'node:dgram'
 import { readFileSync, statSync } from 'node:fs'
-import { connect } from 'node:net'
-import type { SocketAddress } from '../lib/address.ts'
-import { adaptResponse, readResponse, withId, type DnsQuery, type ForeignResponse } from '../lib/wire/dns.ts'
-import { firstMessage, framed } from '../lib/wire/dns-tcp.ts'
-import { DnsCache, keyOf } from './dns-cache.ts'
-import { DNS_PORT, parseResolvConf, parseServer } from './resolv-conf.ts'
+import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { pause } from '../lib/net/lifetime.ts'
+import { queryFor, type DnsQuery } from '../lib/wire/dns.ts'
+import { adaptResponse, type ForeignResponse } from '../lib/wire/dns-foreign.ts'
+import { CACHE_BOUNDS, DnsCache, isFailure, keyOf } from './dns-cache.ts'
+import { exchange } from './dns-exchange-client.ts'
+import { DnsHealth } from './dns-health.ts'
+import { DNS_PORT, parseResolvConf, parseServer, stubFor, type DnsStub } from './resolv-conf.ts'
 
 export type Upstream = {
   /** The answer for this client; undefined where nobody answers and nothing is remembered. */
-  readonly resolve: (query: DnsQuery, overTcp: boolean) => Promise<Buffer | undefined>
+  readonly resolve: (query: DnsQuery) => Promise<Buffer | undefined>
   readonly servers: () => readonly SocketAddress[]
+  readonly counts: () => UpstreamCounts
+}
+/** Since the start, but for what is now in the cache. */
+export type UpstreamCounts = {
+  readonly asked: number
+  readonly failed: number
+  readonly cacheHits: number
+  readonly staleAnswers: number
+  readonly prefetches: number
+  readonly cacheEntries: number
+  readonly cacheBytes: number
 }
 
 export type UpstreamOptions = {
   /** `ADDRESS` or `ADDRESS:PORT`; empty: those of resolv.conf. */
   readonly servers: readonly string[]
+  readonly stubs?: readonly DnsStub[]
   readonly resolvConf?: string
   /** Addresses that lead back to this agent. */
   readonly except: () => readonly string[]
+  /** For how long what has ended may be served where nobody answers; 0 for never. */
+  readonly staleSeconds?: number
 }
 
 const TIMEOUT_MS = 2_000
+/** Where all are down, one is tried for this long. */
+const DOWN_TIMEOUT_MS = 1_000
 const TRIES = 2
-/** Questions under way; more are not answered. */
-const PENDING_MAX = 1_000
-const FAILURES_MAX = 2
-const RETRY_MS = 1_000
+/** Questions under way, each with a socket; more are not answered. */
+const PENDING_MAX = 512
+const CHECK_MS = 500
+const CHECK_TIMEOUT_MS = 1_000
+/** A client that waits for this long gets what was known (RFC 8767 §5). */
+const STALE_AFTER_MS = 1_800
 const RESOLV_CONF_CHECK_MS = 5_000
 
+/** A question that any resolver answers in one way or another. */
+const CHECK = queryFor('.', {
+  id: 0,
+  type: 'NS',
+  class: 'IN',
+  recursionDesired: true,
+  checkingDisabled: false,
+  edns: undefined,
+})!
+
 export function openUpstream(options: UpstreamOptions, signal: AbortSignal): Upstream {
-  const cache = new DnsCache()
+  const cache = new DnsCache({ ...CACHE_BOUNDS, staleSeconds: options.staleSeconds ?? CACHE_BOUNDS.staleSeconds })
   const pending = new Map<string, Promise<ForeignResponse | undefined>>()
-  const health = new Map<string, { failures: number; retryAtMs: number }>()
+  const health = new DnsHealth()
   const configured = serverSource(options)
+  const stubs = options.stubs ?? []
+  const counts = { asked: 0, failed: 0, cacheHits: 0, staleAnswers: 0, prefetches: 0 }
 
-  /** Those that answer, in order; else one that may be tried again now. */
-  const usable = (): readonly SocketAddress[] => {
-    const servers = configured()
-    const nowMs = performance.now()
-    const well = servers.filter(({ address }) => (health.get(address)?.failures ?? 0) < FAILURES_MAX)
-    if (well.length > 0) return well
-    const due = servers.find(({ address }) => health.get(address)!.retryAtMs <= nowMs)
-    if (due === undefined) return []
-    health.get(due.address)!.retryAtMs = nowMs + RETRY_MS
-    return [due]
-  }
+  const serversFor = (name: string): readonly SocketAddress[] => stubFor(stubs, name)?.servers ?? configured()
 
-  const ask = async (query: DnsQuery, overTcp: boolean): Promise<ForeignResponse | undefined> => {
-    const servers = usable()
-    for (let i = 0; i < TRIES && servers.length > 0 && !signal.aborted; i++) {
-      const server = servers[i % servers.length]!
-      const response = await (overTcp ? askTcp : askUdp)(server, query, signal)
+  const ask = async (query: DnsQuery): Promise<ForeignResponse | undefined> => {
+    const servers = serversFor(query.name)
+    const order = health.order(servers, Math.random())
+    for (let i = 0; i < TRIES && order.length > 0 && !signal.aborted; i++) {
+      const server = order[i % order.length]!
+      const down = health.isDown(server)
+      if (i > 0 && down) break
+      const response = await exchange(server, query, down ? DOWN_TIMEOUT_MS : TIMEOUT_MS, signal)
       if (response !== undefined) {
-        health.delete(server.address)
+        health.answered(server)
         return response
       }
-      const failures = (health.get(server.address)?.failures ?? 0) + 1
-      health.set(server.address, { failures, retryAtMs: performance.now() + RETRY_MS })
-      if (servers.length === 1 && failures >= FAILURES_MAX) break
+      if (!signal.aborted && health.failed(server)) void check(server)
     }
+    counts.failed++
     return undefined
+  }
+
+  /** Until it answers or is not configured any more. */
+  const check = async (server: SocketAddress): Promise<void> => {
+    const text = formatSocketAddress(server)
+    const isKnown = () =>
+      [...configured(), ...stubs.flatMap(({ servers }) => servers)].some((other) => formatSocketAddress(other) === text)
+    for (;;) {
+      await pause(CHECK_MS, signal)
+      if (signal.aborted || !health.isSuspect(server)) return
+      if (!isKnown() || (await exchange(server, CHECK, CHECK_TIMEOUT_MS, signal)) !== undefined)
+        return health.answered(server)
+      health.failed(server)
+    }
+  }
+
+  /** One question for all who wait for the same; its answer is in the cache when it is there. */
+  const askOnce = (query: DnsQuery): Promise<ForeignResponse | undefined> => {
+    const key = keyOf(query)
+    const known = pending.get(key)
+    if (known !== undefined) return known
+    if (pending.size >= PENDING_MAX) return Promise.resolve(undefined)
+    counts.asked++
+    const answer = ask(query)
+      .then((response) => {
+        if (response !== undefined) cache.store(query, response, performance.now())
+        return response
+      })
+      .finally(() => pending.delete(key))
+    pending.set(key, answer)
+    return answer
   }
 
   return {
     servers: configured,
-    resolve: async (query, overTcp) => {
+    counts: () => ({ ...counts, cacheEntries: cache.size, cacheBytes: cache.bytes }),
+    resolve: async (query) => {
       const known = cache.fresh(query, performance.now())
-      if (known !== undefined) return known
-      const key = `${keyOf(query)} ${overTcp ? 'tcp' : 'udp'}`
-      let answer = pending.get(key)
-      if (answer === undefined && pending.size < PENDING_MAX) {
-        answer = ask(query, overTcp).finally(() => pending.delete(key))
-        pending.set(key, answer)
+      if (known !== undefined) {
+        counts.cacheHits++
+        if (known.refresh && !pending.has(keyOf(query))) {
+          counts.prefetches++
+          void askOnce(query)
+        }
+        return known.message
       }
-      const response = await answer
-      if (response === undefined) return cache.stale(query, performance.now())
-      cache.store(query, response, performance.now())
-      return adaptResponse(response, query, (ttl) => ttl)
+      const stale = cache.stale(query, performance.now())
+      const asked = askOnce(query)
+      const isHopeless = stale !== undefined && serversFor(query.name).every((server) => health.isDown(server))
+      const waiting = stale === undefined ? [] : [pause(isHopeless ? 0 : STALE_AFTER_MS, signal)]
+      const response = (await Promise.race([asked, ...waiting])) as ForeignResponse | undefined
+      if (stale !== undefined && (response === undefined || isFailure(response))) {
+        counts.staleAnswers++
+        return stale
+      }
+      return response && adaptResponse(response, query, (ttl) => ttl)
     },
   }
-}
-
-/** A connected socket: the kernel drops what others send, and tells of a closed port at once. */
-function askUdp(server: SocketAddress, query: DnsQuery, signal: AbortSignal): Promise<ForeignResponse | undefined> {
-  return new Promise((resolve) => {
-    const id = randomInt(0x10000)
-    const socket = createSocket(server.family === 4 ? 'udp4' : 'udp6')
-    const finish = (response: ForeignResponse | undefined): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', give)
-      socket
-        .removeAllListeners()
-        .on('error', () => undefined)
-        .close()
-      resolve(response)
-    }
-    const give = (): void => finish(undefined)
-    const timer = setTimeout(give, TIMEOUT_MS)
-    signal.addEventListener('abort', give)
-    socket.on('error', give)
-    socket.on('message', (bytes) => {
-      const response = readResponse(bytes, id, query)
-      if (response !== undefined) finish(response)
-    })
-    socket.on('connect', () => socket.send(withId(query.message, id)))
-    socket.connect(server.port, server.address)
-  })
-}
-
-function askTcp(server: SocketAddress, query: DnsQuery, signal: AbortSignal): Promise<ForeignResponse | undefined> {
-  return new Promise((resolve) => {
-    const id = randomInt(0x10000)
-    const socket = connect(server.port, server.address)
-    let received = Buffer.alloc(0)
-    const finish = (response: ForeignResponse | undefined): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', give)
-      socket.destroy()
-      resolve(response)
-    }
-    const give = (): void => finish(undefined)
-    const timer = setTimeout(give, TIMEOUT_MS)
-    signal.addEventListener('abort', give)
-    socket.on('error', give)
-    socket.on('close', give)
-    socket.on('data', (bytes: Buffer) => {
-      received = Buffer.concat([received, bytes])
-      // A frame is at most 65535 bytes, so is what is kept.
-      const first = firstMessage(received)
-      if (first !== undefined) finish(readResponse(first.message, id, query))
-    })
-    socket.on('connect', () => socket.write(framed(withId(query.message, id))))
-  })
 }
 
 /** The resolvers to ask now; resolv.conf is read again when it changes. */

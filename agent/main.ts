@@ -63,17 +63,29 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     },
     signal,
   )
-  const snapshot = createSnapshots(store, { node, domain: config.clusterDomain, servers: config.dnsAddresses })
+  const snapshot = createSnapshots(store, {
+    node,
+    zone: { domains: config.clusterDomains, servers: config.dnsAddresses, pods: config.dnsPods },
+  })
 
   // For people and for Prometheus.
   const registry = createRegistry('agent')
-  const metrics = registerMetrics(registry, { snapshot, malformed: () => dns.malformed() })
+  const metrics = registerMetrics(registry, {
+    snapshot,
+    dns: () => ({ ...dns.counts(), dropped: dns.dropped() }),
+    upstream: () => upstream.counts(),
+  })
 
   // Names.
   const clusterDns = () =>
     takeoversOf(snapshot().cluster, config.clusterDnsService, config.dnsAddresses).map(({ clusterIp }) => clusterIp)
   const upstream = openUpstream(
-    { servers: config.dnsUpstream, except: () => [...config.dnsAddresses, ...clusterDns()] },
+    {
+      servers: config.dnsUpstream,
+      stubs: config.dnsStubs,
+      staleSeconds: config.dnsStaleSeconds,
+      except: () => [...config.dnsAddresses, ...clusterDns()],
+    },
     signal,
   )
   const dns = runDnsServer(
@@ -83,7 +95,6 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       ensureAddress: ensureOwnAddress,
       zone: () => snapshot().zone,
       upstream,
-      onAnswer: metrics.onAnswer,
       onListening: () => nft.retake(),
       log,
     },

@@ -3,7 +3,7 @@
 import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '../lib/k8s/objects.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import { clusterOf, type Cluster } from './cluster.ts'
-import { zoneOf, type Zone } from './dns.ts'
+import { zoneOf, type Zone, type ZoneInput } from './dns.ts'
 import { hereOf, sameHere, type Here } from './topology.ts'
 
 /** What the agent follows. OpenYurt's kinds may be unknown to a cluster: then there are none. */
@@ -15,13 +15,14 @@ export type Snapshot = {
   readonly here: Here
   readonly zone: Zone
 }
-export type SnapshotOptions = { readonly node: string; readonly domain: string; readonly servers: readonly string[] }
+export type SnapshotOptions = { readonly node: string; readonly zone: Pick<ZoneInput, 'domains' | 'servers' | 'pods'> }
 
-export function createSnapshots(store: StoreView, { node, domain, servers }: SnapshotOptions): () => Snapshot {
+export function createSnapshots(store: StoreView, { node, zone: zoneOptions }: SnapshotOptions): () => Snapshot {
   let revision: number | undefined
   let known = false
   let snapshot: Snapshot
   let here: Here | undefined
+  let zone: Zone | undefined
   return () => {
     const synced = [SERVICES, ENDPOINT_SLICES, NODES].every((resource) => store.synced(resource))
     if (revision === store.revision && known === synced) return snapshot
@@ -39,7 +40,13 @@ export function createSnapshots(store: StoreView, { node, domain, servers }: Sna
     const now = hereOf(cluster ?? {}, node)
     // The same value while nothing changed: what was made for a service here is remembered by it.
     if (here === undefined || !sameHere(now, here)) here = now
-    snapshot = { cluster, here, zone: zoneOf({ cluster, here, domain, servers }) }
+    // The same value while no name changed: answers are remembered by it, and nodes change all the time.
+    if (zone?.synced !== synced || zone.here !== here || !sameItems(zone.services, cluster?.services ?? []))
+      zone = zoneOf({ ...zoneOptions, cluster, here })
+    snapshot = { cluster, here, zone }
     return snapshot
   }
 }
+
+const sameItems = (a: readonly unknown[], b: readonly unknown[]): boolean =>
+  a.length === b.length && a.every((item, i) => item === b[i])

@@ -47,7 +47,11 @@ export function agentStatus({
     node,
     pool: pools.find(({ nodes }) => nodes.some(({ name }) => name === node))?.name ?? '',
     startedAt,
-    dns: { addresses: dns.listening(), queries: dns.queries(), takeover: takeovers.map(({ clusterIp }) => clusterIp) },
+    dns: {
+      addresses: dns.listening(),
+      queries: dns.counts().queries,
+      takeover: takeovers.map(({ clusterIp }) => clusterIp),
+    },
     services: {
       count: services.length,
       endpoints: endpointCount(services),

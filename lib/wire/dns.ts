@@ -1,34 +1,57 @@
-// DNS messages (RFC 1035, EDNS of RFC 6891) at the edge: a query becomes a value, an answer becomes bytes, and messages of
-// others are passed on as they are, with only their id and TTLs rewritten. The only user of dns-packet.
+// DNS messages (RFC 1035, EDNS of RFC 6891) at the edge: a query becomes a value, an answer becomes bytes.
 //
 //   0       2       4       6       8       10      12
 //   | id    | flags | qd    | an    | ns    | ar    | question … records …
 
-import packet from 'dns-packet'
+import { isIPv4, isIPv6 } from 'node:net'
+import { writeAddress } from '../address.ts'
+import { readName, skipName, writeName } from './dns-name.ts'
 
-export type Rcode = 'NOERROR' | 'FORMERR' | 'SERVFAIL' | 'NXDOMAIN' | 'NOTIMP' | 'REFUSED'
-export const RCODES: readonly Rcode[] = ['NOERROR', 'FORMERR', 'SERVFAIL', 'NXDOMAIN', 'NOTIMP', 'REFUSED']
+/** In the order of their numbers, but for the last, which takes EDNS to say (16). */
+export const RCODES = ['NOERROR', 'FORMERR', 'SERVFAIL', 'NXDOMAIN', 'NOTIMP', 'REFUSED', 'BADVERS'] as const
+export type Rcode = (typeof RCODES)[number]
+
+/** @param number of the header; what we have no word for is a failure. */
+export const rcodeOf = (number: number): Rcode => (number < 6 ? RCODES[number]! : 'SERVFAIL')
 
 export type DnsQuery = {
   readonly id: number
-  readonly opcode: number
   /** As it was asked, without a dot at the end; `.` is the root. */
   readonly name: string
-  /** A mnemonic such as `AAAA`, or `UNKNOWN_65`. */
+  /** A mnemonic such as `AAAA`, or `TYPE65` (RFC 3597). */
   readonly type: string
+  /** `IN`, or `CLASS3`. */
   readonly class: string
   readonly recursionDesired: boolean
   readonly checkingDisabled: boolean
   /** What the client takes over UDP; undefined without EDNS. */
-  readonly edns: { readonly udpBytes: number; readonly dnssec: boolean } | undefined
+  readonly edns: Edns | undefined
   /** The question as bytes, and the whole message. */
   readonly question: Uint8Array
-  readonly message: Uint8Array
+  readonly message: Buffer
 }
+export type Edns = {
+  readonly udpBytes: number
+  readonly dnssec: boolean
+  readonly version: number
+  /** Whether there are any; none is known here. */
+  readonly options: boolean
+}
+
+/** Why a message is no query that can be answered. */
+export const MALFORMED = ['short', 'response', 'counts', 'question', 'record', 'edns'] as const
+export type Malformed = (typeof MALFORMED)[number]
+
+export type Received =
+  | { readonly kind: 'query'; readonly query: DnsQuery }
+  /** To be answered by `headerOnly`, if at all. */
+  | { readonly kind: 'malformed'; readonly reason: Malformed; readonly answerable: boolean }
+  /** An opcode other than QUERY, which is not looked into. */
+  | { readonly kind: 'opcode' }
 
 type Data<T extends string, D> = { readonly name: string; readonly type: T; readonly ttl: number; readonly data: D }
 export type DnsRecord =
-  | Data<'A' | 'AAAA' | 'CNAME' | 'PTR' | 'NS' | 'TXT', string>
+  | Data<'A' | 'AAAA' | 'CNAME' | 'PTR' | 'NS' | 'TXT' | 'HINFO', string>
   | Data<'SRV', { readonly priority: number; readonly weight: number; readonly port: number; readonly target: string }>
   | Data<
       'SOA',
@@ -47,235 +70,300 @@ export type DnsResponse = {
   readonly rcode: Rcode
   readonly authoritative: boolean
   readonly answers: readonly DnsRecord[]
+  /** Whole records of another server, uncompressed, which come behind `answers`. */
+  readonly foreign?: readonly Uint8Array[]
   readonly authorities: readonly DnsRecord[]
   /** Left out where they do not fit. */
   readonly additionals: readonly DnsRecord[]
 }
 
-const HEADER_BYTES = 12
-const OPT_BYTES = 11
+export const HEADER_BYTES = 12
 export const UDP_BYTES_MIN = 512
 /** What passes every path without fragments (DNS flag day 2020). */
 export const UDP_BYTES_MAX = 1232
-/** A query has one question and at most OPT, TSIG and a few more behind it; dns-packet allocates by these counts. */
-const ADDITIONALS_MAX = 4
+export const MESSAGE_BYTES_MAX = 0xffff
+/** A query has one question and at most OPT, TSIG and a few more behind it. */
+const QUERY_RECORDS_MAX = 8
 
-const FLAG = {
+export const FLAG = {
   response: 0x8000,
+  opcode: 0x7800,
   authoritative: 0x0400,
   truncated: 0x0200,
   recursionDesired: 0x0100,
   recursionAvailable: 0x0080,
-}
+  checkingDisabled: 0x0010,
+} as const
+const DNSSEC_OK = 0x8000
+export const TYPE_SOA = 6
+export const TYPE_OPT = 41
+export const CLASS_IN = 1
 
-/** undefined for whatever is no query with one question. */
-export function decodeQuery(bytes: Uint8Array): DnsQuery | undefined {
+const TYPES: Readonly<Record<string, number>> = {
+  A: 1,
+  NS: 2,
+  CNAME: 5,
+  SOA: TYPE_SOA,
+  PTR: 12,
+  HINFO: 13,
+  MX: 15,
+  TXT: 16,
+  AAAA: 28,
+  SRV: 33,
+  IXFR: 251,
+  AXFR: 252,
+  ANY: 255,
+}
+const TYPE_NAMES = new Map(Object.entries(TYPES).map(([name, number]) => [number, name]))
+const typeName = (number: number): string => TYPE_NAMES.get(number) ?? `TYPE${number}`
+const typeNumber = (name: string): number => TYPES[name] ?? Number(name.slice('TYPE'.length))
+
+export function decodeQuery(bytes: Uint8Array): Received {
   const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  if (message.length < HEADER_BYTES || message.readUInt16BE(2) & FLAG.response) return undefined
-  if (message.readUInt16BE(4) !== 1 || message.readUInt32BE(6) !== 0 || message.readUInt16BE(10) > ADDITIONALS_MAX)
-    return undefined
-  const questionEnd = skipName(message, HEADER_BYTES) + 4
-  if (questionEnd > message.length || Number.isNaN(questionEnd)) return undefined
-  let decoded: ReturnType<typeof packet.decode>
-  try {
-    decoded = packet.decode(message)
-  } catch {
-    return undefined
+  if (message.length < HEADER_BYTES) return malformed('short', false)
+  const flags = message.readUInt16BE(2)
+  // An answer to an answer could go on for ever.
+  if (flags & FLAG.response) return malformed('response', false)
+  if (flags & FLAG.opcode) return { kind: 'opcode' }
+  const additionals = message.readUInt16BE(10)
+  const records = message.readUInt16BE(6) + message.readUInt16BE(8) + additionals
+  if (message.readUInt16BE(4) !== 1 || records > QUERY_RECORDS_MAX) return malformed('counts', true)
+  const named = readName(message, HEADER_BYTES)
+  if (named === undefined || named.end + 4 > message.length) return malformed('question', true)
+  const questionEnd = named.end + 4
+  let edns: Edns | undefined
+  let offset = questionEnd
+  for (let i = 0; i < records; i++) {
+    const start = offset
+    offset = skipName(message, start)
+    if (!(offset + 10 <= message.length)) return malformed('record', true)
+    const end = offset + 10 + message.readUInt16BE(offset + 8)
+    if (end > message.length) return malformed('record', true)
+    if (message.readUInt16BE(offset) === TYPE_OPT) {
+      const misplaced = i < records - additionals || offset !== start + 1 || edns !== undefined
+      if (misplaced || !areOptions(message, offset + 10, end)) return malformed('edns', true)
+      edns = {
+        udpBytes: Math.max(UDP_BYTES_MIN, message.readUInt16BE(offset + 2)),
+        dnssec: (message.readUInt16BE(offset + 6) & DNSSEC_OK) !== 0,
+        version: message[offset + 5]!,
+        options: end > offset + 10,
+      }
+    }
+    offset = end
   }
-  const [question] = decoded.questions
-  const opt = decoded.additionals.find(({ type }) => type === 'OPT')
-  return {
+  const kind = message.readUInt16BE(named.end + 2)
+  const query: DnsQuery = {
     id: message.readUInt16BE(0),
-    opcode: (message[2]! >> 3) & 15,
-    name: question!.name,
-    type: question!.type,
-    class: question!.class,
-    recursionDesired: decoded.flag_rd,
-    checkingDisabled: decoded.flag_cd,
-    edns: opt && { udpBytes: Math.max(UDP_BYTES_MIN, opt.udpPayloadSize ?? 0), dnssec: opt.flag_do ?? false },
+    name: named.name,
+    type: typeName(message.readUInt16BE(named.end)),
+    class: kind === CLASS_IN ? 'IN' : `CLASS${kind}`,
+    recursionDesired: (flags & FLAG.recursionDesired) !== 0,
+    checkingDisabled: (flags & FLAG.checkingDisabled) !== 0,
+    edns,
     question: message.subarray(HEADER_BYTES, questionEnd),
     message,
   }
+  return { kind: 'query', query }
 }
 
-/** @param maxBytes answers that do not fit are left out and the message is marked as truncated. */
+const malformed = (reason: Malformed, answerable: boolean): Received => ({ kind: 'malformed', reason, answerable })
+
+function areOptions(message: Buffer, start: number, end: number): boolean {
+  let offset = start
+  while (offset + 4 <= end) offset += 4 + message.readUInt16BE(offset + 2)
+  return offset === end
+}
+
+/** The answer to what cannot be read any further: its id, opcode and wish for recursion. */
+export function headerOnly(bytes: Uint8Array, rcode: 'FORMERR' | 'NOTIMP' | 'SERVFAIL'): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES)
+  header.set(bytes.subarray(0, 4))
+  header.writeUInt16BE(
+    FLAG.response | (header.readUInt16BE(2) & (FLAG.opcode | FLAG.recursionDesired)) | RCODES.indexOf(rcode),
+    2,
+  )
+  return header
+}
+
+/** The most UDP bytes that a client of this query takes and paths carry. */
+export const udpBytesFor = ({ edns }: DnsQuery): number => Math.min(UDP_BYTES_MAX, edns?.udpBytes ?? UDP_BYTES_MIN)
+
+const OPT_BYTES = 11
+/** Where a message is put together before it is copied out. */
+const scratch = Buffer.allocUnsafe(MESSAGE_BYTES_MAX)
+
+/**
+ * @param maxBytes answers that do not fit are left out and the message is marked as truncated.
+ * @throws RangeError for a record whose name is none.
+ */
 export function encodeResponse(query: DnsQuery, response: DnsResponse, maxBytes: number): Buffer {
-  const parts: Uint8Array[] = []
-  let bytes = HEADER_BYTES + query.question.length + (query.edns === undefined ? 0 : OPT_BYTES)
+  const limit = maxBytes - (query.edns === undefined ? 0 : OPT_BYTES)
+  const names: Names = { asked: query.name, written: new Map() }
+  scratch.set(query.question, HEADER_BYTES)
+  let offset = HEADER_BYTES + query.question.length
   let truncated = false
+  const put = (next: number, needed: boolean): boolean => {
+    if (next <= limit) offset = next
+    else truncated ||= needed
+    return next <= limit
+  }
   const add = (records: readonly DnsRecord[], needed: boolean): number => {
     let count = 0
     for (const record of records) {
-      const encoded = encodeRecord(record, query.name)
-      if (bytes + encoded.length > maxBytes) {
-        truncated ||= needed
-        break
-      }
-      parts.push(encoded)
-      bytes += encoded.length
+      const next = offset + RECORD_BYTES_MAX > MESSAGE_BYTES_MAX ? Infinity : writeRecord(record, offset, names)
+      if (!put(next, needed)) break
       count++
     }
     return count
   }
-  const answers = add(response.answers, true)
+  let answers = add(response.answers, true)
+  for (const record of truncated ? [] : (response.foreign ?? [])) {
+    if (!put(offset + record.length, true)) break
+    scratch.set(record, offset - record.length)
+    answers++
+  }
   const authorities = truncated ? 0 : add(response.authorities, true)
   const additionals = truncated ? 0 : add(response.additionals, false)
+  if (query.edns !== undefined) offset = writeOpt(query.edns, response.rcode === 'BADVERS', offset)
 
-  const header = Buffer.allocUnsafe(HEADER_BYTES)
+  const rcode = response.rcode === 'BADVERS' ? 0 : RCODES.indexOf(response.rcode)
   const flags =
     FLAG.response |
-    (query.opcode << 11) |
     (response.authoritative ? FLAG.authoritative : 0) |
     (truncated ? FLAG.truncated : 0) |
     (query.recursionDesired ? FLAG.recursionDesired : 0) |
     FLAG.recursionAvailable |
-    RCODES.indexOf(response.rcode)
-  header.writeUInt16BE(query.id, 0)
-  header.writeUInt16BE(flags, 2)
-  header.writeUInt16BE(1, 4)
-  header.writeUInt16BE(answers, 6)
-  header.writeUInt16BE(authorities, 8)
-  header.writeUInt16BE(additionals + (query.edns === undefined ? 0 : 1), 10)
-  return Buffer.concat([header, query.question, ...parts, ...(query.edns === undefined ? [] : [OPT])], bytes)
+    (query.checkingDisabled ? FLAG.checkingDisabled : 0) |
+    rcode
+  scratch.writeUInt16BE(query.id, 0)
+  scratch.writeUInt16BE(flags, 2)
+  scratch.writeUInt16BE(1, 4)
+  scratch.writeUInt16BE(answers, 6)
+  scratch.writeUInt16BE(authorities, 8)
+  scratch.writeUInt16BE(additionals + (query.edns === undefined ? 0 : 1), 10)
+  return Buffer.from(scratch.subarray(0, offset))
 }
 
-/** Root name, type 41, our own UDP size, no flags, no options. */
-const OPT = Buffer.from([0, 0, 41, UDP_BYTES_MAX >> 8, UDP_BYTES_MAX & 0xff, 0, 0, 0, 0, 0, 0])
-/** A pointer to the question's name, which most records have as their own. */
-const SAME_NAME = Buffer.from([0xc0, HEADER_BYTES])
-
-function encodeRecord(record: DnsRecord, asked: string): Uint8Array {
-  const encoded = packet.answer.encode(record)
-  return record.name === asked && asked !== '.'
-    ? Buffer.concat([SAME_NAME, encoded.subarray(packet.name.encodingLength(record.name))])
-    : encoded
+/** Our own UDP size, the client's DO bit (RFC 3225), no options. */
+function writeOpt({ dnssec }: Edns, badVersion: boolean, start: number): number {
+  scratch[start] = 0
+  scratch.writeUInt16BE(TYPE_OPT, start + 1)
+  scratch.writeUInt16BE(UDP_BYTES_MAX, start + 3)
+  scratch.writeUInt16BE(badVersion ? 0x0100 : 0, start + 5)
+  scratch.writeUInt16BE(dnssec ? DNSSEC_OK : 0, start + 7)
+  scratch.writeUInt16BE(0, start + 9)
+  return start + OPT_BYTES
 }
 
-/** A query of our own, with EDNS. */
-export function encodeQuery(id: number, name: string, type: string): Buffer {
-  return packet.encode({
-    type: 'query',
-    id,
-    flags: FLAG.recursionDesired,
-    questions: [{ name, type, class: 'IN' }],
-    additionals: [{ type: 'OPT', name: '.', udpPayloadSize: UDP_BYTES_MAX, flags: 0, options: [] }],
-  })
+/** Its own name, its fixed part, and two names of an SOA. */
+const RECORD_BYTES_MAX = 1024
+/** An offset that a pointer can hold. */
+const POINTER_MAX = 0x3fff
+
+/** Where names stand that a pointer may lead to: those written before, and the question's with all that it ends in. */
+type Names = { readonly asked: string; readonly written: Map<string, number> }
+
+/** @returns the offset behind it. */
+function writeRecord(record: DnsRecord, start: number, names: Names): number {
+  const fixed = writeSharedName(record.name, start, names)
+  scratch.writeUInt16BE(typeNumber(record.type), fixed)
+  scratch.writeUInt16BE(CLASS_IN, fixed + 2)
+  scratch.writeUInt32BE(record.ttl, fixed + 4)
+  const end = writeData(record, fixed + 10, names)
+  scratch.writeUInt16BE(end - fixed - 10, fixed + 8)
+  return end
 }
 
-// === messages of others ===
-
-export type ForeignResponse = {
-  readonly message: Buffer
-  readonly rcode: number
-  readonly truncated: boolean
-  readonly answers: number
-  /** Where the TTLs stand, and the lowest; for an answer without records what its SOA allows (RFC 2308). */
-  readonly ttlOffsets: readonly number[]
-  readonly ttlSeconds: number
+function writeSharedName(name: string, start: number, names: Names): number {
+  const known = names.written.get(name) ?? offsetInQuestion(name, names.asked)
+  if (known === undefined || name === '.') return writeNewName(name, start, names)
+  return scratch.writeUInt16BE(0xc000 | known, start)
 }
 
-const TYPE_SOA = 6
-const TYPE_OPT = 41
-/** More records than this in one message are a mistake or an attack. */
-const RECORDS_MAX = 4096
+/** A dot of the text is the length of a label in the bytes, so that both have one offset, but for escaped labels. */
+function offsetInQuestion(name: string, asked: string): number | undefined {
+  if (name === asked) return HEADER_BYTES
+  const rest = asked.length - name.length
+  if (rest < 2 || asked.charCodeAt(rest - 1) !== DOT || !asked.endsWith(name) || asked.includes('\\')) return undefined
+  return HEADER_BYTES + rest
+}
+const DOT = 0x2e
 
-/** Reads an answer to that query; undefined if it is none: another id, another question, cut short. */
-export function readResponse(bytes: Uint8Array, id: number, query: DnsQuery): ForeignResponse | undefined {
-  const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  if (message.length < HEADER_BYTES || message.readUInt16BE(0) !== id || !(message.readUInt16BE(2) & FLAG.response))
-    return undefined
-  if (message.readUInt16BE(4) !== 1 || !sameQuestion(message, query.question)) return undefined
-  const answers = message.readUInt16BE(6)
-  const records = answers + message.readUInt16BE(8) + message.readUInt16BE(10)
-  const truncated = (message.readUInt16BE(2) & FLAG.truncated) !== 0
-  const ttlOffsets: number[] = []
-  let ttlSeconds = Infinity
-  let offset = HEADER_BYTES + query.question.length
-  if (records > RECORDS_MAX) return undefined
-  for (let i = 0; i < records; i++) {
-    offset = skipName(message, offset)
-    if (!(offset + 10 <= message.length))
-      return truncated
-        ? { message, rcode: message[3]! & 15, truncated, answers: 0, ttlOffsets: [], ttlSeconds: 0 }
-        : undefined
-    const type = message.readUInt16BE(offset)
-    const length = message.readUInt16BE(offset + 8)
-    const end = offset + 10 + length
-    if (end > message.length) return undefined
-    if (type !== TYPE_OPT) {
-      ttlOffsets.push(offset + 4)
-      ttlSeconds = Math.min(ttlSeconds, message.readUInt32BE(offset + 4))
-      if (type === TYPE_SOA && answers === 0 && length >= 22)
-        ttlSeconds = Math.min(ttlSeconds, message.readUInt32BE(end - 4))
+function writeNewName(name: string, start: number, { written }: Names): number {
+  if (start <= POINTER_MAX && !written.has(name)) written.set(name, start)
+  return writeName(name, scratch, start)
+}
+
+function writeData(record: DnsRecord, start: number, names: Names): number {
+  switch (record.type) {
+    case 'A':
+      if (!isIPv4(record.data)) throw new RangeError(`${record.data} is no IPv4 address`)
+      writeAddress(record.data, 4, scratch, start)
+      return start + 4
+    case 'AAAA':
+      if (!isIPv6(record.data)) throw new RangeError(`${record.data} is no IPv6 address`)
+      writeAddress(record.data, 6, scratch, start)
+      return start + 16
+    case 'CNAME':
+    case 'PTR':
+    case 'NS':
+      return writeSharedName(record.data, start, names)
+    case 'TXT':
+      return writeString(record.data, start)
+    case 'HINFO':
+      return writeString('', writeString(record.data, start))
+    case 'SRV': {
+      const { priority, weight, port, target } = record.data
+      scratch.writeUInt16BE(priority, start)
+      scratch.writeUInt16BE(weight, start + 2)
+      scratch.writeUInt16BE(port, start + 4)
+      // Not as a pointer (RFC 2782), but others may point to it.
+      return writeNewName(target, start + 6, names)
     }
-    offset = end
-  }
-  return {
-    message,
-    rcode: message[3]! & 15,
-    truncated,
-    answers,
-    ttlOffsets,
-    ttlSeconds: ttlSeconds === Infinity ? 0 : ttlSeconds,
+    case 'SOA': {
+      const { mname, rname, serial, refresh, retry, expire, minimum } = record.data
+      let offset = writeSharedName(rname, writeSharedName(mname, start, names), names)
+      for (const number of [serial, refresh, retry, expire, minimum]) offset = scratch.writeUInt32BE(number, offset)
+      return offset
+    }
   }
 }
 
-/** The same answer for another client: its id, its spelling of the name, TTLs lowered or set. */
-export function adaptResponse(response: ForeignResponse, query: DnsQuery, ttl: (seconds: number) => number): Buffer {
-  const message = Buffer.from(response.message)
-  message.writeUInt16BE(query.id, 0)
-  message.set(query.question, HEADER_BYTES)
-  for (const offset of response.ttlOffsets) message.writeUInt32BE(ttl(message.readUInt32BE(offset)), offset)
-  return message
+/** A character-string; at most 255 bytes, of which ours are far below. */
+function writeString(text: string, start: number): number {
+  scratch[start] = text.length
+  return start + 1 + scratch.write(text, start + 1, 'latin1')
 }
 
-/** The records of an answer that a client of an alias needs as well. */
-export function answersOf(response: ForeignResponse): readonly DnsRecord[] {
+/** A query of our own under this id, with nothing of the client's but what was asked and in which way. */
+export function encodeQuery(
+  id: number,
+  { question, recursionDesired, checkingDisabled, edns }: Omit<DnsQuery, 'id' | 'message'>,
+): Buffer {
+  scratch.writeUInt16BE(id, 0)
+  scratch.writeUInt16BE(
+    (recursionDesired ? FLAG.recursionDesired : 0) | (checkingDisabled ? FLAG.checkingDisabled : 0),
+    2,
+  )
+  scratch.writeUInt16BE(1, 4)
+  scratch.writeUInt32BE(0, 6)
+  scratch.writeUInt16BE(edns === undefined ? 0 : 1, 10)
+  scratch.set(question, HEADER_BYTES)
+  let end = HEADER_BYTES + question.length
+  if (edns !== undefined) end = writeOpt(edns, false, end)
+  return Buffer.from(scratch.subarray(0, end))
+}
+
+/** A query for another name in the way of this one; undefined for what is no name. */
+export function queryFor(name: string, like: Omit<DnsQuery, 'name' | 'question' | 'message'>): DnsQuery | undefined {
+  const bytes = Buffer.alloc(256 + 4)
   try {
-    return packet.decode(response.message).answers as readonly DnsRecord[]
+    const end = writeName(name, bytes, 0)
+    bytes.writeUInt16BE(typeNumber(like.type), end)
+    bytes.writeUInt16BE(CLASS_IN, end + 2)
+    const question = bytes.subarray(0, end + 4)
+    return { ...like, name, question, message: encodeQuery(like.id, { ...like, name, question }) }
   } catch {
-    return []
+    return undefined
   }
 }
-
-/** What a client that cannot take the whole over UDP gets: nothing but the hint to ask over TCP. */
-export function truncate(message: Buffer, query: DnsQuery): Buffer {
-  const end = HEADER_BYTES + query.question.length
-  const short = Buffer.from(message.subarray(0, end))
-  short.writeUInt16BE(short.readUInt16BE(2) | FLAG.truncated, 2)
-  short.fill(0, 6, HEADER_BYTES)
-  return short
-}
-
-/** Copies a query under another id. */
-export function withId(message: Uint8Array, id: number): Buffer {
-  const copy = Buffer.from(message)
-  copy.writeUInt16BE(id, 0)
-  return copy
-}
-
-/** The offset behind a name, a pointer being its end; NaN where it runs out of the message. */
-function skipName(message: Buffer, offset: number): number {
-  while (offset < message.length) {
-    const length = message[offset]!
-    if (length === 0) return offset + 1
-    if ((length & 0xc0) === 0xc0) return offset + 2
-    if ((length & 0xc0) !== 0) return NaN
-    offset += length + 1
-  }
-  return NaN
-}
-
-/** Names are equal whatever their case (RFC 4343); lengths of labels are below any letter. */
-function sameQuestion(message: Buffer, question: Uint8Array): boolean {
-  if (message.length < HEADER_BYTES + question.length) return false
-  const nameEnd = question.length - 4
-  for (let i = 0; i < question.length; i++) {
-    const a = message[HEADER_BYTES + i]!
-    const b = question[i]!
-    if (i < nameEnd ? lower(a) !== lower(b) : a !== b) return false
-  }
-  return true
-}
-
-const lower = (byte: number) => (byte >= 0x41 && byte <= 0x5a ? byte + 32 : byte)

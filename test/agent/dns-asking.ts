@@ -10,6 +10,7 @@ import { clusterOf } from '../../agent/cluster.ts'
 import { runDnsServer, type DnsServer } from '../../agent/dns-server.ts'
 import { openUpstream } from '../../agent/dns-upstream-client.ts'
 import { zoneOf } from '../../agent/dns.ts'
+import { parseStubs } from '../../agent/resolv-conf.ts'
 import { hereOf } from '../../agent/topology.ts'
 import { createLog } from '../../lib/log.ts'
 
@@ -20,7 +21,8 @@ export type Message = {
   flag_aa: boolean
   questions: { name: string; type: string }[]
   answers: { name: string; type: string; ttl: number; data: unknown }[]
-  additionals: { type: string }[]
+  additionals: { name: string; type: string; ttl: number; data: unknown }[]
+  authorities: { name: string; type: string; ttl: number; data: unknown }[]
 }
 export const decode = (bytes: Buffer) => packet.decode(bytes) as unknown as Message
 
@@ -48,7 +50,7 @@ const cluster = clusterOf({
   nodePools: [],
   gateways: [],
 })
-const zone = zoneOf({ cluster, here: hereOf(cluster, 'h1'), domain: 'cluster.local', servers: [] })
+const zone = zoneOf({ cluster, here: hereOf(cluster, 'h1'), domains: ['cluster.local'], servers: [] })
 
 let lastPort = 20_000 + (process.pid % 10_000)
 /** A server with upstreams; ends with the test. */
@@ -56,10 +58,11 @@ export async function start(
   t: Test,
   servers: readonly string[],
   resolvConf = '/nonexistent',
+  stubs = '',
 ): Promise<{ port: number; dns: DnsServer; address: string }> {
   const controller = new AbortController()
   const port = ++lastPort
-  const upstream = openUpstream({ servers, resolvConf, except: () => [] }, controller.signal)
+  const upstream = openUpstream({ servers, resolvConf, stubs: parseStubs(stubs), except: () => [] }, controller.signal)
   const dns = runDnsServer(
     { addresses: ['127.0.0.1', '::1'], port, ensureAddress: async () => undefined, zone: () => zone, upstream, log },
     controller.signal,
@@ -139,6 +142,7 @@ export const framed = (message: Buffer) =>
 export async function upstreamServer(t: Test, reply: (query: Message, overTcp: boolean) => object | undefined) {
   const port = ++lastPort
   const seen: { id: number; port: number }[] = []
+  const messages: Buffer[] = []
   const socket = createSocket('udp4')
   const response = (bytes: Buffer, overTcp: boolean): Buffer | undefined => {
     const query = decode(bytes)
@@ -149,6 +153,7 @@ export async function upstreamServer(t: Test, reply: (query: Message, overTcp: b
   }
   socket.on('message', (bytes, from) => {
     seen.push({ id: bytes.readUInt16BE(0), port: from.port })
+    messages.push(bytes)
     const message = response(bytes, false)
     if (message !== undefined) socket.send(message, from.port, from.address)
   })
@@ -170,5 +175,5 @@ export async function upstreamServer(t: Test, reply: (query: Message, overTcp: b
     close()
     server.close()
   })
-  return { address: `127.0.0.1:${port}`, seen, close }
+  return { address: `127.0.0.1:${port}`, seen, messages, close }
 }

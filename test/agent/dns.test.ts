@@ -37,6 +37,9 @@ const cluster = clusterOf({
     service('near', { clusterIP: 'None' }, { 'openyurt.io/topologyKeys': 'openyurt.io/nodepool' }),
     service('vendor', { type: 'ExternalName', externalName: 'api.example.com.' }),
     service('alias', { type: 'ExternalName', externalName: 'web.shop.svc.cluster.local' }),
+    service('numbers', { type: 'ExternalName', externalName: '192.0.2.7' }),
+    service('blanks', { type: 'ExternalName', externalName: 'no name' }),
+    service('also', { clusterIP: 'None' }),
     service('snake', { type: 'ExternalName', externalName: 'snake.shop.svc.cluster.local' }),
   ],
   slices: [
@@ -58,6 +61,7 @@ const cluster = clusterOf({
       amqp,
     ),
     slice('idle', 'IPv4', [{ addresses: ['10.244.1.7'], conditions: { ready: false } }], amqp),
+    slice('also', 'IPv4', [{ addresses: ['10.244.1.5'] }], []),
     slice('portless', 'IPv4', [{ addresses: ['10.244.1.8'] }], []),
     slice(
       'near',
@@ -77,7 +81,7 @@ const cluster = clusterOf({
   gateways: [],
 })
 const servers = ['169.254.20.53', 'fd66:756c:6d61::53']
-const zone = zoneOf({ cluster, here: hereOf(cluster, 'h1'), domain: 'cluster.local', servers })
+const zone = zoneOf({ cluster, here: hereOf(cluster, 'h1'), domains: ['cluster.local'], servers })
 
 /** `RCODE answer answer + additional`, sorted; an SOA in the authority section is `soa`. */
 function brief(found: DnsAnswer): string {
@@ -121,7 +125,8 @@ const rows: readonly (readonly [name: string, type: string, answer: string])[] =
     'SRV',
     'NOERROR SRV 0 100 80 web.shop.svc.cluster.local + A 10.96.0.5 AAAA fd00:96::5',
   ],
-  ['_http._tcp.web.shop.svc.cluster.local', 'A', 'NOERROR + soa'],
+  ['_http._tcp.web.shop.svc.cluster.local', 'A', 'NOERROR A 10.96.0.5'],
+  ['_http._tcp.web.shop.svc.cluster.local', 'TXT', 'NOERROR + soa'],
   ['_http._udp.web.shop.svc.cluster.local', 'SRV', 'NXDOMAIN + soa'],
   ['_tcp.web.shop.svc.cluster.local', 'A', 'NOERROR + soa'],
   ['_._tcp.web.shop.svc.cluster.local', 'SRV', 'NXDOMAIN + soa'],
@@ -131,19 +136,45 @@ const rows: readonly (readonly [name: string, type: string, answer: string])[] =
     'NOERROR SRV 0 33 5672 10-244-1-5.queue.shop.svc.cluster.local SRV 0 33 5672 fd00-244-1--0.queue.shop.svc.cluster.local ' +
       'SRV 0 33 5672 queue-0.queue.shop.svc.cluster.local + A 10.244.1.4 A 10.244.1.5 AAAA fd00:244:1:: AAAA fd00:244:1::4',
   ],
+  // All ports of a service by its own name, as peers of a StatefulSet look for each other.
+  [
+    'web.shop.svc.cluster.local',
+    'SRV',
+    'NOERROR SRV 0 50 80 web.shop.svc.cluster.local SRV 0 50 81 web.shop.svc.cluster.local + A 10.96.0.5 AAAA fd00:96::5',
+  ],
+  [
+    'queue-0.queue.shop.svc.cluster.local',
+    'SRV',
+    'NOERROR SRV 0 100 5672 queue-0.queue.shop.svc.cluster.local + A 10.244.1.4 AAAA fd00:244:1::4',
+  ],
+  ['portless.shop.svc.cluster.local', 'SRV', 'NOERROR + soa'],
+  ['idle.shop.svc.cluster.local', 'SRV', 'NXDOMAIN + soa'],
   ['_amqp._tcp.idle.shop.svc.cluster.local', 'SRV', 'NXDOMAIN + soa'],
   ['vendor.shop.svc.cluster.local', 'A', 'alias CNAME api.example.com → api.example.com'],
   ['vendor.shop.svc.cluster.local', 'CNAME', 'NOERROR CNAME api.example.com'],
   ['_http._tcp.vendor.shop.svc.cluster.local', 'SRV', 'NXDOMAIN + soa'],
   ['alias.shop.svc.cluster.local', 'A', 'NOERROR A 10.96.0.5 CNAME web.shop.svc.cluster.local'],
   ['snake.shop.svc.cluster.local', 'A', 'SERVFAIL'],
+  ['numbers.shop.svc.cluster.local', 'A', 'NXDOMAIN + soa'],
+  ['blanks.shop.svc.cluster.local', 'A', 'NXDOMAIN + soa'],
+  ['web.shop.svc.cluster.local', 'ANY', 'NOERROR HINFO RFC8482'],
+  ['vendor.shop.svc.cluster.local', 'ANY', 'NOERROR CNAME api.example.com'],
+  ['nobody.shop.svc.cluster.local', 'ANY', 'NXDOMAIN + soa'],
   ['10-244-1-4.shop.pod.cluster.local', 'A', 'NOERROR A 10.244.1.4'],
   ['fd00--5.shop.pod.cluster.local', 'AAAA', 'NOERROR AAAA fd00::5'],
   ['banana.shop.pod.cluster.local', 'A', 'NXDOMAIN + soa'],
   ['10-244-1-4.nowhere.pod.cluster.local', 'A', 'NXDOMAIN + soa'],
   ['5.0.96.10.in-addr.arpa', 'PTR', 'NOERROR PTR web.shop.svc.cluster.local'],
   ['4.1.244.10.in-addr.arpa', 'PTR', 'NOERROR PTR queue-0.queue.shop.svc.cluster.local'],
+  [
+    '5.1.244.10.in-addr.arpa',
+    'PTR',
+    'NOERROR PTR 10-244-1-5.also.shop.svc.cluster.local PTR 10-244-1-5.queue.shop.svc.cluster.local',
+  ],
+  ['5.0.96.10.in-addr.arpa', 'A', 'NOERROR + soa'],
   ['6.1.244.10.in-addr.arpa', 'PTR', 'forward'],
+  ['0.96.10.in-addr.arpa', 'PTR', 'forward'],
+  ['x.0.96.10.in-addr.arpa', 'PTR', 'forward'],
   ['8.8.8.8.in-addr.arpa', 'PTR', 'forward'],
   [
     '5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa',
@@ -178,10 +209,11 @@ t.test('nothing is denied before the cluster is known', async (t) => {
   const unknown = zoneOf({
     cluster: undefined,
     here: hereOf({ nodePools: new Map() }, 'h1'),
-    domain: 'cluster.local',
+    domains: ['cluster.local'],
     servers,
   })
   t.equal(brief(answer(unknown, 'web.shop.svc.cluster.local', 'A', () => 0)), 'SERVFAIL')
+  t.equal(brief(answer(unknown, '5.0.96.10.in-addr.arpa', 'PTR', () => 0)), 'SERVFAIL')
   t.equal(brief(answer(unknown, 'example.com', 'A', () => 0)), 'forward')
 })
 
@@ -196,8 +228,39 @@ t.test('the order of endpoints is that of the random numbers', async (t) => {
   ])
 })
 
-t.test('another domain', async (t) => {
-  const other = zoneOf({ cluster, here: hereOf(cluster, 'h1'), domain: 'edge.example', servers })
-  t.equal(brief(answer(other, 'web.shop.svc.edge.example', 'A', () => 0)), 'NOERROR A 10.96.0.5')
-  t.equal(brief(answer(other, 'web.shop.svc.cluster.local', 'A', () => 0)), 'forward')
+t.test('several domains, one within another, and none of the default', async (t) => {
+  const domains = ['edge.example', 'far.edge.example']
+  const other = zoneOf({ cluster, here: hereOf(cluster, 'h1'), domains, servers })
+  const rows: readonly (readonly [name: string, type: string, answer: string])[] = [
+    ['web.shop.svc.edge.example', 'A', 'NOERROR A 10.96.0.5'],
+    ['web.shop.svc.far.edge.example', 'A', 'NOERROR A 10.96.0.5'],
+    ['_amqp._tcp.nobody.far.edge.example', 'SRV', 'NXDOMAIN + soa'],
+    ['far.edge.example', 'NS', 'NOERROR NS ns.dns.far.edge.example + A 169.254.20.53 AAAA fd66:756c:6d61::53'],
+    ['5.0.96.10.in-addr.arpa', 'PTR', 'NOERROR PTR web.shop.svc.edge.example'],
+    ['web.shop.svc.cluster.local', 'A', 'forward'],
+    ['notedge.example', 'A', 'forward'],
+  ]
+  for (const [name, type, expected] of rows)
+    t.equal(brief(answer(other, name, type, () => 0)), expected, `${name} ${type}`)
+})
+
+t.test('names of pods may be switched off', async (t) => {
+  const without = zoneOf({
+    cluster,
+    here: hereOf(cluster, 'h1'),
+    domains: ['cluster.local'],
+    servers,
+    pods: 'disabled',
+  })
+  t.equal(brief(answer(without, '10-244-1-4.shop.pod.cluster.local', 'A', () => 0)), 'NXDOMAIN + soa')
+  t.equal(brief(answer(without, 'pod.cluster.local', 'A', () => 0)), 'NOERROR + soa')
+})
+
+t.test('an SOA belongs to the zone of its name', async (t) => {
+  const owner = (name: string) => {
+    const found = answer(zone, name, 'TXT', () => 0)
+    return found.kind === 'answer' ? found.authorities[0]?.name : undefined
+  }
+  t.equal(owner('web.shop.svc.cluster.local'), 'cluster.local')
+  t.equal(owner('5.0.96.10.in-addr.arpa'), 'in-addr.arpa')
 })
