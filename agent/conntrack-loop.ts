@@ -10,10 +10,16 @@ import { deleteFlows, staleFlow, type StaleFlows, type UdpTargets } from './conn
 
 /** Groups of flows deleted in one pass; each costs a walk through the kernel's table. */
 const GROUPS_MAX = 64
+/** Each pass lists all flows. */
+const COALESCE_MS = 50
+const NOBODY: ReadonlySet<string> = new Set()
 
 export type FlowCleaner = {
-  /** Looks whether targets changed since the last time, and deletes what is stale if they did. */
-  readonly check: () => void
+  /**
+   * Targets changed: what is stale is deleted.
+   * @param gone what may not be called by any more (`address port`): whoever answers there is stale, unless it is back.
+   */
+  readonly check: (gone: readonly string[]) => void
   readonly idle: () => Promise<void>
   /** Why stale flows stay. */
   readonly problem: () => string | undefined
@@ -23,22 +29,28 @@ export function createFlowCleaner(
   { targets, log }: { targets: () => UdpTargets; log: Log },
   signal: AbortSignal,
 ): FlowCleaner {
-  let known = ''
   let due = false
+  let gone = new Set<string>()
   let problem: string | undefined
   const passes = createUpkeep(
     {
       pass: async () => {
         if (!due) return
         due = false
+        const left = gone
+        gone = new Set()
         try {
-          const { deleted, more } = await deleteStaleFlows(targets(), signal)
+          const now = targets()
+          const all = new Map([
+            ...now,
+            ...[...left].filter((key) => !now.has(key)).map((key) => [key, NOBODY] as const),
+          ])
+          const { deleted, more } = await deleteStaleFlows(all, signal)
           if (deleted > 0) log.debug({ flows: deleted }, 'deleted stale UDP flows')
           problem = undefined
-          due ||= more
-          if (more) passes.trigger()
+          if (more) again(left)
         } catch (error) {
-          due = true
+          again(left)
           throw error
         }
       },
@@ -46,18 +58,17 @@ export function createFlowCleaner(
         problem = `stale UDP flows are not deleted: ${(err as Error).message}`
         if (failures === 1) log.warn({ err }, 'cannot delete stale UDP flows')
       },
+      coalesceMs: COALESCE_MS,
     },
     signal,
   )
+  const again = (keys: Iterable<string>): void => {
+    due = true
+    for (const key of keys) gone.add(key)
+    passes.trigger()
+  }
   return {
-    check: () => {
-      const text = JSON.stringify([...targets()].map(([key, values]) => [key, ...values]))
-      if (text === known) return
-      // Noted at once: targets that come and go during one pass leave flows behind too.
-      known = text
-      due = true
-      passes.trigger()
-    },
+    check: again,
     idle: passes.idle,
     problem: () => problem,
   }

@@ -1,58 +1,62 @@
 // Which UDP flows still lead where no endpoint is any more. A kernel translates the first packet of a flow only, so a
 // client that keeps its socket would send to a dead pod for as long as it sends.
 
+import type { Frontend, ServiceFrontends } from './balance.ts'
 import type { Takeover } from './takeover.ts'
-import type { Ruleset } from './nft.ts'
 
-/** `ClusterIP port` → the `address port` that may answer. */
+/** `address port` that is called → the `address port` that may answer. */
 export type UdpTargets = ReadonlyMap<string, ReadonlySet<string>>
-/** Flows to one ClusterIP and port that are answered by one address: deleted together. */
+/** Flows to one address and port that are answered by one address: deleted together. */
 export type StaleFlows = {
-  readonly clusterIp: string
+  readonly called: string
   readonly port: number
   readonly answeredBy: string
   readonly answeringPort: number
 }
 
-const UDP = ' . udp . '
-
-export function udpTargets(rulesets: readonly Ruleset[], takeovers: readonly Takeover[]): UdpTargets {
-  const targets = new Map<string, Set<string>>()
-  for (const { objects } of rulesets) {
-    for (const key of objects.get('services')?.keys() ?? []) {
-      if (!key.includes(UDP)) continue
-      const [clusterIp, , port] = key.split(' . ')
-      targets.set(`${clusterIp} ${port}`, new Set())
+/** @param nodeAddresses those that have NodePorts. */
+export function udpTargets(
+  services: readonly ServiceFrontends[],
+  nodeAddresses: readonly string[],
+  takeovers: readonly Takeover[],
+): UdpTargets {
+  const found = new Map<string, Set<string>>()
+  for (const { frontends } of services)
+    for (const frontend of frontends) {
+      if (frontend.protocol !== 'UDP') continue
+      const { targets, insideTargets = [] } = frontend
+      const answering = new Set([...targets, ...insideTargets].map(({ address, port }) => `${address} ${port}`))
+      for (const key of keysOf(frontend, nodeAddresses)) found.set(key, answering)
     }
-    for (const [name, elements] of objects) {
-      if (!name.startsWith('endpoints-')) continue
-      for (const [key, target] of elements) {
-        if (!key.includes(UDP)) continue
-        const [clusterIp, , port] = key.split(' . ')
-        targets.get(`${clusterIp} ${port}`)?.add(target.replace(' . ', ' '))
-      }
-    }
-  }
   for (const { clusterIp, to } of takeovers)
-    targets.set(`${clusterIp} 53`, (targets.get(`${clusterIp} 53`) ?? new Set()).add(`${to} 53`))
-  return targets
+    found.set(`${clusterIp} 53`, new Set([...(found.get(`${clusterIp} 53`) ?? []), `${to} 53`]))
+  return found
 }
+
+/** What a service is called by over UDP. */
+export const udpKeys = ({ frontends }: ServiceFrontends, nodeAddresses: readonly string[]): readonly string[] =>
+  frontends.flatMap((frontend) => (frontend.protocol === 'UDP' ? keysOf(frontend, nodeAddresses) : []))
+
+const keysOf = ({ address, family, port }: Frontend, nodeAddresses: readonly string[]): readonly string[] =>
+  (address === undefined ? nodeAddresses.filter((own) => own.includes(':') === (family === 6)) : [address]).map(
+    (called) => `${called} ${port}`,
+  )
 
 /** @param line of `conntrack -L`: the tuple of the request, then that of the answer. */
 export function staleFlow(line: string, targets: UdpTargets): StaleFlows | undefined {
   const [request, answer] = [...line.matchAll(TUPLE)]
   if (request === undefined || answer === undefined) return undefined
-  const [, , clusterIp, , port] = request
+  const [, , called, , port] = request
   const [, answeredBy, , answeringPort] = answer
-  const allowed = targets.get(`${clusterIp} ${port}`)
+  const allowed = targets.get(`${called} ${port}`)
   if (allowed === undefined || allowed.has(`${answeredBy} ${answeringPort}`)) return undefined
-  return { clusterIp: clusterIp!, port: Number(port), answeredBy: answeredBy!, answeringPort: Number(answeringPort) }
+  return { called: called!, port: Number(port), answeredBy: answeredBy!, answeringPort: Number(answeringPort) }
 }
 const TUPLE = /src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)/g
 
 /** Arguments of `conntrack`. */
-export const deleteFlows = ({ clusterIp, port, answeredBy, answeringPort }: StaleFlows): readonly string[] => [
-  ...['-D', '-f', clusterIp.includes(':') ? 'ipv6' : 'ipv4', '-p', 'udp'],
-  ...['--orig-dst', clusterIp, '--orig-port-dst', `${port}`],
+export const deleteFlows = ({ called, port, answeredBy, answeringPort }: StaleFlows): readonly string[] => [
+  ...['-D', '-f', called.includes(':') ? 'ipv6' : 'ipv4', '-p', 'udp'],
+  ...['--orig-dst', called, '--orig-port-dst', `${port}`],
   ...['--reply-src', answeredBy, '--reply-port-src', `${answeringPort}`],
 ]

@@ -107,8 +107,8 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const nft = runNft(
     {
       snapshot: () => {
-        const { cluster, here } = snapshot()
-        return cluster && { cluster, here }
+        const { cluster, here, balance } = snapshot()
+        return cluster && balance && { cluster, here, balance }
       },
       takeovers,
       onSync: metrics.onSync,

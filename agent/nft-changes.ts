@@ -1,43 +1,150 @@
-// What has to change in the kernel from one ruleset to the next, so that no packet meets a gap between them.
+// What has to change in the kernel from one ruleset to the next, so that no packet meets a gap between them. Services that
+// are the same value in both are not looked into.
 
+import type { ServiceFrontends } from './balance.ts'
+import { byName } from './claims.ts'
+import { rulesOf, type ServiceRules } from './nft-service.ts'
 import { classOf, type Elements, type Ruleset } from './nft.ts'
+
+/** What the kernel has, as it was last applied. */
+export type Loaded = {
+  readonly ruleset: Ruleset
+  /** What was listed of a predecessor's table, in place of the ruleset's services and shared objects. */
+  readonly listed?: ReadonlyMap<string, Elements>
+  /** Maps of classes, chains and sets of affinity that are there, used or not. */
+  readonly made: ReadonlySet<string>
+  /** Chains and sets of affinity that nothing leads to any more. */
+  readonly unused: ReadonlySet<string>
+}
 
 export type ElementChange = { readonly object: string; readonly removed: readonly string[]; readonly added: Elements }
 export type Changes = {
-  /** Classes that are needed for the first time, by number of endpoints. */
-  readonly created: readonly number[]
+  /** Maps of classes that are needed for the first time. */
+  readonly created: readonly string[]
+  readonly sets: ServiceRules['sets']
+  readonly chains: ServiceRules['chains']
   /** In one transaction after the creation. */
   readonly changed: readonly ElementChange[]
   /** In a later transaction: a packet that was sent to a class before the change still finds its endpoint there. */
   readonly left: readonly ElementChange[]
+  /** Of affinity, in that transaction: unused since an earlier change, which kernels need (before 6.2) to let go of them. */
+  readonly dropped: readonly string[]
+  readonly loaded: Loaded
 }
 
-/** From one ruleset to the other; undefined where the rules themselves differ and the table must be written anew. */
-export function planChanges(before: Ruleset, after: Ruleset): Changes | undefined {
-  if (before.source !== after.source || before.masqueradeOutsiders !== after.masqueradeOutsiders) return undefined
-  const created: number[] = []
+/** From what is loaded to the other ruleset; undefined where the rules themselves differ and the table must be written anew. */
+export function planChanges(before: Loaded, after: Ruleset): Changes | undefined {
+  const { ruleset } = before
+  if (ruleset.source !== after.source || ruleset.masqueradeOutsiders !== after.masqueradeOutsiders) return undefined
+  const gone = new Pile()
+  const wanted = new Pile()
+  if (before.listed !== undefined) {
+    for (const [object, elements] of before.listed) gone.add(object, elements)
+    for (const service of after.services) wanted.addRules(rulesOf(service, after.family))
+    for (const [object, elements] of after.shared) wanted.add(object, elements)
+  } else {
+    for (const [had, now] of changedServices(ruleset.services, after.services)) {
+      if (had !== undefined) gone.addRules(rulesOf(had, after.family))
+      if (now !== undefined) wanted.addRules(rulesOf(now, after.family))
+    }
+    for (const [object, elements] of after.shared) {
+      const had = ruleset.shared.get(object)
+      if (had === elements) continue
+      if (had !== undefined) gone.add(object, had)
+      wanted.add(object, elements)
+    }
+  }
+
   const changed: ElementChange[] = []
   const left: ElementChange[] = []
-  for (const object of new Set([...before.objects.keys(), ...after.objects.keys()])) {
-    const had = before.objects.get(object)
-    const wanted = after.objects.get(object)
-    const count = classOf(object)
-    if (had === undefined && count !== undefined) created.push(count)
-    const gone = [...(had ?? [])].filter(([key, value]) => wanted?.get(key) !== value).map(([key]) => key)
-    const added = new Map([...(wanted ?? [])].filter(([key, value]) => had?.get(key) !== value))
-    const later = count === undefined ? [] : gone.filter((key) => !added.has(key))
-    const removed = count === undefined ? gone : gone.filter((key) => added.has(key))
+  for (const object of new Set([...gone.elements.keys(), ...wanted.elements.keys()])) {
+    const had = gone.elements.get(object)
+    const now = wanted.elements.get(object)
+    const added = new Map([...(now ?? [])].filter(([key, value]) => had?.get(key) !== value))
+    const keys = [...(had ?? [])].filter(([key, value]) => now?.get(key) !== value).map(([key]) => key)
+    const isClass = classOf(object) !== undefined
+    const later = isClass ? keys.filter((key) => !added.has(key)) : []
+    const removed = isClass ? keys.filter((key) => added.has(key)) : keys
     if (removed.length + added.size > 0) changed.push({ object, removed, added })
     if (later.length > 0) left.push({ object, removed: later, added: new Map() })
   }
-  return { created, changed, left }
+  return {
+    created: [...wanted.elements.keys()].filter((name) => classOf(name) !== undefined && !before.made.has(name)),
+    sets: new Map([...wanted.sets].filter(([name]) => !before.made.has(name))),
+    chains: new Map([...wanted.chains].filter(([name]) => !before.made.has(name))),
+    changed,
+    left,
+    ...afterwards(before, after, gone, wanted),
+  }
 }
 
-/** What the kernel holds after the changes: classes that nobody uses any more stay until the table is written anew. */
-export function applied(before: Ruleset, after: Ruleset): Ruleset {
-  const unused = [...before.objects.keys()].filter((name) => !after.objects.has(name))
-  return {
-    ...after,
-    objects: new Map([...after.objects, ...unused.map((name) => [name, new Map<string, string>()] as const)]),
+/** Classes that nobody uses any more stay until the table is written anew. */
+function afterwards(before: Loaded, ruleset: Ruleset, gone: Pile, wanted: Pile): Pick<Changes, 'dropped' | 'loaded'> {
+  const needed = new Set([...wanted.sets.keys(), ...wanted.chains.keys()])
+  const free =
+    before.listed === undefined
+      ? [...gone.sets.keys(), ...gone.chains.keys()]
+      : [...before.made].filter((name) => classOf(name) === undefined)
+  const dropped = [...before.unused].filter((name) => !needed.has(name))
+  const unused = new Set(free.filter((name) => !needed.has(name)))
+  for (const name of dropped) unused.delete(name)
+  const made = new Set(before.made)
+  for (const name of dropped) made.delete(name)
+  for (const name of [...wanted.elements.keys(), ...needed]) if (!OTHER_OBJECTS(name)) made.add(name)
+  return { dropped, loaded: { ruleset, made, unused } }
+}
+const OTHER_OBJECTS = (name: string) => classOf(name) === undefined && !/^(sticky|to|affinity)-/.test(name)
+
+/** A table that was written whole has what its services need. */
+export function written(ruleset: Ruleset): Loaded {
+  const made = new Set<string>()
+  for (const service of ruleset.services) {
+    const { elements, sets, chains } = rulesOf(service, ruleset.family)
+    for (const name of [...elements.keys(), ...sets.keys(), ...chains.keys()]) if (!OTHER_OBJECTS(name)) made.add(name)
+  }
+  return { ruleset, made, unused: new Set() }
+}
+
+/** Pairs of what a service was and is; both lists are in the order of names. */
+export function* changedServices(
+  before: readonly ServiceFrontends[],
+  after: readonly ServiceFrontends[],
+): Generator<readonly [had: ServiceFrontends | undefined, now: ServiceFrontends | undefined]> {
+  for (let i = 0, j = 0; i < before.length || j < after.length;) {
+    const had = before[i]
+    const now = after[j]
+    if (had === now) {
+      i++
+      j++
+    } else if (had !== undefined && had.service === now?.service) {
+      yield [had, now]
+      i++
+      j++
+    } else if (now === undefined || (had !== undefined && byName(had.service, now.service) < 0)) {
+      yield [had, undefined]
+      i++
+    } else {
+      yield [undefined, now]
+      j++
+    }
+  }
+}
+
+/** Rules of several services together. */
+class Pile {
+  readonly elements = new Map<string, Map<string, string>>()
+  readonly sets = new Map<string, string>()
+  readonly chains = new Map<string, readonly string[]>()
+
+  add(object: string, added: Elements): void {
+    const elements = this.elements.get(object) ?? new Map<string, string>()
+    this.elements.set(object, elements)
+    for (const [key, value] of added) elements.set(key, value)
+  }
+
+  addRules({ elements, sets, chains }: ServiceRules): void {
+    for (const [object, added] of elements) this.add(object, added)
+    for (const [name, type] of sets) this.sets.set(name, type)
+    for (const [name, body] of chains) this.chains.set(name, body)
   }
 }

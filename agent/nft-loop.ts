@@ -2,27 +2,31 @@
 // was applied, apply it as one transaction per family. Whatever goes wrong ends in one thing: the whole table anew.
 
 import { networkInterfaces } from 'node:os'
-import { contains, parseCidr, type Family } from '../lib/cidr.ts'
+import { contains, covering, parseCidr, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { run } from '../lib/net/exec.ts'
 import { monitorNft } from '../lib/net/nft-monitor.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { openNft } from '../lib/net/nft.ts'
 import { pause } from '../lib/net/lifetime.ts'
+import type { Balance, ServiceFrontends } from './balance.ts'
 import type { Cluster } from './cluster.ts'
 import { createFlowCleaner } from './conntrack-loop.ts'
-import { udpTargets } from './conntrack.ts'
+import { udpKeys, udpTargets } from './conntrack.ts'
 import { listTable, noticeOf, readTable, type Held } from './nft-observed.ts'
-import { applied, planChanges } from './nft-changes.ts'
+import { changedServices, planChanges, written, type ElementChange } from './nft-changes.ts'
 import { markerOf, renderChanges, renderTable } from './nft-text.ts'
 import { rulesetOf, type Ruleset } from './nft.ts'
 import { runTakeover } from './takeover-loop.ts'
 import type { Takeover } from './takeover.ts'
 import type { Here } from './topology.ts'
 
+export type ServiceSnapshot = { readonly cluster: Cluster; readonly here: Here; readonly balance: Balance }
 export type NftOptions = {
   /** undefined before the cluster is known: then the rules of a predecessor stay as they are. */
-  readonly snapshot: () => { readonly cluster: Cluster; readonly here: Here } | undefined
+  readonly snapshot: () => ServiceSnapshot | undefined
+  /** Prefixes of this node's addresses that have NodePorts; none for its first InternalIP of each family. */
+  readonly nodePortAddresses?: readonly string[]
   /** What the agent's DNS answers for now; empty while it does not answer. */
   readonly takeovers: () => readonly Takeover[]
   readonly onSync?: (sync: { readonly durationMs: number }) => void
@@ -39,6 +43,8 @@ export type NftLoop = {
   readonly loaded: () => boolean
   /** Why the kernel does not have what is wanted. */
   readonly problems: () => readonly string[]
+  /** This node's addresses that have NodePorts, as they were last applied. */
+  readonly nodeAddresses: () => readonly string[]
   /** Resolves after the signal aborted; the rules stay, the takeover is handed back. */
   readonly done: Promise<void>
 }
@@ -47,6 +53,8 @@ export type NftLoop = {
 const NOTICE_SETTLE_MS = 100
 /** Somebody who flushes in a loop must not make us load in a loop. */
 const REBUILD_MIN_INTERVAL_MS = 300
+/** Notices of what we took out ourselves arrive within this. */
+const REMOVED_MS = 10_000
 const FAMILIES: readonly Family[] = [4, 6]
 
 export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
@@ -55,26 +63,27 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const closing = new AbortController()
   const nft = openNft(closing.signal, log)
   const held = new Map<Family, Held>()
+  const removed = new Removed()
   let serial = Date.now()
   const observed = new Set<Family>()
-  let sources = ''
+  let own: OwnAddresses = { sources: [], nodeAddresses: [] }
+  let services: readonly ServiceFrontends[] = []
   let first = true
   let problem: string | undefined
   let lastRebuild = -REBUILD_MIN_INTERVAL_MS
+  const ownOf = ({ cluster, here }: ServiceSnapshot) => ownAddresses(cluster, here, options.nodePortAddresses ?? [])
 
   const sync = async (): Promise<void> => {
     const snapshot = options.snapshot()
     if (snapshot === undefined) return
     const startedAt = performance.now()
-    const own = sourcesOf(snapshot.cluster, snapshot.here.node)
-    sources = JSON.stringify(own)
-    const results = await Promise.allSettled(
-      FAMILIES.map((family) => syncFamily(rulesetOf(snapshot.cluster, family, { here: snapshot.here, sources: own }))),
-    )
+    own = ownOf(snapshot)
+    const input = { ...snapshot, ...own }
+    const results = await Promise.allSettled(FAMILIES.map((family) => syncFamily(rulesetOf(input, family))))
     for (const result of results) if (result.status === 'rejected') throw result.reason
     problem = undefined
     options.onSync?.({ durationMs: performance.now() - startedAt })
-    flows.check()
+    cleanFlows(snapshot.balance.services)
     // Of a table that was adopted the takeover may have lapsed.
     if (first) takeover.retake()
     first = false
@@ -89,23 +98,33 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       if (left !== undefined) held.set(family, left)
     }
     const before = held.get(family)
-    const changes = before && planChanges(before.ruleset, wanted)
+    const changes = before && planChanges(before.loaded, wanted)
     try {
       if (before !== undefined && changes !== undefined) {
-        held.set(family, { ruleset: applied(before.ruleset, wanted), marker: before.marker })
+        held.set(family, { loaded: changes.loaded, marker: before.marker })
+        removed.note(family, [...changes.changed, ...changes.left])
         for (const transaction of renderChanges(family, changes)) await nft.apply(transaction)
         return
       }
       const early = lastRebuild + REBUILD_MIN_INTERVAL_MS - performance.now()
       if (early > 0) await pause(early, signal)
       const marker = markerOf(wanted, ++serial)
-      held.set(family, { ruleset: wanted, marker })
+      held.set(family, { loaded: written(wanted), marker })
       await nft.apply([renderTable(wanted, marker, options.takeovers())])
       lastRebuild = performance.now()
     } catch (error) {
       held.delete(family)
       throw error
     }
+  }
+
+  /** Flows to what is not there any more are stale as well. */
+  const cleanFlows = (now: readonly ServiceFrontends[]): void => {
+    const touched = [...changedServices(services, now)]
+    const gone = touched.flatMap(([had]) => (had === undefined ? [] : udpKeys(had, own.nodeAddresses)))
+    services = now
+    if (first || touched.some((pair) => pair.some((service) => service !== undefined && hasUdp(service))))
+      flows.check(gone)
   }
 
   const rules = createUpkeep(
@@ -121,11 +140,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   )
   const flows = createFlowCleaner(
     {
-      targets: () =>
-        udpTargets(
-          [...held.values()].map(({ ruleset }) => ruleset),
-          options.takeovers(),
-        ),
+      targets: () => udpTargets(services, own.nodeAddresses, options.takeovers()),
       log,
     },
     signal,
@@ -151,7 +166,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const monitor = monitorNft(
     {
       onLine: (line) => {
-        const notice = noticeOf(line, [...held.values()])
+        const notice = noticeOf(line, [...held.values()], removed.has)
         switch (notice?.kind) {
           case 'lost':
             return rebuild(line)
@@ -183,11 +198,10 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       nft,
       takeovers: options.takeovers,
       loaded: (family) => held.has(family),
-      onBegan: flows.check,
+      onBegan: () => flows.check([]),
       onTick: () => {
         const snapshot = options.snapshot()
-        if (snapshot !== undefined && JSON.stringify(sourcesOf(snapshot.cluster, snapshot.here.node)) !== sources)
-          rules.trigger()
+        if (snapshot !== undefined && JSON.stringify(ownOf(snapshot)) !== JSON.stringify(own)) rules.trigger()
       },
       log,
     },
@@ -207,6 +221,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     idle: rules.idle,
     loaded: () => problem === undefined,
     problems: () => [problem, flows.problem()].filter((text) => text !== undefined),
+    nodeAddresses: () => own.nodeAddresses,
     done,
   }
 }
@@ -220,15 +235,59 @@ async function observe(wanted: Ruleset): Promise<Held | undefined> {
   }
 }
 
-/** This node's own address among the addresses of pods, the lowest of each family; others are not routed between pools. */
-function sourcesOf(cluster: Cluster, node: string): readonly { family: Family; address: string }[] {
-  const cidrs = cluster.pools
+type OwnAddresses = {
+  /** Among the addresses of pods, the lowest of each family; others are not routed between pools. */
+  readonly sources: readonly { readonly family: Family; readonly address: string }[]
+  readonly nodeAddresses: readonly string[]
+}
+
+function ownAddresses(
+  { pools }: Cluster,
+  { node, addresses }: Here,
+  nodePortPrefixes: readonly string[],
+): OwnAddresses {
+  const cidrs = pools
     .flatMap(({ nodes }) => nodes.filter(({ name }) => name === node))
     .flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))
-  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses?.map(({ address }) => address) ?? [])
-  return FAMILIES.flatMap((family) => {
-    const inside = own.filter((address) => cidrs.some((cidr) => cidr.family === family && contains(cidr, address)))
+  const here = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+  const sources = FAMILIES.flatMap((family) => {
+    const inside = here
+      .map(({ address }) => address)
+      .filter((address) => cidrs.some((cidr) => cidr.family === family && contains(cidr, address)))
     const [address] = inside.sort((a, b) => a.length - b.length || (a < b ? -1 : 1))
     return address === undefined ? [] : [{ family, address }]
   })
+  const isWanted = covering(nodePortPrefixes)
+  const outer = here.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
+  return {
+    sources,
+    nodeAddresses:
+      nodePortPrefixes.length > 0
+        ? [...new Set(outer.map(({ address }) => address).filter(isWanted))].sort()
+        : FAMILIES.flatMap((family) => addresses.find((address) => address.includes(':') === (family === 6)) ?? []),
+  }
+}
+
+const hasUdp = ({ frontends }: ServiceFrontends) => frontends.some(({ protocol }) => protocol === 'UDP')
+
+/** Keys of elements that we took out lately. */
+class Removed {
+  readonly #atMs = new Map<string, number>()
+
+  note(family: Family, changes: readonly ElementChange[]): void {
+    const nowMs = performance.now()
+    // In the order in which they were noted.
+    for (const [key, atMs] of this.#atMs) {
+      if (atMs > nowMs - REMOVED_MS) break
+      this.#atMs.delete(key)
+    }
+    for (const { object, removed } of changes)
+      for (const element of removed) {
+        const key = `${family} ${object} ${element}`
+        this.#atMs.delete(key)
+        this.#atMs.set(key, nowMs)
+      }
+  }
+
+  has = (family: Family, object: string, element: string): boolean => this.#atMs.has(`${family} ${object} ${element}`)
 }

@@ -3,17 +3,20 @@
 
 import { NFT_TABLE_AGENT as TABLE } from '../lib/owned.ts'
 import type { Family } from '../lib/cidr.ts'
-import { classOf, ipOf, tableOf, type Elements, type Ruleset } from './nft.ts'
-import { markerOf, renderTable } from './nft-text.ts'
+import type { Loaded } from './nft-changes.ts'
+import { rulesOf } from './nft-service.ts'
+import { classChains, markerOf, staticTable } from './nft-text.ts'
+import { classOf, ipOf, OBJECTS, tableOf, type Elements, type Ruleset } from './nft.ts'
 
 /** A table as it was last applied, known by its marker. */
-export type Held = { readonly ruleset: Ruleset; readonly marker: string }
+export type Held = { readonly loaded: Loaded; readonly marker: string }
 
-const SETS = new Set(['services', 'cluster-ips', 'hairpin', 'mesh', 'remote'])
+const SETS: ReadonlySet<string> = new Set(OBJECTS)
+const isAffinity = (name: string) => /^(sticky|to|affinity)-/.test(name)
 
 /**
  * Reads `nft -j list table`. undefined unless its rules are those that `wanted` would have: by the layout in the marker's
- * name, and by their number, since whoever removes rules leaves the marker.
+ * name, and by their number in each chain, since whoever removes rules leaves the marker.
  */
 export function readTable(json: string, wanted: Ruleset): Held | undefined {
   const items = itemsOf(json)
@@ -21,21 +24,30 @@ export function readTable(json: string, wanted: Ruleset): Held | undefined {
   const [marker] = items.flatMap(({ chain }) => (chain?.name?.startsWith(layout) ? [chain.name] : []))
   if (marker === undefined) return undefined
   const objects = new Map<string, Elements>()
-  for (const { map, set } of items) {
+  const made = new Set<string>()
+  for (const { map, set, chain } of items) {
     const { name, elem = [] } = map ?? set ?? {}
-    if (name === undefined || (!SETS.has(name) && classOf(name) === undefined)) continue
-    objects.set(name, new Map(elem.map((element) => (map === undefined ? [textOf(element), ''] : pairOf(element)))))
+    if (chain?.name !== undefined && isAffinity(chain.name)) made.add(chain.name)
+    if (name === undefined) continue
+    if (isAffinity(name) || classOf(name) !== undefined) made.add(name)
+    if (SETS.has(name) || classOf(name) !== undefined)
+      objects.set(name, new Map(elem.map((element) => (map === undefined ? [textOf(element), ''] : pairOf(element)))))
   }
-  const classes = [...objects.keys()].filter((name) => classOf(name) !== undefined).length
-  const rules = items.filter(({ rule }) => rule !== undefined).length
-  return rules === rulesOf(wanted) + classes ? { ruleset: { ...wanted, objects }, marker } : undefined
+  if (OBJECTS.some((name) => !objects.has(name))) return undefined
+  const rules = Map.groupBy(
+    items.flatMap(({ rule }) => rule?.chain ?? []),
+    (chain) => chain,
+  )
+  for (const [chain, count] of expectedRules(wanted, made))
+    if ((rules.get(chain)?.length ?? 0) !== count) return undefined
+  return { loaded: { ruleset: wanted, listed: objects, made, unused: new Set() }, marker }
 }
 
 type Item = {
   readonly chain?: { readonly name?: string }
   readonly map?: { readonly name?: string; readonly elem?: readonly unknown[] }
   readonly set?: { readonly name?: string; readonly elem?: readonly unknown[] }
-  readonly rule?: unknown
+  readonly rule?: { readonly chain?: string }
 }
 
 function itemsOf(json: string): readonly Item[] {
@@ -46,10 +58,25 @@ function itemsOf(json: string): readonly Item[] {
   }
 }
 
-/** Lines inside of chains that are neither braces nor the hook of a base chain. */
-function rulesOf(ruleset: Ruleset): number {
-  const text = renderTable({ ...ruleset, objects: new Map() }, '', [])
-  return text.split('\n').filter((line) => /^ {4}(?!type|elements)/.test(line)).length
+/** How many rules each chain has. Those of affinity that are not wanted any more may have any number. */
+function expectedRules(wanted: Ruleset, made: ReadonlySet<string>): ReadonlyMap<string, number> {
+  const expected = new Map<string, number>()
+  let chain = ''
+  for (const line of staticTable(wanted, '', []).split('\n')) {
+    const [, name] = /^ {2}(?:chain|map|set) (\S*) ?\{$/.exec(line) ?? []
+    if (name !== undefined) chain = line.startsWith('  chain ') ? name : ''
+    else if (chain !== '' && /^ {4}(?!type )/.test(line)) expected.set(chain, (expected.get(chain) ?? 0) + 1)
+  }
+  for (const name of made) {
+    const each = classOf(name)
+    for (const [chain, rules] of each === undefined ? [] : classChains(wanted.family, each))
+      expected.set(chain, rules.length)
+  }
+  if ([...made].some(isAffinity))
+    for (const service of wanted.services)
+      for (const [chain, rules] of rulesOf(service, wanted.family).chains)
+        if (made.has(chain)) expected.set(chain, rules.length)
+  return expected
 }
 
 function pairOf(element: unknown): readonly [string, string] {
@@ -80,27 +107,33 @@ function textOf(value: unknown): string {
 
 /**
  * What a line of `nft monitor destroy` means to us. `lost`: somebody removed our table. `rules-gone`: rules were removed;
- * ours only go with their table. `replaced`: a table of an older serial went, which is our own doing. `doubtful`: an element
- * went that should be there, unless the notice is late and we had taken it out and put it back: look by `command`.
+ * ours go with their table, or are those of affinity. `replaced`: a table of an older serial went, which is our own doing.
+ * `doubtful`: an element went that should be there unless we took it out ourselves: look by `command`.
  */
 export type Notice =
   | { readonly kind: 'lost' | 'rules-gone' | 'replaced' }
   | { readonly kind: 'doubtful'; readonly command: string }
 
-export function noticeOf(line: string, held: readonly Held[]): Notice | undefined {
+/** @param removed whether we took out that key of that object lately. */
+export function noticeOf(
+  line: string,
+  held: readonly Held[],
+  removed: (family: Family, object: string, key: string) => boolean,
+): Notice | undefined {
   const [, kind, ip, name, rest] = DELETED.exec(line) ?? []
-  const ours = held.find(({ ruleset }) => ipOf(ruleset.family) === ip)
+  const ours = held.find(({ loaded }) => ipOf(loaded.ruleset.family) === ip)
   if (ours === undefined) return undefined
-  if (kind === 'rule') return { kind: 'rules-gone' }
+  const { family } = ours.loaded.ruleset
+  if (kind === 'rule') return isAffinity(name!) && !ours.loaded.made.has(name!) ? undefined : { kind: 'rules-gone' }
   if (kind === 'chain') {
     if (name === ours.marker) return { kind: 'lost' }
     return name!.startsWith('layout-') ? { kind: 'replaced' } : undefined
   }
-  const known = ours.ruleset.objects.get(name!)
+  if (!SETS.has(name!) && classOf(name!) === undefined) return undefined
   const [element] = /^\{ (.*) \}$/.exec(rest!)?.[1]!.split(', ') ?? []
-  const [key, value = ''] = element?.split(' : ') ?? []
-  if (key === undefined || known?.get(key) !== value) return undefined
-  return { kind: 'doubtful', command: `get element ${tableOf(ours.ruleset.family)} ${name} { ${key} }` }
+  const [key] = element?.split(' : ') ?? []
+  if (key === undefined || removed(family, name!, key)) return undefined
+  return { kind: 'doubtful', command: `get element ${tableOf(family)} ${name} { ${key} }` }
 }
 const DELETED = new RegExp(`^delete (chain|element|rule) (ip6?) ${TABLE} (\\S+) ?(.*)$`)
 

@@ -4,43 +4,40 @@
 import { createHash } from 'node:crypto'
 import type { Family } from '../lib/cidr.ts'
 import type { Changes, ElementChange } from './nft-changes.ts'
-import { classOf, ipOf, tableOf, type Elements, type Ruleset } from './nft.ts'
+import { MASQUERADE_MARK, markOutsiders, rulesOf } from './nft-service.ts'
+import { classOf, ipOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
 import { takeoverElements, type Takeover } from './takeover.ts'
+
+/** The form of what nft-service.ts makes for affinity; another number is another layout. */
+const AFFINITY_FORM = 1
 
 /**
  * The name of an empty chain, by which a table is known: its layout (a hash of the rules without their elements) says
  * whether a new agent may go on with an old one's table, its serial which of our tables a notice of removal speaks of.
  */
 export function markerOf(ruleset: Ruleset, serial: number): string {
-  const { family } = ruleset
-  const rules = renderTable({ ...ruleset, objects: new Map() }, '', [])
-  return `layout-${createHash('sha256').update(rules).update(classRule(family, 1)).digest('hex').slice(0, 12)}-${serial}`
+  const classes = (['', 'inside-', 'node-', 'node-inside-'] as const).flatMap((prefix) =>
+    renderClass(ruleset.family, { prefix, count: 1 }, []),
+  )
+  const text = [staticTable(ruleset, '', []), ...classes, AFFINITY_FORM].join('\n')
+  return `layout-${createHash('sha256').update(text).digest('hex').slice(0, 12)}-${serial}`
 }
+
+/** A table without services: what chains are always there, and how. */
+export const staticTable = (ruleset: Ruleset, marker: string, takeovers: readonly Takeover[]): string =>
+  renderTable({ ...ruleset, services: [], shared: new Map() }, marker, takeovers)
 
 /**
  * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
  * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
  */
-export function renderTable(
-  { family, source, masqueradeOutsiders, objects }: Ruleset,
-  marker: string,
-  takeovers: readonly Takeover[],
-): string {
+export function renderTable(ruleset: Ruleset, marker: string, takeovers: readonly Takeover[]): string {
+  const { family, shared } = ruleset
   const table = tableOf(family)
-  const ip = ipOf(family)
-  const address = family === 4 ? 'ipv4_addr' : 'ipv6_addr'
-  const service = `${ip} daddr . meta l4proto . th dport`
-  const classes = [...objects.keys()].flatMap((name) => classOf(name) ?? [])
+  const address = addressType(family)
+  const { elements, affinity } = gather(ruleset)
   const taken = takeovers.filter((takeover) => takeover.family === family).flatMap(takeoverElements)
-  const elements = (name: string) => renderElements(objects.get(name) ?? new Map<string, string>())
-  const dispatch = (hook: string) => [
-    `  chain nat-${hook} {`,
-    `    type nat hook ${hook} priority -101`,
-    `    dnat ${ip} addr . port to ${service} map @takeover`,
-    `    ${service} vmap @services`,
-    `    ${ip} daddr @cluster-ips goto refuse`,
-    '  }',
-  ]
+  const types = objectTypes(family)
   return [
     `add table ${table}`,
     `delete table ${table}`,
@@ -52,49 +49,138 @@ export function renderTable(
       `type ${address} . inet_proto . inet_service : ${address} . inet_service; flags timeout`,
       taken,
     ),
-    ...renderObject('map services', `type ${address} . inet_proto . inet_service : verdict`, elements('services')),
-    ...renderObject('set cluster-ips', `type ${address}`, elements('cluster-ips')),
-    ...renderObject('set hairpin', `typeof ${ip} saddr . ${ip} daddr`, elements('hairpin')),
-    ...renderObject('set mesh', `type ${address}; flags interval`, elements('mesh')),
-    ...renderObject('set remote', `type ${address}; flags interval`, elements('remote')),
-    ...classes.flatMap((count) => [
-      ...renderObject(`map endpoints-${count}`, endpointsType(family, count), elements(`endpoints-${count}`)),
-      `  chain class-${count} {`,
-      `    ${classRule(family, count)}`,
-      '  }',
-    ]),
-    // Runs for the first packet of a connection only, as all of nat does: what is established goes on.
-    '  chain refuse {',
-    '    meta l4proto tcp reject with tcp reset',
-    '    reject',
-    '  }',
-    ...dispatch('prerouting'),
-    ...dispatch('output'),
-    '  chain nat-postrouting {',
-    '    type nat hook postrouting priority 99',
-    `    ct status dnat ct original ${ip} daddr @cluster-ips goto source`,
-    '  }',
-    '  chain source {',
-    // A pod that reaches itself must see an answer from the ClusterIP, which only comes by way of this node.
-    `    ${ip} saddr . ${ip} daddr @hairpin masquerade fully-random`,
-    `    ${ip} saddr @mesh return`,
-    // The node chose its source for the route to the ClusterIP; other pools accept addresses of pods only.
-    `    ${ip} daddr @remote ${source === undefined ? 'masquerade' : `snat to ${source}`}`,
-    // From outside the cluster: the answer has to come back through this node.
-    ...(masqueradeOutsiders ? ['    fib saddr type != local masquerade fully-random'] : []),
-    '  }',
+    ...OBJECTS.flatMap((name) => {
+      const own = shared.get(name)
+      return renderObject(...types[name], own === undefined ? (elements.get(name) ?? []) : renderElements(own))
+    }),
+    ...[...elements].flatMap(([name, slots]) => {
+      const each = classOf(name)
+      return each === undefined ? [] : renderClass(family, each, slots)
+    }),
+    ...affinity,
+    ...staticChains(ruleset),
     '}',
   ].join('\n')
 }
 
+/** Of all services, as text: at full size there is no room for both. */
+function gather({ services, family }: Ruleset): {
+  readonly elements: ReadonlyMap<string, readonly string[]>
+  readonly affinity: readonly string[]
+} {
+  const found = new Map<string, string[]>()
+  const affinity: string[] = []
+  for (const service of services) {
+    const { elements, sets, chains } = rulesOf(service, family)
+    for (const [object, added] of elements) {
+      const list = found.get(object) ?? []
+      found.set(object, list)
+      for (const [key, value] of added) list.push(value === '' ? key : `${key} : ${value}`)
+    }
+    for (const [name, type] of sets) affinity.push(...renderObject(`set ${name}`, type, []))
+    for (const [name, rules] of chains) affinity.push(...renderChain(name, rules))
+  }
+  return { elements: found, affinity }
+}
+
+const addressType = (family: Family) => (family === 4 ? 'ipv4_addr' : 'ipv6_addr')
+const byAddress = (family: Family) => `${ipOf(family)} daddr . meta l4proto . th dport`
+const BY_PORT = 'meta l4proto . th dport'
+
+/** Kind, name and type of each. */
+function objectTypes(
+  family: Family,
+): Readonly<Record<(typeof OBJECTS)[number], readonly [head: string, type: string]>> {
+  const ip = ipOf(family)
+  const address = addressType(family)
+  const verdicts = `type ${address} . inet_proto . inet_service : verdict`
+  const portVerdicts = 'type inet_proto . inet_service : verdict'
+  const prefixes = `type ${address}; flags interval`
+  return {
+    services: ['map services', verdicts],
+    inside: ['map inside', verdicts],
+    outside: ['map outside', verdicts],
+    restricted: ['map restricted', verdicts],
+    'source-ranges': ['set source-ranges', `typeof ${byAddress(family)} . ${ip} saddr; flags interval`],
+    'cluster-ips': ['set cluster-ips', `type ${address}`],
+    'node-ports': ['map node-ports', portVerdicts],
+    'node-inside': ['map node-inside', portVerdicts],
+    'node-outside': ['map node-outside', portVerdicts],
+    'node-addresses': ['set node-addresses', `type ${address}`],
+    hairpin: ['set hairpin', `typeof ${ip} saddr . ${ip} daddr`],
+    mesh: ['set mesh', prefixes],
+    remote: ['set remote', prefixes],
+    'own-pods': ['set own-pods', prefixes],
+  }
+}
+
+function staticChains({ family, source, masqueradeOutsiders }: Ruleset): readonly string[] {
+  const ip = ipOf(family)
+  const service = byAddress(family)
+  const mark = `meta mark set meta mark | ${MASQUERADE_MARK}`
+  /** Pods of this node and the node itself may use all endpoints, whoever else only those of this node. */
+  const localPolicy = (key: string, prefix: string) => [
+    `${ip} saddr @own-pods ${key} vmap @${prefix}inside`,
+    `fib saddr type local ${mark} ${key} vmap @${prefix}inside`,
+    `${key} vmap @${prefix}outside`,
+  ]
+  const dispatch = (hook: string) =>
+    renderChain(`nat-${hook}`, [
+      `type nat hook ${hook} priority -101`,
+      `dnat ${ip} addr . port to ${service} map @takeover`,
+      `${service} vmap @services`,
+      `${ip} daddr @cluster-ips goto refuse`,
+      `${ip} daddr @node-addresses ${BY_PORT} vmap @node-ports`,
+    ])
+  // The node chose its source for the route to the service; other pools accept addresses of pods only.
+  const toRemote = `${ip} daddr @remote ${source === undefined ? 'masquerade' : `snat to ${source}`}`
+  return [
+    // Runs for the first packet of a connection only, as all of nat does: what is established goes on.
+    ...renderChain('refuse', ['meta l4proto tcp reject with tcp reset', 'reject']),
+    ...renderChain('local-policy', localPolicy(service, '')),
+    ...renderChain('node-local-policy', localPolicy(BY_PORT, 'node-')),
+    ...renderChain('restricted-policy', [
+      `${service} . ${ip} saddr @source-ranges ${service} vmap @restricted`,
+      'drop',
+    ]),
+    ...dispatch('prerouting'),
+    ...dispatch('output'),
+    ...renderChain('nat-postrouting', [
+      'type nat hook postrouting priority 99',
+      // A pod that reaches itself must see an answer from the service, which only comes by way of this node.
+      `ct status dnat ${ip} saddr . ${ip} daddr @hairpin masquerade fully-random`,
+      `meta mark & ${MASQUERADE_MARK} != 0 goto outside-source`,
+      `ct status dnat ct original ${ip} daddr @cluster-ips goto source`,
+    ]),
+    ...renderChain('source', [
+      `${ip} saddr @mesh return`,
+      toRemote,
+      // From outside the cluster: the answer has to come back through this node.
+      ...(masqueradeOutsiders ? ['fib saddr type != local masquerade fully-random'] : []),
+    ]),
+    ...renderChain('outside-source', [
+      `meta mark set meta mark & ${inverse(MASQUERADE_MARK)}`,
+      toRemote,
+      'masquerade fully-random',
+    ]),
+  ]
+}
+
 /** The transactions from one ruleset to the other, in order. */
-export function renderChanges(family: Family, { created, changed, left }: Changes): readonly (readonly string[])[] {
+export function renderChanges(family: Family, changes: Changes): readonly (readonly string[])[] {
+  const { created, sets, chains, changed, left, dropped } = changes
   const table = tableOf(family)
-  const classes = created.flatMap((count) => [
-    `add map ${table} endpoints-${count} { ${endpointsType(family, count)}; }`,
-    `add chain ${table} class-${count}`,
-    `add rule ${table} class-${count} ${classRule(family, count)}`,
-  ])
+  const classes = created.flatMap((name) => {
+    const each = classOf(name)!
+    return [
+      `add map ${table} ${name} { ${endpointsType(family, each)}; }`,
+      ...classChains(family, each).flatMap(([chain, rules]) => addChain(table, chain, rules)),
+    ]
+  })
+  const affinity = [
+    ...[...sets].map(([name, type]) => `add set ${table} ${name} { ${type}; }`),
+    ...[...chains].flatMap(([name, rules]) => addChain(table, name, rules)),
+  ]
   const elements = (changes: readonly ElementChange[]): readonly string[] => [
     ...changes.flatMap(({ object, removed }) =>
       removed.length === 0 ? [] : [`delete element ${table} ${object} { ${removed.join(', ')} }`],
@@ -103,23 +189,56 @@ export function renderChanges(family: Family, { created, changed, left }: Change
       added.size === 0 ? [] : [`add element ${table} ${object} { ${renderElements(added).join(', ')} }`],
     ),
   ]
-  return [[...classes, ...elements(changed)], elements(left)].filter((commands) => commands.length > 0)
+  const unusedChains = dropped.filter((name) => !name.startsWith('sticky-'))
+  const unused = [
+    ...unusedChains.map((name) => `flush chain ${table} ${name}`),
+    ...unusedChains.map((name) => `delete chain ${table} ${name}`),
+    ...dropped.filter((name) => name.startsWith('sticky-')).map((name) => `delete set ${table} ${name}`),
+  ]
+  return [
+    [...classes, ...affinity, ...elements(changed)],
+    [...elements(left), ...unused],
+  ].filter((commands) => commands.length > 0)
 }
 
+const addChain = (table: string, name: string, rules: readonly string[]): readonly string[] => [
+  `add chain ${table} ${name}`,
+  ...rules.map((rule) => `add rule ${table} ${name} ${rule}`),
+]
+
 /** Slot `key` of a class is picked by a number that is random for each connection. */
-const endpointsType = (family: Family, count: number) => {
-  const ip = ipOf(family)
-  return `typeof ${ip} daddr . meta l4proto . th dport . numgen random mod ${count} : ${ip} daddr . th dport`
+const endpointsType = (family: Family, each: EndpointClass) =>
+  `typeof ${slotKey(family, each)} : ${ipOf(family)} daddr . th dport`
+const slotKey = (family: Family, { prefix, count }: EndpointClass) =>
+  `${prefix.startsWith('node-') ? BY_PORT : byAddress(family)} . numgen random mod ${count}`
+
+/** Chains of a class by name, with their rules. */
+export function classChains(
+  family: Family,
+  each: EndpointClass,
+): readonly (readonly [name: string, rules: readonly string[]])[] {
+  const { prefix, count } = each
+  const pick = `dnat ${ipOf(family)} addr . port to ${slotKey(family, each)} map @${prefix}endpoints-${count}`
+  const plain = [`${prefix}class-${count}`, [pick]] as const
+  return prefix.endsWith('inside-') ? [plain] : [plain, [`${prefix}masq-${count}`, [markOutsiders(family), pick]]]
 }
-const classRule = (family: Family, count: number) => {
-  const ip = ipOf(family)
-  return `dnat ${ip} addr . port to ${ip} daddr . meta l4proto . th dport . numgen random mod ${count} map @endpoints-${count}`
-}
+
+const renderClass = (family: Family, each: EndpointClass, slots: readonly string[]): readonly string[] => [
+  ...renderObject(`map ${each.prefix}endpoints-${each.count}`, endpointsType(family, each), slots),
+  ...classChains(family, each).flatMap(([name, rules]) => renderChain(name, rules)),
+]
 const renderElements = (elements: Elements): readonly string[] =>
   [...elements].map(([key, value]) => (value === '' ? key : `${key} : ${value}`))
+const renderChain = (name: string, rules: readonly string[]): readonly string[] => [
+  `  chain ${name} {`,
+  ...rules.map((rule) => `    ${rule}`),
+  '  }',
+]
 
 /** nft 1.0.6 wants a line break or `;` before a closing brace. */
 function renderObject(head: string, type: string, elements: readonly string[]): readonly string[] {
   const content = elements.length > 0 ? [`    elements = {`, `      ${elements.join(',\n      ')}`, '    }'] : []
   return [`  ${head} {`, `    ${type}`, ...content, '  }']
 }
+
+const inverse = (mark: string) => `0x${(~Number(mark) >>> 0).toString(16)}`

@@ -2,7 +2,8 @@
 
 import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '../lib/k8s/objects.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
-import { clusterOf, type Cluster } from './cluster.ts'
+import { createBalancer, type Balance, type Health, type Paths } from './balance.ts'
+import { clusterOf, type Cluster, type ServiceSelection } from './cluster.ts'
 import { zoneOf, type Zone, type ZoneInput } from './dns.ts'
 import { hereOf, sameHere, type Here } from './topology.ts'
 
@@ -13,21 +14,42 @@ export type Snapshot = {
   /** undefined until services, endpoints and nodes are known, from disk or from the API. */
   readonly cluster: Cluster | undefined
   readonly here: Here
+  /** What answers at each address of a service; undefined like `cluster`. */
+  readonly balance: Balance | undefined
   readonly zone: Zone
 }
-export type SnapshotOptions = { readonly node: string; readonly zone: Pick<ZoneInput, 'domains' | 'servers' | 'pods'> }
+export type SnapshotOptions = {
+  readonly node: string
+  readonly zone: Pick<ZoneInput, 'domains' | 'servers' | 'pods'>
+  readonly selection?: ServiceSelection
+  /** What is known of endpoints and of the ways there, if anything. */
+  readonly health?: () => Health | undefined
+  readonly paths?: () => Paths | undefined
+}
 
-export function createSnapshots(store: StoreView, { node, zone: zoneOptions }: SnapshotOptions): () => Snapshot {
+export function createSnapshots(store: StoreView, options: SnapshotOptions): () => Snapshot {
+  const { node, zone: zoneOptions, selection = 'all' } = options
+  const balancer = createBalancer()
   let revision: number | undefined
   let known = false
+  let health: Health | undefined
+  let paths: Paths | undefined
   let snapshot: Snapshot
   let here: Here | undefined
   let zone: Zone | undefined
   return () => {
     const synced = [SERVICES, ENDPOINT_SLICES, NODES].every((resource) => store.synced(resource))
-    if (revision === store.revision && known === synced) return snapshot
+    const [healthNow, pathsNow] = [options.health?.(), options.paths?.()]
+    if (revision === store.revision && known === synced) {
+      if (health === healthNow && paths === pathsNow) return snapshot
+      ;[health, paths] = [healthNow, pathsNow]
+      const { cluster, here } = snapshot
+      snapshot = { ...snapshot, balance: cluster && balancer({ cluster, here, selection, health, paths }) }
+      return snapshot
+    }
     revision = store.revision
     known = synced
+    ;[health, paths] = [healthNow, pathsNow]
     const cluster = synced
       ? clusterOf({
           services: store.list(SERVICES),
@@ -43,7 +65,7 @@ export function createSnapshots(store: StoreView, { node, zone: zoneOptions }: S
     // The same value while no name changed: answers are remembered by it, and nodes change all the time.
     if (zone?.synced !== synced || zone.here !== here || !sameItems(zone.services, cluster?.services ?? []))
       zone = zoneOf({ ...zoneOptions, cluster, here })
-    snapshot = { cluster, here, zone }
+    snapshot = { cluster, here, balance: cluster && balancer({ cluster, here, selection, health, paths }), zone }
     return snapshot
   }
 }

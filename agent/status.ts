@@ -61,6 +61,7 @@ export function agentStatus({
     problems: [
       ...new Set([
         ...problems,
+        ...(snapshot.balance?.problems ?? []),
         ...unroutable,
         ...(routes?.problems ?? []),
         ...nft.problems(),

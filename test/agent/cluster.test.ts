@@ -1,7 +1,7 @@
 import t from 'tap'
+import { balanceOf } from '../../agent/balance.ts'
 import { clusterOf, type Cluster, type ClusterObjects } from '../../agent/cluster.ts'
 import { hereOf, reachable } from '../../agent/topology.ts'
-import { rulesetOf } from '../../agent/nft.ts'
 import type { EndpointSlice, Node, Service } from '../../lib/k8s/objects.ts'
 
 type SlicePart = Partial<EndpointSlice> & { readonly of?: string }
@@ -21,26 +21,22 @@ const node = (name: string, pool?: string): Node => ({
 })
 const clusterWith = (objects: Partial<ClusterObjects>): Cluster =>
   clusterOf({ services: [web()], slices: [], nodes: [], nodePools: [], gateways: [], ...objects })
-/** What nft does with ports of 10.96.0.1 on node `h1`: `protocol/port → targets or verdict`. */
+/** What answers at 10.96.0.1 on node `h1`: `protocol/port → targets, or what happens without any`. */
 function served(cluster: Cluster): Record<string, string> {
-  const { objects } = rulesetOf(cluster, 4, { here: hereOf(cluster, 'h1'), sources: [] })
+  const { services } = balanceOf({ cluster, here: hereOf(cluster, 'h1') })
   return Object.fromEntries(
-    [...objects.get('services')!].map(([key, verdict]) => {
-      const slots = [...(objects.get(`endpoints-${verdict.split('-').at(-1)}`) ?? [])].filter(([slot]) =>
-        slot.startsWith(`${key} . `),
-      )
-      const [, protocol, port] = key.split(' . ')
-      return [
-        `${protocol}/${port}`,
-        slots.length > 0 ? slots.map(([, target]) => target.replace(' . ', ':')).join(' ') : verdict,
-      ]
-    }),
+    services.flatMap(({ frontends }) =>
+      frontends.map(({ protocol, port, targets, whenEmpty }) => [
+        `${protocol.toLowerCase()}/${port}`,
+        targets.map(({ address, port }) => `${address}:${port}`).join(' ') || whenEmpty,
+      ]),
+    ),
   )
 }
 
 t.test('which endpoints serve a port', async (t) => {
   const rows: readonly { name: string; objects: Partial<ClusterObjects>; served: Record<string, string> }[] = [
-    { name: 'no slice', objects: {}, served: { 'tcp/80': 'goto refuse' } },
+    { name: 'no slice', objects: {}, served: { 'tcp/80': 'reject' } },
     {
       name: 'slices are merged, equal endpoints are one',
       objects: {
@@ -89,7 +85,7 @@ t.test('which endpoints serve a port', async (t) => {
       objects: {
         slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }], ports: [{ name: 'http', protocol: 'TCP' }] })],
       },
-      served: { 'tcp/80': 'goto refuse' },
+      served: { 'tcp/80': 'reject' },
     },
     {
       name: 'not ready is left out, unknown is ready',
@@ -236,14 +232,51 @@ t.test('a node is in the pool of its label, else in the one that lists it', asyn
 })
 
 t.test('what is left out is named', async (t) => {
-  const { problems } = clusterWith({
-    services: [
-      web({ clusterIP: '10.96.0.1' }),
-      { ...web({ clusterIP: '10.96.0.999' }), metadata: { namespace: 'shop', name: 'typo' } },
-      { ...web({ clusterIP: '' }), metadata: { namespace: 'shop', name: 'unset' } },
-    ],
+  const named = (name: string, spec: Service['spec'], annotations = {}): Service => ({
+    ...web(spec),
+    metadata: { namespace: 'shop', name, annotations },
   })
-  t.match(problems, [/typo.*"10.96.0.999" is no IP address/, /unset has no ClusterIP/])
+  const rows: readonly (readonly [what: string, objects: Partial<ClusterObjects>, problems: readonly RegExp[]])[] = [
+    [
+      'a ClusterIP that is none',
+      { services: [named('typo', { clusterIP: '10.96.0.999' })] },
+      [/service shop\/typo: "10.96.0.999" is no IP address: it is left out; correct spec.clusterIPs/],
+    ],
+    ['no ClusterIP', { services: [named('unset', { clusterIP: '' })] }, [/service shop\/unset has no ClusterIP/]],
+    [
+      'an external address that is none',
+      { services: [named('web', { externalIPs: ['example.com', '192.0.2.1'] })] },
+      [/service shop\/web: "example.com" is no IP address: it is left out; correct spec.externalIPs/],
+    ],
+    [
+      'our annotation',
+      { services: [named('web', {}, { 'fulmar.dev/topology': 'node' })] },
+      [
+        /service shop\/web: annotation fulmar.dev\/topology "node": does not say .* write for example "node, pool: prefer"/,
+      ],
+    ],
+    [
+      'bad addresses of a slice: the first',
+      { slices: [slice({ endpoints: [{ addresses: ['x'] }, { addresses: ['y'] }, { addresses: ['10.244.1.4'] }] })] },
+      [/endpointslice shop\/slice: "x" is no IPv4 address: it is left out/],
+    ],
+    [
+      'a port of a slice without a number',
+      { slices: [slice({ ports: [{ name: 'http' }] })] },
+      [/endpointslice shop\/slice: a port without a number or with an unknown protocol is left out/],
+    ],
+    [
+      'a port of a slice without a name',
+      { slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }], ports: [{ port: 8080 }] })] },
+      [/service shop\/web: endpoint 10.244.1.4 has a port without a name/],
+    ],
+    ['nothing', { slices: [slice({ endpoints: [{ addresses: ['10.244.1.4'] }] })] }, []],
+  ]
+  for (const [what, objects, problems] of rows) {
+    const found = clusterWith(objects).problems
+    t.equal(found.length, problems.length, what)
+    t.match(found, problems, what)
+  }
 })
 
 t.test('the order of the input does not matter', async (t) => {

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { balanceOf } from '../../agent/balance.ts'
 import { clusterOf, type Cluster } from '../../agent/cluster.ts'
 import { runNft } from '../../agent/nft-loop.ts'
 import type { Takeover } from '../../agent/takeover.ts'
@@ -90,7 +91,10 @@ if (test !== undefined) {
   let takeovers: readonly Takeover[] = []
   const log = createLog('test', process.env['LOG'] ?? 'silent')
   const options = {
-    snapshot: () => ({ cluster: current, here: hereOf(current, 'h1') }),
+    snapshot: () => {
+      const here = hereOf(current, 'h1')
+      return { cluster: current, here, balance: balanceOf({ cluster: current, here }) }
+    },
     takeovers: () => takeovers,
     log,
   }

@@ -1,10 +1,7 @@
 import t from 'tap'
-import { clusterOf } from '../../agent/cluster.ts'
-import { applied, planChanges } from '../../agent/nft-changes.ts'
+import { planChanges, written } from '../../agent/nft-changes.ts'
 import { markerOf, renderChanges, renderTable } from '../../agent/nft-text.ts'
-import { rulesetOf } from '../../agent/nft.ts'
-import { hereOf } from '../../agent/topology.ts'
-import { ruleset, takeover } from './rulesets.ts'
+import { edge, ruleset, sticky, takeover, type RulesetParts } from './rulesets.ts'
 
 const golden = `add table ip fulmar
 delete table ip fulmar
@@ -21,16 +18,70 @@ table ip fulmar {
   map services {
     type ipv4_addr . inet_proto . inet_service : verdict
     elements = {
+      10.96.0.3 . tcp . 80 : goto class-2,
+      203.0.113.1 . tcp . 80 : goto restricted-policy,
       10.96.0.2 . sctp . 7 : goto refuse,
+      10.96.0.4 . tcp . 80 : goto affinity-3032d627ad0f8e83,
       10.96.0.1 . tcp . 80 : goto class-2,
       10.96.0.1 . udp . 81 : goto refuse
+    }
+  }
+  map inside {
+    type ipv4_addr . inet_proto . inet_service : verdict
+    elements = {
+      203.0.113.1 . tcp . 80 : goto inside-class-2
+    }
+  }
+  map outside {
+    type ipv4_addr . inet_proto . inet_service : verdict
+    elements = {
+      203.0.113.1 . tcp . 80 : goto class-1
+    }
+  }
+  map restricted {
+    type ipv4_addr . inet_proto . inet_service : verdict
+    elements = {
+      203.0.113.1 . tcp . 80 : goto local-policy
+    }
+  }
+  set source-ranges {
+    typeof ip daddr . meta l4proto . th dport . ip saddr; flags interval
+    elements = {
+      203.0.113.1 . tcp . 80 . 198.51.100.0/24
     }
   }
   set cluster-ips {
     type ipv4_addr
     elements = {
+      10.96.0.3,
       10.96.0.2,
+      10.96.0.4,
       10.96.0.1
+    }
+  }
+  map node-ports {
+    type inet_proto . inet_service : verdict
+    elements = {
+      tcp . 30080 : goto node-local-policy,
+      tcp . 30081 : goto affinity-d32de5cee66d5dad
+    }
+  }
+  map node-inside {
+    type inet_proto . inet_service : verdict
+    elements = {
+      tcp . 30080 : goto node-inside-class-2
+    }
+  }
+  map node-outside {
+    type inet_proto . inet_service : verdict
+    elements = {
+      tcp . 30080 : goto node-class-1
+    }
+  }
+  set node-addresses {
+    type ipv4_addr
+    elements = {
+      192.168.1.1
     }
   }
   set hairpin {
@@ -53,9 +104,17 @@ table ip fulmar {
       10.244.2.0/24
     }
   }
+  set own-pods {
+    type ipv4_addr; flags interval
+    elements = {
+      10.244.1.0/24
+    }
+  }
   map endpoints-2 {
     typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport
     elements = {
+      10.96.0.3 . tcp . 80 . 0 : 10.244.1.4 . 8080,
+      10.96.0.3 . tcp . 80 . 1 : 10.244.1.9 . 8080,
       10.96.0.1 . tcp . 80 . 0 : 10.244.1.4 . 8080,
       10.96.0.1 . tcp . 80 . 1 : 10.244.1.5 . 8080
     }
@@ -63,103 +122,272 @@ table ip fulmar {
   chain class-2 {
     dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints-2
   }
+  chain masq-2 {
+    ip saddr != @own-pods meta mark set meta mark | 0x4000
+    dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints-2
+  }
+  map endpoints-1 {
+    typeof ip daddr . meta l4proto . th dport . numgen random mod 1 : ip daddr . th dport
+    elements = {
+      203.0.113.1 . tcp . 80 . 0 : 10.244.1.4 . 8080
+    }
+  }
+  chain class-1 {
+    dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 1 map @endpoints-1
+  }
+  chain masq-1 {
+    ip saddr != @own-pods meta mark set meta mark | 0x4000
+    dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 1 map @endpoints-1
+  }
+  map inside-endpoints-2 {
+    typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport
+    elements = {
+      203.0.113.1 . tcp . 80 . 0 : 10.244.1.4 . 8080,
+      203.0.113.1 . tcp . 80 . 1 : 10.244.1.9 . 8080
+    }
+  }
+  chain inside-class-2 {
+    dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @inside-endpoints-2
+  }
+  map node-endpoints-1 {
+    typeof meta l4proto . th dport . numgen random mod 1 : ip daddr . th dport
+    elements = {
+      tcp . 30080 . 0 : 10.244.1.4 . 8080
+    }
+  }
+  chain node-class-1 {
+    dnat ip addr . port to meta l4proto . th dport . numgen random mod 1 map @node-endpoints-1
+  }
+  chain node-masq-1 {
+    ip saddr != @own-pods meta mark set meta mark | 0x4000
+    dnat ip addr . port to meta l4proto . th dport . numgen random mod 1 map @node-endpoints-1
+  }
+  map node-inside-endpoints-2 {
+    typeof meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport
+    elements = {
+      tcp . 30080 . 0 : 10.244.1.4 . 8080,
+      tcp . 30080 . 1 : 10.244.1.9 . 8080
+    }
+  }
+  chain node-inside-class-2 {
+    dnat ip addr . port to meta l4proto . th dport . numgen random mod 2 map @node-inside-endpoints-2
+  }
+  set sticky-58e6342573645b2d {
+    type ipv4_addr; flags dynamic,timeout; timeout 10800s
+  }
+  set sticky-5a079322ee9baebe {
+    type ipv4_addr; flags dynamic,timeout; timeout 10800s
+  }
+  chain to-58e6342573645b2d {
+    update @sticky-58e6342573645b2d { ip saddr }
+    meta l4proto tcp dnat to 10.244.1.4:8080
+  }
+  chain to-5a079322ee9baebe {
+    update @sticky-5a079322ee9baebe { ip saddr }
+    meta l4proto tcp dnat to 10.244.1.5:8080
+  }
+  chain affinity-3032d627ad0f8e83 {
+    ip saddr @sticky-58e6342573645b2d goto to-58e6342573645b2d
+    ip saddr @sticky-5a079322ee9baebe goto to-5a079322ee9baebe
+    numgen random mod 2 vmap { 0 : goto to-58e6342573645b2d, 1 : goto to-5a079322ee9baebe }
+  }
+  chain affinity-d32de5cee66d5dad {
+    ip saddr != @own-pods meta mark set meta mark | 0x4000
+    ip saddr @sticky-58e6342573645b2d goto to-58e6342573645b2d
+    ip saddr @sticky-5a079322ee9baebe goto to-5a079322ee9baebe
+    numgen random mod 2 vmap { 0 : goto to-58e6342573645b2d, 1 : goto to-5a079322ee9baebe }
+  }
   chain refuse {
     meta l4proto tcp reject with tcp reset
     reject
+  }
+  chain local-policy {
+    ip saddr @own-pods ip daddr . meta l4proto . th dport vmap @inside
+    fib saddr type local meta mark set meta mark | 0x4000 ip daddr . meta l4proto . th dport vmap @inside
+    ip daddr . meta l4proto . th dport vmap @outside
+  }
+  chain node-local-policy {
+    ip saddr @own-pods meta l4proto . th dport vmap @node-inside
+    fib saddr type local meta mark set meta mark | 0x4000 meta l4proto . th dport vmap @node-inside
+    meta l4proto . th dport vmap @node-outside
+  }
+  chain restricted-policy {
+    ip daddr . meta l4proto . th dport . ip saddr @source-ranges ip daddr . meta l4proto . th dport vmap @restricted
+    drop
   }
   chain nat-prerouting {
     type nat hook prerouting priority -101
     dnat ip addr . port to ip daddr . meta l4proto . th dport map @takeover
     ip daddr . meta l4proto . th dport vmap @services
     ip daddr @cluster-ips goto refuse
+    ip daddr @node-addresses meta l4proto . th dport vmap @node-ports
   }
   chain nat-output {
     type nat hook output priority -101
     dnat ip addr . port to ip daddr . meta l4proto . th dport map @takeover
     ip daddr . meta l4proto . th dport vmap @services
     ip daddr @cluster-ips goto refuse
+    ip daddr @node-addresses meta l4proto . th dport vmap @node-ports
   }
   chain nat-postrouting {
     type nat hook postrouting priority 99
+    ct status dnat ip saddr . ip daddr @hairpin masquerade fully-random
+    meta mark & 0x4000 != 0 goto outside-source
     ct status dnat ct original ip daddr @cluster-ips goto source
   }
   chain source {
-    ip saddr . ip daddr @hairpin masquerade fully-random
     ip saddr @mesh return
     ip daddr @remote snat to 10.244.1.1
     fib saddr type != local masquerade fully-random
   }
+  chain outside-source {
+    meta mark set meta mark & 0xffffbfff
+    ip daddr @remote snat to 10.244.1.1
+    masquerade fully-random
+  }
 }`
 
 t.test('the whole table', async (t) => {
-  t.equal(renderTable(ruleset([4, 5]), 'layout-x-1', [takeover, { ...takeover, family: 6 }]), golden)
+  const whole = ruleset({ endpoints: [4, 5], source: '10.244.1.1', services: [edge, sticky] })
+  t.equal(renderTable(whole, 'layout-x-1', [takeover, { ...takeover, family: 6 }]), golden)
 })
 
 t.test('without podCIDRs nobody is taken for an outsider', async (t) => {
-  const cluster = clusterOf({
-    services: [],
-    slices: [],
-    nodes: [{ metadata: { name: 'h1' } }],
-    nodePools: [],
-    gateways: [],
-  })
-  const unknown = rulesetOf(cluster, 4, { here: hereOf(cluster, 'h1'), sources: [] })
-  t.notMatch(renderTable(unknown, 'x', []), 'fib saddr')
-  t.not(markerOf(unknown, 1), markerOf(ruleset([], undefined), 1))
+  const known = ruleset({ endpoints: [] })
+  const unknown = { ...known, masqueradeOutsiders: false }
+  t.notMatch(renderTable(unknown, 'x', []), 'fib saddr type != local')
+  t.not(markerOf(unknown, 1), markerOf(known, 1))
 })
 
 t.test('changes', async (t) => {
-  const rows: readonly { name: string; from: number[]; to: number[]; transactions: readonly (readonly string[])[] }[] =
-    [
-      { name: 'nothing', from: [4, 5], to: [4, 5], transactions: [] },
-      {
-        name: 'another endpoint: its class is there before, the old one until after',
-        from: [4],
-        to: [4, 5],
-        transactions: [
-          [
-            'add map ip fulmar endpoints-2 { typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport; }',
-            'add chain ip fulmar class-2',
-            'add rule ip fulmar class-2 dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints-2',
-            'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
-            'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto class-2 }',
-            'add element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
-            'add element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 0 : 10.244.1.4 . 8080, 10.96.0.1 . tcp . 80 . 1 : 10.244.1.5 . 8080 }',
-          ],
-          ['delete element ip fulmar endpoints-1 { 10.96.0.1 . tcp . 80 . 0 }'],
+  const web = (...endpoints: number[]): RulesetParts => ({ endpoints })
+  const rows: readonly {
+    name: string
+    from: RulesetParts
+    to: RulesetParts
+    transactions: readonly (readonly string[])[]
+  }[] = [
+    { name: 'nothing', from: web(4, 5), to: web(4, 5), transactions: [] },
+    {
+      name: 'another endpoint: its class is there before, the old one until after',
+      from: web(4),
+      to: web(4, 5),
+      transactions: [
+        [
+          'add map ip fulmar endpoints-2 { typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport; }',
+          'add chain ip fulmar class-2',
+          'add rule ip fulmar class-2 dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints-2',
+          'add chain ip fulmar masq-2',
+          'add rule ip fulmar masq-2 ip saddr != @own-pods meta mark set meta mark | 0x4000',
+          'add rule ip fulmar masq-2 dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints-2',
+          'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
+          'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto class-2 }',
+          'add element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
+          'add element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 0 : 10.244.1.4 . 8080, 10.96.0.1 . tcp . 80 . 1 : 10.244.1.5 . 8080 }',
         ],
-      },
-      {
-        name: 'an endpoint is replaced',
-        from: [4, 5],
-        to: [4, 6],
-        transactions: [
-          [
-            'delete element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
-            'delete element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 1 }',
-            'add element ip fulmar hairpin { 10.244.1.6 . 10.244.1.6 }',
-            'add element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 1 : 10.244.1.6 . 8080 }',
-          ],
+        ['delete element ip fulmar endpoints-1 { 10.96.0.1 . tcp . 80 . 0 }'],
+      ],
+    },
+    {
+      name: 'an endpoint is replaced',
+      from: web(4, 5),
+      to: web(4, 6),
+      transactions: [
+        [
+          'delete element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 1 }',
+          'delete element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
+          'add element ip fulmar endpoints-2 { 10.96.0.1 . tcp . 80 . 1 : 10.244.1.6 . 8080 }',
+          'add element ip fulmar hairpin { 10.244.1.6 . 10.244.1.6 }',
         ],
-      },
-      {
-        name: 'the last endpoint goes',
-        from: [4],
-        to: [],
-        transactions: [
-          [
-            'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
-            'delete element ip fulmar hairpin { 10.244.1.4 . 10.244.1.4 }',
-            'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto refuse }',
-          ],
-          ['delete element ip fulmar endpoints-1 { 10.96.0.1 . tcp . 80 . 0 }'],
+      ],
+    },
+    {
+      name: 'the last endpoint goes',
+      from: web(4),
+      to: web(),
+      transactions: [
+        [
+          'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
+          'delete element ip fulmar hairpin { 10.244.1.4 . 10.244.1.4 }',
+          'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto refuse }',
         ],
-      },
-    ]
+        ['delete element ip fulmar endpoints-1 { 10.96.0.1 . tcp . 80 . 0 }'],
+      ],
+    },
+    {
+      name: 'a service comes',
+      from: web(),
+      to: { endpoints: [], services: [{ ...sticky, spec: { ...sticky.spec, type: 'ClusterIP' } }] },
+      transactions: [
+        [
+          'add element ip fulmar cluster-ips { 10.96.0.4 }',
+          'add element ip fulmar services { 10.96.0.4 . tcp . 80 : goto refuse }',
+          'add element ip fulmar node-ports { tcp . 30081 : goto refuse }',
+        ],
+      ],
+    },
+    {
+      name: 'a service goes',
+      from: { endpoints: [], services: [edge] },
+      to: web(),
+      transactions: [
+        [
+          'delete element ip fulmar cluster-ips { 10.96.0.3 }',
+          'delete element ip fulmar services { 10.96.0.3 . tcp . 80, 203.0.113.1 . tcp . 80 }',
+          'delete element ip fulmar outside { 203.0.113.1 . tcp . 80 }',
+          'delete element ip fulmar inside { 203.0.113.1 . tcp . 80 }',
+          'delete element ip fulmar source-ranges { 203.0.113.1 . tcp . 80 . 198.51.100.0/24 }',
+          'delete element ip fulmar restricted { 203.0.113.1 . tcp . 80 }',
+          'delete element ip fulmar node-outside { tcp . 30080 }',
+          'delete element ip fulmar node-inside { tcp . 30080 }',
+          'delete element ip fulmar node-ports { tcp . 30080 }',
+          'delete element ip fulmar hairpin { 10.244.1.4 . 10.244.1.4 }',
+        ],
+        [
+          'delete element ip fulmar endpoints-2 { 10.96.0.3 . tcp . 80 . 0, 10.96.0.3 . tcp . 80 . 1 }',
+          'delete element ip fulmar endpoints-1 { 203.0.113.1 . tcp . 80 . 0 }',
+          'delete element ip fulmar inside-endpoints-2 { 203.0.113.1 . tcp . 80 . 0, 203.0.113.1 . tcp . 80 . 1 }',
+          'delete element ip fulmar node-endpoints-1 { tcp . 30080 . 0 }',
+          'delete element ip fulmar node-inside-endpoints-2 { tcp . 30080 . 0, tcp . 30080 . 1 }',
+        ],
+      ],
+    },
+  ]
   for (const { name, from, to, transactions } of rows)
-    t.strictSame(renderChanges(4, planChanges(ruleset(from), ruleset(to))!), transactions, name)
+    t.strictSame(renderChanges(4, planChanges(written(ruleset(from)), ruleset(to))!), transactions, name)
 
-  t.equal(planChanges(ruleset([4]), ruleset([4], '10.244.1.254')), undefined, 'rules that differ are written anew')
-  const kept = applied(ruleset([4]), ruleset([]))
-  t.strictSame(planChanges(kept, ruleset([4]))!.created, [], 'a class that was used before is still there')
+  const one = written(ruleset(web(4)))
+  t.equal(
+    planChanges(one, ruleset({ endpoints: [4], source: '10.244.1.254' })),
+    undefined,
+    'rules differ: written anew',
+  )
+  const none = planChanges(one, ruleset(web()))!
+  t.strictSame(planChanges(none.loaded, ruleset(web(4)))!.created, [], 'a class that was used before is still there')
+})
+
+t.test('affinity: chains are made, and removed by the change after', async (t) => {
+  const parts = (...endpoints: number[]) => ruleset({ endpoints, services: [sticky] })
+  const whole = written(parts(4, 5))
+  const affinity = (names: Iterable<string>) => [...names].filter((name) => !/endpoints/.test(name)).sort()
+  const changes = planChanges(whole, parts(5))!
+  t.strictSame([changes.sets.size, changes.chains.size], [0, 2], 'the endpoint has its set and chain already')
+  t.strictSame(changes.dropped, [])
+  t.strictSame(
+    affinity(changes.loaded.unused).length,
+    4,
+    'two choices, and the set and chain of the endpoint that went',
+  )
+
+  const back = planChanges(changes.loaded, parts(4, 5))!
+  t.strictSame([back.sets.size, back.chains.size, back.dropped.length], [0, 0, 0], 'what is unused is used again')
+
+  const later = planChanges(changes.loaded, parts(5, 6))!
+  const commands = renderChanges(4, later).flat()
+  t.strictSame(affinity(later.dropped), affinity(changes.loaded.unused))
+  for (const name of later.dropped) {
+    const kind = name.startsWith('sticky-') ? 'set' : 'chain'
+    t.ok(commands.includes(`delete ${kind} ip fulmar ${name}`), name)
+    t.notOk(later.loaded.made.has(name))
+  }
 })
