@@ -73,6 +73,12 @@ export const LAN_PORT = 7078
 /** Where the agent's DNS answers unless it is told otherwise, on `lo`. */
 export const DNS_ADDRESSES: readonly string[] = ['169.254.20.53', 'fd66:756c:6d61::53']
 
+/** Only the socket load balancer knows where these lead: to the agent itself, which calls them to prove that it works. */
+export const CANARY_ADDRESSES = { 4: '169.254.20.55', 6: 'fd66:756c:6d61::55' } as const
+export const CANARY_PORT = 7079
+/** Links and maps of the socket load balancer, in a BPF file system. */
+export const BPF_DIR = '/sys/fs/bpf/fulmar'
+
 export const RUN_DIR = '/run/fulmar'
 export const STATE_DIR = '/var/lib/fulmar'
 /** Compiled code of our own, by version of Node; may be removed at any time. */
