@@ -23,6 +23,8 @@ export type Changes = {
   readonly created: readonly string[]
   readonly sets: ServiceRules['sets']
   readonly chains: ServiceRules['chains']
+  /** Sets of affinity of endpoints that are back: who was sent there before has gone elsewhere since. */
+  readonly emptied: readonly string[]
   /** In one transaction after the creation. */
   readonly changed: readonly ElementChange[]
   /** In a later transaction: a packet that was sent to a class before the change still finds its endpoint there. */
@@ -72,6 +74,7 @@ export function planChanges(before: Loaded, after: Ruleset): Changes | undefined
     created: [...wanted.elements.keys()].filter((name) => classOf(name) !== undefined && !before.made.has(name)),
     sets: new Map([...wanted.sets].filter(([name]) => !before.made.has(name))),
     chains: new Map([...wanted.chains].filter(([name]) => !before.made.has(name))),
+    emptied: [...wanted.sets.keys()].filter((name) => before.unused.has(name)),
     changed,
     left,
     ...afterwards(before, after, gone, wanted),

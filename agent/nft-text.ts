@@ -168,7 +168,7 @@ function staticChains({ family, source, masqueradeOutsiders }: Ruleset): readonl
 
 /** The transactions from one ruleset to the other, in order. */
 export function renderChanges(family: Family, changes: Changes): readonly (readonly string[])[] {
-  const { created, sets, chains, changed, left, dropped } = changes
+  const { created, sets, chains, emptied, changed, left, dropped } = changes
   const table = tableOf(family)
   const classes = created.flatMap((name) => {
     const each = classOf(name)!
@@ -180,6 +180,7 @@ export function renderChanges(family: Family, changes: Changes): readonly (reado
   const affinity = [
     ...[...sets].map(([name, type]) => `add set ${table} ${name} { ${type}; }`),
     ...[...chains].flatMap(([name, rules]) => addChain(table, name, rules)),
+    ...emptied.map((name) => `flush set ${table} ${name}`),
   ]
   const elements = (changes: readonly ElementChange[]): readonly string[] => [
     ...changes.flatMap(({ object, removed }) =>

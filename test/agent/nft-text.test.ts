@@ -381,6 +381,10 @@ t.test('affinity: chains are made, and removed by the change after', async (t) =
 
   const back = planChanges(changes.loaded, parts(4, 5))!
   t.strictSame([back.sets.size, back.chains.size, back.dropped.length], [0, 0, 0], 'what is unused is used again')
+  t.match(
+    renderChanges(4, back)[0]!.filter((command) => command.startsWith('flush')),
+    [/^flush set ip fulmar sticky-/],
+  )
 
   const later = planChanges(changes.loaded, parts(5, 6))!
   const commands = renderChanges(4, later).flat()

@@ -22,9 +22,10 @@ async function serve(name: string, port: number): Promise<void> {
     socket.pipe(socket)
   })
   // One socket per address: a wildcard socket would answer from whatever address the route prefers.
-  for (const { address, family } of Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])) {
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses?.map(({ address }) => address) ?? [])
+  for (const address of new Set(own)) {
     if (address.startsWith('fe80:')) continue
-    const udp = createSocket(family === 'IPv4' ? 'udp4' : 'udp6')
+    const udp = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
     udp.on('message', (_, from) => udp.send(`${name} ${from.address}`, from.port, from.address))
     await new Promise<void>((resolve) => udp.bind(port, address, resolve))
   }
@@ -93,8 +94,8 @@ export async function askFrom(
   return found
 }
 
-/** Starts a server in a namespace; resolves once it listens. */
-export async function startServer(namespace: string, name: string, port: number): Promise<ChildProcess> {
+/** Starts a server in a namespace, or in this one; resolves once it listens. */
+export async function startServer(namespace: string | undefined, name: string, port: number): Promise<ChildProcess> {
   const child = spawnIn(namespace, ['serve', name, `${port}`])
   for await (const line of createInterface({ input: child.stdout! })) if (line === 'listening') break
   return child
@@ -114,9 +115,10 @@ export async function callFrom(
   return lines
 }
 
-function spawnIn(namespace: string, args: readonly string[]): ChildProcess {
-  const file = fileURLToPath(import.meta.url)
-  return spawn('ip', ['netns', 'exec', namespace, process.execPath, file, ...args], {
+function spawnIn(namespace: string | undefined, args: readonly string[]): ChildProcess {
+  const enter = namespace === undefined ? [] : ['ip', 'netns', 'exec', namespace]
+  const [program, ...rest] = [...enter, process.execPath, fileURLToPath(import.meta.url), ...args]
+  return spawn(program!, rest, {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
 }
