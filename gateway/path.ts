@@ -26,8 +26,11 @@ const RELAY_HEAD_START_MS = 300
 /** A pair that has no direct path so long after it began may want the relay's UDP: most are direct by then. */
 const UDP_RELAY_AFTER_MS = 1_500
 const ASK_INTERVAL_MS = 1_000
-/** A step that comes this much too late means that we did not run; silence in that time is forgiven. */
-const STALL_MS = 100
+/**
+ * A step that comes this much too late means that we did not run; silence in that time is forgiven. On a busy machine all
+ * steps do: then suspicions take longer, and do not add to the load.
+ */
+const STALL_MS = 30
 const MIN_SLEEP_MS = 10
 
 export class Path {

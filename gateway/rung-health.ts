@@ -78,8 +78,10 @@ class Track {
 }
 
 export class RungHealth {
-  /** Smoothed as in TCP (RFC 6298 §2, alpha 1/8); undefined before the first reply. */
+  /** Smoothed as in TCP (RFC 6298 §2); undefined before the first reply. */
   rttMs: number | undefined
+  /** How much it varies, as there. */
+  #varianceMs = 0
   /** When the peer last sent an echo through this rung: a session exists and packets come in. */
   lastRequestMs = -Infinity
   readonly #tracks: Readonly<Record<EchoSize, Track>> = { small: new Track(), least: new Track(), full: new Track() }
@@ -94,9 +96,14 @@ export class RungHealth {
       if (sample === undefined) continue
       // Only small echoes tell the round-trip time (larger ones take longer to send), and only those that did not wait in
       // WireGuard for a handshake.
-      if (size === 'small' && sample <= MAX_TIMEOUT_MS)
-        this.rttMs = this.rttMs === undefined ? sample : this.rttMs + (sample - this.rttMs) / 8
+      if (size === 'small' && sample <= MAX_TIMEOUT_MS) this.#measured(sample)
     }
+  }
+
+  #measured(sample: number): void {
+    const error = Math.abs(sample - (this.rttMs ?? sample / 2))
+    this.#varianceMs = this.rttMs === undefined ? error : this.#varianceMs + (error - this.#varianceMs) / 4
+    this.rttMs = this.rttMs === undefined ? sample : this.rttMs + (sample - this.rttMs) / 8
   }
 
   lastSentMs(size: EchoSize): number {
@@ -122,8 +129,8 @@ export class RungHealth {
   }
 
   get timeoutMs(): number {
-    const rtt = this.rttMs ?? MAX_TIMEOUT_MS / 2
-    return Math.min(MAX_TIMEOUT_MS, Math.max(MIN_TIMEOUT_MS, 3 * rtt))
+    if (this.rttMs === undefined) return MAX_TIMEOUT_MS
+    return Math.min(MAX_TIMEOUT_MS, Math.max(MIN_TIMEOUT_MS, this.rttMs + 4 * this.#varianceMs))
   }
 
   /** Counts anew: what was lost before the rung was used, or while it was down, is no loss of those who use it now. */

@@ -151,8 +151,11 @@ export class PacketWindow {
   #endRound(nowMs: number): void {
     // With the least window nothing of the queue is ours, or nothing can be done about it.
     if (this.#draining || this.#baseMs === Infinity || this.#windowBytes === MIN_BYTES) {
+      const beforeMs = this.#baseMs
       this.#baseMs = this.#sumMs / this.#roundMarks
       this.#basedAtMs = nowMs
+      // The window shrank for a queue that was not its doing.
+      if (this.#baseMs > beforeMs + this.#targetMs) this.#starting = true
     }
     this.#baseMs = Math.min(this.#baseMs, this.#leastMs + this.#targetMs / 2)
     // Only a window that was the limit says anything of what fits.

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { PacketQueue } from '../../lib/packet-queue.ts'
 import { PacketWindow } from '../../lib/packet-window.ts'
 
 const FRAME_BYTES = 1460
@@ -169,4 +170,45 @@ t.test('while the path pauses, nothing has waited', async (t) => {
   send(2000)
   const before = window.clock(2000)
   t.ok(window.clock(9000) - before > 5_900, 'a link that is down is no pause')
+})
+
+t.test('what is sent at an even rate is not thrown away because the path gets slower', async (t) => {
+  const FRAME = 500
+  /** A minute of 70 kB/s, the path's round trip being `rttMs`. @returns packets dropped, and when. */
+  const dropsOf = (rttMs: (nowMs: number) => number): readonly number[] => {
+    const window = new PacketWindow()
+    const drops: number[] = []
+    let nowMs = 0
+    const queue = new PacketQueue<string>(() => drops.push(nowMs))
+    const marks: { readonly atMs: number; readonly mark: number }[] = []
+    const maxWaitMs = () => (window.starting ? 500 : 25)
+    const write = (): void => {
+      window.sent(FRAME)
+      const mark = window.mark(nowMs)
+      if (mark !== undefined) marks.push({ atMs: Math.max(marks.at(-1)?.atMs ?? 0, nowMs + rttMs(nowMs)), mark })
+    }
+    for (; nowMs < MINUTE_MS; nowMs++) {
+      while (marks.length > 0 && marks[0]!.atMs <= nowMs) {
+        window.acknowledge(marks.shift()!.mark, nowMs)
+        while (queue.length > 0 && window.open) {
+          queue.shift(window.clock(nowMs), maxWaitMs())
+          write()
+        }
+      }
+      if (nowMs % 7 > 0) continue
+      if (queue.length === 0 && window.open) write()
+      else queue.push(Buffer.alloc(FRAME), 'of', window.clock(nowMs), maxWaitMs())
+    }
+    return drops
+  }
+  const fromMs = 20_000
+  for (const laterMs of [100, 200, 400, 800]) {
+    const drops = dropsOf((nowMs) => (nowMs < fromMs ? 20 : laterMs))
+    const lastMs = drops.length === 0 ? 0 : drops.at(-1)! - fromMs
+    t.ok(drops.length < 70 && lastMs < 3_000, `from 20 to ${laterMs} ms: ${drops.length} lost, the last after ${lastMs} ms`)
+  }
+  let state = 1
+  const random = (): number => (state = (state * 1103515245 + 12345) % 2 ** 31) / 2 ** 31
+  const drops = dropsOf((nowMs) => (nowMs < fromMs ? 20 : 20 + 400 * random()))
+  t.ok(drops.length < 200, `jitter of 400 ms: ${drops.length} lost of ${Math.round(MINUTE_MS / 7)}`)
 })
