@@ -9,11 +9,16 @@ import { announce, missing, packagesFor, report, requirementsOf, type Finding } 
 
 const EX_UNAVAILABLE = 69
 const KERNEL_TESTS = 'test/kernel/main.ts'
+const BENCH = 'bench/main.ts'
 const say = (text: string): void => void process.stderr.write(text)
 
 async function main(): Promise<number> {
-  const [command, script] = process.argv.slice(2)
-  const needed = [...requirementsOf('lab'), ...(script === KERNEL_TESTS ? requirementsOf('test:kernel') : [])]
+  const [command, script, question] = process.argv.slice(2)
+  const needed = [
+    ...requirementsOf('lab'),
+    ...(script === KERNEL_TESTS ? requirementsOf('test:kernel') : []),
+    ...(script === BENCH && question === 'dns' ? requirementsOf('bench:dns') : []),
+  ]
   const requirements = [...needed, ...(command === 'tap' ? requirementsOf('tests') : [])]
   let findings = await probe(requirements)
   const privileged = !findings.some(

@@ -2,10 +2,10 @@
 // from what lib/net/preflight.ts found; nothing is probed here.
 
 /**
- * Who needs it: the daemons by name, the lab with its benches and the demo, only tests, which skip without it, or the
- * tests on a kernel of their own.
+ * Who needs it: the daemons by name, the lab with its benches and the demo, only tests, which skip without it, the tests
+ * on a kernel of their own, or one bench, by its question.
  */
-export type Needer = 'agent' | 'gateway' | 'relay' | 'lab' | 'tests' | 'test:kernel'
+export type Needer = 'agent' | 'gateway' | 'relay' | 'lab' | 'tests' | 'test:kernel' | 'bench:dns'
 
 export type Probe =
   | { readonly kind: 'program'; readonly program: string }
@@ -64,6 +64,10 @@ export const REQUIREMENTS: readonly Requirement[] = [
   program('nsenter', 'util-linux', 'runs a program on a host of the lab', ['lab']),
   program('ping', 'iputils-ping', 'measures paths in the lab', ['lab']),
   program('miniupnpd', 'miniupnpd-nftables', 'is a router that maps ports by PCP and NAT-PMP', ['tests']),
+  program('dig', 'bind9-dnsutils', 'asks the DNS as somebody else’s client', ['tests']),
+  program('dnsperf', 'dnsperf', 'asks DNS servers as fast as they answer', ['bench:dns']),
+  program('dnsmasq', 'dnsmasq-base', 'is a DNS server to compare ours with', ['bench:dns']),
+  program('unbound', 'unbound', 'is a DNS server to compare ours with', ['bench:dns']),
   program('kubectl', 'kubernetes-client', 'tests the embedded Kubernetes API with the real client', ['lab']),
   program('qemu-system-x86_64', 'qemu-system-x86', 'boots Debian’s kernel (90 MB with all it needs)', ['test:kernel']),
   program('busybox', 'busybox-static', 'is the first program in that kernel', ['test:kernel']),

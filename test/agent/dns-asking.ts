@@ -102,20 +102,27 @@ export async function udp(
   waitMs = 3_000,
 ): Promise<Message | undefined> {
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
+  const waited = new AbortController()
   try {
     socket.send(message, port, address)
     return await Promise.race([
       new Promise<Message>((resolve) => socket.on('message', (bytes) => resolve(decode(bytes)))),
-      sleep(waitMs, undefined),
+      sleep(waitMs, undefined, { signal: waited.signal }),
     ])
   } finally {
+    waited.abort()
     socket.close()
   }
 }
 
 /** All answers to what is written in pieces over one connection. */
-export async function tcp(port: number, pieces: readonly Buffer[], answers: number): Promise<Message[]> {
-  const socket = connect(port, '127.0.0.1').setNoDelay()
+export async function tcp(
+  port: number,
+  pieces: readonly Buffer[],
+  answers: number,
+  address = '127.0.0.1',
+): Promise<Message[]> {
+  const socket = connect(port, address).setNoDelay()
   const found: Message[] = []
   let received = Buffer.alloc(0)
   const done = (async () => {
@@ -130,7 +137,7 @@ export async function tcp(port: number, pieces: readonly Buffer[], answers: numb
   })()
   for (const piece of pieces) {
     socket.write(piece)
-    await sleep(10)
+    if (pieces.length > 1) await sleep(10)
   }
   await done
   return found
