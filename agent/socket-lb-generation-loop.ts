@@ -8,10 +8,10 @@ import { groupId } from '../lib/bpf/hook-point.ts'
 import { BpfMap, createMap, shapeOf, type MapShape } from '../lib/bpf/map.ts'
 import { openPin, pin, unpin } from '../lib/bpf/pins.ts'
 import { createLink, detachLink, HOOKS, linkedTo, loadProgram, updateLink, type Hook } from '../lib/bpf/program.ts'
-import type { Program } from '../lib/bpf/assembler.ts'
+import { call, exit, mov, type Program } from '../lib/bpf/assembler.ts'
 import { BpfError, netnsCookie } from '../lib/bpf/syscall.ts'
 import type { Write } from './socket-lb.ts'
-import { connectProgram, getpeernameProgram } from './socket-lb-programs.ts'
+import { connectProgram, getpeernameProgram, type ProgramOptions } from './socket-lb-programs.ts'
 import {
   KEPT_SHAPES,
   LEASE_CANARY,
@@ -143,17 +143,28 @@ export function strangePins(folder: string): readonly string[] {
   return readdirSync(folder).filter((name) => !known.includes(name))
 }
 
+/** Whether programs can choose the error of a call: older kernels have no bpf_set_retval, or not for these programs. */
+export function canRefuse(): boolean {
+  const program = [mov('r1', -1), call('set_retval'), mov('r0', 0), exit()]
+  try {
+    closeSync(loadProgram('fm_probe', 'connect4', program, { maps: {}, constants: {} }))
+    return true
+  } catch (error) {
+    // If BPF itself is the matter, the next program says so.
+    if (error instanceof BpfError) return false
+    throw error
+  }
+}
+
 export class Generation {
   readonly capacity: Capacity
-  /** Calls can be refused; else frontends without targets are left to nft. */
-  readonly refuses: boolean
   readonly programs: ReadonlyMap<Hook, number>
   readonly #maps: Readonly<Record<MapName, BpfMap>>
   #levels = 0n
   #excluded = new Set<bigint>()
 
   /** @throws BpfError where this kernel cannot, or refuses. */
-  constructor(capacity: Capacity, kept: readonly BpfMap[]) {
+  constructor(capacity: Capacity, kept: readonly BpfMap[], options: ProgramOptions) {
     this.capacity = capacity
     const opened: number[] = []
     try {
@@ -173,18 +184,9 @@ export class Generation {
         opened.push(fd)
         return fd
       }
-      const connect4 = (refuse: boolean) => load('connect4', connectProgram(4, { refuse }))
-      let first: number | undefined
-      try {
-        first = connect4(true)
-      } catch (error) {
-        // Older kernels have no bpf_set_retval, or not for these programs. If it is something else, it comes again.
-        if (!(error instanceof BpfError)) throw error
-      }
-      this.refuses = first !== undefined
       this.programs = new Map([
-        ['connect4', first ?? connect4(false)],
-        ['connect6', load('connect6', connectProgram(6, { refuse: this.refuses }))],
+        ['connect4', load('connect4', connectProgram(4, options))],
+        ['connect6', load('connect6', connectProgram(6, options))],
         ['getpeername4', load('getpeername4', getpeernameProgram(4))],
         ['getpeername6', load('getpeername6', getpeernameProgram(6))],
       ])
@@ -196,10 +198,9 @@ export class Generation {
 
   /** @throws BpfError; then what the maps hold is not known. */
   apply(writes: readonly Write[]): void {
-    for (const write of writes) {
-      const map = this.#maps[write.map]
-      if ('set' in write) map.setAll(write.set)
-      else for (const key of write.delete) map.delete(key)
+    for (const { map, keys, values } of writes) {
+      if (values === undefined) this.#maps[map].deleteAll(keys)
+      else this.#maps[map].setAll(keys, values)
     }
   }
 

@@ -11,7 +11,7 @@ import { createUpkeep } from '../lib/net/upkeep.ts'
 import type { ServiceFrontends } from './balance.ts'
 import { capacityFor, entriesOf, Ledger, type EntriesOf, type EntriesOptions } from './socket-lb.ts'
 import { openCanary, type Canary } from './socket-lb-canary-loop.ts'
-import { Generation, keptMaps, Links, pinKept, strangePins } from './socket-lb-generation-loop.ts'
+import { canRefuse, Generation, keptMaps, Links, pinKept, strangePins } from './socket-lb-generation-loop.ts'
 import { EXCLUDED_LEVELS } from './socket-lb-records.ts'
 
 export type ServicePath = 'auto' | 'bpf' | 'nft'
@@ -86,7 +86,7 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
     const context = contextOf(options)
     if (current === undefined || broken) renew(services, context, hold)
     else {
-      if (current.context.key !== context.key) current = { ...current, ...reading(current.generation, context) }
+      if (current.context.key !== context.key) current = { ...current, ...reading(hold, context) }
       const writes = current.ledger.plan(services, current.entriesOf, performance.now())
       if (writes === undefined) renew(services, context, hold)
       else current.generation.apply(writes)
@@ -106,7 +106,7 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
     const pins = pinProblem === undefined ? folder : undefined
     const kept = keptMaps(pins)
     try {
-      return { kept, links: new Links(group, pins), canary: await openCanary(signal), pins }
+      return { kept, links: new Links(group, pins), canary: await openCanary(signal), pins, refuse: canRefuse() }
     } catch (error) {
       kept.forEach((map) => map.close())
       throw error
@@ -114,22 +114,15 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
   }
 
   /** All anew: maps, programs, what they hold; then they take the place of what is attached. */
-  const renew = (
-    services: readonly ServiceFrontends[],
-    context: Context,
-    { canary, kept, links, pins }: Hold,
-  ): void => {
+  const renew = (services: readonly ServiceFrontends[], context: Context, from: Hold): void => {
     const startedAt = performance.now()
-    const { entries } = canary
-    const capacity = capacityFor([
-      entries,
-      ...services.map((service) => entriesOf(service, { ...context, refuse: true })),
-    ])
-    const generation = new Generation(capacity, kept)
+    const { canary, kept, links, pins, refuse } = from
+    const { entriesOf } = reading(from, context)
+    const capacity = capacityFor(canary.entries, services, entriesOf)
+    const generation = new Generation(capacity, kept, { refuse })
     try {
-      const ledger = new Ledger(capacity, entries)
-      const next = { generation, ledger, ...reading(generation, context) }
-      generation.apply(ledger.plan(services, next.entriesOf, startedAt)!)
+      const ledger = new Ledger(capacity, canary.entries)
+      generation.apply(ledger.plan(services, entriesOf, startedAt)!)
       exclude(generation)
       // Those of a predecessor were proven by it.
       const trusted = serving || links.complete
@@ -137,11 +130,11 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
       links.attach(generation.programs)
       for (const name of pins === undefined ? [] : strangePins(pins)) removePin(join(pins!, name))
       current?.generation.close()
-      current = next
+      current = { generation, ledger, context, entriesOf }
       broken = false
       serving = false
       const durationMs = Math.round(performance.now() - startedAt)
-      log.info({ entries: ledger.size, durationMs, group: links.group }, 'the socket load balancer is attached')
+      log.info({ places: ledger.size, durationMs, group: links.group }, 'the socket load balancer is attached')
     } catch (error) {
       generation.close()
       throw error
@@ -237,6 +230,8 @@ type Hold = {
   readonly links: Links
   /** The folder of pins; undefined where there can be none. */
   readonly pins: string | undefined
+  /** Calls can be refused; else frontends without targets are left to nft. */
+  readonly refuse: boolean
 }
 type Context = Pick<EntriesOptions, 'nodeAddresses' | 'except'> & { readonly key: string }
 type Current = {
@@ -252,7 +247,7 @@ function contextOf({ nodeAddresses, except }: SocketLbOptions): Context {
   return { key: JSON.stringify([own, others]), nodeAddresses: own, except: new Set(others) }
 }
 
-function reading({ refuses: refuse }: Generation, context: Context): Pick<Current, 'context' | 'entriesOf'> {
+function reading({ refuse }: Hold, context: Context): Pick<Current, 'context' | 'entriesOf'> {
   return { context, entriesOf: (service) => entriesOf(service, { ...context, refuse }) }
 }
 

@@ -24,6 +24,8 @@ import type { Family } from '../lib/cidr.ts'
 export const PLACE_BYTES = 24
 export const PLACE_KEY_BYTES = 20
 export const PLACE_PORT = 16
+/** Of a frontend or a slot. */
+export const NUMBER_BYTES = 4
 
 export const FRONTEND = {
   bytes: 56,
@@ -71,10 +73,10 @@ export type Capacity = {
 /** The maps of one generation. */
 export const shapesOf = ({ frontends, slots, members }: Capacity) =>
   ({
-    services: { type: 'hash', keyBytes: PLACE_KEY_BYTES, valueBytes: 4, entries: frontends },
-    frontends: { type: 'array', keyBytes: 4, valueBytes: FRONTEND.bytes, entries: frontends },
-    slots: { type: 'array', keyBytes: 4, valueBytes: PLACE_BYTES, entries: slots },
-    leases: { type: 'array', keyBytes: 4, valueBytes: LEASE.bytes, entries: 2 },
+    services: { type: 'hash', keyBytes: PLACE_KEY_BYTES, valueBytes: NUMBER_BYTES, entries: frontends },
+    frontends: { type: 'array', keyBytes: NUMBER_BYTES, valueBytes: FRONTEND.bytes, entries: frontends },
+    slots: { type: 'array', keyBytes: NUMBER_BYTES, valueBytes: PLACE_BYTES, entries: slots },
+    leases: { type: 'array', keyBytes: NUMBER_BYTES, valueBytes: LEASE.bytes, entries: 2 },
     members: { type: 'hash', keyBytes: MEMBER.bytes, valueBytes: 1, entries: members },
     excluded: { type: 'hash', keyBytes: 8, valueBytes: 1, entries: 1024 },
   }) satisfies Readonly<Record<string, MapShape>>
@@ -97,28 +99,16 @@ export function writePlace({ family, address, port }: Place, into: Uint8Array, o
   into[offset + PLACE_PORT + 1] = port & 0xff
 }
 
-export function placeKey(place: Place): Buffer {
-  const key = Buffer.alloc(PLACE_KEY_BYTES)
-  writePlace(place, key)
-  return key
-}
-
-export function placeValue(place: Place): Buffer {
-  const value = Buffer.alloc(PLACE_BYTES)
-  writePlace(place, value)
-  return value
-}
-
-export function memberKey(target: Place, frontend: number): Buffer {
-  const key = placeValue(target)
-  key.writeUInt32LE(frontend, MEMBER.frontend)
-  return key
-}
-
 export function numberKey(number: number): Buffer {
-  const key = Buffer.alloc(4)
+  const key = Buffer.alloc(NUMBER_BYTES)
   key.writeUInt32LE(number)
   return key
+}
+
+/** A member's key. */
+export function writeMember(target: Place, frontend: number, into: Buffer, offset: number): void {
+  writePlace(target, into, offset)
+  into.writeUInt32LE(frontend, offset + MEMBER.frontend)
 }
 
 export type FrontendRecord = {
@@ -126,20 +116,21 @@ export type FrontendRecord = {
   readonly flags: number
   readonly first: number
   readonly count: number
-  readonly affinity?: { readonly service: bigint; readonly seconds: number }
+  readonly affinity: { readonly service: bigint; readonly seconds: number } | undefined
 }
 
-export function frontendValue({ place, flags, first, count, affinity }: FrontendRecord): Buffer {
-  const value = Buffer.alloc(FRONTEND.bytes)
-  writePlace(place, value, FRONTEND.place)
-  value.writeUInt32LE(flags, FRONTEND.flags)
-  value.writeUInt32LE(first, FRONTEND.slots)
-  value.writeUInt32LE(count, FRONTEND.slots + 4)
-  if (affinity !== undefined) {
-    value.writeBigUInt64LE(affinity.service, FRONTEND.affinity)
-    value.writeBigUInt64LE(BigInt(affinity.seconds) * 1_000_000_000n, FRONTEND.affinityNs)
-  }
-  return value
+export function writeFrontend(
+  { place, flags, first, count, affinity }: FrontendRecord,
+  into: Buffer,
+  offset: number,
+): void {
+  writePlace(place, into, offset + FRONTEND.place)
+  into.writeUInt32LE(flags, offset + FRONTEND.flags)
+  into.writeUInt32LE(first, offset + FRONTEND.slots)
+  into.writeUInt32LE(count, offset + FRONTEND.slots + 4)
+  if (affinity === undefined) return
+  into.writeBigUInt64LE(affinity.service, offset + FRONTEND.affinity)
+  into.writeBigUInt64LE(BigInt(affinity.seconds) * 1_000_000_000n, offset + FRONTEND.affinityNs)
 }
 
 export function leaseValue(untilNs: bigint, levels: bigint): Buffer {

@@ -3,17 +3,19 @@
 // since at connect() the source is not known yet; frontends without a target whose packets are to be dropped.
 
 import { createHash } from 'node:crypto'
-import type { Element } from '../lib/bpf/map.ts'
 import type { Family } from '../lib/cidr.ts'
 import type { Frontend, ServiceFrontends, Target } from './balance.ts'
 import {
   FLAG_NODE_ONLY,
-  frontendValue,
-  memberKey,
-  numberKey,
-  placeKey,
-  placeValue,
+  FRONTEND,
+  MEMBER,
+  NUMBER_BYTES,
+  PLACE_BYTES,
+  PLACE_KEY_BYTES,
   QUARANTINE_MS,
+  writeFrontend,
+  writeMember,
+  writePlace,
   type Capacity,
   type Place,
 } from './socket-lb-records.ts'
@@ -69,6 +71,7 @@ const affinityId = ({ service, portName, protocol, family }: Frontend): bigint =
 
 /** Each target as often as its weight says, in the order given. */
 export function slotsOf(targets: readonly Target[]): readonly Target[] {
+  if (targets.every(({ weight }) => weight === targets[0]!.weight)) return targets
   const divisor = targets.reduce((divisor, { weight }) => gcd(divisor, weight), 0)
   const total = targets.reduce((sum, { weight }) => sum + weight, 0) / divisor
   const scale = Math.min(1, SLOTS_MAX / total) / divisor
@@ -77,31 +80,31 @@ export function slotsOf(targets: readonly Target[]): readonly Target[] {
 
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b))
 
-/** Elements to set or keys to delete; a plan's are to be done in their order. */
-export type Write =
-  | { readonly map: 'slots' | 'members' | 'frontends' | 'services'; readonly set: readonly Element[] }
-  | { readonly map: 'members' | 'services'; readonly delete: readonly Uint8Array[] }
+/** Keys to delete, or elements to set, one after the other; a plan's are to be done in their order. */
+export type Write = {
+  readonly map: 'slots' | 'members' | 'frontends' | 'services'
+  readonly count: number
+  readonly keys: Buffer
+  readonly values: Buffer | undefined
+}
 
 export type EntriesOf = (service: ServiceFrontends) => readonly Entry[]
-type Range = { readonly first: number; readonly size: number }
 type Held = {
   readonly number: number
-  readonly range: Range
+  readonly first: number
+  /** Of the range of slots. */
+  readonly size: number
   readonly entry: Entry
   /** Others that claim the same address and port; the first by name of service has it. */
   readonly others: readonly Entry[]
 }
-type Plan = {
-  readonly slots: Element[]
-  readonly members: Element[]
-  readonly frontends: Element[]
-  readonly services: Element[]
-  readonly oldServices: Uint8Array[]
-  readonly oldMembers: Uint8Array[]
+type Resting = {
+  readonly untilMs: number
+  readonly number: number | undefined
+  readonly first: number
+  readonly size: number
 }
 
-const NOWHERE: Range = { first: 0, size: 0 }
-const NOTHING = new Uint8Array(1)
 const NONE: readonly Entry[] = []
 /** Growth within a generation, before the next must be made. */
 const HEADROOM = 1.5
@@ -110,14 +113,21 @@ const LEAST: Capacity = { frontends: 256, slots: 1024, members: 256 }
 class NoRoom extends Error {}
 
 /** With room to grow. */
-export function capacityFor(entries: Iterable<readonly Entry[]>): Capacity {
+export function capacityFor(
+  fixed: readonly Entry[],
+  services: readonly ServiceFrontends[],
+  entriesOf: EntriesOf,
+): Capacity {
   const need = { frontends: 0, slots: 0, members: 0 }
-  for (const some of entries)
-    for (const entry of some) {
+  const count = (entries: readonly Entry[]): void => {
+    for (const { targets, affinity } of entries) {
       need.frontends++
-      need.slots += sizeFor(slotsOf(entry.targets).length)
-      need.members += membersOf(entry, 0).size
+      need.slots += sizeFor(slotsOf(targets).length)
+      need.members += affinity === undefined ? 0 : targets.length
     }
+  }
+  count(fixed)
+  for (const service of services) count(entriesOf(service))
   const roomy = (what: keyof Capacity) => powerOfTwo(Math.max(LEAST[what], need[what] * HEADROOM))
   return { frontends: roomy('frontends'), slots: roomy('slots'), members: roomy('members') }
 }
@@ -125,17 +135,19 @@ export function capacityFor(entries: Iterable<readonly Entry[]>): Capacity {
 /** What the maps of one generation hold, and which of their numbers and slots are free. */
 export class Ledger {
   readonly #capacity: Capacity
-  readonly #fixed: readonly Entry[]
   readonly #held = new Map<string, Held>()
-  #known = new Map<ServiceFrontends | undefined, readonly Entry[]>()
+  #services: readonly ServiceFrontends[] = []
+  /** Of the services, by position. */
+  #entries: readonly (readonly Entry[])[] = []
   #entriesOf: EntriesOf | undefined
+  #fixed: readonly Entry[]
   readonly #freeNumbers: number[] = []
   #nextNumber = 0
-  /** By size. */
-  readonly #freeRanges = new Map<number, Range[]>()
+  /** Where ranges begin, by their size. */
+  readonly #freeRanges = new Map<number, number[]>()
   #nextSlot = 0
   #members = 0
-  readonly #quarantine: { readonly untilMs: number; readonly number?: number; readonly range: Range }[] = []
+  readonly #resting: Resting[] = []
 
   /** @param fixed entries that are there from the first plan on and stay. */
   constructor(capacity: Capacity, fixed: readonly Entry[]) {
@@ -149,108 +161,112 @@ export class Ledger {
   }
 
   /**
-   * The writes from what is held to what is wanted, which counts as held from now on. The same value of a service is
-   * the same service.
+   * The writes from what is held to what is wanted, which counts as held from now on. Costs little more than what changed.
+   * @param services in the order of their names; the same value of a service is the same service.
    * @param entriesOf another function than before means that all are read anew.
    * @param nowMs of a clock that never goes back.
    * @returns undefined if there is no room: this ledger is of no use then, and a greater one is wanted.
    */
   plan(services: readonly ServiceFrontends[], entriesOf: EntriesOf, nowMs: number): readonly Write[] | undefined {
     this.#release(nowMs)
-    const plan: Plan = { slots: [], members: [], frontends: [], services: [], oldServices: [], oldMembers: [] }
+    const plan = new Plan()
     try {
       for (const [key, claims] of this.#changedClaims(services, entriesOf)) this.#settle(key, claims, plan, nowMs)
     } catch (error) {
       if (error instanceof NoRoom) return undefined
       throw error
     }
-    const { slots, members, frontends, oldServices, oldMembers } = plan
     // They are deleted last, and have their room until then.
-    this.#members -= oldMembers.length
-    const writes: readonly Write[] = [
-      { map: 'slots', set: slots },
-      { map: 'members', set: members },
-      { map: 'frontends', set: frontends },
-      { map: 'services', set: plan.services },
-      { map: 'services', delete: oldServices },
-      { map: 'members', delete: oldMembers },
-    ]
-    return writes.filter((write) => ('set' in write ? write.set : write.delete).length > 0)
+    this.#members -= plan.oldMembers.count
+    return plan.writes()
   }
 
   /** Who claims each address and port whose claims may have changed. */
   #changedClaims(services: readonly ServiceFrontends[], entriesOf: EntriesOf): Map<string, readonly Entry[]> {
-    const before = this.#known
-    const anew = entriesOf !== this.#entriesOf
-    this.#entriesOf = entriesOf
-    this.#known = new Map([[undefined, this.#fixed]])
-    const added = before.size === 0 ? [this.#fixed] : []
-    for (const service of services) {
-      const known = anew ? undefined : before.get(service)
-      const entries = known ?? entriesOf(service)
-      if (known === undefined) added.push(entries)
-      this.#known.set(service, entries)
-    }
     const claims = new Map<string, readonly Entry[]>()
-    const claimsOf = (key: string) => {
+    const claimsOf = (key: string): readonly Entry[] => {
       const held = this.#held.get(key)
       return claims.get(key) ?? (held === undefined ? NONE : [held.entry, ...held.others])
     }
-    for (const [service, entries] of before)
-      if (entries !== this.#known.get(service))
-        for (const entry of entries) {
-          const key = keyOf(entry.place)
-          claims.set(
-            key,
-            claimsOf(key).filter((other) => other !== entry),
-          )
-        }
-    for (const entry of added.flat()) {
-      const key = keyOf(entry.place)
-      claims.set(key, [...claimsOf(key), entry])
+    const claim = (entries: readonly Entry[]): void => {
+      for (const entry of entries) {
+        const key = keyOf(entry.place)
+        const known = claimsOf(key)
+        claims.set(key, known.length === 0 ? [entry] : [...known, entry])
+      }
     }
+    const disclaim = (entries: readonly Entry[]): void => {
+      for (const entry of entries) {
+        const key = keyOf(entry.place)
+        const known = claimsOf(key)
+        claims.set(key, known.length === 1 ? NONE : known.filter((other) => other !== entry))
+      }
+    }
+    claim(this.#fixed)
+    this.#fixed = NONE
+
+    const [before, beforeEntries] = [this.#services, this.#entries]
+    const anew = entriesOf !== this.#entriesOf
+    const entries: (readonly Entry[])[] = []
+    const added: (readonly Entry[])[] = []
+    let i = 0
+    for (const service of services) {
+      for (; i < before.length && before[i]!.service < service.service; i++) disclaim(beforeEntries[i]!)
+      const known = before[i]?.service === service.service ? i++ : undefined
+      if (known !== undefined && before[known] === service && !anew) {
+        entries.push(beforeEntries[known]!)
+        continue
+      }
+      if (known !== undefined) disclaim(beforeEntries[known]!)
+      const wanted = entriesOf(service)
+      entries.push(wanted)
+      added.push(wanted)
+    }
+    for (; i < before.length; i++) disclaim(beforeEntries[i]!)
+    for (const wanted of added) claim(wanted)
+    this.#services = services
+    this.#entries = entries
+    this.#entriesOf = entriesOf
     return claims
   }
 
   #settle(key: string, claims: readonly Entry[], plan: Plan, nowMs: number): void {
     const held = this.#held.get(key)
-    const [entry, ...others] = claims.toSorted((a, b) => (a.service < b.service ? -1 : a.service > b.service ? 1 : 0))
+    const sorted = claims.length < 2 ? claims : claims.toSorted((a, b) => (a.service < b.service ? -1 : 1))
+    const entry = sorted[0]
+    const others = sorted.length < 2 ? NONE : sorted.slice(1)
     if (entry === undefined) {
       if (held === undefined) return
       this.#held.delete(key)
-      plan.oldServices.push(placeKey(held.entry.place))
-      plan.oldMembers.push(...membersOf(held.entry, held.number).values())
-      this.#quarantine.push({ untilMs: nowMs + QUARANTINE_MS, number: held.number, range: held.range })
+      plan.removeService(held.entry.place)
+      for (const target of membersOf(held.entry)) plan.removeMember(target, held)
+      this.#rest({ ...held, untilMs: nowMs + QUARANTINE_MS })
       return
     }
     if (held !== undefined && same(held.entry, entry)) {
       this.#held.set(key, { ...held, entry, others })
       return
     }
-    const { place, flags, affinity } = entry
+    const { place } = entry
     const slots = slotsOf(entry.targets)
+    const size = sizeFor(slots.length)
+    const first = this.#takeRange(size)
     const number = held?.number ?? this.#takeNumber()
-    const range = this.#takeRange(slots.length)
-    this.#held.set(key, { number, range, entry, others })
-    const { family } = place
-    for (const [i, { address, port }] of slots.entries())
-      plan.slots.push({ key: numberKey(range.first + i), value: placeValue({ family, address, port }) })
-    const members = membersOf(entry, number)
-    const oldMembers = held === undefined ? new Map<string, Buffer>() : membersOf(held.entry, number)
-    for (const [name, key] of members) if (!oldMembers.delete(name)) this.#addMember(key, plan)
-    plan.oldMembers.push(...oldMembers.values())
-    plan.frontends.push({
-      key: numberKey(number),
-      value: frontendValue({
-        place,
-        flags,
-        first: range.first,
-        count: slots.length,
-        ...(affinity === undefined ? {} : { affinity }),
-      }),
-    })
-    if (held === undefined) plan.services.push({ key: placeKey(place), value: numberKey(number) })
-    else this.#quarantine.push({ untilMs: nowMs + QUARANTINE_MS, range: held.range })
+    const next = { number, first, size, entry, others }
+    this.#held.set(key, next)
+    slots.forEach((target, i) => plan.setSlot(first + i, placeOf(place, target)))
+    const members = new Set(membersOf(entry).map(keyOf))
+    const oldMembers = new Set(held === undefined ? [] : membersOf(held.entry).map(keyOf))
+    for (const target of membersOf(entry)) {
+      if (oldMembers.has(keyOf(target))) continue
+      if (++this.#members > this.#capacity.members) throw new NoRoom()
+      plan.setMember(target, next)
+    }
+    if (held !== undefined)
+      for (const target of membersOf(held.entry)) if (!members.has(keyOf(target))) plan.removeMember(target, held)
+    plan.setFrontend(next, slots.length)
+    if (held === undefined) plan.setService(next)
+    else this.#rest({ ...held, number: undefined, untilMs: nowMs + QUARANTINE_MS })
   }
 
   #takeNumber(): number {
@@ -260,41 +276,118 @@ export class Ledger {
     return this.#nextNumber++
   }
 
-  #takeRange(count: number): Range {
-    const size = sizeFor(count)
-    if (size === 0) return NOWHERE
+  #takeRange(size: number): number {
+    if (size === 0) return 0
     const free = this.#freeRanges.get(size)?.pop()
     if (free !== undefined) return free
     if (this.#nextSlot + size > this.#capacity.slots) throw new NoRoom()
-    const first = this.#nextSlot
     this.#nextSlot += size
-    return { first, size }
+    return this.#nextSlot - size
   }
 
-  #addMember(key: Buffer, plan: Plan): void {
-    if (++this.#members > this.#capacity.members) throw new NoRoom()
-    plan.members.push({ key, value: NOTHING })
+  #rest({ untilMs, number, first, size }: Resting): void {
+    this.#resting.push({ untilMs, number, first, size })
   }
 
   #release(nowMs: number): void {
-    while (this.#quarantine.length > 0 && this.#quarantine[0]!.untilMs <= nowMs) {
-      const { number, range } = this.#quarantine.shift()!
+    const rested = this.#resting.findIndex(({ untilMs }) => untilMs > nowMs)
+    for (const { number, first, size } of this.#resting.splice(0, rested === -1 ? this.#resting.length : rested)) {
       if (number !== undefined) this.#freeNumbers.push(number)
-      if (range.size === 0) continue
-      const free = this.#freeRanges.get(range.size)
-      if (free === undefined) this.#freeRanges.set(range.size, [range])
-      else free.push(range)
+      const free = this.#freeRanges.get(size) ?? []
+      if (size > 0) this.#freeRanges.set(size, free)
+      free.push(first)
     }
   }
 }
 
-/** Only where there is affinity does it matter who is among the targets. By text. */
-function membersOf({ affinity, place: { family }, targets }: Entry, number: number): Map<string, Buffer> {
-  if (affinity === undefined) return new Map()
-  return new Map(
-    targets.map(({ address, port }) => [`${address} ${port}`, memberKey({ family, address, port }, number)]),
-  )
+/** The writes of one plan, by what they are, in the bytes of the maps. */
+class Plan {
+  readonly #slots = new Rows(NUMBER_BYTES, PLACE_BYTES)
+  readonly #members = new Rows(MEMBER.bytes, 1)
+  readonly #frontends = new Rows(NUMBER_BYTES, FRONTEND.bytes)
+  readonly #services = new Rows(PLACE_KEY_BYTES, NUMBER_BYTES)
+  readonly #oldServices = new Rows(PLACE_KEY_BYTES, 0)
+  readonly oldMembers = new Rows(MEMBER.bytes, 0)
+
+  setSlot(number: number, target: Place): void {
+    const row = this.#slots.add()
+    this.#slots.keys.writeUInt32LE(number, row * NUMBER_BYTES)
+    writePlace(target, this.#slots.values, row * PLACE_BYTES)
+  }
+  setMember(target: Place, { number }: Held): void {
+    const row = this.#members.add()
+    writeMember(target, number, this.#members.keys, row * MEMBER.bytes)
+  }
+  removeMember(target: Place, { number }: Held): void {
+    const row = this.oldMembers.add()
+    writeMember(target, number, this.oldMembers.keys, row * MEMBER.bytes)
+  }
+  setFrontend({ number, first, entry: { place, flags, affinity } }: Held, count: number): void {
+    const row = this.#frontends.add()
+    this.#frontends.keys.writeUInt32LE(number, row * NUMBER_BYTES)
+    writeFrontend({ place, flags, first, count, affinity }, this.#frontends.values, row * FRONTEND.bytes)
+  }
+  setService({ number, entry: { place } }: Held): void {
+    const row = this.#services.add()
+    writePlace(place, this.#services.keys, row * PLACE_KEY_BYTES)
+    this.#services.values.writeUInt32LE(number, row * NUMBER_BYTES)
+  }
+  removeService(place: Place): void {
+    const row = this.#oldServices.add()
+    writePlace(place, this.#oldServices.keys, row * PLACE_KEY_BYTES)
+  }
+
+  /** What is looked up last is written first, and deleted last. */
+  writes(): readonly Write[] {
+    return [
+      this.#slots.write('slots'),
+      this.#members.write('members'),
+      this.#frontends.write('frontends'),
+      this.#services.write('services'),
+      this.#oldServices.write('services'),
+      this.oldMembers.write('members'),
+    ].filter(({ count }) => count > 0)
+  }
 }
+
+/** Elements of one size, one after the other. */
+class Rows {
+  readonly #keyBytes: number
+  readonly #valueBytes: number
+  #room = 0
+  count = 0
+  keys = Buffer.alloc(0)
+  values = Buffer.alloc(0)
+
+  constructor(keyBytes: number, valueBytes: number) {
+    this.#keyBytes = keyBytes
+    this.#valueBytes = valueBytes
+  }
+  /** @returns the number of a new row, all zero. */
+  add(): number {
+    if (this.count === this.#room) {
+      const [keys, values] = [this.keys, this.values]
+      this.#room = Math.max(8, 2 * this.#room)
+      this.keys = Buffer.alloc(this.#room * this.#keyBytes)
+      this.values = Buffer.alloc(this.#room * this.#valueBytes)
+      keys.copy(this.keys)
+      values.copy(this.values)
+    }
+    return this.count++
+  }
+  write(map: Write['map']): Write {
+    const values = this.#valueBytes === 0 ? undefined : this.values.subarray(0, this.count * this.#valueBytes)
+    return { map, count: this.count, keys: this.keys.subarray(0, this.count * this.#keyBytes), values }
+  }
+}
+
+/** Only where there is affinity does it matter who is among the targets. */
+const membersOf = ({ affinity, place, targets }: Entry): readonly Place[] =>
+  affinity === undefined ? NO_PLACES : targets.map((target) => placeOf(place, target))
+const NO_PLACES: readonly Place[] = []
+
+/** Targets are of their frontend's family. */
+const placeOf = ({ family }: Place, { address, port }: Target): Place => ({ family, address, port })
 
 const same = (a: Entry, b: Entry): boolean =>
   a === b ||

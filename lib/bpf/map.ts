@@ -15,10 +15,8 @@ export type MapShape = {
   readonly entries: number
 }
 
-export type Element = { readonly key: Uint8Array; readonly value: Uint8Array }
-
-/** Takes no more per call, so that the event loop waits for a millisecond at most. */
-export const BATCH_ELEMENTS = 4096
+/** The kernel copies keys and values of a batch. */
+const BATCH_ELEMENTS = 4096
 const NAME_BYTES_MAX = 15
 const E2BIG_HINT = 'too many entries, or too little memory'
 
@@ -55,19 +53,32 @@ export class BpfMap {
     return !absent(() => bpf('MAP_DELETE_ELEM', this.#attributes, `map ${this.name}`))
   }
 
-  /** In the order given. Costs less than one by one; if it throws, the first ones may be set. */
-  setAll(elements: readonly Element[]): void {
+  /**
+   * Sets elements in the order given, which costs less than one by one; if it throws, the first ones may be set.
+   * @param keys,values of all elements, one after the other.
+   */
+  setAll(keys: Uint8Array, values: Uint8Array): void {
     const { keyBytes, valueBytes } = this.shape
-    for (let start = 0; start < elements.length; start += BATCH_ELEMENTS) {
-      const some = elements.slice(start, start + BATCH_ELEMENTS)
-      const [keys, values] = [Buffer.alloc(some.length * keyBytes), Buffer.alloc(some.length * valueBytes)]
-      some.forEach(({ key, value }, i) => {
-        keys.set(key, i * keyBytes)
-        values.set(value, i * valueBytes)
-      })
-      const attributes = new Attributes(56).pointer(16, keys).pointer(24, values).u32(32, some.length).u32(36, this.fd)
-      bpf('MAP_UPDATE_BATCH', attributes, `map ${this.name}, ${some.length} elements`)
+    const count = keys.length / keyBytes
+    if (!Number.isInteger(count) || values.length !== count * valueBytes)
+      throw new RangeError(
+        `map ${this.name}: ${keys.length} bytes of keys and ${values.length} of values are no elements`,
+      )
+    for (let start = 0; start < count; start += BATCH_ELEMENTS) {
+      const end = Math.min(count, start + BATCH_ELEMENTS)
+      const attributes = new Attributes(56)
+        .pointer(16, keys.subarray(start * keyBytes, end * keyBytes))
+        .pointer(24, values.subarray(start * valueBytes, end * valueBytes))
+        .u32(32, end - start)
+        .u32(36, this.fd)
+      bpf('MAP_UPDATE_BATCH', attributes, `map ${this.name}, ${end - start} elements`)
     }
+  }
+
+  /** @param keys one after the other; those that are not there are left out. */
+  deleteAll(keys: Uint8Array): void {
+    const { keyBytes } = this.shape
+    for (let start = 0; start < keys.length; start += keyBytes) this.delete(keys.subarray(start, start + keyBytes))
   }
 
   /** All keys of a hash, in no order; meant for tests and small maps. */

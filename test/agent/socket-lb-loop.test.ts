@@ -283,7 +283,7 @@ if (cage !== undefined && process.argv[2] === 'agent') {
     const capacity = { frontends: 16, slots: 16, members: 16 }
     const ledger = new Ledger(capacity, [{ service: '', place, flags: 0, targets: [target(3)] }])
     const kept = keptMaps(undefined)
-    const generation = new Generation(capacity, kept)
+    const generation = new Generation(capacity, kept, { refuse: true })
     generation.apply(ledger.plan([], () => [], 0)!)
     const links = new Links(cage.group, undefined)
     links.attach(generation.programs)
