@@ -3,12 +3,14 @@
 // of the bottleneck soon. A bound in time and not in packets serves 2 Mbit/s and 200 alike.
 //
 // Small packets take turns of their own: inside WireGuard nothing else tells what somebody waits for (a question, a key
-// stroke, a voice, an acknowledgement) from bulk. They overtake by tens of packets, where WireGuard allows thousands.
+// stroke, a voice, an acknowledgement) from bulk. They overtake by tens of packets, where WireGuard allows thousands, and
+// they may wait for longer: they are no bottleneck's cause, and who waits for them waits longer for what is lost.
 //
 // No controlled delay (RFC 8289): its drops come ever faster until senders slow down, and BBR does not for them.
 
-/** Voice, and what fits a line of text. */
-const SMALL_BYTES = 320
+/** With its headers here, the datagram that every IPv4 host must take (576 bytes, RFC 791): names, voice, calls. */
+const SMALL_BYTES = 640
+const SMALL_WAIT_MS = 500
 /** They stay however old, or a link that takes longer for one packet than it may wait would get none. */
 const MIN_PACKETS = 4
 /** Of all together; bounds the memory. */
@@ -34,6 +36,7 @@ export class PacketQueue<Of> {
     return this.#length
   }
 
+  /** @param maxWaitMs of packets that are not small. */
   push(frame: Buffer, of: Of, nowMs: number, maxWaitMs: number): void {
     if (this.#length >= MAX_PACKETS) this.#dropNext()
     const turns = frame.length <= SMALL_BYTES ? this.#small : this.#large
@@ -41,7 +44,7 @@ export class PacketQueue<Of> {
     if (waiting === undefined) turns.set(of, [{ frame, of, sinceMs: nowMs }])
     else {
       waiting.push({ frame, of, sinceMs: nowMs })
-      this.#expire(waiting, nowMs - maxWaitMs)
+      this.#expire(waiting, this.#oldest(turns, nowMs, maxWaitMs))
     }
     this.#length++
   }
@@ -52,7 +55,7 @@ export class PacketQueue<Of> {
     const turns = first.size > 0 ? first : first === this.#small ? this.#large : this.#small
     this.#smallIsNext = turns === this.#large
     for (const [of, waiting] of turns) {
-      this.#expire(waiting, nowMs - maxWaitMs)
+      this.#expire(waiting, this.#oldest(turns, nowMs, maxWaitMs))
       this.#length--
       turns.delete(of)
       const next = waiting.shift()!
@@ -65,6 +68,10 @@ export class PacketQueue<Of> {
   /** Drops all. */
   clear(): void {
     while (this.#length > 0) this.#dropNext()
+  }
+
+  #oldest(turns: Turns<Of>, nowMs: number, maxWaitMs: number): number {
+    return nowMs - (turns === this.#small ? Math.max(SMALL_WAIT_MS, maxWaitMs) : maxWaitMs)
   }
 
   #expire(waiting: Waiting<Of>[], sinceMs: number): void {

@@ -58,6 +58,16 @@ t.test('small packets take turns of their own, and leave every other one', async
   t.same(take(100), ['a7', 'a3', 'a8', 'a4', 'a5', 'a6'], 'and do not grow old with the rest')
 })
 
+t.test('small packets may wait for longer', async (t) => {
+  const { push, take, dropped } = create()
+  push('a', [1, 2, 3, 4, 5, 6], 0, 600)
+  push('a', [7], 500, 600)
+  t.same(dropped, [])
+  push('a', [8], 501, 600)
+  t.same(dropped, ['a', 'a', 'a', 'a'])
+  t.same(take(501), ['a5', 'a6', 'a7', 'a8'])
+})
+
 t.test('the memory has a bound: what would be next gives way', async (t) => {
   const { queue, push, dropped } = create()
   push('a', Array<number>(2000).fill(1))
