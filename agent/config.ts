@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { parseSocketAddress } from '../lib/address.ts'
 import {
   apiServerOption,
+  bpfDirOption,
   lanPortOption,
   logLevelOption,
   metricsOption,
@@ -11,15 +12,24 @@ import {
   runDirOption,
   stateDirOption,
 } from '../lib/common-options.ts'
-import { flag, integer, ipAddress, list, optionalText, type Options, type Values } from '../lib/config.ts'
+import { flag, integer, ipAddress, list, optionalText, text, type Options, type Values } from '../lib/config.ts'
 import { DNS_ADDRESSES, VXLAN_ID, VXLAN_PORT } from '../lib/owned.ts'
 import type { PodNames } from './dns.ts'
 import { parseStubs } from './resolv-conf.ts'
+import type { ServicePath } from './socket-lb-loop.ts'
 
 const dnsServer = (value: string): string => {
   if (isIP(value) === 0 && parseSocketAddress(value) === undefined)
     throw new Error(`${value} is neither ADDRESS nor ADDRESS:PORT`)
   return value
+}
+const servicePath = (value: string): ServicePath => {
+  if (value === 'auto' || value === 'bpf' || value === 'nft') return value
+  throw new Error('is neither auto, bpf nor nft')
+}
+const folder = (value: string): string | undefined => {
+  if (value !== '' && !value.startsWith('/')) throw new Error('is no absolute path')
+  return value === '' ? undefined : value
 }
 const domain = (value: string): string => {
   const name = value.toLowerCase().replace(/^\.|\.$/g, '')
@@ -108,6 +118,28 @@ export const agentOptions = {
     fallback: 'kube-system/kube-dns',
     parse: serviceName,
   },
+  servicePath: {
+    name: 'service-path',
+    doc: 'what serves TCP calls of this node’s processes: nft, BPF over it, or BPF where it works (auto)',
+    value: 'auto|bpf|nft',
+    fallback: 'auto',
+    parse: servicePath,
+  },
+  cgroup: {
+    name: 'cgroup',
+    doc: 'cgroup2 folder of the processes that BPF serves, instead of the whole machine',
+    value: 'DIR',
+    fallback: '',
+    parse: folder,
+  },
+  cgroupsExcept: {
+    name: 'cgroups-except',
+    doc: 'cgroup2 folders of processes that BPF leaves to nft, such as those that a sidecar intercepts',
+    value: 'DIR,…',
+    fallback: '',
+    parse: list(text),
+  },
+  bpfDir: bpfDirOption,
   lanPort: lanPortOption,
   vxlanPort: {
     name: 'vxlan-port',

@@ -25,6 +25,7 @@ import { routeRulesOf } from './route-rules.ts'
 import { runRouteRules } from './route-rules-loop.ts'
 import { runRoutes } from './routes-loop.ts'
 import { createSnapshots, RESOURCES } from './snapshot.ts'
+import { runSocketLb } from './socket-lb-loop.ts'
 import { agentStatus } from './status.ts'
 import { takeoversOf } from './takeover.ts'
 
@@ -117,6 +118,21 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     signal,
   )
 
+  // TCP calls of this node's own processes, over it.
+  const socketLb = runSocketLb(
+    {
+      mode: config.servicePath,
+      group: config.cgroup,
+      folder: config.bpfDir,
+      services: () => snapshot().balance?.services,
+      nodeAddresses: nft.nodeAddresses,
+      except: () => (config.dnsPort === 53 ? clusterDns() : []),
+      excludedGroups: () => config.cgroupsExcept,
+      log,
+    },
+    signal,
+  )
+
   // Routes to the pods of neighbours and, through the gateway, of other pools.
   const outside = followOutside({ identity: { ...identity, node, server }, onChange: () => onChange() }, signal)
   const gateway = followGateway(
@@ -137,6 +153,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   onChange = () => {
     nft.trigger()
+    socketLb.trigger()
     const { cluster } = snapshot()
     if (cluster === undefined || !gateway.settled()) return
     routes
@@ -154,6 +171,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       store,
       dns,
       nft,
+      socketLb,
       takeovers: takeovers(),
       routes: routes.plan,
       rules: rules.problems(),
@@ -173,5 +191,5 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   log.info({ node, services: snapshot().cluster?.services.length }, 'agent runs')
   await aborted(signal)
-  await Promise.all([nft.done, rules.done, dns.done, store.done, outside.done])
+  await Promise.all([nft.done, socketLb.done, rules.done, dns.done, store.done, outside.done])
 }

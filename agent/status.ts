@@ -9,6 +9,7 @@ import type { NftLoop } from './nft-loop.ts'
 import type { Takeover } from './takeover.ts'
 import type { AgentRoutesPlan } from './routes.ts'
 import type { Snapshot } from './snapshot.ts'
+import type { SocketLb } from './socket-lb-loop.ts'
 
 export type StatusInput = {
   readonly node: string
@@ -17,6 +18,7 @@ export type StatusInput = {
   readonly store: StoreView
   readonly dns: DnsServer
   readonly nft: NftLoop
+  readonly socketLb: Pick<SocketLb, 'path' | 'problems'>
   readonly takeovers: readonly Takeover[]
   readonly routes: AgentRoutesPlan | undefined
   /** Prefixes that are left out, since they would cut this node off. */
@@ -34,6 +36,7 @@ export function agentStatus({
   store,
   dns,
   nft,
+  socketLb,
   takeovers,
   routes,
   unroutable,
@@ -41,6 +44,7 @@ export function agentStatus({
   lan,
 }: StatusInput): AgentStatus {
   const { services = [], pools = [], problems = [] } = snapshot.cluster ?? {}
+  const path = socketLb.path()
   return {
     kind: 'agent',
     version: VERSION,
@@ -55,7 +59,8 @@ export function agentStatus({
     services: {
       count: services.length,
       endpoints: endpointCount(services),
-      path: 'nft',
+      path: path.kind,
+      ...(path.reason === '' ? {} : { pathReason: path.reason }),
     },
     gateway: routes?.gateway,
     problems: [
@@ -65,6 +70,7 @@ export function agentStatus({
         ...unroutable,
         ...(routes?.problems ?? []),
         ...nft.problems(),
+        ...socketLb.problems(),
         ...dns.problems(),
         ...rules,
         ...lan,

@@ -3,7 +3,8 @@
 
 import { access, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { numbersOf, numbersOptions, runDirOption, stateDirOption } from '../lib/common-options.ts'
+import { removePins } from '../lib/bpf/pins.ts'
+import { bpfDirOption, numbersOf, numbersOptions, runDirOption, stateDirOption } from '../lib/common-options.ts'
 import { flag, type Options } from '../lib/config.ts'
 import { run } from '../lib/net/exec.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
@@ -30,6 +31,7 @@ const OPTIONS = {
   },
   force: { name: 'force', doc: 'although daemons still run', fallback: 'false', parse: flag },
   ...numbersOptions,
+  bpfDir: bpfDirOption,
   runDir: runDirOption('where the daemons’ sockets are'),
   stateDir: stateDirOption('what --state removes'),
 } satisfies Options
@@ -63,7 +65,7 @@ type Step = { readonly name: string; readonly remove: (told: Told) => Promise<vo
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const values = readOptions('fulmar cleanup [--state] [--force]', OPTIONS, argv, env)
   if (typeof values === 'number') return values
-  const { state, force, runDir, stateDir } = values
+  const { state, force, runDir, stateDir, bpfDir } = values
   if (process.geteuid!() !== 0)
     throw new UsageError('removes rules, routes and devices, which needs root; run it through sudo')
   if (!force) await refuseWhileRunning(runDir)
@@ -76,6 +78,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
     { name: 'nft tables', remove: removeTables },
     { name: 'rules, routes and devices', remove: async (told) => (await removeOwned(numbersOf(values))).forEach(told) },
     { name: 'DNS addresses', remove: removeDnsAddresses },
+    { name: 'BPF', remove: async (told) => removePins(bpfDir).forEach((name) => told(`BPF ${bpfDir}/${name}`)) },
     { name: runDir, remove: (told) => removeEntries(told, runDir, SOCKETS) },
     { name: stateDir, remove: async (told) => (state ? removeEntries(told, stateDir, STATE_ENTRIES) : undefined) },
     { name: CACHE_DIR, remove: async (told) => (state ? removeCache(told) : undefined) },

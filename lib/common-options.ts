@@ -2,7 +2,7 @@
 
 import type { SocketAddress } from './address.ts'
 import { integer, socketAddress, text, url, type Option } from './config.ts'
-import { LAN_PORT, NUMBERS, RUN_DIR, STATE_DIR, type Numbers } from './owned.ts'
+import { BPF_DIR, LAN_PORT, NUMBERS, RUN_DIR, STATE_DIR, type Numbers } from './owned.ts'
 
 /** @param doc what this one keeps or looks for there. */
 export const stateDirOption = (doc: string): Option<string> => ({
@@ -21,6 +21,15 @@ export const runDirOption = (doc: string): Option<string> => ({
   fallback: RUN_DIR,
   parse: text,
 })
+
+/** The agent pins there, a cleanup removes it. */
+export const bpfDirOption: Option<string> = {
+  name: 'bpf-dir',
+  value: 'DIR',
+  doc: 'where BPF links and maps are pinned, in a BPF file system',
+  fallback: BPF_DIR,
+  parse: text,
+}
 
 /** @param port of this daemon, so that all can run on one host. */
 export const metricsOption = (port: number): Option<SocketAddress> => ({

@@ -45,7 +45,7 @@ export function renderStatus(
   const oneHost = new Set(statuses.map(({ host }) => host)).size === 1
   const sections = [
     problemsText([...silentProblems(silent), ...statuses.flatMap((entry) => problemsOf(entry, nowMs))], width),
-    agents.length > 0 && `Agents\n${agentsTable(agents, nowMs, width)}`,
+    agents.length > 0 && `Agents\n${agentsTable(agents, nowMs, width)}${servicePathsText(agents, width)}`,
     gateways.length > 0 && `Gateways\n${gatewaysTable(gateways, nowMs, width)}`,
     gateways.length > 0 && `Paths\n${pathsText(gateways, nowMs, oneHost, width)}`,
     ...relays.map((relay) => relayText(relay, nowMs, width)),
@@ -132,6 +132,23 @@ function agentsTable(agents: readonly { host: string; status: AgentStatus }[], n
     ...wrappedColumnsOf('METADATA'),
   ]
   return renderTable(columns, rows, '  ', width)
+}
+
+/** Where nft serves TCP calls of a node's own processes and not BPF, and why. */
+function servicePathsText(agents: readonly { status: AgentStatus }[], width: number): string {
+  const byReason = Map.groupBy(
+    agents.filter(({ status: { services } }) => services.path === 'nft' && services.pathReason !== undefined),
+    ({ status }) => status.services.pathReason!,
+  )
+  return [...byReason]
+    .map(([reason, those]) => {
+      const nodes = listText(
+        those.map(({ status }) => status.node),
+        MAX_PLACES,
+      )
+      return paragraph('  ', '    ', `${nodes}: services by nft, not by BPF: ${reason}`, width)
+    })
+    .join('')
 }
 
 /** By way of which node, and whether that is on another link. */

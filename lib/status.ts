@@ -117,7 +117,14 @@ export type AgentStatus = {
     readonly queries: number
     readonly takeover: readonly string[]
   }
-  readonly services: { readonly count: number; readonly endpoints: number; readonly path: 'nft' }
+  readonly services: {
+    readonly count: number
+    readonly endpoints: number
+    /** What serves TCP calls of the node's own processes; nft serves all else. */
+    readonly path: 'bpf' | 'nft'
+    /** Why it is not BPF. */
+    readonly pathReason?: string
+  }
   /** The gateway that traffic to other pools is routed to; empty if this node is the gateway. */
   readonly gateway:
     | { readonly node: string; readonly address: string; readonly transport?: 'on-link' | 'vxlan' }

@@ -24,6 +24,12 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     ip route add 10.244.9.0/24 dev fm-direct table 7077 proto 178
     ip route add 198.51.100.0/24 dev lo
     mkdir -p ${dir}/run ${dir}/state/identity; touch ${dir}/run/agent.sock ${dir}/state/identity/node.key ${dir}/state/notes.txt`)
+  const pinned = `import { createMap } from '${import.meta.resolve('../../lib/bpf/map.ts')}'
+    import { makePinFolder, pin } from '${import.meta.resolve('../../lib/bpf/pins.ts')}'
+    await makePinFolder('/sys/fs/bpf/fulmar'); await makePinFolder('/sys/fs/bpf/other')
+    const map = createMap('fm_peers', { type: 'hash', keyBytes: 4, valueBytes: 4, entries: 1 })
+    for (const folder of ['fulmar', 'other']) pin('/sys/fs/bpf/' + folder + '/peers', map.fd)`
+  await host.sh(`mount -t bpf bpf /sys/fs/bpf && ${process.execPath} --input-type=module -e "${pinned}"`)
   const cleanup = (...flags: string[]): Promise<string> =>
     host.sh(
       `${process.execPath} ${MAIN} cleanup --run-dir ${dir}/run --state-dir ${dir}/state ${flags.join(' ')} 2>&1; echo "exit $?"`,
@@ -43,6 +49,7 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     'removed device fm-vxlan',
     'removed address 169.254.20.53 on lo',
     'removed address fd66:756c:6d61::53 on lo',
+    'removed BPF /sys/fs/bpf/fulmar/peers',
     `removed ${dir}/run/agent.sock`,
     `removed ${dir}/run`,
     'exit 0',
@@ -53,6 +60,7 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     await host.sh('ip addr show dev lo; ip route; ip link'),
     /192\.0\.2\.1[\s\S]*198\.51\.100\.0[\s\S]*other0[\s\S]*flannel\.1/,
   )
+  t.match(await host.sh('find /sys/fs/bpf -mindepth 1 -not -name *.debug'), /^\S+other\n\S+other\/peers$/)
   t.ok(existsSync(`${dir}/state/identity/node.key`), 'keys stay without --state')
 
   t.match(

@@ -233,6 +233,21 @@ t.test('a cold pair is not explained', async (t) => {
   t.match(renderStatus([{ host: 'a1', status: gateway('a', [cold]) }], NOW), /\n  a → b  cold .*\n$/)
 })
 
+t.test('why nft serves and not BPF', async (t) => {
+  const services = {
+    count: 12,
+    endpoints: 31,
+    path: 'nft',
+    pathReason: 'no cgroup2 file system is mounted here',
+  } as const
+  const statuses = ['hamburg1', 'hamburg2'].map((node) => ({
+    host: node,
+    status: agent(node, 'hamburg', { services }),
+  }))
+  t.match(renderStatus(statuses, NOW), /hamburg1, hamburg2: services by nft, not by BPF: no cgroup2 file system/)
+  t.notMatch(renderStatus([{ host: 'sylt1', status: agent('sylt1', 'sylt') }], NOW), /BPF/)
+})
+
 t.test('nothing to tell', async (t) => {
   t.equal(renderStatus([], NOW), 'No problems\n')
   t.match(renderStatus([{ host: 'a1', status: gateway('a', []) }], NOW), /Paths\n  none: no other pool is known\n/)
