@@ -4,12 +4,12 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Log } from '../lib/log.ts'
-import { run } from '../lib/net/exec.ts'
+import { deleteUdpFlows, type UdpFlow } from '../lib/net/conntrack.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
-import { deleteFlows, staleFlow, type StaleFlows, type UdpTargets } from './conntrack.ts'
+import { staleFlow, type UdpTargets } from './conntrack.ts'
 
-/** Groups of flows deleted in one pass; each costs a walk through the kernel's table. */
-const GROUPS_MAX = 64
+/** Deleted in one pass, which is 0.1 s. */
+const FLOWS_MAX = 2_000
 /** Each pass lists all flows. */
 const COALESCE_MS = 50
 const NOBODY: ReadonlySet<string> = new Set()
@@ -74,27 +74,20 @@ export function createFlowCleaner(
   }
 }
 
-/** @returns the number of groups that were deleted and whether there may be more. @throws ExecError without conntrack-tools. */
+/** @returns the number of flows that were deleted and whether there may be more. @throws Error without conntrack-tools. */
 async function deleteStaleFlows(targets: UdpTargets, signal: AbortSignal): Promise<{ deleted: number; more: boolean }> {
   if (targets.size === 0) return { deleted: 0, more: false }
-  const stale = new Map<string, StaleFlows>()
+  const stale: UdpFlow[] = []
   let more = false
   for (const family of ['ipv4', 'ipv6'])
     for await (const line of listFlows(family, signal)) {
-      const flows = staleFlow(line, targets)
-      if (flows === undefined) continue
-      const key = Object.values(flows).join(' ')
-      if (stale.size < GROUPS_MAX || stale.has(key)) stale.set(key, flows)
+      const flow = staleFlow(line, targets)
+      if (flow === undefined) continue
+      if (stale.length < FLOWS_MAX) stale.push(flow)
       else more = true
     }
-  for (const flows of stale.values()) {
-    if (signal.aborted) break
-    // Exits with 1 where the flow ended by itself meanwhile.
-    await run('conntrack', deleteFlows(flows)).catch((error: Error) => {
-      if (!/0 flow entries/.test(error.message)) throw error
-    })
-  }
-  return { deleted: stale.size, more }
+  if (stale.length > 0 && !signal.aborted) await deleteUdpFlows(stale)
+  return { deleted: stale.length, more }
 }
 
 async function* listFlows(family: string, signal: AbortSignal): AsyncGenerator<string> {

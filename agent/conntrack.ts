@@ -2,18 +2,11 @@
 // client that keeps its socket would send to a dead pod for as long as it sends.
 
 import type { Frontend, ServiceFrontends } from './balance.ts'
+import type { UdpFlow } from '../lib/net/conntrack.ts'
 import type { Takeover } from './takeover.ts'
 
 /** `address port` that is called → the `address port` that may answer. */
 export type UdpTargets = ReadonlyMap<string, ReadonlySet<string>>
-/** Flows to one address and port that are answered by one address: deleted together. */
-export type StaleFlows = {
-  readonly called: string
-  readonly port: number
-  readonly answeredBy: string
-  readonly answeringPort: number
-}
-
 /** @param nodeAddresses those that have NodePorts. */
 export function udpTargets(
   services: readonly ServiceFrontends[],
@@ -42,21 +35,23 @@ const keysOf = ({ address, family, port }: Frontend, nodeAddresses: readonly str
     (called) => `${called} ${port}`,
   )
 
-/** @param line of `conntrack -L`: the tuple of the request, then that of the answer. */
-export function staleFlow(line: string, targets: UdpTargets): StaleFlows | undefined {
+/**
+ * @param line of `conntrack -L`: the tuple of the request, then that of the answer.
+ * @returns the first of them where what answers may do so no more.
+ */
+export function staleFlow(line: string, targets: UdpTargets): UdpFlow | undefined {
   const [request, answer] = [...line.matchAll(TUPLE)]
   if (request === undefined || answer === undefined) return undefined
-  const [, , called, , port] = request
+  const [, source, destination, sourcePort, destinationPort] = request
   const [, answeredBy, , answeringPort] = answer
-  const allowed = targets.get(`${called} ${port}`)
+  const allowed = targets.get(`${destination} ${destinationPort}`)
   if (allowed === undefined || allowed.has(`${answeredBy} ${answeringPort}`)) return undefined
-  return { called: called!, port: Number(port), answeredBy: answeredBy!, answeringPort: Number(answeringPort) }
+  return {
+    family: destination!.includes(':') ? 6 : 4,
+    source: source!,
+    sourcePort: Number(sourcePort),
+    destination: destination!,
+    destinationPort: Number(destinationPort),
+  }
 }
 const TUPLE = /src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)/g
-
-/** Arguments of `conntrack`. */
-export const deleteFlows = ({ called, port, answeredBy, answeringPort }: StaleFlows): readonly string[] => [
-  ...['-D', '-f', called.includes(':') ? 'ipv6' : 'ipv4', '-p', 'udp'],
-  ...['--orig-dst', called, '--orig-port-dst', `${port}`],
-  ...['--reply-src', answeredBy, '--reply-port-src', `${answeringPort}`],
-]

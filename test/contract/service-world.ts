@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { connect, isIPv6 } from 'node:net'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Family } from '../../lib/cidr.ts'
@@ -101,10 +102,17 @@ export async function buildWorld(test: string): Promise<World> {
     for (const server of servers) server.kill()
     for (const caller of callers.values()) caller.end()
   })
-  return {
-    call: (from, call) => callers.get(from)!.call(call),
-    namespaceOf: (place) => names.get(place),
-  }
+  const call: World['call'] = (from, asked) => callers.get(from)!.call(asked)
+  // Neighbours are looked for before links are up, and for IPv6 not again within a second.
+  for (const place of ['a', 'b', 'c', 'far'] as const)
+    for (const family of [4, 6] as const)
+      for (const from of ['node', 'outside', 'c'] as const)
+        for (let i = 0; i < 40; i++) {
+          const asked = { protocol: 'tcp', address: ADDRESSES[place][family], port: PORT, count: 1 } as const
+          if ((await call(from, asked))[0]!.startsWith(`${place} `)) break
+          await sleep(100)
+        }
+  return { call, namespaceOf: (place) => names.get(place) }
 }
 
 class Caller {
