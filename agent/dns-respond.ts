@@ -23,7 +23,7 @@ import type { Upstream } from './dns-upstream-client.ts'
 
 export type Responder = {
   /** The answer's bytes, at once where the cluster knows; undefined for what gets none. Never throws nor rejects. */
-  readonly respond: (message: Buffer, overTcp: boolean, client: string) => Buffer | Promise<Buffer> | undefined
+  readonly respond: (message: Buffer, overTcp: boolean, client: () => string) => Buffer | Promise<Buffer> | undefined
   readonly counts: () => DnsCounts
 }
 /** Since the start. */
@@ -72,7 +72,7 @@ export function createResponder({ zone, upstream, random, log }: ResponderOption
         case 'malformed':
           if (malformed[received.reason]++ === 0)
             log.warn(
-              { addr: client, reason: received.reason },
+              { addr: client(), reason: received.reason },
               'a message to the DNS is malformed; more are counted only',
             )
           if (!received.answerable) return undefined

@@ -1,11 +1,11 @@
 // The agent's DNS on the wire: UDP and TCP on each address. A query that came before costs a look-up and a copy, and nothing
 // is logged for it.
 
-import { createSocket, type Socket as UdpSocket } from 'node:dgram'
-import { createServer, type Server } from 'node:net'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { backoffMs } from '../lib/backoff.ts'
-import { familyOf } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
+import { openDatagramAnswers } from '../lib/net/datagram-answers.ts'
 import { aborted, pause } from '../lib/net/lifetime.ts'
 import { portError } from '../lib/net/port-error.ts'
 import type { Zone } from './dns.ts'
@@ -50,42 +50,32 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
   let waiting = 0
   let dropped = 0
 
-  const serveUdp = (socket: UdpSocket): void => {
-    socket.on('message', (bytes, { address, port }) => {
-      // Any pod can forge such a packet, and Node throws where it is answered.
-      if (port === 0) return
-      const response = respond(bytes, false, address)
-      if (response === undefined) return
-      if (Buffer.isBuffer(response)) return socket.send(response, port, address)
-      if (waiting >= WAITING_MAX) {
-        dropped++
-        return
-      }
-      waiting++
-      void response
-        .then((message) => !signal.aborted && socket.send(message, port, address))
-        .catch((err: Error) => log.error({ err }, 'cannot answer a DNS query'))
-        .finally(() => waiting--)
-    })
+  const answerUdp = (message: Buffer, client: () => string): Buffer | Promise<Buffer> | undefined => {
+    const response = respond(message, false, client)
+    if (response === undefined || Buffer.isBuffer(response)) return response
+    if (waiting >= WAITING_MAX) {
+      dropped++
+      return undefined
+    }
+    waiting++
+    return response.finally(() => waiting--)
   }
 
   const listen = async (address: string): Promise<void> => {
     for (let failures = 1; !signal.aborted; failures++) {
-      const sockets: (UdpSocket | Server)[] = []
+      const open: { close: () => void }[] = []
+      const onError = (err: Error): void => log.debug({ err, addr: address }, 'DNS socket error')
       try {
         await options.ensureAddress(address)
-        const type = familyOf(address) === 4 ? 'udp4' : 'udp6'
-        const udp = createSocket({ type, recvBufferSize: UDP_RECEIVE_BYTES, lookup: asItIs })
-        sockets.push(udp)
-        serveUdp(udp)
-        await opened(udp, () => udp.bind(options.port, address))
+        const { port } = options
+        open.push(
+          await openDatagramAnswers({ address, port, receiveBytes: UDP_RECEIVE_BYTES, answer: answerUdp, onError }),
+        )
         // A client that asked for all it wants may close its side before it hears.
         const tcp = createServer({ allowHalfOpen: true }, tcpService)
-        sockets.push(tcp)
-        await opened(tcp, () => tcp.listen(options.port, address))
-        // A socket's later errors (a client's unreachable port) are no reason to end.
-        for (const socket of sockets)
-          (socket as UdpSocket).on('error', (err) => log.debug({ err, addr: address }, 'DNS socket error'))
+        open.push(tcp)
+        await once(tcp.listen(port, address), 'listening')
+        tcp.on('error', onError)
         listening.add(address)
         problems.delete(address)
         options.onListening?.()
@@ -99,7 +89,7 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
         await pause(backoffMs(RETRY, failures, Math.random()), signal)
       } finally {
         listening.delete(address)
-        for (const socket of sockets) socket.close()
+        for (const each of open) each.close()
       }
     }
   }
@@ -111,25 +101,4 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
     dropped: () => dropped,
     done: Promise.all(options.addresses.map(listen)).then(() => undefined),
   }
-}
-
-/** Clients are addresses already: without it each answer waits for a look-up and the next tick. */
-const asItIs = (
-  address: string,
-  _options: object,
-  callback: (err: null, address: string, family: number) => void,
-): void => callback(null, address, address.includes(':') ? 6 : 4)
-
-/** Resolves when a socket listens. */
-function opened(socket: UdpSocket | Server, open: () => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const emitter = socket as NodeJS.EventEmitter
-    const settle = (error?: Error): void => {
-      emitter.off('error', settle).off('listening', settle)
-      if (error === undefined) resolve()
-      else reject(error)
-    }
-    emitter.on('error', settle).on('listening', settle)
-    open()
-  })
 }

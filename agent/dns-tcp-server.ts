@@ -48,7 +48,7 @@ export function createTcpService(respond: Responder['respond'], signal: AbortSig
         received = received.length === 0 ? (chunk as Buffer) : Buffer.concat([received, chunk as Buffer])
         for (let next = firstMessage(received); next !== undefined; next = firstMessage(received)) {
           received = next.rest
-          const response = respond(next.message, true, client)
+          const response = respond(next.message, true, () => client)
           // Who sends no DNS has nothing to wait for.
           if (response === undefined) return
           if (Buffer.isBuffer(response)) write(response)

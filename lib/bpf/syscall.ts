@@ -3,6 +3,7 @@
 import type * as Ffi from 'node:ffi'
 import { constants } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
+import { loadFfi } from '../net/ffi.ts'
 
 /** Of enum bpf_cmd. */
 export const COMMANDS = {
@@ -62,7 +63,7 @@ function libc(): Libc {
   if (loaded !== undefined) return loaded
   const number = SYSCALL[process.arch]
   if (number === undefined) throw new BpfError(`the number of bpf(2) on ${process.arch} is not known`, 'FULMAR_NO_BPF')
-  const ffi = loadFfi()
+  const ffi = ffiHere()
   try {
     const { functions } = ffi.dlopen(null, SIGNATURES)
     const location = functions.__errno_location()
@@ -78,21 +79,11 @@ function libc(): Libc {
   }
 }
 
-/** Node says once that it may change; the version of Node is pinned, so nobody needs to hear it. Other warnings pass. */
-function loadFfi(): typeof Ffi {
-  const { emitWarning } = process
-  process.emitWarning = (warning: string | Error, ...rest: unknown[]): void => {
-    if (rest[0] === 'ExperimentalWarning' && String(warning).startsWith('FFI ')) return
-    Reflect.apply(emitWarning, process, [warning, ...rest])
-  }
+function ffiHere(): typeof Ffi {
   try {
-    const ffi = process.getBuiltinModule('node:ffi')
-    if (ffi === undefined) throw new Error(`Node ${process.version} has no node:ffi`)
-    return ffi
+    return loadFfi()
   } catch (cause) {
     throw new BpfError(`bpf(2) cannot be called: ${(cause as Error).message}; use Node 26`, 'FULMAR_NO_BPF', { cause })
-  } finally {
-    process.emitWarning = emitWarning
   }
 }
 

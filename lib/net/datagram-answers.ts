@@ -1,0 +1,96 @@
+// A UDP socket that answers datagrams: in batches where that can be had (datagram-batch.ts), else one by one. Answers come
+// at once or later.
+
+import { createSocket, type Socket } from 'node:dgram'
+import { familyOf } from '../cidr.ts'
+import { BATCH_ANSWER_BYTES, DatagramBatch, senderText, type Sender } from './datagram-batch.ts'
+
+export type DatagramAnswersOptions = {
+  readonly address: string
+  readonly port: number
+  readonly receiveBytes: number
+  /**
+   * Must not throw; what it returns must not reject. @param sender in text, for a log.
+   * @returns at most BATCH_ANSWER_BYTES, longer ones may be lost; undefined for no answer.
+   */
+  readonly answer: (message: Buffer, sender: () => string) => Buffer | undefined | Promise<Buffer | undefined>
+  /** Errors once it listens, such as a client's unreachable port. */
+  readonly onError: (err: Error) => void
+}
+export type DatagramAnswers = { readonly close: () => void }
+
+/** Resolves when it listens. @throws Error of node:dgram with its code, such as EADDRINUSE. */
+export async function openDatagramAnswers(options: DatagramAnswersOptions): Promise<DatagramAnswers> {
+  const { address, port, receiveBytes, answer } = options
+  const family = familyOf(address) ?? 4
+  const batch = DatagramBatch.get()
+  const fd = batch?.bind(address, family, port)
+  const socket = createSocket({ type: family === 4 ? 'udp4' : 'udp6', recvBufferSize: receiveBytes, lookup: asItIs })
+  let open = true
+
+  /** The first of those that wait; the rest is read with it. */
+  socket.on('message', (bytes, from) => {
+    // Any client can forge such a packet, and Node throws where it is answered.
+    if (from.port !== 0) {
+      const answered = answer(bytes, () => from.address)
+      const send = (message: Buffer | undefined): void => {
+        if (message !== undefined && open) socket.send(message, from.port, from.address)
+      }
+      if (answered instanceof Promise) void answered.then(send)
+      else send(answered)
+    }
+    if (batch !== undefined && fd !== undefined) answerBatch(batch, fd)
+  })
+
+  const answerBatch = (batch: DatagramBatch, fd: number): void => {
+    batch.receive(fd, (bytes, sender) => {
+      const answered = answer(Buffer.from(bytes), () => senderText(sender))
+      if (answered === undefined) return
+      if (answered instanceof Promise) {
+        const target = Uint8Array.from(sender)
+        void answered.then((message) => message !== undefined && open && sendLater(batch, fd, message, target))
+      } else if (answered.length <= BATCH_ANSWER_BYTES) batch.put(fd, answered, sender)
+    })
+    batch.flush(fd)
+  }
+
+  try {
+    await opened(socket, () => (fd === undefined ? socket.bind(port, address) : socket.bind({ fd })))
+  } catch (error) {
+    socket.close()
+    throw error
+  }
+  socket.on('error', options.onError)
+  return {
+    close: () => {
+      // The number of a closed socket may soon be another's.
+      open = false
+      socket.close()
+    },
+  }
+}
+
+function sendLater(batch: DatagramBatch, fd: number, message: Buffer, target: Sender): void {
+  if (message.length > BATCH_ANSWER_BYTES) return
+  batch.put(fd, message, target)
+  batch.flush(fd)
+}
+
+/** Clients are addresses already: without it each answer waits for a look-up and the next tick. */
+const asItIs = (
+  address: string,
+  _options: object,
+  callback: (err: null, address: string, family: number) => void,
+): void => callback(null, address, address.includes(':') ? 6 : 4)
+
+function opened(socket: Socket, open: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (error?: Error): void => {
+      socket.off('error', settle).off('listening', settle)
+      if (error === undefined) resolve()
+      else reject(error)
+    }
+    socket.on('error', settle).on('listening', settle)
+    open()
+  })
+}

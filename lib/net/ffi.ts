@@ -1,0 +1,21 @@
+// node:ffi, by which the C library is called without an addon or a compiler. It is loaded on first use, since it costs
+// memory that not every daemon need spend.
+
+import type * as Ffi from 'node:ffi'
+
+/** @throws Error where this Node has none. */
+export function loadFfi(): typeof Ffi {
+  const { emitWarning } = process
+  // Node says once that it may change; the version of Node is pinned, so nobody needs to hear it. Other warnings pass.
+  process.emitWarning = (warning: string | Error, ...rest: unknown[]): void => {
+    if (rest[0] === 'ExperimentalWarning' && String(warning).startsWith('FFI ')) return
+    Reflect.apply(emitWarning, process, [warning, ...rest])
+  }
+  try {
+    const ffi = process.getBuiltinModule('node:ffi')
+    if (ffi === undefined) throw new Error(`Node ${process.version} has no node:ffi`)
+    return ffi
+  } finally {
+    process.emitWarning = emitWarning
+  }
+}
