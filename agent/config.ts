@@ -2,6 +2,7 @@
 
 import { isIP } from 'node:net'
 import { parseSocketAddress } from '../lib/address.ts'
+import { parseCidr } from '../lib/cidr.ts'
 import {
   apiServerOption,
   bpfDirOption,
@@ -14,6 +15,7 @@ import {
 } from '../lib/common-options.ts'
 import { flag, integer, ipAddress, list, optionalText, text, type Options, type Values } from '../lib/config.ts'
 import { DNS_ADDRESSES, VXLAN_ID, VXLAN_PORT } from '../lib/owned.ts'
+import type { ServiceSelection } from './cluster.ts'
 import type { PodNames } from './dns.ts'
 import { parseStubs } from './resolv-conf.ts'
 import type { ServicePath } from './socket-lb-loop.ts'
@@ -26,6 +28,15 @@ const dnsServer = (value: string): string => {
 const servicePath = (value: string): ServicePath => {
   if (value === 'auto' || value === 'bpf' || value === 'nft') return value
   throw new Error('is neither auto, bpf nor nft')
+}
+const serviceSelection = (value: string): ServiceSelection => {
+  if (value === 'all' || value === 'labelled') return value
+  throw new Error('is neither all nor labelled')
+}
+const prefix = (value: string): string => {
+  const cidr = parseCidr(value)
+  if (cidr === undefined) throw new Error(`${value} is no prefix such as 192.168.1.0/24`)
+  return cidr.text
 }
 const folder = (value: string): string | undefined => {
   if (value !== '' && !value.startsWith('/')) throw new Error('is no absolute path')
@@ -117,6 +128,20 @@ export const agentOptions = {
     value: 'NAMESPACE/NAME',
     fallback: 'kube-system/kube-dns',
     parse: serviceName,
+  },
+  services: {
+    name: 'services',
+    doc: 'which Services are served: all but those labelled for other proxies, or only those labelled for this one',
+    value: 'all|labelled',
+    fallback: 'all',
+    parse: serviceSelection,
+  },
+  nodePortAddresses: {
+    name: 'nodeport-addresses',
+    doc: 'which addresses of this node have NodePorts, instead of its first InternalIP of each family',
+    value: 'CIDR,…',
+    fallback: '',
+    parse: list(prefix),
   },
   servicePath: {
     name: 'service-path',

@@ -18,6 +18,7 @@ import { missing, report, requirementsOf } from '../lib/preflight.ts'
 import { agentOptions, type AgentConfig } from './config.ts'
 import { runDnsServer } from './dns-server.ts'
 import { followGateway } from './gateway-loop.ts'
+import { serveHealthNodePorts } from './health-node-port-server.ts'
 import { openUpstream } from './dns-upstream-client.ts'
 import { registerMetrics } from './metrics.ts'
 import { runNft } from './nft-loop.ts'
@@ -67,6 +68,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const snapshot = createSnapshots(store, {
     node,
     zone: { domains: config.clusterDomains, servers: config.dnsAddresses, pods: config.dnsPods },
+    selection: config.services,
   })
 
   // For people and for Prometheus.
@@ -111,8 +113,21 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
         const { cluster, here, balance } = snapshot()
         return cluster && balance && { cluster, here, balance }
       },
+      nodePortAddresses: config.nodePortAddresses,
       takeovers,
-      onSync: metrics.onSync,
+      onSync: (sync) => {
+        metrics.onSync(sync)
+        healthNodePorts.trigger()
+      },
+      log,
+    },
+    signal,
+  )
+  const healthNodePorts = serveHealthNodePorts(
+    {
+      checks: () => snapshot().balance?.healthChecks ?? [],
+      addresses: nft.nodeAddresses,
+      healthy: nft.loaded,
       log,
     },
     signal,
@@ -174,7 +189,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       socketLb,
       takeovers: takeovers(),
       routes: routes.plan,
-      rules: rules.problems(),
+      rules: [...rules.problems(), ...healthNodePorts.problems()],
       lan: gateway.problems(),
       unroutable: outside.routable(snapshot().cluster?.pools ?? []).problems,
     })
