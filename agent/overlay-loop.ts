@@ -1,7 +1,7 @@
 // The devices of the overlay, kept in the kernel as wanted. One that is right is adopted as it is, so that packets go on
 // while an agent restarts; what is not ours by its name is never touched.
 
-import type { Family } from '../lib/cidr.ts'
+import { FAMILIES, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { NetlinkError, type Link, type Netlink } from '../lib/net/netlink.ts'
 import { ensureSysctl } from '../lib/net/sysctl.ts'
@@ -26,8 +26,6 @@ export type OverlaySettings = {
   readonly id: number
 }
 type Devices = Surroundings['overlay']
-
-const FAMILIES: readonly Family[] = [4, 6]
 
 /**
  * Makes the devices what they should be; those that are not wanted go.

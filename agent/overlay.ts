@@ -5,7 +5,7 @@
 //   10.244.9.0/24 via fe80::… dev fm-vxlan  ─▶  neighbour fe80::… is 02:…  ─▶  02:… is at 192.168.2.11
 
 import { createHash } from 'node:crypto'
-import { familyOf, normalise, type Family } from '../lib/cidr.ts'
+import { FAMILIES, familyOf, normalise, type Family } from '../lib/cidr.ts'
 import type { PoolNode } from '../lib/k8s/pools.ts'
 import { LEAST_MTU } from '../lib/owned.ts'
 import type { LocalAddress } from './transport.ts'
@@ -28,7 +28,6 @@ export type Overlay = {
   readonly peers: readonly OverlayPeer[]
 }
 
-const FAMILIES: readonly Family[] = [4, 6]
 /** IP, UDP and VXLAN headers outside and the Ethernet header inside, bytes. */
 const OVERHEAD: Readonly<Record<Family, number>> = { 4: 20 + 8 + 8 + 14, 6: 40 + 8 + 8 + 14 }
 

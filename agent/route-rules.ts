@@ -7,8 +7,7 @@
 //   forwarded     counts before and after everybody's forward rules: what enters and does not come out, others dropped
 
 import { NFT_TABLE_ROUTES, VXLAN_DEVICES } from '../lib/owned.ts'
-import type { Family } from '../lib/cidr.ts'
-import { parseCidr } from '../lib/cidr.ts'
+import { parseCidr, type Family } from '../lib/cidr.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
 import type { Overlay } from './overlay.ts'
 

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { prefixOf, type Nexthop, type Route, type RouteState } from '../lib/routes.ts'
 import { DEVICE_MTU, NEXTHOP_BASE, NEXTHOP_RANGE, PROTOCOL_GATEWAY, ROUTE_TABLE, type Carrier } from '../lib/owned.ts'
-import type { Family } from '../lib/cidr.ts'
+import { FAMILIES, type Family } from '../lib/cidr.ts'
 
 export type PoolRoute = {
   readonly pool: string
@@ -28,8 +28,6 @@ export type RoutesInput = {
   readonly source4?: string | undefined
   readonly source6?: string | undefined
 }
-
-const FAMILIES: readonly Family[] = [4, 6]
 
 /** A pool whose device is missing is unreachable until the device is back. */
 export function planRoutes({ wanted, ids, devices, source4, source6 }: RoutesInput): RouteState {

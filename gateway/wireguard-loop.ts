@@ -79,12 +79,14 @@ export async function openWireGuard<C extends Carrier = Rung>(
     const name = CARRIERS[rung]
     let known = false
     const pass = async (): Promise<void> => {
+      const before = device.endpoints
       const result = await ensureDevice(netlink, device.spec, ended)
       implementation = result.implementation
       device.index = result.link.index
       if (!known) log.info({ device: name, implementation, port, adopted: !result.made }, 'WireGuard device ready')
       else if (result.made) log.warn({ device: name, implementation }, 'WireGuard device was lost and is made anew')
       known = true
+      noteEndpoints(device, result.dump.peers, before)
       await ensurePeers(device, result.dump.peers)
     }
     const onError = (err: unknown) => log.error({ err, device: name }, 'WireGuard device is not as wanted')
@@ -149,8 +151,9 @@ export async function openWireGuard<C extends Carrier = Rung>(
     },
     async observe(rung) {
       const device = deviceOf(rung)
+      const before = device.endpoints
       const { peers } = await showDevice(device.name)
-      device.endpoints = new Map([...device.endpoints, ...endpointsOf(peers)])
+      noteEndpoints(device, peers, before)
       return peers
     },
     async setPort(rung, port) {
@@ -169,7 +172,6 @@ export async function openWireGuard<C extends Carrier = Rung>(
 }
 
 async function ensurePeers(device: Device, observed: readonly ObservedPeer[]): Promise<void> {
-  device.endpoints = new Map([...device.endpoints, ...endpointsOf(observed)])
   if (device.wanted === undefined) return
   const due = device.endpointsDue
   device.endpointsDue = false
@@ -181,8 +183,15 @@ async function ensurePeers(device: Device, observed: readonly ObservedPeer[]): P
   }
 }
 
-const endpointsOf = (peers: readonly ObservedPeer[]) =>
-  peers.flatMap(({ publicKey, endpoint }) => (endpoint === undefined ? [] : [[publicKey, endpoint] as const]))
+/** @param before what was known when the look began: what was set meanwhile is newer than what it saw. */
+function noteEndpoints(device: Device, seen: readonly ObservedPeer[], before: Device['endpoints']): void {
+  const news = seen.flatMap(({ publicKey, endpoint }) =>
+    endpoint === undefined || device.endpoints.get(publicKey) !== before.get(publicKey)
+      ? []
+      : [[publicKey, endpoint] as const],
+  )
+  device.endpoints = new Map([...device.endpoints, ...news])
+}
 
 /** Whether a notice may mean that the device is no longer as wanted; our own steps towards that are left out. */
 function concerns(event: NetlinkEvent, device: Device): boolean {

@@ -4,7 +4,8 @@
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-export type Family = 4 | 6
+export const FAMILIES = [4, 6] as const
+export type Family = (typeof FAMILIES)[number]
 export type Cidr = {
   readonly family: Family
   /** The lowest and the highest address of the prefix, as numbers of 32 or 128 bits. */

@@ -4,10 +4,10 @@
 
 import type { Socket } from 'node:dgram'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
-import type { Family } from '../lib/cidr.ts'
+import { FAMILIES, type Family } from '../lib/cidr.ts'
 import { isStun } from '../lib/wire/stun.ts'
 import { bindSocket } from './udp-relay-loop.ts'
-import { FAMILIES, otherPort, type Forwarder, type ForwarderOptions } from './udp-relay.ts'
+import { otherPort, type Forwarder, type ForwarderOptions } from './udp-relay.ts'
 
 type End = {
   readonly socket: Socket

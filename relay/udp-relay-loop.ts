@@ -4,7 +4,7 @@
 
 import { createSocket, type Socket } from 'node:dgram'
 import { formatSocketAddress, socketAddress, type SocketAddress } from '../lib/address.ts'
-import type { Family } from '../lib/cidr.ts'
+import { FAMILIES, type Family } from '../lib/cidr.ts'
 import { ExecError, run } from '../lib/net/exec.ts'
 import { pause, UsageError } from '../lib/net/lifetime.ts'
 import { Netlink } from '../lib/net/netlink.ts'
@@ -16,7 +16,6 @@ import { createUpkeep } from '../lib/net/upkeep.ts'
 import { NFT_TABLE_RELAY, RELAY_FLOW_MARK, RELAY_FLOW_MARK_MASK } from '../lib/owned.ts'
 import {
   droppingForwardChains,
-  FAMILIES,
   flowMark,
   readTable,
   renderChange,

@@ -3,7 +3,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { formatSocketAddress, sameSocketAddress, type SocketAddress } from '../lib/address.ts'
-import type { Family } from '../lib/cidr.ts'
+import { FAMILIES, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { pause, UsageError } from '../lib/net/lifetime.ts'
 import type { UdpRelayStatus } from '../lib/status.ts'
@@ -13,7 +13,7 @@ import type { PairPolicy } from './signal.ts'
 import { judge, usernameOf } from './udp-binding.ts'
 import { openUserspaceForwarder } from './udp-forward-server.ts'
 import { openKernelForwarder } from './udp-relay-loop.ts'
-import { createPortPairs, FAMILIES, type Forwarder, type Places, type PortRange } from './udp-relay.ts'
+import { createPortPairs, type Forwarder, type Places, type PortRange } from './udp-relay.ts'
 import { createUdpSessions, isWanted, readyFamilies, type Session, type Side } from './udp-sessions.ts'
 
 export type UdpRelayOptions = {

@@ -18,7 +18,7 @@
 // from (lib/wire/udp-bind.ts).
 
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
-import type { Family } from '../lib/cidr.ts'
+import { FAMILIES, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { NFT_TABLE_RELAY, RELAY_FLOW_MARK, RELAY_FLOW_MARK_MASK, RELAY_STUN_ZONE } from '../lib/owned.ts'
 import { ORIGIN_PORT_OFFSET } from '../lib/wire/udp-bind.ts'
@@ -31,7 +31,6 @@ export type Places = Partial<Readonly<Record<Family, string>>>
 export type Bindings = ReadonlyMap<number, SocketAddress>
 export type BindingsByFamily = Readonly<Record<Family, Bindings>>
 
-export const FAMILIES: readonly Family[] = [4, 6]
 /** A session's other port. */
 export const otherPort = (port: number): number => port ^ 1
 

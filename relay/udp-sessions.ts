@@ -5,8 +5,8 @@
 // longer, or cannot use it, just falls silent.
 
 import type { SocketAddress } from '../lib/address.ts'
-import type { Family } from '../lib/cidr.ts'
-import { FAMILIES, otherPort, type PortPairs } from './udp-relay.ts'
+import { FAMILIES, type Family } from '../lib/cidr.ts'
+import { otherPort, type PortPairs } from './udp-relay.ts'
 
 export type Side = {
   readonly node: string
