@@ -2,11 +2,9 @@
 
 import {
   decodeQuery,
-  encodeResponse,
   headerOnly,
   MALFORMED,
   MESSAGE_BYTES_MAX,
-  queryFor,
   RCODES,
   rcodeOf,
   udpBytesFor,
@@ -15,6 +13,7 @@ import {
   type Malformed,
   type Rcode,
 } from '../lib/wire/dns.ts'
+import { encodeResponse, queryFor } from '../lib/wire/dns-encode.ts'
 import { answersOf, readResponse } from '../lib/wire/dns-foreign.ts'
 import type { Log } from '../lib/log.ts'
 import { answer, type DnsAnswer, type Zone } from './dns.ts'

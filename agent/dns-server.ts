@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Log } from '../lib/log.ts'
 import { openDatagramAnswers } from '../lib/net/datagram-answers.ts'
+import { DatagramBatch } from '../lib/net/datagram-batch.ts'
 import { aborted, pause } from '../lib/net/lifetime.ts'
 import { portError } from '../lib/net/port-error.ts'
 import type { Zone } from './dns.ts'
@@ -69,7 +70,10 @@ export function runDnsServer(options: DnsServerOptions, signal: AbortSignal): Dn
         await options.ensureAddress(address)
         const { port } = options
         open.push(
-          await openDatagramAnswers({ address, port, receiveBytes: UDP_RECEIVE_BYTES, answer: answerUdp, onError }),
+          await openDatagramAnswers(
+            { address, port, receiveBytes: UDP_RECEIVE_BYTES, answer: answerUdp, onError },
+            DatagramBatch.get(),
+          ),
         )
         // A client that asked for all it wants may close its side before it hears.
         const tcp = createServer({ allowHalfOpen: true }, tcpService)

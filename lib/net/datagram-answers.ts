@@ -3,7 +3,7 @@
 
 import { createSocket, type Socket } from 'node:dgram'
 import { familyOf } from '../cidr.ts'
-import { BATCH_ANSWER_BYTES, DatagramBatch, senderText, type Sender } from './datagram-batch.ts'
+import { BATCH_ANSWER_BYTES, senderText, type DatagramBatch, type Sender } from './datagram-batch.ts'
 
 export type DatagramAnswersOptions = {
   readonly address: string
@@ -19,11 +19,17 @@ export type DatagramAnswersOptions = {
 }
 export type DatagramAnswers = { readonly close: () => void }
 
-/** Resolves when it listens. @throws Error of node:dgram with its code, such as EADDRINUSE. */
-export async function openDatagramAnswers(options: DatagramAnswersOptions): Promise<DatagramAnswers> {
+/**
+ * Resolves when it listens.
+ * @param batch undefined for one datagram at a time.
+ * @throws Error of node:dgram with its code, such as EADDRINUSE.
+ */
+export async function openDatagramAnswers(
+  options: DatagramAnswersOptions,
+  batch: DatagramBatch | undefined,
+): Promise<DatagramAnswers> {
   const { address, port, receiveBytes, answer } = options
   const family = familyOf(address) ?? 4
-  const batch = DatagramBatch.get()
   const fd = batch?.bind(address, family, port)
   const socket = createSocket({ type: family === 4 ? 'udp4' : 'udp6', recvBufferSize: receiveBytes, lookup: asItIs })
   let open = true

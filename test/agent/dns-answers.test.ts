@@ -1,7 +1,8 @@
 import packet from 'dns-packet'
 import t from 'tap'
 import { DnsAnswers } from '../../agent/dns-answers.ts'
-import { encodeQuery, encodeResponse, queryFor, type DnsRecord, type DnsResponse } from '../../lib/wire/dns.ts'
+import type { DnsRecord, DnsResponse } from '../../lib/wire/dns.ts'
+import { encodeQuery, encodeResponse, queryFor } from '../../lib/wire/dns-encode.ts'
 
 const LIKE = { id: 7, type: 'A', class: 'IN', recursionDesired: true, checkingDisabled: false, edns: undefined }
 const asked = queryFor('WEB.shop.svc.cluster.local', LIKE)!

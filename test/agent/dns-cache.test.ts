@@ -1,7 +1,8 @@
 import packet from 'dns-packet'
 import t from 'tap'
 import { DnsCache } from '../../agent/dns-cache.ts'
-import { queryFor, type DnsQuery } from '../../lib/wire/dns.ts'
+import type { DnsQuery } from '../../lib/wire/dns.ts'
+import { queryFor } from '../../lib/wire/dns-encode.ts'
 import { readResponse } from '../../lib/wire/dns-foreign.ts'
 
 const LIKE = { id: 7, type: 'A', class: 'IN', recursionDesired: true, checkingDisabled: false, edns: undefined }

@@ -8,12 +8,19 @@ import { DatagramBatch, senderText } from '../../../lib/net/datagram-batch.ts'
 import { freeUdpPorts } from '../free-ports.ts'
 import { until } from '../netns.ts'
 
-const ADDRESSES = ['127.0.0.1', '::1'] as const
+type Way = { readonly address: string; readonly batch: DatagramBatch | undefined; readonly name: string }
+const WAYS: readonly Way[] = ['127.0.0.1', '::1'].flatMap((address) => [
+  { address, batch: DatagramBatch.get(), name: `${address} in batches` },
+  { address, batch: undefined, name: `${address} one by one` },
+])
 type Answer = DatagramAnswersOptions['answer']
 
-async function serve(t: Test, address: string, answer: Answer): Promise<{ port: number; close: () => void }> {
+async function serve(t: Test, { address, batch }: Way, answer: Answer): Promise<{ port: number; close: () => void }> {
   const [port] = await freeUdpPorts()
-  const opened = await openDatagramAnswers({ address, port, receiveBytes: 1 << 20, answer, onError: () => undefined })
+  const opened = await openDatagramAnswers(
+    { address, port, receiveBytes: 1 << 20, answer, onError: () => undefined },
+    batch,
+  )
   let open = true
   const close = (): void => {
     if (open) opened.close()
@@ -40,9 +47,10 @@ t.test('batches can be had here', async (t) => {
   t.equal(DatagramBatch.get(), DatagramBatch.get())
 })
 
-for (const address of ADDRESSES) {
-  t.test(`bursts of several clients, ${address}`, async (t) => {
-    const { port } = await serve(t, address, upper)
+for (const way of WAYS) {
+  const { address, batch, name } = way
+  t.test(`bursts of several clients, ${name}`, async (t) => {
+    const { port } = await serve(t, way, upper)
     const clients = await Promise.all(Array.from({ length: 5 }, () => client(t, address)))
     const count = 200
     for (let i = 0; i < count; i++)
@@ -57,9 +65,9 @@ for (const address of ADDRESSES) {
     )
   })
 
-  t.test(`now, later and never, ${address}`, async (t) => {
+  t.test(`now, later and never, ${name}`, async (t) => {
     const said = new Set<string>()
-    const { port } = await serve(t, address, (message, sender) => {
+    const { port } = await serve(t, way, (message, sender) => {
       said.add(sender())
       const text = String(message)
       if (text.startsWith('never')) return undefined
@@ -77,8 +85,8 @@ for (const address of ADDRESSES) {
     t.strictSame([...said], [address])
   })
 
-  t.test(`long datagrams and long answers, ${address}`, async (t) => {
-    const { port } = await serve(t, address, (message) => Buffer.from(`${message.length > 4_000 ? 'long' : message}`))
+  t.test(`long datagrams and long answers, ${name}`, async (t) => {
+    const { port } = await serve(t, way, (message) => Buffer.from(`${message.length > 4_000 ? 'long' : message}`))
     const { socket, got } = await client(t, address)
     for (let i = 0; i < 40; i++) socket.send(Buffer.alloc(i % 2 === 0 ? 9_000 : 0, 0x61), port, address)
     socket.send('x'.repeat(1_280), port, address)
@@ -88,10 +96,10 @@ for (const address of ADDRESSES) {
     t.equal(got.filter((text) => text.length === 1_280).length, 1)
   })
 
-  t.test(`answers that come after the end go nowhere, ${address}`, async (t) => {
+  t.test(`answers that come after the end go nowhere, ${name}`, async (t) => {
     const later = Promise.withResolvers<Buffer>()
     let asked = 0
-    const { port, close } = await serve(t, address, () => {
+    const { port, close } = await serve(t, way, () => {
       asked++
       return later.promise
     })
@@ -106,12 +114,15 @@ for (const address of ADDRESSES) {
     t.strictSame([got, other.got], [[], []])
   })
 
-  t.test(`an address that cannot be had, ${address}`, async (t) => {
-    const { port } = await serve(t, address, upper)
+  t.test(`an address that cannot be had, ${name}`, async (t) => {
+    const { port } = await serve(t, way, upper)
     const options = { port, receiveBytes: 1 << 16, answer: upper, onError: () => undefined }
-    await t.rejects(openDatagramAnswers({ ...options, address }), { code: 'EADDRINUSE', syscall: 'bind' })
+    await t.rejects(openDatagramAnswers({ ...options, address }, batch), { code: 'EADDRINUSE', syscall: 'bind' })
     const far = address.includes(':') ? '2001:db8::1' : '192.0.2.1'
-    await t.rejects(openDatagramAnswers({ ...options, address: far }), { code: 'EADDRNOTAVAIL', syscall: 'bind' })
+    await t.rejects(openDatagramAnswers({ ...options, address: far }, batch), {
+      code: 'EADDRNOTAVAIL',
+      syscall: 'bind',
+    })
   })
 }
 

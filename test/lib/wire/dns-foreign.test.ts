@@ -1,6 +1,6 @@
 import packet from 'dns-packet'
 import t from 'tap'
-import { encodeResponse, queryFor } from '../../../lib/wire/dns.ts'
+import { encodeResponse, queryFor } from '../../../lib/wire/dns-encode.ts'
 import { adaptResponse, answersOf, readResponse } from '../../../lib/wire/dns-foreign.ts'
 import { random } from '../random.ts'
 

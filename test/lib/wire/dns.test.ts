@@ -4,15 +4,13 @@ import packet from 'dns-packet'
 import t from 'tap'
 import {
   decodeQuery,
-  encodeQuery,
-  encodeResponse,
   headerOnly,
-  queryFor,
   udpBytesFor,
   type DnsQuery,
   type DnsRecord,
   type Malformed,
 } from '../../../lib/wire/dns.ts'
+import { encodeQuery, encodeResponse, queryFor } from '../../../lib/wire/dns-encode.ts'
 import { random } from '../random.ts'
 
 type Message = {
