@@ -14,6 +14,9 @@ type Entry = {
 
 /** In each of two generations: when the younger is full, the older is forgotten. */
 const ENTRIES_MAX = 2048
+const BYTES_MAX = 1 << 20
+/** What an entry takes beside its message and its key, roughly. */
+const ENTRY_BYTES = 250
 /** Longer ones are rare, and not worth the memory. */
 const QUERY_BYTES_MAX = 300
 const ANSWER_BYTES_MAX = 4096
@@ -26,6 +29,7 @@ export class DnsAnswers {
   #zone: object | undefined
   #young = new Map<string, Entry>()
   #old = new Map<string, Entry>()
+  #youngBytes = 0
 
   /**
    * @param zone the one that answers now. @param random in [0, 1).
@@ -57,6 +61,7 @@ export class DnsAnswers {
       this.#zone = zone
       this.#young = new Map()
       this.#old = new Map()
+      this.#youngBytes = 0
     }
     const { answers } = response
     const key = query.message.toString('latin1', KEY_START)
@@ -68,11 +73,13 @@ export class DnsAnswers {
   }
 
   #keep(key: string, entry: Entry): void {
-    if (this.#young.size >= ENTRIES_MAX) {
+    if (this.#young.size >= ENTRIES_MAX || this.#youngBytes >= BYTES_MAX) {
       this.#old = this.#young
       this.#young = new Map()
+      this.#youngBytes = 0
     }
     this.#young.set(key, entry)
+    this.#youngBytes += entry.message.length + key.length + ENTRY_BYTES
   }
 }
 

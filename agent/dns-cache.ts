@@ -5,7 +5,7 @@ import type { DnsQuery } from '../lib/wire/dns.ts'
 import { adaptResponse, type ForeignResponse } from '../lib/wire/dns-foreign.ts'
 
 export type CacheBounds = { readonly entries: number; readonly bytes: number; readonly staleSeconds: number }
-export const CACHE_BOUNDS: CacheBounds = { entries: 9984, bytes: 8 << 20, staleSeconds: 3600 }
+export const CACHE_BOUNDS: CacheBounds = { entries: 9984, bytes: 4 << 20, staleSeconds: 3600 }
 
 const POSITIVE_MAX_SECONDS = 3600
 const NEGATIVE_MAX_SECONDS = 1800

@@ -11,7 +11,7 @@ import { until } from '../lib/netns.ts'
 import { decode, encode, framed, start, tcp, udp, upstreamServer } from './dns-asking.ts'
 
 // They mostly wait.
-t.jobs = 4
+t.jobs = 8
 
 t.test('names of others', { buffered: true }, async (t) => {
   let silent = false
@@ -159,6 +159,23 @@ t.test('a resolver that fails is left aside, checked, and found again', { buffer
     3_000,
     async () => (await ask(`${performance.now()}.example.com`)) === '192.0.2.1',
   )
+})
+
+t.test('what many ask for is asked for again before it ends', { buffered: true }, async (t) => {
+  const upstream = await upstreamServer(t, ({ questions: [question] }) => ({
+    answers: [{ ...question!, ttl: 5, data: '192.0.2.1' }],
+  }))
+  const { port } = await start(t, [upstream.address])
+  const startedAt = performance.now()
+  for (const name of ['popular', 'popular', 'popular', 'rare']) await udp(port, encode({ name: `${name}.example.com` }))
+  t.equal(upstream.seen.length, 2)
+  await sleep(4_600 - (performance.now() - startedAt))
+  for (const name of ['popular', 'rare'])
+    t.match(await udp(port, encode({ name: `${name}.example.com` })), { answers: [{ ttl: 1 }] }, 'from the cache')
+  await until('it is asked again', 1_000, async () => upstream.seen.length === 3)
+  await sleep(5_100 - (performance.now() - startedAt))
+  t.match(await udp(port, encode({ name: 'popular.example.com' })), { answers: [{ ttl: 5 }] })
+  t.equal(upstream.seen.length, 3)
 })
 
 t.test('a domain with resolvers of its own', { buffered: true }, async (t) => {
