@@ -12,7 +12,7 @@ import { firstMessage, framed } from '../lib/wire/dns-tcp.ts'
 
 type Finish = (response: ForeignResponse | undefined) => void
 
-/** The whole answer where there is one within `timeoutMs`; undefined for none that can be believed. */
+/** The whole answer where there is one within `timeoutMs`; undefined for none that can be believed. Never rejects. */
 export async function exchange(
   server: SocketAddress,
   query: DnsQuery,
@@ -84,7 +84,13 @@ function settled(
   const give = (): void => resolve(undefined)
   const timer = setTimeout(give, Math.max(0, timeoutMs))
   signal.addEventListener('abort', give)
-  const end = start(resolve)
+  let end = (): void => undefined
+  try {
+    end = start(resolve)
+  } catch {
+    // A socket that cannot be made brings no answer.
+    give()
+  }
   return promise.finally(() => {
     clearTimeout(timer)
     signal.removeEventListener('abort', give)
