@@ -1,5 +1,5 @@
-// A node for tests of BPF: the test file is started again with a network, mounts (a BPF file system among them) and a
-// cgroup2 group of its own, so that programs see nobody else's processes and all ends with the test, however it ends.
+// A node for tests of BPF: the test file is started again with a network, mounts (a BPF file system and names of
+// networks among them) and a cgroup2 group of its own, so that programs see nobody else's processes and all ends with the test, however it ends.
 
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,8 @@ import { cgroupMount } from '../../lib/bpf/hook-point.ts'
 
 const INSIDE = 'FULMAR_TEST_CAGE'
 const SETUP = `
-echo 0 > "$1/node/cgroup.procs" && mount -t bpf bpf /sys/fs/bpf && ip link set lo up && shift && exec "$@"`
+echo 0 > "$1/node/cgroup.procs" && mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && mount -t bpf bpf /sys/fs/bpf &&
+ip link set lo up && shift && exec "$@"`
 
 export type Cage = {
   /** Folder of its group; the test itself is in `node` below it. */

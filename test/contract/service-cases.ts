@@ -22,6 +22,8 @@ export type CaseCall = {
   readonly port?: number
   readonly protocol?: 'tcp' | 'udp'
   readonly expect: Expected
+  /** Of TCP, where calls are redirected at connect() and not packets, if that differs. */
+  readonly atConnect?: Expected
 }
 export type State = 'ready' | 'draining' | 'starting'
 export type Case = {
@@ -211,7 +213,7 @@ export const CASES: readonly Case[] = [
     calls: [
       ...everybody('node', only('a')),
       { from: 'c', to: 'gateway', expect: 'refused' },
-      { from: 'node', to: 'loopback', expect: 'refused' },
+      { from: 'node', to: 'loopback', expect: 'refused', atConnect: only('a') },
     ],
     packets: true,
   },
