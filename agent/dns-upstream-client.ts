@@ -75,6 +75,7 @@ export function openUpstream(options: UpstreamOptions, signal: AbortSignal): Ups
   const ask = async (query: DnsQuery): Promise<ForeignResponse | undefined> => {
     const servers = serversFor(query.name)
     const order = health.order(servers, Math.random())
+    let failure: ForeignResponse | undefined
     for (let i = 0; i < TRIES && order.length > 0 && !signal.aborted; i++) {
       const server = order[i % order.length]!
       const down = health.isDown(server)
@@ -82,12 +83,15 @@ export function openUpstream(options: UpstreamOptions, signal: AbortSignal): Ups
       const response = await exchange(server, query, down ? DOWN_TIMEOUT_MS : TIMEOUT_MS, signal)
       if (response !== undefined) {
         health.answered(server)
-        return response
+        if (!isFailure(response) || order.length === 1) return response
+        // Another may know what this one refuses, as with glibc.
+        failure ??= response
+        continue
       }
       if (!signal.aborted && health.failed(server)) void check(server)
     }
-    counts.failed++
-    return undefined
+    if (failure === undefined) counts.failed++
+    return failure
   }
 
   /** Until it answers or is not configured any more. */

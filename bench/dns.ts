@@ -102,7 +102,7 @@ function findingsOf(peer: DnsServerName, lists: Readonly<Record<Metric, readonly
 const notesOf = (notes: readonly string[], lost: number): readonly string[] => [
   `dns: per core is per second of the server's CPU time, under as much as it answers of dnsperf, 8 sockets and 100 outstanding`,
   `dns: odd options: each question has an EDNS option that nobody knows, so that no whole answer is at hand`,
-  `dns: p50 and p99 at ${PACED_PER_SECOND} questions a second; beside, in brackets, equal sides are a peer by itself`,
+  `dns: p50 and p99 at ${PACED_PER_SECOND} questions a second; equal sides: the peer's run after ours by its run before`,
   `dns: 80 % services, 20 % names that are not there; ours is the agent's DNS as a process of its own, CoreDNS serves a zone file`,
   `dns: ${lost} questions got no answer`,
   ...notes.map((note) => `dns: ${note}`),

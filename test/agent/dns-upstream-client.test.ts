@@ -178,6 +178,16 @@ t.test('what many ask for is asked for again before it ends', { buffered: true }
   t.equal(upstream.seen.length, 3)
 })
 
+t.test('what one resolver refuses another may know', { buffered: true }, async (t) => {
+  const refusing = await upstreamServer(t, () => ({ flags: 0x185, answers: [] }))
+  const good = await upstreamServer(t, ({ questions: [question] }) =>
+    question!.name.startsWith('none') ? { flags: 0x182 } : { answers: [{ ...question!, ttl: 60, data: '192.0.2.1' }] },
+  )
+  const { port } = await start(t, [refusing.address, good.address])
+  t.match(await udp(port, encode({ name: 'example.com' })), { rcode: 'NOERROR', answers: [{ data: '192.0.2.1' }] })
+  t.equal((await udp(port, encode({ name: 'none.example.com' })))?.rcode, 'REFUSED', 'the first word where all fail')
+})
+
 t.test('a domain with resolvers of its own', { buffered: true }, async (t) => {
   const answering = (data: string) =>
     upstreamServer(t, ({ questions: [question] }) => ({ answers: [{ ...question!, ttl: 60, data }] }))
