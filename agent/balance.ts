@@ -35,7 +35,22 @@ export function createBalancer(): (input: BalanceInput) => Balance {
   const entries = new Map<string, Entry>()
   const claims = new Claims()
   let pass = 0
+  let last: Omit<BalanceInput, 'cluster'> | undefined
+  /** Of the last call, side by side. */
+  let services: readonly ClusterService[] = []
+  let found: readonly (Entry | undefined)[] = []
 
+  const entryOf = (service: ClusterService, surroundings: Surroundings, touched: Set<string>): Entry => {
+    const raw = remembered(service, surroundings)
+    let entry = entries.get(raw.service)
+    if (entry?.raw !== raw) {
+      touched.add(raw.service)
+      for (const other of claims.replace(raw.service, entry?.raw, raw)) touched.add(other)
+      if (entry === undefined) entries.set(raw.service, (entry = { raw, allowed: raw, pass }))
+      else entry.raw = raw
+    }
+    return entry
+  }
   const remove = (touched: Set<string>): void => {
     for (const [key, { raw, pass: seen }] of entries) {
       if (seen === pass) continue
@@ -44,39 +59,49 @@ export function createBalancer(): (input: BalanceInput) => Balance {
     }
   }
 
-  return ({ cluster, here, selection = 'all', health, paths }) => {
+  return (input) => {
+    const { cluster, here, selection = 'all', health, paths } = input
+    const sameView =
+      last?.here === here && last.selection === input.selection && last.health === health && last.paths === paths
+    last = input
     pass++
     const touched = new Set<string>()
-    const served: Entry[] = []
+    const now: (Entry | undefined)[] = []
+    let count = 0
+    let at = 0
     for (const service of cluster.services) {
-      if (service.kind !== 'virtual' || !service.served[selection]) continue
-      const raw = remembered(service, { here, health, paths })
-      let entry = entries.get(raw.service)
-      if (entry?.raw !== raw) {
-        touched.add(raw.service)
-        for (const other of claims.replace(raw.service, entry?.raw, raw)) touched.add(other)
-        if (entry === undefined) entries.set(raw.service, (entry = { raw, allowed: raw, pass }))
-        else entry.raw = raw
-      }
+      // Most are where they were, or one further when another came or went.
+      if (services[at] !== service && services[at + 1] === service) at++
+      const isKnown = sameView && services[at] === service
+      const isServed = service.kind === 'virtual' && service.served[selection]
+      const entry = isKnown ? found[at] : isServed ? entryOf(service, { here, health, paths }, touched) : undefined
+      if (services[at] === service || services[at]?.name === service.name) at++
+      now.push(entry)
+      if (entry === undefined) continue
       entry.pass = pass
-      served.push(entry)
+      count++
     }
-    if (entries.size > served.length) remove(touched)
+    services = cluster.services
+    found = now
+    if (entries.size > count) remove(touched)
     for (const key of touched) {
       const entry = entries.get(key)
       if (entry !== undefined) entry.allowed = claims.allowed(entry.raw)
     }
 
-    const services = served.map(({ allowed }) => allowed)
+    const balanced: ServiceBalance[] = []
     const healthChecks: HealthCheck[] = []
     const suspects: Suspect[] = []
     const problems: string[] = [...claims.problems()]
-    for (const service of services) {
+    for (const entry of now) {
+      if (entry === undefined) continue
+      const service = entry.allowed
+      balanced.push(service)
       if (service.healthCheck !== undefined) healthChecks.push(service.healthCheck)
       if (service.suspects.length > 0) suspects.push(...service.suspects)
       if (service.problems.length > 0) problems.push(...service.problems)
     }
-    return { services, healthChecks, suspects, problems }
+    return { services: balanced, healthChecks, suspects, problems }
   }
 }
 

@@ -4,7 +4,7 @@
 
 import type { EndpointSlice, Node, NodePool, RavenGateway, Service } from '../lib/k8s/objects.ts'
 import { LABEL_NODE_POOL, poolsOf, type Pool } from '../lib/k8s/pools.ts'
-import { serviceOf, type ClusterService } from './services.ts'
+import { serviceOf, type ClusterService, type ServiceRead } from './services.ts'
 
 export type { Address, Endpoint, Port, Protocol } from './endpoints.ts'
 export type { ClusterService, ServicePort, ServiceSelection } from './services.ts'
@@ -32,25 +32,132 @@ export type ClusterObjects = {
 const LABEL_SERVICE_NAME = 'kubernetes.io/service-name'
 const LABEL_ZONE = 'topology.kubernetes.io/zone'
 const NO_SLICES: readonly EndpointSlice[] = []
+const NOTHING: ReadonlySet<string> = new Set()
 
 /** Objects need no order; what cannot be read is left out and named in `problems`. */
-export function clusterOf(objects: ClusterObjects): Cluster {
-  const { pools, problems: poolProblems } = poolsOf(objects.nodes, objects.nodePools, objects.gateways)
-  const slices = Map.groupBy(
-    objects.slices.filter(({ addressType }) => addressType === 'IPv4' || addressType === 'IPv6'),
-    ({ metadata }) => `${metadata?.namespace}/${metadata?.labels?.[LABEL_SERVICE_NAME]}`,
-  )
-  const read = objects.services
-    .map((service) => serviceOf(service, slices.get(keyOf(service)) ?? NO_SLICES))
-    .sort((a, b) => compare(a.service.namespace, b.service.namespace) || compare(a.service.name, b.service.name))
-  return {
-    services: read.map(({ service }) => service),
-    nodePools: nodePoolsOf(objects.nodes, objects.nodePools),
-    zones: zonesOf(objects.nodes),
-    pools,
-    problems: [...poolProblems, ...read.flatMap(({ problems }) => problems)],
+export const clusterOf = (objects: ClusterObjects): Cluster => createClusterReader()(objects)
+
+/**
+ * Reads one state after another: lists that are the same value are not looked into, and of others only what changed is
+ * read, which takes lists that are in the order of namespace and name.
+ */
+export function createClusterReader(): (objects: ClusterObjects) => Cluster {
+  const slicesOf = new Map<string, readonly EndpointSlice[]>()
+  let slices: readonly EndpointSlice[] = []
+  let services: readonly Service[] = []
+  let reads: readonly ServiceRead[] = []
+  let sorted = true
+  let nodes: NodesRead | undefined
+
+  const regroup = (now: readonly EndpointSlice[]): ReadonlySet<string> => {
+    const touched = new Set<string>()
+    for (const [had, slice] of pairs(slices, now)) {
+      if (had !== undefined && isAddressed(had)) {
+        const key = serviceKey(had)
+        const list = slicesOf.get(key) ?? NO_SLICES
+        slicesOf.set(key, list.toSpliced(list.indexOf(had), 1))
+        touched.add(key)
+      }
+      if (slice !== undefined && isAddressed(slice)) {
+        const key = serviceKey(slice)
+        slicesOf.set(key, [...(slicesOf.get(key) ?? NO_SLICES), slice])
+        touched.add(key)
+      }
+    }
+    for (const key of touched) if (slicesOf.get(key)?.length === 0) slicesOf.delete(key)
+    slices = now
+    return touched
+  }
+  const read = (service: Service) => serviceOf(service, slicesOf.get(keyOf(service)) ?? NO_SLICES)
+
+  const reread = (now: readonly Service[], touched: ReadonlySet<string>): void => {
+    const next: ServiceRead[] = []
+    if (now !== services) {
+      for (const [, service] of pairs(services, now, (index) => next.push(reads[index]!))) {
+        if (service !== undefined) {
+          next.push(read(service))
+          const before = now[next.length - 2]
+          const after = now[next.length]
+          sorted &&=
+            (before === undefined || byKey(before, service) < 0) && (after === undefined || byKey(service, after) < 0)
+        }
+      }
+      services = now
+      reads = next
+    }
+    const changed = [...touched].map(indexOfService).filter((index) => index >= 0)
+    if (changed.length > 0) {
+      const copy = [...reads]
+      for (const index of changed) copy[index] = read(services[index]!)
+      reads = copy
+    }
+  }
+  const indexOfService = (key: string): number => {
+    if (!sorted) return services.findIndex((service) => keyOf(service) === key)
+    const wanted = key.replace('/', '\0')
+    let [low, high] = [0, services.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (orderOf(services[middle]!) < wanted) low = middle + 1
+      else high = middle
+    }
+    return low < services.length && keyOf(services[low]!) === key ? low : -1
+  }
+
+  return (objects) => {
+    const touched = objects.slices === slices ? NOTHING : regroup(objects.slices)
+    reread(objects.services, touched)
+    nodes = nodesOf(objects, nodes)
+    const ordered = sorted
+      ? reads
+      : reads.toSorted(
+          (a, b) => compare(a.service.namespace, b.service.namespace) || compare(a.service.name, b.service.name),
+        )
+    const problems = [...nodes.problems]
+    for (const { problems: each } of ordered) if (each.length > 0) problems.push(...each)
+    const { nodePools, zones, pools } = nodes
+    return { services: ordered.map(({ service }) => service), nodePools, zones, pools, problems }
   }
 }
+
+type NodesRead = Pick<Cluster, 'nodePools' | 'zones' | 'pools' | 'problems'> & { readonly objects: ClusterObjects }
+
+/** The same values while none of the lists that they are made of is another. */
+function nodesOf(objects: ClusterObjects, known: NodesRead | undefined): NodesRead {
+  const { nodes, nodePools, gateways } = objects
+  const same =
+    known?.objects.nodes === nodes && known.objects.nodePools === nodePools && known.objects.gateways === gateways
+  if (known !== undefined && same) return known
+  return {
+    objects,
+    ...poolsOf(nodes, nodePools, gateways),
+    nodePools: nodePoolsOf(nodes, nodePools),
+    zones: zonesOf(nodes),
+  }
+}
+
+/**
+ * What objects of the one list are in the other: those that are the same value are only told by their index in `before`.
+ * Right for lists in any order, and cheap for those in the order of namespace and name.
+ */
+function* pairs<T extends Service | EndpointSlice>(
+  before: readonly T[],
+  after: readonly T[],
+  onSame: (index: number) => void = () => undefined,
+): Generator<readonly [had: T | undefined, now: T | undefined]> {
+  for (let i = 0, j = 0; i < before.length || j < after.length;) {
+    const had: T | undefined = before[i]
+    const now: T | undefined = after[j]
+    const order = had === now ? 0 : had === undefined ? 1 : now === undefined ? -1 : byKey(had, now)
+    if (had === now) onSame(i)
+    else yield [order <= 0 ? had : undefined, order >= 0 ? now : undefined]
+    if (order <= 0) i++
+    if (order >= 0) j++
+  }
+}
+
+const isAddressed = ({ addressType }: EndpointSlice) => addressType === 'IPv4' || addressType === 'IPv6'
+const serviceKey = ({ metadata }: EndpointSlice) => `${metadata?.namespace}/${metadata?.labels?.[LABEL_SERVICE_NAME]}`
 
 /** A node's own label counts; the list in the NodePool's status is made from labels, later. */
 function nodePoolsOf(nodes: readonly Node[], nodePools: readonly NodePool[]): ReadonlyMap<string, string> {
@@ -78,4 +185,6 @@ export const endpointCount = (services: readonly ClusterService[]): number =>
   services.reduce((sum, { endpoints }) => sum + endpoints.length, 0)
 
 const keyOf = ({ metadata }: Service) => `${metadata?.namespace}/${metadata?.name}`
+const orderOf = ({ metadata }: Service | EndpointSlice) => `${metadata?.namespace}\0${metadata?.name}`
+const byKey = (a: Service | EndpointSlice, b: Service | EndpointSlice) => compare(orderOf(a), orderOf(b))
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

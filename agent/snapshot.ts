@@ -3,7 +3,7 @@
 import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '../lib/k8s/objects.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import { createBalancer, type Balance, type Health, type Paths } from './balance.ts'
-import { clusterOf, type Cluster, type ServiceSelection } from './cluster.ts'
+import { createClusterReader, type Cluster, type ServiceSelection } from './cluster.ts'
 import { zoneOf, type Zone, type ZoneInput } from './dns.ts'
 import { hereOf, sameHere, type Here } from './topology.ts'
 
@@ -29,6 +29,7 @@ export type SnapshotOptions = {
 
 export function createSnapshots(store: StoreView, options: SnapshotOptions): () => Snapshot {
   const { node, zone: zoneOptions, selection = 'all' } = options
+  const readCluster = createClusterReader()
   const balancer = createBalancer()
   let revision: number | undefined
   let known = false
@@ -51,7 +52,7 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
     known = synced
     ;[health, paths] = [healthNow, pathsNow]
     const cluster = synced
-      ? clusterOf({
+      ? readCluster({
           services: store.list(SERVICES),
           slices: store.list(ENDPOINT_SLICES),
           nodes: store.list(NODES),

@@ -1,6 +1,6 @@
 import t from 'tap'
-import { balanceOf } from '../../agent/balance.ts'
-import { clusterOf, type Cluster, type ClusterObjects } from '../../agent/cluster.ts'
+import { balanceOf, createBalancer } from '../../agent/balance.ts'
+import { clusterOf, createClusterReader, type Cluster, type ClusterObjects } from '../../agent/cluster.ts'
 import { hereOf, reachable } from '../../agent/topology.ts'
 import type { EndpointSlice, Node, Service } from '../../lib/k8s/objects.ts'
 
@@ -290,3 +290,49 @@ t.test('the order of the input does not matter', async (t) => {
     clusterWith({ services: services.toReversed(), slices: slices.toReversed() }),
   )
 })
+
+t.test('one state after another reads like each by itself', async (t) => {
+  // A linear congruential generator: the same steps each time.
+  let seed = 7
+  const random = (below: number) => (seed = (seed * 1103515245 + 12345) % 2 ** 31) % below
+  const byName = (a: EndpointSlice | Service, b: EndpointSlice | Service) =>
+    a.metadata!.name! < b.metadata!.name! ? -1 : 1
+  const named = (i: number): Service => ({
+    ...web({ clusterIP: `10.96.0.${random(20)}` }),
+    metadata: { namespace: 'shop', name: `web-${i}` },
+  })
+  const sliceOf = (i: number): EndpointSlice => ({
+    ...slice({ of: `web-${random(12)}`, endpoints: [{ addresses: [`10.244.1.${random(200)}`], nodeName: 'h1' }] }),
+    metadata: { namespace: 'shop', name: `slice-${i}`, labels: { 'kubernetes.io/service-name': `web-${random(12)}` } },
+  })
+  const here = hereOf({}, 'h1')
+  for (const sorted of [true, false]) {
+    const read = createClusterReader()
+    const balancer = createBalancer()
+    const services = new Map<number, Service>()
+    const slices = new Map<number, EndpointSlice>()
+    for (let step = 0; step < 300; step++) {
+      for (let n = random(3); n >= 0; n--) {
+        const i = random(12)
+        if (random(3) === 0) services.delete(i)
+        else services.set(i, named(i))
+        const j = random(30)
+        if (random(3) === 0) slices.delete(j)
+        else slices.set(j, sliceOf(j))
+      }
+      const listed = { services: [...services.values()], slices: [...slices.values()], ...NO_NODES }
+      const objects = sorted
+        ? { ...listed, services: listed.services.sort(byName), slices: listed.slices.sort(byName) }
+        : listed
+      const cluster = read(objects)
+      const anew = clusterOf(objects)
+      if (JSON.stringify(cluster) !== JSON.stringify(anew)) return t.strictSame(cluster, anew, `step ${step}`)
+      const [balance, balanceAnew] = [balancer({ cluster, here }), balanceOf({ cluster, here })]
+      if (JSON.stringify(balance) !== JSON.stringify(balanceAnew))
+        return t.strictSame(balance, balanceAnew, `balance at step ${step}`)
+    }
+    t.pass(sorted ? 'sorted' : 'in any order')
+  }
+})
+
+const NO_NODES = { nodes: [], nodePools: [], gateways: [] }
