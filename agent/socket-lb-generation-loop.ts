@@ -9,7 +9,7 @@ import { BpfMap, createMap, shapeOf, type MapShape } from '../lib/bpf/map.ts'
 import { openPin, pin, unpin } from '../lib/bpf/pins.ts'
 import { createLink, detachLink, HOOKS, linkedTo, loadProgram, updateLink, type Hook } from '../lib/bpf/program.ts'
 import { call, exit, mov, type Program } from '../lib/bpf/assembler.ts'
-import { BpfError, netnsCookie } from '../lib/bpf/syscall.ts'
+import { netnsCookie } from '../lib/bpf/syscall.ts'
 import type { Write } from './socket-lb.ts'
 import { connectProgram, getpeernameProgram, type ProgramOptions } from './socket-lb-programs.ts'
 import {
@@ -28,6 +28,7 @@ const KEPT_NAMES = Object.keys(KEPT_SHAPES) as readonly (keyof typeof KEPT_SHAPE
 /** Where the kernel does not tell a namespace's cookie, nothing is served at 127.0.0.1. */
 const NO_NAMESPACE = 0n
 const NOTHING = new Uint8Array(1)
+const NO_SYMBOLS = { maps: {}, constants: {} }
 
 /** Links to a group, by hook, that outlive generations and, where there are pins, the agent. */
 export class Links {
@@ -143,16 +144,19 @@ export function strangePins(folder: string): readonly string[] {
   return readdirSync(folder).filter((name) => !known.includes(name))
 }
 
-/** Whether programs can choose the error of a call: older kernels have no bpf_set_retval, or not for these programs. */
+/**
+ * Whether programs can choose the error of a call: older kernels have no bpf_set_retval, or not for these programs.
+ * @throws BpfError where no such program can be loaded at all, or its maps not be made.
+ */
 export function canRefuse(): boolean {
-  const program = [mov('r1', -1), call('set_retval'), mov('r0', 0), exit()]
+  const tryOut = (program: Program): void => closeSync(loadProgram('fm_probe', 'connect4', program, NO_SYMBOLS))
+  createMap('fm_probe', KEPT_SHAPES.peers).close()
+  tryOut([mov('r0', 1), exit()])
   try {
-    closeSync(loadProgram('fm_probe', 'connect4', program, { maps: {}, constants: {} }))
+    tryOut([mov('r1', -1), call('set_retval'), mov('r0', 0), exit()])
     return true
-  } catch (error) {
-    // If BPF itself is the matter, the next program says so.
-    if (error instanceof BpfError) return false
-    throw error
+  } catch {
+    return false
   }
 }
 

@@ -98,7 +98,9 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
 
   /** What stays from generation to generation. */
   const takeHold = async (): Promise<Hold> => {
+    // First what costs nothing, since it is asked again and again where BPF cannot be had.
     const group = options.group ?? machineGroup()
+    const refuse = canRefuse()
     pinProblem = await makePinFolder(folder).then(
       () => undefined,
       (error: Error) => `BPF links cannot be pinned and end with the agent: ${error.message}`,
@@ -106,7 +108,7 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
     const pins = pinProblem === undefined ? folder : undefined
     const kept = keptMaps(pins)
     try {
-      return { kept, links: new Links(group, pins), canary: await openCanary(signal), pins, refuse: canRefuse() }
+      return { kept, links: new Links(group, pins), canary: await openCanary(signal), pins, refuse }
     } catch (error) {
       kept.forEach((map) => map.close())
       throw error
