@@ -25,10 +25,21 @@ export function machineGroup(): string {
   const root = cgroupMount()
   if (groupId(root) !== ROOT_INODE)
     throw new BpfError(`${root} is not the machine’s root of cgroup2: mount the host’s /sys/fs/cgroup`, 'FULMAR_NO_BPF')
-  const [own, first] = ['self', '1'].map((process) => statSync(`/proc/${process}/ns/net`, { bigint: true }).ino)
-  if (own !== first)
+  if (!inFirstNetwork())
     throw new BpfError('this is not the machine’s own network: name the group of its processes', 'FULMAR_NO_BPF')
   return root
+}
+
+/** @throws BpfError where the first process is none of ours to look at. */
+function inFirstNetwork(): boolean {
+  try {
+    const [own, first] = ['self', '1'].map((process) => statSync(`/proc/${process}/ns/net`, { bigint: true }).ino)
+    return own === first
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    const message = `whether this is the machine’s own network cannot be seen (${code}): name the group of its processes`
+    throw new BpfError(message, 'FULMAR_NO_BPF', { cause })
+  }
 }
 
 /** As links and programs know a group. @param group its folder. @throws BpfError where there is none. */
