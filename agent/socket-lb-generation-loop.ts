@@ -120,7 +120,7 @@ export function keptMaps(folder: string | undefined): readonly BpfMap[] {
       closeSync(fd)
       unpin(path!)
     }
-    const map = createMap(name, shape)
+    const map = createMap(`fm_${name}`, shape)
     if (folder !== undefined) pinIn(folder, name, map.fd)
     return map
   })
@@ -129,7 +129,7 @@ export function keptMaps(folder: string | undefined): readonly BpfMap[] {
 /** Pins again what lost its pin. */
 export function pinKept(kept: readonly BpfMap[], folder: string | undefined): void {
   if (folder === undefined) return
-  for (const { name, fd } of kept) if (!existsSync(join(folder, name))) pinIn(folder, name, fd)
+  for (const [i, name] of KEPT_NAMES.entries()) if (!existsSync(join(folder, name))) pinIn(folder, name, kept[i]!.fd)
 }
 
 /** The folder may have gone with its pins. */
@@ -214,7 +214,7 @@ export class Generation {
     this.#maps.leases.set(numberKey(LEASE_CANARY), leaseValue(canaryNs, 0n))
   }
 
-  /** Takes effect with the next lease. @param groups ids, and how many levels each lies below the root. */
+  /** Takes effect with the next lease. @param groups ids, and how many levels each lies below the root; not too many. */
   exclude(groups: readonly { readonly id: bigint; readonly level: number }[]): void {
     const wanted = new Set(groups.map(({ id }) => id))
     for (const id of wanted) if (!this.#excluded.has(id)) this.#maps.excluded.set(idKey(id), NOTHING)

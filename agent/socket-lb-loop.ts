@@ -12,7 +12,7 @@ import type { ServiceFrontends } from './balance.ts'
 import { capacityFor, entriesOf, Ledger, type EntriesOf, type EntriesOptions } from './socket-lb.ts'
 import { openCanary, type Canary } from './socket-lb-canary-loop.ts'
 import { canRefuse, Generation, keptMaps, Links, pinKept, strangePins } from './socket-lb-generation-loop.ts'
-import { EXCLUDED_LEVELS } from './socket-lb-records.ts'
+import { EXCLUDED_GROUPS_MAX, EXCLUDED_LEVELS } from './socket-lb-records.ts'
 
 export type ServicePath = 'auto' | 'bpf' | 'nft'
 export type SocketLbOptions = {
@@ -30,7 +30,7 @@ export type SocketLbOptions = {
   readonly except: () => readonly string[]
   /**
    * Folders of groups whose processes are left to nft, such as pods that a sidecar intercepts: its rules match the
-   * ClusterIP, so it must not be gone before they see it.
+   * ClusterIP, so it must not be gone before they see it. Up to EXCLUDED_GROUPS_MAX, asked for every second.
    */
   readonly excludedGroups: () => readonly string[]
   readonly log: Log
@@ -209,7 +209,12 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
     }
   }
   const exclude = (generation: Generation): void =>
-    generation.exclude(options.excludedGroups().flatMap((group) => excludedGroup(group) ?? []))
+    generation.exclude(
+      options
+        .excludedGroups()
+        .flatMap((group) => excludedGroup(group) ?? [])
+        .slice(0, EXCLUDED_GROUPS_MAX),
+    )
 
   const beats = setInterval(beat, BEAT_MS)
   upkeep.trigger()

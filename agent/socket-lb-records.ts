@@ -54,6 +54,7 @@ export const LEASE_SERVICES = 0
 export const LEASE_CANARY = 1
 /** Groups of pods lie 2 to 4 below the root, within a lab's or a container's group some more. */
 export const EXCLUDED_LEVELS = 10
+export const EXCLUDED_GROUPS_MAX = 1024
 
 export const PEER = { bytes: 2 * PLACE_BYTES, called: 0, target: PLACE_BYTES } as const
 export const AFFINITY_KEY = { bytes: 16, namespace: 0, service: 8 } as const
@@ -78,7 +79,7 @@ export const shapesOf = ({ frontends, slots, members }: Capacity) =>
     slots: { type: 'array', keyBytes: NUMBER_BYTES, valueBytes: PLACE_BYTES, entries: slots },
     leases: { type: 'array', keyBytes: NUMBER_BYTES, valueBytes: LEASE.bytes, entries: 2 },
     members: { type: 'hash', keyBytes: MEMBER.bytes, valueBytes: 1, entries: members },
-    excluded: { type: 'hash', keyBytes: 8, valueBytes: 1, entries: 1024 },
+    excluded: { type: 'hash', keyBytes: 8, valueBytes: 1, entries: EXCLUDED_GROUPS_MAX },
   }) satisfies Readonly<Record<string, MapShape>>
 
 /** Those that the programs write: they go on from generation to generation. */
