@@ -18,7 +18,7 @@ export type Finding = {
   readonly same?: Ratio
   readonly bound?: Bound
 }
-export type Unit = 'Mbit/s' | 'packets/s' | 'ms' | 'ns' | 'ms CPU/Gbit' | 'bytes/h' | 'queries/s'
+export type Unit = 'MB' | 'pairs' | 'Mbit/s' | 'packets/s' | 'ms' | 'ns' | 'ms CPU/Gbit' | 'bytes/h' | 'queries/s'
 export type Bound = {
   readonly of: 'value' | 'ratio'
   readonly is: 'at least' | 'at most'

@@ -1,0 +1,246 @@
+// How soon is a mesh of 50 pools up, what does it weigh, and what does a change in one pool touch? A lab of the cloud and 49
+// sites with a node each. Each site has interest in the cloud and in two others, as pings show; then one site's node gets
+// another podCIDR, and its gateway begins anew with nothing: every other pair stays as it is.
+
+import type { ChildProcess } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { ulaOf } from '../gateway/addresses.ts'
+import { fetchStatus } from '../lib/net/status-client.ts'
+import { CARRIERS, ROUTE_TABLE } from '../lib/owned.ts'
+import type { GatewayStatus, PathStatus } from '../lib/status.ts'
+import { openLab, type Lab } from '../test/lab/lab.ts'
+import { generateManifests } from '../test/lab/manifests.ts'
+import { CLOUD, pathsOf } from '../test/lab/names.ts'
+import { withShortPath } from '../test/lab/supervisor.ts'
+import type { Finding } from './harness/findings.ts'
+import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
+import { percentile } from './harness/statistics.ts'
+
+const POOLS = 50
+const ID = 'benchpools'
+/** Beside the cloud: of those that come next, in a ring. */
+const NEIGHBOURS = 2
+const UP_WITHIN_MS = 300_000
+const POLL_MS = 1_000
+/** The site that changes. */
+const CHANGED = 's7'
+const CHANGE_WITHIN_MS = 60_000
+const OLD_CIDR = '10.244.7.0/24'
+const NEW_CIDR = '10.251.7.0/24'
+
+export const question: Study = {
+  kind: 'study',
+  text: `How soon is a mesh of ${POOLS} pools up, and what does a change in one pool touch?`,
+  rounds: 1,
+  run,
+}
+
+const sites = Array.from({ length: POOLS - 1 }, (_, index) => `s${index + 1}`)
+const nodeOf = (pool: string): string => (pool === CLOUD ? CLOUD : `${pool}-a`)
+type Pair = readonly [from: string, to: string]
+const PAIRS: readonly Pair[] = sites.flatMap((site, index): readonly Pair[] => [
+  [site, CLOUD],
+  ...Array.from({ length: NEIGHBOURS }, (_, n): Pair => [site, sites[(index + n + 1) % sites.length]!]),
+])
+
+async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
+  const manifests = writeManifests()
+  const pings: ChildProcess[] = []
+  try {
+    await using lab = await openLab({ id: ID, manifests, until: 'nodes' }, { signal, progress })
+    await Promise.all(lab.topology.nodes.map(({ name }) => lab.stop(name, 'agent')))
+    const startMs = performance.now()
+    const started = lab.startGateways(progress)
+    pings.push(...[CLOUD, ...sites].map((site) => ping(lab, site)))
+    const up = await untilUp(lab, progress, signal)
+    const upMs = performance.now() - startMs
+    await started
+    progress(`${up.count} of ${PAIRS.length} pairs have a path after ${Math.round(upMs / 1000)} s`)
+
+    const gateways = [CLOUD, ...sites].map((pool) => lab.pidOf(nodeOf(pool), 'gateway')!)
+    const rss = gateways.map(pssOf).sort((a, b) => a - b)
+    const wireguard = await wireguardPss(lab)
+    const relay = pssOf(lab.pidOf(CLOUD, 'relay')!)
+
+    const renumbered = await changeOf(lab, signal, async () => {
+      const file = join(manifests, `pool-${CHANGED}.yaml`)
+      writeFileSync(file, readFileSync(file, 'utf8').replaceAll(OLD_CIDR, NEW_CIDR))
+      return await untilAll(async (pool) => (await routesOf(lab, pool)).includes(NEW_CIDR), signal)
+    })
+    progress(
+      `${CHANGED} has another podCIDR: ${renumbered.told} gateways know after ${Math.round(renumbered.tookMs)} ms`,
+    )
+    const anew = await changeOf(lab, signal, async () => {
+      const before = await statusOf(lab, CHANGED)
+      await lab.stop(nodeOf(CHANGED), 'gateway')
+      await lab.exec(nodeOf(CHANGED), ['sh', '-c', REMOVE_DEVICES])
+      await lab.startAgain(nodeOf(CHANGED), 'gateway')
+      return await untilAll(async (pool) => hasPathTo(await statusOf(lab, pool), CHANGED, before), signal)
+    })
+    progress(`${CHANGED} began anew: its pairs have a path again after ${Math.round(anew.tookMs)} ms`)
+
+    const value = (name: string, title: string, unit: Finding['unit'], figure: number, limit?: number): Finding => ({
+      name,
+      title,
+      unit,
+      value: figure,
+      ...(limit !== undefined && { bound: { of: 'value', is: 'at most', limit } }),
+    })
+    return {
+      findings: [
+        value(
+          'up',
+          `pools: all ${PAIRS.length} pairs of interest have a path`,
+          'ms',
+          up.count === PAIRS.length ? upMs : Infinity,
+          UP_WITHIN_MS,
+        ),
+        value('direct', 'pools: of them direct', 'pairs', up.direct),
+        value('gatewayMemory', 'pools: memory of a gateway, median', 'MB', percentile(rss, 50)),
+        value('gatewayMemoryMost', 'pools: memory of a gateway, the most', 'MB', rss.at(-1)!),
+        value('wireguardMemory', 'pools: beside it, its wireguard-go processes, mean', 'MB', wireguard / POOLS),
+        value('relayMemory', 'pools: memory of the relay', 'MB', relay),
+        value('renumbered', 'pools: a podCIDR changed, known to all', 'ms', renumbered.tookMs, CHANGE_WITHIN_MS),
+        value('renumberedOthers', 'pools: by that, paths touched between other pools', 'pairs', renumbered.others, 0),
+        value('anew', 'pools: a gateway begins anew, its pairs have a path', 'ms', anew.tookMs, CHANGE_WITHIN_MS),
+        value('anewOthers', 'pools: by that, paths touched between other pools', 'pairs', anew.others, 0),
+      ],
+      notes: [
+        `pools: ${POOLS} pools, a gateway each, behind port-restricted NATs but for the cloud; memory is the proportional set size (PSS)`,
+      ],
+    }
+  } finally {
+    for (const child of pings) child.kill('SIGKILL')
+    rmSync(manifests, { recursive: true })
+  }
+}
+
+/** The generated shop without its pods and Services. @returns the folder. */
+function writeManifests(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'fulmar-bench-pools-'))
+  const pools = sites.map((name) => ({ name, nodes: [nodeOf(name)] }))
+  for (const [name, yaml] of generateManifests({ pools }))
+    writeFileSync(
+      join(directory, name),
+      yaml
+        .split('---\n')
+        .filter((text) => !/^kind: (Pod|Service|EndpointSlice)$/m.test(text))
+        .join('---\n'),
+    )
+  return directory
+}
+
+/** Interest of a site: a packet twice a second to each peer, for as long as the lab is. */
+function ping(lab: Lab, pool: string): ChildProcess {
+  const peers = PAIRS.filter(([from]) => from === pool).map(([, to]) => ulaOf(nodeOf(to)))
+  const all = peers.map((address) => `ping -q -i 0.5 ${address} > /dev/null &`).join(' ')
+  return lab.spawn(nodeOf(pool), ['sh', '-c', `${all} wait`], { stdio: 'ignore' })
+}
+
+async function untilUp(lab: Lab, progress: (line: string) => void, signal: AbortSignal) {
+  const endMs = performance.now() + UP_WITHIN_MS
+  for (let told = 0; ;) {
+    const paths = await allPaths(lab)
+    const found = PAIRS.map(([from, to]) => paths.get(from)?.get(to)?.rung)
+    const count = found.filter((rung) => rung !== undefined && rung !== 'none' && rung !== 'cold').length
+    const direct = found.filter((rung) => rung === 'direct').length
+    if (count > told) progress(`${count} of ${PAIRS.length} pairs have a path, ${direct} a direct one`)
+    told = count
+    if (count === PAIRS.length || performance.now() > endMs) return { count, direct }
+    await pause(POLL_MS, undefined, { signal })
+  }
+}
+
+type PathsByPool = ReadonlyMap<string, ReadonlyMap<string, PathStatus>>
+
+async function allPaths(lab: Lab): Promise<PathsByPool> {
+  const found = new Map<string, ReadonlyMap<string, PathStatus>>()
+  for (const pool of [CLOUD, ...sites]) {
+    const status = await statusOf(lab, pool)
+    if (status !== undefined) found.set(pool, new Map(status.paths.map((path) => [path.pool, path])))
+  }
+  return found
+}
+
+const statusOf = (lab: Lab, pool: string): Promise<GatewayStatus | undefined> =>
+  withShortPath(pathsOf(lab.id).runDir(nodeOf(pool)), (directory) => fetchStatus(`${directory}/gateway.sock`)).then(
+    (status) => status as GatewayStatus,
+    () => undefined,
+  )
+
+const routesOf = async (lab: Lab, pool: string): Promise<string> =>
+  (await lab.exec(nodeOf(pool), ['ip', 'route', 'show', 'table', String(ROUTE_TABLE)])).stdout
+
+const REMOVE_DEVICES = Object.values(CARRIERS)
+  .map((device) => `ip link delete ${device} 2>/dev/null;`)
+  .concat('true')
+  .join(' ')
+
+/** A pool without interest in the one that changed has nothing to wait for. */
+function hasPathTo(status: GatewayStatus | undefined, changed: string, before: GatewayStatus | undefined): boolean {
+  const wanted = before?.paths.some(({ pool, rung }) => pool === status?.pool && rung !== 'cold' && rung !== 'none')
+  const path = status?.paths.find(({ pool }) => pool === changed)
+  return wanted !== true || (path !== undefined && path.rung !== 'none' && path.rung !== 'cold')
+}
+
+type Change = { readonly told: number; readonly tookMs: number; readonly others: number }
+
+/** @param change @returns to how many gateways it got, and when the last knew. */
+async function changeOf(lab: Lab, signal: AbortSignal, change: () => Promise<Omit<Change, 'others'>>): Promise<Change> {
+  const before = await allPaths(lab)
+  const done = await change()
+  await pause(POLL_MS, undefined, { signal })
+  const after = await allPaths(lab)
+  const others = [...before].flatMap(([pool, paths]) =>
+    pool === CHANGED
+      ? []
+      : [...paths].filter(([to, path]) => to !== CHANGED && !isSame(path, after.get(pool)?.get(to))),
+  )
+  return { ...done, others: others.length }
+}
+
+/** Of two looks at one moment. */
+const SAME_MS = 100
+
+/** Not moved, and where it was. */
+const isSame = (before: PathStatus, after: PathStatus | undefined): boolean =>
+  after !== undefined &&
+  before.rung === after.rung &&
+  before.endpoint === after.endpoint &&
+  Math.abs(before.since - after.since) < SAME_MS
+
+async function untilAll(isSo: (pool: string) => Promise<boolean>, signal: AbortSignal) {
+  const startMs = performance.now()
+  const others = [CLOUD, ...sites].filter((pool) => pool !== CHANGED)
+  let missing = others
+  while (missing.length > 0 && performance.now() < startMs + CHANGE_WITHIN_MS) {
+    const answers = await Promise.all(missing.map(async (pool) => ({ pool, so: await isSo(pool) })))
+    missing = answers.filter(({ so }) => !so).map(({ pool }) => pool)
+    if (missing.length > 0) await pause(POLL_MS / 10, undefined, { signal })
+  }
+  const tookMs = missing.length === 0 ? performance.now() - startMs : Infinity
+  return { told: others.length - missing.length, tookMs }
+}
+
+/** Proportional set size of a process, MB. */
+function pssOf(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
+  return Number(/^Pss: +(\d+) kB$/m.exec(text)?.[1]) / 1024
+}
+
+async function wireguardPss(lab: Lab): Promise<number> {
+  const found = await Promise.all(
+    [CLOUD, ...sites].map(async (pool) => (await lab.exec(nodeOf(pool), ['sh', '-c', WIREGUARD_PIDS])).stdout),
+  )
+  return found
+    .flatMap((text) => text.split('\n').filter((line) => line !== ''))
+    .reduce((sum, kilobytes) => sum + Number(kilobytes) / 1024, 0)
+}
+/** Of the processes that share the host's network, kB each. */
+const WIREGUARD_PIDS =
+  'own=$(readlink /proc/self/ns/net); for p in /proc/[0-9]*; do ' +
+  '[ "$(readlink $p/ns/net 2>/dev/null)" = "$own" ] && grep -qa ^wireguard-go $p/cmdline 2>/dev/null && ' +
+  "awk '/^Pss:/ {print $2}' $p/smaps_rollup; done; true"
