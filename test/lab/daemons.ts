@@ -34,11 +34,17 @@ export function relayOf({ id, relay }: Topology, { node, fulmar }: Programs, man
   return onNode(id, CLOUD, 'relay', [node, fulmar, 'relay', ...options.flat()])
 }
 
+/** @param cgroups where cgroup2 is mounted; BPF serves a node's own group and never the machine. */
 export const agentsOf = (
   { id, nodes }: Topology,
   { node, fulmar }: Programs,
+  cgroups: string,
   flags: readonly string[],
-): readonly Daemon[] => nodes.map(({ name }) => onNode(id, name, 'agent', [node, fulmar, 'agent', ...flags]))
+): readonly Daemon[] =>
+  nodes.map(({ name }) => {
+    const group = `${cgroups}/${cgroupOf(id)}/${name}`
+    return onNode(id, name, 'agent', [node, fulmar, 'agent', '--cgroup', group, ...flags])
+  })
 
 export const gatewaysOf = (
   { id, pools }: Topology,

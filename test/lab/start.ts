@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { agentsOf, gatewaysOf, podsOf, relayOf, type Daemon, type Programs } from './daemons.ts'
 import { execAt, placeOf } from './enter.ts'
 import type { KubeletNode } from './kubelet.ts'
+import { cgroupRoot } from './machine.ts'
 import { CLOUD, pathsOf } from './names.ts'
 import { FULMAR, POD_SERVER } from './paths.ts'
 import type { Supervisor } from './supervisor.ts'
@@ -58,7 +59,7 @@ export async function startNodes(options: StartOptions): Promise<void> {
   await reportNodes(topology, names)
   progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
   await startPodsOn('own network', options)
-  const agents = agentsOf(topology, PROGRAMS, options.agentFlags)
+  const agents = agentsOf(topology, PROGRAMS, cgroupRoot(), options.agentFlags)
   await startAll(agents, options)
   progress(`${count(agents.length, 'agent')} answering`)
   // After the agents, so that a pod which wants the node's DNS port, say, goes without it and not the node.
