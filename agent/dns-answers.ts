@@ -84,7 +84,12 @@ export class DnsAnswers {
 }
 
 /** Whether nothing was left out. */
-function isWhole(message: Buffer, { answers, authorities, additionals }: DnsResponse, { edns }: DnsQuery): boolean {
+function isWhole(
+  message: Buffer,
+  { truncated, answers, authorities, additionals }: DnsResponse,
+  { edns }: DnsQuery,
+): boolean {
+  if (truncated) return false
   const counts = [answers.length, authorities.length, additionals.length + (edns === undefined ? 0 : 1)]
   return counts.every((count, i) => message.readUInt16BE(6 + 2 * i) === count)
 }

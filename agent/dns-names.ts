@@ -39,6 +39,28 @@ export function endpointLabel({ hostname, address }: Endpoint): string {
   return `${dashed.startsWith('-') ? '0' : ''}${dashed}${dashed.endsWith('-') ? '0' : ''}`
 }
 
+/** The endpoints of a service that its names have from here. */
+export type Members = {
+  readonly all: readonly Endpoint[]
+  /** Each address once. */
+  readonly v4: readonly string[]
+  readonly v6: readonly string[]
+  /** Made when first asked for. */
+  readonly byLabel: () => ReadonlyMap<string, readonly Endpoint[]>
+}
+
+export function membersOf(service: ClusterService, here: Here): Members {
+  const all = readyEndpoints(service, here)
+  const addresses = [...new Set(all.map(({ address }) => address))]
+  let labelled: ReadonlyMap<string, readonly Endpoint[]> | undefined
+  return {
+    all,
+    v4: addresses.filter((address) => !address.includes(':')),
+    v6: addresses.filter((address) => address.includes(':')),
+    byLabel: () => (labelled ??= Map.groupBy(all, endpointLabel)),
+  }
+}
+
 /** Where an address leads: to a service, or to an endpoint of one. */
 export type Named = { readonly service: ClusterService; readonly endpoint: Endpoint | undefined }
 

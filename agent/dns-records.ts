@@ -64,13 +64,14 @@ export const bothFamilies = (name: string, addresses: readonly string[]): readon
   ...addressRecords(name, 'AAAA', addresses),
 ]
 
-/** One record for a target and port, all with an equal share of the calls. */
+/** One record for a target and port, each with an equal share of the calls. @param total with those that are not here. */
 export function srvRecords(
   name: string,
   targets: readonly { readonly target: string; readonly port: number }[],
+  total: number,
 ): readonly DnsRecord[] {
   const unique = [...new Map(targets.map((target) => [`${target.target} ${target.port}`, target])).values()]
-  const weight = Math.max(1, Math.floor(100 / unique.length))
+  const weight = Math.max(1, Math.floor(100 / Math.max(total, unique.length)))
   return unique.map(({ target, port }): DnsRecord => ({
     name,
     type: 'SRV',
@@ -79,12 +80,13 @@ export function srvRecords(
   }))
 }
 
-/** @param random in [0, 1). */
-export function shuffled<T>(items: readonly T[], random: () => number): readonly T[] {
+/** So many of them, in an order by chance. @param random in [0, 1). */
+export function sample<T>(items: readonly T[], most: number, random: () => number): readonly T[] {
   const copy = [...items]
-  for (let i = copy.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1))
+  const count = Math.min(most, copy.length)
+  for (let i = 0; i < count; i++) {
+    const j = i + Math.floor(random() * (copy.length - i))
     ;[copy[i], copy[j]] = [copy[j]!, copy[i]!]
   }
-  return copy
+  return count === copy.length ? copy : copy.slice(0, count)
 }

@@ -94,7 +94,7 @@ export function createResponder({ zone, upstream, random, log }: ResponderOption
     const maxBytes = overTcp ? MESSAGE_BYTES_MAX : udpBytesFor(query)
     const refusal = refuse(query)
     if (refusal !== undefined) return finish(query, { ...NO_RECORDS, authoritative: false, rcode: refusal }, maxBytes)
-    const found = answer(now, query.name, query.type, random)
+    const found = answer(now, query.name, query.type, random, maxBytes)
     switch (found.kind) {
       case 'answer': {
         const response: DnsResponse = { ...found, authoritative: true }

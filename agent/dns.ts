@@ -6,7 +6,7 @@ import { isIP } from 'node:net'
 import type { DnsRecord } from '../lib/wire/dns.ts'
 import { isName } from '../lib/wire/dns-name.ts'
 import type { Cluster, ClusterService, Endpoint, Port } from './cluster.ts'
-import { endpointLabel, nameOf, namedAddresses, readReverse, unDash, type Named } from './dns-names.ts'
+import { membersOf, nameOf, namedAddresses, readReverse, unDash, type Members, type Named } from './dns-names.ts'
 import {
   addressRecords,
   bothFamilies,
@@ -14,13 +14,13 @@ import {
   failure,
   found,
   minimalAny,
-  shuffled,
+  sample,
   soa,
   srvRecords,
   TTL,
   type ZoneAnswer,
 } from './dns-records.ts'
-import { readyEndpoints, type Here } from './topology.ts'
+import type { Here } from './topology.ts'
 
 /** Whether `10-244-1-5.shop.pod` is answered: never, or as the label says wherever the namespace is known. */
 export type PodNames = 'disabled' | 'insecure'
@@ -38,6 +38,8 @@ export type Zone = {
   readonly services: readonly ClusterService[]
   /** Made when first asked for. */
   readonly byAddress: () => ReadonlyMap<string, readonly Named[]>
+  /** Remembered, since a service may have thousands of endpoints. */
+  readonly members: (service: ClusterService) => Members
 }
 
 export type DnsAnswer =
@@ -62,6 +64,12 @@ export type ZoneInput = {
 export function zoneOf({ cluster, here, domains, servers, pods = 'insecure' }: ZoneInput): Zone {
   const services = cluster?.services ?? []
   let named: ReadonlyMap<string, readonly Named[]> | undefined
+  const known = new Map<ClusterService, Members>()
+  const members = (service: ClusterService): Members => {
+    const found = known.get(service) ?? membersOf(service, here)
+    known.set(service, found)
+    return found
+  }
   return {
     domains,
     servers,
@@ -70,19 +78,21 @@ export function zoneOf({ cluster, here, domains, servers, pods = 'insecure' }: Z
     synced: cluster !== undefined,
     services,
     byAddress: () => (named ??= namedAddresses(services, here)),
+    members,
   }
 }
 
 /**
  * @param type a mnemonic; unknown ones find names without records.
  * @param random in [0, 1): the order of a headless service's endpoints.
+ * @param room bytes of the message: of thousands of endpoints so many are taken that it overflows, and no more.
  */
-export function answer(zone: Zone, name: string, type: string, random: () => number): DnsAnswer {
+export function answer(zone: Zone, name: string, type: string, random: () => number, room = Infinity): DnsAnswer {
   const lower = name.toLowerCase()
   const domain = domainOf(zone, lower)
   if (domain === undefined) return answerReverse(zone, name, lower, type)
   if (!zone.synced) return failure('SERVFAIL')
-  const answered = answerInZone({ zone, domain, name, lower, type, random, aliases: 0 })
+  const answered = answerInZone({ zone, domain, name, lower, type, random, room, aliases: 0 })
   const isBare = answered.kind === 'answer' && answered.rcode === 'NOERROR' && answered.answers.length === 0
   return type === 'ANY' && isBare ? found(domain, [minimalAny(name)]) : answered
 }
@@ -124,6 +134,7 @@ type Question = {
   readonly lower: string
   readonly type: string
   readonly random: () => number
+  readonly room: number
   /** How many led here. */
   readonly aliases: number
 }
@@ -182,66 +193,86 @@ function serviceAnswer(question: Question, service: ClusterService, rest: readon
   const { zone, domain } = question
   const [nearest, farther, ...deeper] = rest
   if (service.kind === 'external') return nearest === undefined ? external(question, service) : denied(domain)
-  if (nearest === undefined) return hostAnswer(question, service, undefined)
-  const endpoints = readyEndpoints(service, zone.here)
+  const members = zone.members(service)
+  if (nearest === undefined) {
+    const own = service.kind === 'virtual' ? 'service' : members.all
+    if (question.type === 'SRV') return srvAnswer(question, service, own)
+    return service.kind === 'virtual'
+      ? addresses(question, textOf(service.clusterIps))
+      : memberAddresses(question, members)
+  }
   if (!nearest.startsWith('_')) {
-    if (farther !== undefined) return denied(domain)
-    const named = endpoints.filter((endpoint) => endpointLabel(endpoint) === nearest)
-    return named.length > 0 ? hostAnswer(question, service, named) : denied(domain)
+    const named = farther === undefined ? members.byLabel().get(nearest) : undefined
+    if (named === undefined) return denied(domain)
+    return question.type === 'SRV' ? srvAnswer(question, service, named) : addresses(question, textOf(named))
   }
   const ports = service.ports.filter(({ name, protocol }) => name !== '' && `_${protocol.toLowerCase()}` === nearest)
   if (farther === undefined) return ports.length > 0 ? found(domain, []) : denied(domain)
   const port = deeper.length > 0 ? undefined : ports.find(({ name }) => `_${name.toLowerCase()}` === farther)
-  return port === undefined ? denied(domain) : targetsAnswer(question, targetsOf(question, service, endpoints, port))
-}
-
-/** A service by its own name, or some of its endpoints by theirs. SRV then has all ports, as with CoreDNS. */
-function hostAnswer(question: Question, service: ClusterService, named: readonly Endpoint[] | undefined): ZoneAnswer {
-  const { zone, type, random } = question
-  const endpoints = named ?? (service.kind === 'virtual' ? [] : readyEndpoints(service, zone.here))
-  const own = named === undefined && service.kind === 'virtual' ? service.clusterIps : endpoints
-  if (type !== 'SRV' || own.length === 0) return addresses(question, shuffled(textOf(own), random))
-  const targets = targetsOf(question, named === undefined ? service : { ...service, kind: 'headless' }, endpoints)
-  return targets.length > 0 ? targetsAnswer(question, targets) : found(question.domain, [])
-}
-
-type Target = { readonly target: string; readonly port: number; readonly addresses: readonly string[] }
-
-/** @param only the one that is asked for; all where it is undefined. */
-function targetsOf(
-  { domain }: Question,
-  service: ClusterService,
-  endpoints: readonly Endpoint[],
-  only?: Port,
-): readonly Target[] {
-  const isMeant = ({ name, protocol }: Port): boolean =>
-    only === undefined || (only.name === name && only.protocol === protocol)
+  if (port === undefined) return denied(domain)
   if (service.kind === 'virtual') {
-    const target = nameOf({ service, endpoint: undefined }, domain)
-    const all = textOf(service.clusterIps)
-    return service.ports.filter(isMeant).map(({ port }) => ({ target, port, addresses: all }))
+    if (question.type === 'SRV') return srvAnswer(question, service, 'service', port)
+    return addresses(question, textOf(service.clusterIps))
   }
-  return endpoints.flatMap((endpoint) => {
-    const target = nameOf({ service, endpoint }, domain)
-    return endpoint.ports.filter(isMeant).map(({ port }) => ({ target, port, addresses: [endpoint.address] }))
-  })
+  const serving = members.all.filter(({ ports }) => ports.some((served) => isSame(served, port)))
+  if (serving.length === 0) return denied(domain)
+  return question.type === 'SRV'
+    ? srvAnswer(question, service, serving, port)
+    : addresses(question, sample(textOf(serving), fitting(question, ADDRESS_BYTES), question.random))
 }
 
-/** `_http._tcp.web.shop.svc`: where the port is served, with an address record for each family behind it. */
-function targetsAnswer(question: Question, targets: readonly Target[]): ZoneAnswer {
-  const { domain, name, type, random } = question
-  if (type !== 'SRV')
-    return addresses(question, shuffled([...new Set(targets.flatMap((each) => each.addresses))], random))
-  const glue = new Map(
-    targets.flatMap(({ target, addresses }) => addresses.map((each) => [`${target} ${each}`, { target, each }])),
-  )
-  return targets.length === 0
-    ? denied(domain)
-    : found(
-        domain,
-        shuffled(srvRecords(name, targets), random),
-        [...glue.values()].flatMap(({ target, each }) => bothFamilies(target, [each])),
-      )
+const isSame = (a: Port, b: Port): boolean => a.name === b.name && a.protocol === b.protocol
+
+/** The least that records take, with a pointer for their name, and an SRV record beside the name of the service. */
+const ADDRESS_BYTES = 16
+const SRV_BYTES = 20
+const fitting = ({ room }: Question, recordBytes: number): number => Math.ceil(room / recordBytes)
+
+/** A headless service by its own name. */
+function memberAddresses(question: Question, { v4, v6 }: Members): ZoneAnswer {
+  const { domain, type, random } = question
+  if (v4.length + v6.length === 0) return denied(domain)
+  const all = type === 'A' ? v4 : type === 'AAAA' ? v6 : []
+  return found(domain, addressRecords(question.name, type, sample(all, fitting(question, ADDRESS_BYTES), random)))
+}
+
+/**
+ * Where ports are served, with an address record for each family behind them. All ports, named or not, where none is
+ * asked for, as with CoreDNS.
+ * @param owners the service's own address, or these endpoints by their own names; none is a name that is not there.
+ */
+function srvAnswer(
+  question: Question,
+  service: ClusterService,
+  owners: 'service' | readonly Endpoint[],
+  only?: Port,
+): ZoneAnswer {
+  const { domain, name, random } = question
+  const isMeant = (port: Port): boolean => only === undefined || isSame(port, only)
+  if (owners === 'service') {
+    const ports = service.ports.filter(isMeant)
+    if (service.clusterIps.length === 0) return denied(domain)
+    if (ports.length === 0) return found(domain, [])
+    const target = nameOf({ service, endpoint: undefined }, domain)
+    const targets = ports.map(({ port }) => ({ target, port }))
+    return found(domain, srvRecords(name, targets, targets.length), bothFamilies(target, textOf(service.clusterIps)))
+  }
+  if (owners.length === 0) return denied(domain)
+  const serving = owners.filter(({ ports }) => ports.some(isMeant))
+  if (serving.length === 0) return found(domain, [])
+  const bytes = SRV_BYTES + nameOf({ service, endpoint: undefined }, domain).length
+  const some = sample(serving, fitting(question, bytes), random).map((endpoint) => ({
+    target: nameOf({ service, endpoint }, domain),
+    address: endpoint.address,
+    ports: endpoint.ports.filter(isMeant),
+  }))
+  const targets = some.flatMap(({ target, ports }) => ports.map(({ port }) => ({ target, port })))
+  const truncated = some.length < serving.length
+  // Endpoints of one service have the same ports, mostly.
+  const total = truncated ? Math.floor((targets.length * serving.length) / some.length) : 0
+  const glue = truncated ? [] : [...new Map(some.map((each) => [`${each.target} ${each.address}`, each])).values()]
+  const records = glue.flatMap(({ target, address }) => bothFamilies(target, [address]))
+  return { ...found(domain, srvRecords(name, targets, total), records), truncated }
 }
 
 function external(question: Question, { externalName }: ClusterService): DnsAnswer {

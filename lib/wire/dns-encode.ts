@@ -32,7 +32,7 @@ export function encodeResponse(query: DnsQuery, response: DnsResponse, maxBytes:
   const names: Names = { asked: query.name, written: new Map() }
   scratch.set(query.question, HEADER_BYTES)
   let offset = HEADER_BYTES + query.question.length
-  let truncated = false
+  let truncated = response.truncated ?? false
   const put = (next: number, needed: boolean): boolean => {
     if (next <= limit) offset = next
     else truncated ||= needed

@@ -68,6 +68,8 @@ export type DnsRecord =
 export type DnsResponse = {
   readonly rcode: Rcode
   readonly authoritative: boolean
+  /** There is more than what is here, whether that fits or not. */
+  readonly truncated?: boolean
   readonly answers: readonly DnsRecord[]
   /** Whole records of another server, uncompressed, which come behind `answers`. */
   readonly foreign?: readonly Uint8Array[]

@@ -223,8 +223,8 @@ t.test('the order of endpoints is that of the random numbers', async (t) => {
     return found.kind === 'answer' ? found.answers.map(({ data }) => data) : []
   })
   t.strictSame(orders, [
-    ['10.244.1.5', '10.244.1.4'],
     ['10.244.1.4', '10.244.1.5'],
+    ['10.244.1.5', '10.244.1.4'],
   ])
 })
 
@@ -263,4 +263,31 @@ t.test('an SOA belongs to the zone of its name', async (t) => {
   }
   t.equal(owner('web.shop.svc.cluster.local'), 'cluster.local')
   t.equal(owner('5.0.96.10.in-addr.arpa'), 'in-addr.arpa')
+})
+
+t.test('of ten thousand endpoints no more are taken than overflow the message', async (t) => {
+  const count = 10_000
+  const endpoints = Array.from({ length: count }, (_, i) => ({ addresses: [`10.1.${i >> 8}.${i & 255}`] }))
+  const huge = clusterOf({
+    services: [service('huge', { clusterIP: 'None', ports: amqp })],
+    slices: [slice('huge', 'IPv4', endpoints, amqp)],
+    nodes: [],
+    nodePools: [],
+    gateways: [],
+  })
+  const here = hereOf(huge, 'h1')
+  const zone = zoneOf({ cluster: huge, here, domains: ['cluster.local'], servers })
+  const rows: readonly (readonly [name: string, type: string, room: number, taken: number])[] = [
+    ['huge.shop.svc.cluster.local', 'A', 512, 32],
+    ['huge.shop.svc.cluster.local', 'A', 65_535, 4_096],
+    ['huge.shop.svc.cluster.local', 'A', Infinity, count],
+    ['_amqp._tcp.huge.shop.svc.cluster.local', 'SRV', 512, 11],
+    ['_amqp._tcp.huge.shop.svc.cluster.local', 'A', 512, 32],
+  ]
+  for (const [name, type, room, taken] of rows) {
+    const found = answer(zone, name, type, Math.random, room)
+    t.equal(found.kind === 'answer' && found.answers.length, taken, `${name} ${type} in ${room}`)
+  }
+  const found = answer(zone, '_amqp._tcp.huge.shop.svc.cluster.local', 'SRV', () => 0, 512)
+  t.match(found, { truncated: true, answers: [{ data: { weight: 1, port: 5672 } }] })
 })

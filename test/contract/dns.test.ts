@@ -396,6 +396,31 @@ t.test('what does not fit is cut, marked and whole over TCP; its order is by cha
   }
 })
 
+t.test('ten thousand endpoints: as many as fit, marked as cut', async (t) => {
+  const endpoints = Array.from({ length: 10_000 }, (_, i) => ({ addresses: [`10.1.${i >> 8}.${i & 255}`] }))
+  const huge = clusterOf({
+    services: [service('huge', { clusterIP: 'None', ports: db })],
+    slices: [slice('huge', 'IPv4', endpoints, db)],
+    nodes: [],
+    nodePools: [],
+    gateways: [],
+  })
+  const port = await serve(t, { cluster: huge })
+  const rows: readonly (readonly [name: string, type: string, udp: number, tcp: number])[] = [
+    ['huge.shop.svc.cluster.local', 'A', 70, 4_000],
+    ['_sql._tcp.huge.shop.svc.cluster.local', 'SRV', 15, 900],
+    ['huge.shop.svc.cluster.local', 'SRV', 15, 900],
+  ]
+  for (const [name, type, overUdp, overTcp] of rows)
+    for (const { name: way, ask } of WAYS) {
+      const found = await ask(port, { name, type, edns: 1232 })
+      t.match(found, { rcode: 'NOERROR', flag_tc: true }, `${name} ${type} by ${way}`)
+      const least = way.startsWith('UDP') ? overUdp : overTcp
+      t.ok(found!.answers.length >= least, `${name} ${type} by ${way}: ${found!.answers.length} answers`)
+    }
+  t.equal(brief(await WAYS[0]!.ask(port, { name: '10-1-39-15.huge.shop.svc.cluster.local' })), 'NOERROR A 10.1.39.15')
+})
+
 const hasDig = find('dig') !== undefined
 t.test('dig, as somebody else’s client', { skip: hasDig ? false : 'dig is not here (bind9-dnsutils)' }, async (t) => {
   const port = await serve(t)
