@@ -193,14 +193,13 @@ function serviceAnswer(question: Question, service: ClusterService, rest: readon
   const { zone, domain } = question
   const [nearest, farther, ...deeper] = rest
   if (service.kind === 'external') return nearest === undefined ? external(question, service) : denied(domain)
+  if (nearest === undefined && service.kind === 'virtual')
+    return question.type === 'SRV'
+      ? srvAnswer(question, service, 'service')
+      : addresses(question, textOf(service.clusterIps))
   const members = zone.members(service)
-  if (nearest === undefined) {
-    const own = service.kind === 'virtual' ? 'service' : members.all
-    if (question.type === 'SRV') return srvAnswer(question, service, own)
-    return service.kind === 'virtual'
-      ? addresses(question, textOf(service.clusterIps))
-      : memberAddresses(question, members)
-  }
+  if (nearest === undefined)
+    return question.type === 'SRV' ? srvAnswer(question, service, members.all) : memberAddresses(question, members)
   if (!nearest.startsWith('_')) {
     const named = farther === undefined ? members.byLabel().get(nearest) : undefined
     if (named === undefined) return denied(domain)
