@@ -16,7 +16,7 @@ import {
 import { flag, integer, ipAddress, list, optionalText, text, type Options, type Values } from '../lib/config.ts'
 import { DNS_ADDRESSES, VXLAN_ID, VXLAN_PORT } from '../lib/owned.ts'
 import type { ServiceSelection } from './cluster.ts'
-import type { PodNames } from './dns.ts'
+import type { PodNames } from './dns-zone.ts'
 import { parseStubs } from './resolv-conf.ts'
 import type { ServicePath } from './socket-lb-loop.ts'
 

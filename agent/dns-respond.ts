@@ -16,7 +16,8 @@ import {
 import { encodeResponse, queryFor } from '../lib/wire/dns-encode.ts'
 import { answersOf, readResponse } from '../lib/wire/dns-foreign.ts'
 import type { Log } from '../lib/log.ts'
-import { answer, type DnsAnswer, type Zone } from './dns.ts'
+import { answer, type DnsAnswer } from './dns.ts'
+import type { Zone } from './dns-zone.ts'
 import { DnsAnswers } from './dns-answers.ts'
 import type { Upstream } from './dns-upstream-client.ts'
 

@@ -4,7 +4,7 @@ import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '..
 import type { StoreView } from '../lib/k8s/store.ts'
 import { createBalancer, type Balance, type Health, type Paths } from './balance.ts'
 import { createClusterReader, type Cluster, type ServiceSelection } from './cluster.ts'
-import { zoneOf, type Zone, type ZoneInput } from './dns.ts'
+import { zoneOf, type Zone, type ZoneInput } from './dns-zone.ts'
 import { hereOf, sameHere, type Here } from './topology.ts'
 
 /** What the agent follows. OpenYurt's kinds may be unknown to a cluster: then there are none. */

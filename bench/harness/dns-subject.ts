@@ -4,7 +4,7 @@
 import { clusterOf } from '../../agent/cluster.ts'
 import { runDnsServer } from '../../agent/dns-server.ts'
 import { openUpstream } from '../../agent/dns-upstream-client.ts'
-import { zoneOf } from '../../agent/dns.ts'
+import { zoneOf } from '../../agent/dns-zone.ts'
 import { hereOf } from '../../agent/topology.ts'
 import { createLog } from '../../lib/log.ts'
 import { runUntilSignal } from '../../lib/net/lifetime.ts'

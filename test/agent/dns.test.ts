@@ -1,6 +1,7 @@
 import t from 'tap'
 import { clusterOf } from '../../agent/cluster.ts'
-import { answer, zoneOf, type DnsAnswer } from '../../agent/dns.ts'
+import { answer, type DnsAnswer } from '../../agent/dns.ts'
+import { zoneOf } from '../../agent/dns-zone.ts'
 import { hereOf } from '../../agent/topology.ts'
 import type { EndpointSlice, Service } from '../../lib/k8s/objects.ts'
 
