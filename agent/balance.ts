@@ -1,10 +1,11 @@
 // What answers at each address and port of every service, seen from this node: the list that nft and the socket load
 // balancer are made from. They decide nothing themselves.
 
-import { Claims } from './claims.ts'
+import { byName, Claims } from './claims.ts'
 import type { Health, Paths } from './choice.ts'
 import type { Cluster, ClusterService, ServiceSelection } from './cluster.ts'
 import { frontendsOf, type HealthCheck, type ServiceBalance, type Suspect, type Surroundings } from './frontends.ts'
+import { sortedPairs } from './sorted-pairs.ts'
 import type { Here } from './topology.ts'
 
 export type { Health, Paths, Target } from './choice.ts'
@@ -16,6 +17,8 @@ export type Balance = {
   readonly healthChecks: readonly HealthCheck[]
   /** Endpoints that look dead from here, whether they are used or not. */
   readonly suspects: readonly Suspect[]
+  /** This node's endpoints that are targets: they may call themselves by way of a service. */
+  readonly localTargets: readonly string[]
   readonly problems: readonly string[]
 }
 
@@ -28,80 +31,82 @@ export type BalanceInput = {
   readonly paths?: Paths | undefined
 }
 
-type Entry = { raw: ServiceBalance; allowed: ServiceBalance; pass: number }
+type Entry = { raw: ServiceBalance; allowed: ServiceBalance }
 
 /** Remembers what it made: the next call costs what changed, and gives what a new one would give. */
 export function createBalancer(): (input: BalanceInput) => Balance {
   const entries = new Map<string, Entry>()
   const claims = new Claims()
-  let pass = 0
-  let last: Omit<BalanceInput, 'cluster'> | undefined
-  /** Of the last call, side by side. */
-  let services: readonly ClusterService[] = []
-  let found: readonly (Entry | undefined)[] = []
+  /** Those that have more to say than frontends: few. */
+  const notable = new Map<string, ServiceBalance>()
+  let last: BalanceInput | undefined
+  /** In the order of the last cluster's services. */
+  let found: readonly (ServiceBalance | undefined)[] = []
+  let extras: Omit<Balance, 'services'> = { healthChecks: [], suspects: [], localTargets: [], problems: [] }
 
-  const entryOf = (service: ClusterService, surroundings: Surroundings, touched: Set<string>): Entry => {
-    const raw = remembered(service, surroundings)
-    let entry = entries.get(raw.service)
-    if (entry?.raw !== raw) {
-      touched.add(raw.service)
-      for (const other of claims.replace(raw.service, entry?.raw, raw)) touched.add(other)
-      if (entry === undefined) entries.set(raw.service, (entry = { raw, allowed: raw, pass }))
-      else entry.raw = raw
-    }
-    return entry
-  }
-  const remove = (touched: Set<string>): void => {
-    for (const [key, { raw, pass: seen }] of entries) {
-      if (seen === pass) continue
+  /** @returns services whose rights may have changed with it. */
+  const replace = (key: string, raw: ServiceBalance | undefined): readonly string[] => {
+    const entry = entries.get(key)
+    if (entry?.raw === raw) return []
+    if (raw === undefined) {
       entries.delete(key)
-      for (const other of claims.replace(key, raw, undefined)) touched.add(other)
-    }
+      notable.delete(key)
+    } else entries.set(key, { raw, allowed: raw })
+    return [key, ...claims.replace(key, entry?.raw, raw)]
   }
 
   return (input) => {
     const { cluster, here, selection = 'all', health, paths } = input
     const sameView =
       last?.here === here && last.selection === input.selection && last.health === health && last.paths === paths
-    last = input
-    pass++
     const touched = new Set<string>()
-    const now: (Entry | undefined)[] = []
-    let count = 0
-    let at = 0
-    for (const service of cluster.services) {
-      // Most are where they were, or one further when another came or went.
-      if (services[at] !== service && services[at + 1] === service) at++
-      const isKnown = sameView && services[at] === service
+    const changed = new Map<string, number>()
+    const next: (ServiceBalance | undefined)[] = []
+    const look = (service: ClusterService): void => {
+      const key = keyOf(service)
       const isServed = service.kind === 'virtual' && service.served[selection]
-      const entry = isKnown ? found[at] : isServed ? entryOf(service, { here, health, paths }, touched) : undefined
-      if (services[at] === service || services[at]?.name === service.name) at++
-      now.push(entry)
-      if (entry === undefined) continue
-      entry.pass = pass
-      count++
+      changed.set(key, next.length)
+      next.push(undefined)
+      for (const other of replace(key, isServed ? remembered(service, { here, health, paths }) : undefined))
+        touched.add(other)
     }
-    services = cluster.services
-    found = now
-    if (entries.size > count) remove(touched)
+    const keep = (service: ClusterService, index: number) => (sameView ? void next.push(found[index]) : look(service))
+    for (const [had, now] of sortedPairs(last?.cluster.services ?? [], cluster.services, byServiceName, keep))
+      if (now !== undefined) look(now)
+      else for (const other of replace(keyOf(had!), undefined)) touched.add(other)
+
     for (const key of touched) {
       const entry = entries.get(key)
-      if (entry !== undefined) entry.allowed = claims.allowed(entry.raw)
-    }
-
-    const balanced: ServiceBalance[] = []
-    const healthChecks: HealthCheck[] = []
-    const suspects: Suspect[] = []
-    const problems: string[] = [...claims.problems()]
-    for (const entry of now) {
       if (entry === undefined) continue
-      const service = entry.allowed
-      balanced.push(service)
-      if (service.healthCheck !== undefined) healthChecks.push(service.healthCheck)
-      if (service.suspects.length > 0) suspects.push(...service.suspects)
-      if (service.problems.length > 0) problems.push(...service.problems)
+      entry.allowed = claims.allowed(entry.raw)
+      if (isNotable(entry.allowed)) notable.set(key, entry.allowed)
+      else notable.delete(key)
     }
-    return { services: balanced, healthChecks, suspects, problems }
+    for (const [key, index] of changed) next[index] = entries.get(key)?.allowed
+    // Others lost or got an address: there is no index of where they are, since it is rare.
+    if ([...touched].some((key) => entries.has(key) && !changed.has(key)))
+      cluster.services.forEach((service, index) => (next[index] = entries.get(keyOf(service))?.allowed))
+    if (touched.size > 0) extras = extrasOf(notable, claims)
+    last = input
+    found = next
+    return { services: next.filter((service) => service !== undefined), ...extras }
+  }
+}
+
+const keyOf = ({ namespace, name }: ClusterService) => `${namespace}/${name}`
+const byServiceName = (a: ClusterService, b: ClusterService) =>
+  a.namespace === b.namespace ? (a.name < b.name ? -1 : a.name > b.name ? 1 : 0) : a.namespace < b.namespace ? -1 : 1
+
+const isNotable = ({ healthCheck, suspects, localTargets, problems }: ServiceBalance): boolean =>
+  healthCheck !== undefined || suspects.length > 0 || localTargets.length > 0 || problems.length > 0
+
+function extrasOf(notable: ReadonlyMap<string, ServiceBalance>, claims: Claims): Omit<Balance, 'services'> {
+  const services = [...notable].sort(([a], [b]) => byName(a, b)).map(([, service]) => service)
+  return {
+    healthChecks: services.flatMap(({ healthCheck }) => healthCheck ?? []),
+    suspects: services.flatMap(({ suspects }) => suspects),
+    localTargets: [...new Set(services.flatMap(({ localTargets }) => localTargets))],
+    problems: [...claims.problems(), ...services.flatMap(({ problems }) => problems)],
   }
 }
 

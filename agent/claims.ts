@@ -107,4 +107,5 @@ function claimsOf(raw: ServiceFrontends | undefined): ReadonlySet<string> {
 }
 
 /** By namespace, then name: a namespace that begins another one comes before it. */
-export const byName = (a: string, b: string): number => (a.replace('/', '\0') < b.replace('/', '\0') ? -1 : 1)
+export const byName = (a: string, b: string): number =>
+  a === b ? 0 : a.replace('/', '\0') < b.replace('/', '\0') ? -1 : 1

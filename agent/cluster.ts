@@ -4,7 +4,8 @@
 
 import type { EndpointSlice, Node, NodePool, RavenGateway, Service } from '../lib/k8s/objects.ts'
 import { LABEL_NODE_POOL, poolsOf, type Pool } from '../lib/k8s/pools.ts'
-import { serviceOf, type ClusterService, type ServiceRead } from './services.ts'
+import { serviceOf, type ClusterService } from './services.ts'
+import { sortedPairs } from './sorted-pairs.ts'
 
 export type { Address, Endpoint, Port, Protocol } from './endpoints.ts'
 export type { ClusterService, ServicePort, ServiceSelection } from './services.ts'
@@ -45,13 +46,15 @@ export function createClusterReader(): (objects: ClusterObjects) => Cluster {
   const slicesOf = new Map<string, readonly EndpointSlice[]>()
   let slices: readonly EndpointSlice[] = []
   let services: readonly Service[] = []
-  let reads: readonly ServiceRead[] = []
+  /** In the order of `services`. */
+  let found: readonly ClusterService[] = []
+  const problems = new Map<ClusterService, readonly string[]>()
   let sorted = true
   let nodes: NodesRead | undefined
 
   const regroup = (now: readonly EndpointSlice[]): ReadonlySet<string> => {
     const touched = new Set<string>()
-    for (const [had, slice] of pairs(slices, now)) {
+    for (const [had, slice] of sortedPairs(slices, now, byKey)) {
       if (had !== undefined && isAddressed(had)) {
         const key = serviceKey(had)
         const list = slicesOf.get(key) ?? NO_SLICES
@@ -68,29 +71,27 @@ export function createClusterReader(): (objects: ClusterObjects) => Cluster {
     slices = now
     return touched
   }
-  const read = (service: Service) => serviceOf(service, slicesOf.get(keyOf(service)) ?? NO_SLICES)
 
-  const reread = (now: readonly Service[], touched: ReadonlySet<string>): void => {
-    const next: ServiceRead[] = []
-    if (now !== services) {
-      for (const [, service] of pairs(services, now, (index) => next.push(reads[index]!))) {
-        if (service !== undefined) {
-          next.push(read(service))
-          const before = now[next.length - 2]
-          const after = now[next.length]
-          sorted &&=
-            (before === undefined || byKey(before, service) < 0) && (after === undefined || byKey(service, after) < 0)
-        }
+  const read = (service: Service, before: ClusterService | undefined): ClusterService => {
+    const read = serviceOf(service, slicesOf.get(keyOf(service)) ?? NO_SLICES)
+    if (before !== undefined) problems.delete(before)
+    if (read.problems.length > 0) problems.set(read.service, read.problems)
+    return read.service
+  }
+  const replace = (now: readonly Service[]): void => {
+    const next: ClusterService[] = []
+    const keep = (_: Service, index: number) => void next.push(found[index]!)
+    for (const [had, service, index] of sortedPairs(services, now, byKey, keep)) {
+      const before = had === undefined ? undefined : found[index]!
+      if (service === undefined) problems.delete(before!)
+      else {
+        const neighbours = [now[next.length - 1], service, now[next.length + 1]]
+        sorted &&= isInOrder(neighbours.filter((each) => each !== undefined))
+        next.push(read(service, before))
       }
-      services = now
-      reads = next
     }
-    const changed = [...touched].map(indexOfService).filter((index) => index >= 0)
-    if (changed.length > 0) {
-      const copy = [...reads]
-      for (const index of changed) copy[index] = read(services[index]!)
-      reads = copy
-    }
+    services = now
+    found = next
   }
   const indexOfService = (key: string): number => {
     if (!sorted) return services.findIndex((service) => keyOf(service) === key)
@@ -106,19 +107,28 @@ export function createClusterReader(): (objects: ClusterObjects) => Cluster {
 
   return (objects) => {
     const touched = objects.slices === slices ? NOTHING : regroup(objects.slices)
-    reread(objects.services, touched)
+    if (objects.services !== services) replace(objects.services)
+    const changed = [...touched].map(indexOfService).filter((index) => index >= 0)
+    if (changed.length > 0) {
+      const next = [...found]
+      for (const index of changed) next[index] = read(services[index]!, next[index])
+      found = next
+    }
     nodes = nodesOf(objects, nodes)
-    const ordered = sorted
-      ? reads
-      : reads.toSorted(
-          (a, b) => compare(a.service.namespace, b.service.namespace) || compare(a.service.name, b.service.name),
-        )
-    const problems = [...nodes.problems]
-    for (const { problems: each } of ordered) if (each.length > 0) problems.push(...each)
     const { nodePools, zones, pools } = nodes
-    return { services: ordered.map(({ service }) => service), nodePools, zones, pools, problems }
+    const troubled = [...problems].sort(([a], [b]) => byName(a, b)).flatMap(([, each]) => each)
+    return {
+      services: sorted ? found : found.toSorted(byName),
+      nodePools,
+      zones,
+      pools,
+      problems: [...nodes.problems, ...troubled],
+    }
   }
 }
+
+const isInOrder = (services: readonly Service[]) =>
+  services.every((service, i) => i === 0 || byKey(services[i - 1]!, service) < 0)
 
 type NodesRead = Pick<Cluster, 'nodePools' | 'zones' | 'pools' | 'problems'> & { readonly objects: ClusterObjects }
 
@@ -133,26 +143,6 @@ function nodesOf(objects: ClusterObjects, known: NodesRead | undefined): NodesRe
     ...poolsOf(nodes, nodePools, gateways),
     nodePools: nodePoolsOf(nodes, nodePools),
     zones: zonesOf(nodes),
-  }
-}
-
-/**
- * What objects of the one list are in the other: those that are the same value are only told by their index in `before`.
- * Right for lists in any order, and cheap for those in the order of namespace and name.
- */
-function* pairs<T extends Service | EndpointSlice>(
-  before: readonly T[],
-  after: readonly T[],
-  onSame: (index: number) => void = () => undefined,
-): Generator<readonly [had: T | undefined, now: T | undefined]> {
-  for (let i = 0, j = 0; i < before.length || j < after.length;) {
-    const had: T | undefined = before[i]
-    const now: T | undefined = after[j]
-    const order = had === now ? 0 : had === undefined ? 1 : now === undefined ? -1 : byKey(had, now)
-    if (had === now) onSame(i)
-    else yield [order <= 0 ? had : undefined, order >= 0 ? now : undefined]
-    if (order <= 0) i++
-    if (order >= 0) j++
   }
 }
 
@@ -186,5 +176,6 @@ export const endpointCount = (services: readonly ClusterService[]): number =>
 
 const keyOf = ({ metadata }: Service) => `${metadata?.namespace}/${metadata?.name}`
 const orderOf = ({ metadata }: Service | EndpointSlice) => `${metadata?.namespace}\0${metadata?.name}`
+const byName = (a: ClusterService, b: ClusterService) => compare(a.namespace, b.namespace) || compare(a.name, b.name)
 const byKey = (a: Service | EndpointSlice, b: Service | EndpointSlice) => compare(orderOf(a), orderOf(b))
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

@@ -5,6 +5,7 @@ import type { ServiceFrontends } from './balance.ts'
 import { byName } from './claims.ts'
 import { rulesOf, type ServiceRules } from './nft-service.ts'
 import { classOf, type Elements, type Ruleset } from './nft.ts'
+import { sortedPairs, type Pair } from './sorted-pairs.ts'
 
 /** What the kernel has, as it was last applied. */
 export type Loaded = {
@@ -108,30 +109,11 @@ export function written(ruleset: Ruleset): Loaded {
   return { ruleset, made, unused: new Set() }
 }
 
-/** Pairs of what a service was and is; both lists are in the order of names. */
-export function* changedServices(
+/** What each service was and is; both lists are in the order of names. */
+export const changedServices = (
   before: readonly ServiceFrontends[],
   after: readonly ServiceFrontends[],
-): Generator<readonly [had: ServiceFrontends | undefined, now: ServiceFrontends | undefined]> {
-  for (let i = 0, j = 0; i < before.length || j < after.length;) {
-    const had = before[i]
-    const now = after[j]
-    if (had === now) {
-      i++
-      j++
-    } else if (had !== undefined && had.service === now?.service) {
-      yield [had, now]
-      i++
-      j++
-    } else if (now === undefined || (had !== undefined && byName(had.service, now.service) < 0)) {
-      yield [had, undefined]
-      i++
-    } else {
-      yield [undefined, now]
-      j++
-    }
-  }
-}
+): Iterable<Pair<ServiceFrontends>> => sortedPairs(before, after, (a, b) => byName(a.service, b.service))
 
 /** Rules of several services together. */
 class Pile {

@@ -123,8 +123,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     const touched = [...changedServices(services, now)]
     const gone = touched.flatMap(([had]) => (had === undefined ? [] : udpKeys(had, own.nodeAddresses)))
     services = now
-    if (first || touched.some((pair) => pair.some((service) => service !== undefined && hasUdp(service))))
-      flows.check(gone)
+    if (first || touched.some(([had, now]) => hasUdp(had) || hasUdp(now))) flows.check(gone)
   }
 
   const rules = createUpkeep(
@@ -268,7 +267,8 @@ function ownAddresses(
   }
 }
 
-const hasUdp = ({ frontends }: ServiceFrontends) => frontends.some(({ protocol }) => protocol === 'UDP')
+const hasUdp = (service: ServiceFrontends | undefined): boolean =>
+  service?.frontends.some(({ protocol }) => protocol === 'UDP') === true
 
 /** Keys of elements that we took out lately. */
 class Removed {

@@ -34,7 +34,7 @@ export type Ruleset = {
 
 export type RulesetInput = {
   readonly cluster: Pick<Cluster, 'pools'>
-  readonly balance: Pick<Balance, 'services'>
+  readonly balance: Pick<Balance, 'services' | 'localTargets'>
   readonly here: Here
   /** This node's own addresses inside its podCIDRs, at most one per family. */
   readonly sources: readonly { readonly family: Family; readonly address: string }[]
@@ -79,12 +79,8 @@ export function rulesetOf(input: RulesetInput, family: Family): Ruleset {
 }
 
 /** Pods of this node that may reach themselves by way of a service. */
-function hairpinOf({ services }: Pick<Balance, 'services'>, family: Family): Elements {
-  const pairs = new Map<string, string>()
-  for (const { localTargets } of services)
-    for (const address of localTargets) if (isOf(family)(address)) pairs.set(`${address} . ${address}`, '')
-  return pairs
-}
+const hairpinOf = ({ localTargets }: Pick<Balance, 'localTargets'>, family: Family): Elements =>
+  new Map(localTargets.filter(isOf(family)).map((address) => [`${address} . ${address}`, '']))
 
 type Prefixes = { readonly mesh: Elements; readonly remote: Elements; readonly ownPods: Elements }
 const prefixesRead = new WeakMap<readonly Pool[], Map<string, Prefixes>>()
