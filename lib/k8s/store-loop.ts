@@ -25,6 +25,8 @@ export type Store = StoreView & {
 
 /** A list of a thousand objects, or an edit of a folder, is one change to those who plan from it. */
 const COALESCE_MS = 5
+/** More new names than this are sorted, fewer are put in their places. */
+const PLACED_MAX = 100
 
 /** Resolves as soon as the disk is read; never rejects. */
 export async function runStore(options: StoreOptions, signal: AbortSignal): Promise<Store> {
@@ -72,7 +74,11 @@ class Followed {
   readonly #disk: StoreDisk
   readonly #log: Log
   readonly #changed: () => void
-  #list: readonly KubernetesObject[] | undefined
+  #list: readonly KubernetesObject[] = []
+  /** In the order of the list. */
+  #names: string[] = []
+  /** Names that the list does not know of yet. */
+  readonly #unlisted = new Set<string>()
 
   constructor(resource: Resource, disk: StoreDisk, log: Log, changed: () => void) {
     this.resource = resource
@@ -82,7 +88,10 @@ class Followed {
     this.#changed = changed
     const restored = disk.take(this.#key)
     if (restored === undefined) return
-    for (const object of restored.objects) this.#objects.set(nameOf(object), object)
+    for (const object of restored.objects) {
+      this.#objects.set(nameOf(object), object)
+      this.#unlisted.add(nameOf(object))
+    }
     this.synced = true
     this.updatedAt = restored.updatedAt
   }
@@ -91,9 +100,31 @@ class Followed {
     return this.#objects.size
   }
 
+  /** Among very many objects a change must not cost a sort of all. */
   list(): readonly KubernetesObject[] {
-    this.#list ??= [...this.#objects].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, object]) => object)
-    return this.#list
+    const names = [...this.#unlisted]
+    this.#unlisted.clear()
+    if (names.length === 0) return this.#list
+    if (names.length > PLACED_MAX) {
+      this.#names = [...this.#objects.keys()].sort()
+      this.#list = this.#names.map((name) => this.#objects.get(name)!)
+      return this.#list
+    }
+    const list = [...this.#list]
+    for (const name of names) {
+      const at = placeOf(this.#names, name)
+      const object = this.#objects.get(name)
+      const had = this.#names[at] === name ? 1 : 0
+      if (object === undefined) {
+        this.#names.splice(at, had)
+        list.splice(at, had)
+      } else {
+        this.#names.splice(at, had, name)
+        list.splice(at, had, object)
+      }
+    }
+    this.#list = list
+    return list
   }
 
   replace = (items: readonly KubernetesObject[]): void => {
@@ -149,7 +180,7 @@ class Followed {
     const [namespace = '', plain = ''] = name.split('\0')
     if (object === undefined) this.#objects.delete(name)
     else this.#objects.set(name, object)
-    this.#list = undefined
+    this.#unlisted.add(name)
     this.#disk.put(this.#key, namespace, plain, object)
     this.#changed()
   }
@@ -165,6 +196,17 @@ function statusOf(followed: readonly Followed[], server: string, diskError: stri
     objects: Object.fromEntries(followed.map(({ resource, size }) => [resource.plural, size])),
     ...(error !== undefined && { error }),
   }
+}
+
+/** The index of the first that is not before the name. */
+function placeOf(sorted: readonly string[], name: string): number {
+  let [low, high] = [0, sorted.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (sorted[middle]! < name) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 const keyOf = ({ group, version, plural }: Resource) => `${group}/${version}/${plural}`

@@ -48,11 +48,22 @@ t.test('follows the API, over its restarts, and tells of changes once', async (t
   await until(() => changes > before.changes, 'the change is told')
   t.equal(view.revision - before.revision, 50)
   t.ok(changes - before.changes <= 3, `50 objects are ${changes - before.changes} changes`)
+  const few = ['c0', 'c11', 'c22', 'c33']
+  write(directory, { 'e.yaml': nodeManifest('bb'), 'c.yaml': few.map((name) => nodeManifest(name)).join('---\n') })
+  await until(() => names(view).length === 7, 'some go, one comes')
+  t.strictSame(names(view), ['a', 'b', 'bb', ...few], 'in order')
+  write(directory, { 'c.yaml': Array.from({ length: 50 }, (_, i) => nodeManifest(`c${i}`)).join('---\n') })
+  await until(() => names(view).length === 53, 'they are back')
+  t.strictSame(
+    names(view),
+    names(view).toSorted((a, b) => (a! < b! ? -1 : 1)),
+    'in order',
+  )
 
   await first.kill()
   await until(() => view.status().source === 'disk', 'the loss is seen')
   t.match(view.status().error, /ECONNREFUSED|ECONNRESET|connection was lost|socket hang up/)
-  t.equal(view.list(NODES).length, 52, 'last known good')
+  t.equal(view.list(NODES).length, 53, 'last known good')
   write(directory, { 'b.yaml': nodeManifest('d') })
   const revision = view.revision
   const second = await serve(t, directory, stateDir, { port })
