@@ -10,7 +10,7 @@ import { openPin, pin, unpin } from '../lib/bpf/pins.ts'
 import { createLink, detachLink, HOOKS, linkedTo, loadProgram, updateLink, type Hook } from '../lib/bpf/program.ts'
 import { call, exit, mov, type Program } from '../lib/bpf/assembler.ts'
 import { netnsCookie } from '../lib/bpf/syscall.ts'
-import type { Write } from './socket-lb.ts'
+import type { Write } from './socket-lb-ledger.ts'
 import { connectProgram, getpeernameProgram, type ProgramOptions } from './socket-lb-programs.ts'
 import {
   KEPT_SHAPES,
