@@ -28,7 +28,9 @@ type Hints = { readonly forZones?: readonly Named[]; readonly forNodes?: readonl
 type Named = { readonly name: string }
 
 type SliceRead = {
-  readonly endpoints: readonly { readonly key: string; readonly endpoint: Endpoint }[]
+  readonly endpoints: readonly Endpoint[]
+  /** What tells its endpoints from others at the same addresses. */
+  readonly portsKey: string
   readonly problems: readonly string[]
 }
 /** Objects of the store are replaced and never changed, so what was read of one holds for as long as it is there. */
@@ -42,7 +44,8 @@ export function endpointsOf(slices: readonly EndpointSlice[], publishNotReady: b
   for (const slice of slices) {
     const read = readSlice(slice)
     problems.push(...read.problems)
-    for (const { key, endpoint: written } of read.endpoints) {
+    for (const written of read.endpoints) {
+      const key = `${written.address} ${read.portsKey}`
       const endpoint = publishNotReady && !written.ready ? { ...written, ready: true, draining: false } : written
       const known = found.get(key)
       if (known === undefined || (endpoint.ready && !known.ready) || (endpoint.draining && !known.ready))
@@ -90,10 +93,10 @@ function readSlice(slice: EndpointSlice): SliceRead {
         forZones: hints.forZones?.map(({ name }) => name) ?? NOTHING,
         ports,
       }
-      return [{ key: `${address.address} ${portsKey}`, endpoint }]
+      return [endpoint]
     },
   )
-  const read = { endpoints, problems }
+  const read = { endpoints, portsKey, problems }
   slicesRead.set(slice, read)
   return read
 }
