@@ -60,6 +60,19 @@ export function enterCommand(
   ]
 }
 
+/**
+ * In a session of its own, as on a machine of its own: the kernel shares processors out by sessions first (autogroup), and
+ * daemons that share one with the lab would get least.
+ */
+export function spawnApart(
+  id: string,
+  place: Place,
+  command: readonly string[],
+  options: SpawnOptions = {},
+): ChildProcess {
+  return spawnAt(id, place, command, { ...options, detached: true })
+}
+
 export function spawnAt(
   id: string,
   place: Place,

@@ -11,7 +11,7 @@ import { UsageError } from '../../lib/net/lifetime.ts'
 import { buildHosts, makeFolder } from './build.ts'
 import { cut, heal, readCuts, type CutsByPool } from './cuts.ts'
 import type { DaemonName } from './daemons.ts'
-import { execAt, placeOf, spawnAt, type Output } from './enter.ts'
+import { execAt, placeOf, spawnApart, type Output } from './enter.ts'
 import { readFolder } from './folder.ts'
 import { checkMachine } from './machine.ts'
 import { followNodes } from './kubelets.ts'
@@ -177,7 +177,7 @@ export class Lab {
 
   /** Starts a program on a host; its pid is the program's. It ends with the lab. */
   spawn(host: string, command: readonly string[], options: SpawnOptions = {}): ChildProcess {
-    return spawnAt(this.id, placeOf(this.topology, host), command, options)
+    return spawnApart(this.id, placeOf(this.topology, host), command, options)
   }
 
   /** As from outside: the supervisor starts it again. */

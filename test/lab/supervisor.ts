@@ -15,7 +15,7 @@ import {
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fetchStatus } from '../../lib/net/status-client.ts'
 import type { Daemon, DaemonName } from './daemons.ts'
-import { spawnAt } from './enter.ts'
+import { spawnApart } from './enter.ts'
 import { makeCgroups } from './machine.ts'
 import { pathsOf } from './names.ts'
 
@@ -132,7 +132,7 @@ export class Supervisor {
     makeCgroups([cgroup])
     const log = openSync(paths.logOf(host, daemon), 'a')
     const started = Date.now()
-    const running = spawnAt(id, { namespaces, cgroup }, command, { stdio: ['ignore', log, log, 'pipe'] })
+    const running = spawnApart(id, { namespaces, cgroup }, command, { stdio: ['ignore', log, log, 'pipe'] })
     closeSync(log)
     const pid = running.pid ?? 0
     child.process = running
