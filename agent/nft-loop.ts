@@ -53,6 +53,8 @@ export type NftLoop = {
 const NOTICE_SETTLE_MS = 100
 /** Somebody who flushes in a loop must not make us load in a loop. */
 const REBUILD_MIN_INTERVAL_MS = 300
+/** A monitor that does not start keeps nobody's services waiting. */
+const MONITOR_WAIT_MS = 1_000
 /** Notices of what we took out ourselves arrive within this. */
 const REMOVED_MS = 10_000
 const FAMILIES: readonly Family[] = [4, 6]
@@ -64,6 +66,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const nft = openNft(closing.signal, log)
   const held = new Map<Family, Held>()
   const removed = new Removed()
+  const watching = Promise.withResolvers<void>()
   let serial = Date.now()
   const observed = new Set<Family>()
   let own: OwnAddresses = { sources: [], nodeAddresses: [] }
@@ -74,6 +77,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const ownOf = ({ cluster, here }: ServiceSnapshot) => ownAddresses(cluster, here, options.nodePortAddresses ?? [])
 
   const sync = async (): Promise<void> => {
+    // What is there is read once, by who already hears of what is removed.
+    if (observed.size === 0) await Promise.race([watching.promise, pause(MONITOR_WAIT_MS, signal)])
     const snapshot = options.snapshot()
     if (snapshot === undefined) return
     const startedAt = performance.now()
@@ -182,6 +187,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
         }
       },
       onStart: () => {
+        watching.resolve()
+        if (observed.size === 0) return
         // What happened before it watched is not known: what is there is read once more.
         observed.clear()
         held.clear()
