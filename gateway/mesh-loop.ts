@@ -46,6 +46,8 @@ export type Mesh = {
 const KEEPALIVE_SECONDS = 25
 /** Objects and announcements come in bursts; a new peer should not wait for more than the burst. */
 const COALESCE_MS = 2
+/** Where all sites come back at once, each announces several times, and every pass looks at all of them. */
+const REST = 4
 
 /** What is kept of a peer from one pass to the next. */
 type Tunnel = {
@@ -185,6 +187,7 @@ export function runMesh(
       pass: run,
       onError: (err) => log.error({ err }, 'the mesh could not be applied; trying again'),
       coalesceMs: COALESCE_MS,
+      rest: REST,
     },
     signal,
   )

@@ -21,6 +21,8 @@ export type UpkeepOptions = {
   readonly onEnd?: () => void
   /** Between a trigger and its pass: changes come in bursts, and two programs at odds must not spin. */
   readonly coalesceMs?: number
+  /** After a pass, for so many times as long as it took, a trigger waits: passes take a bounded share of the processor. */
+  readonly rest?: number
   readonly backoff?: Backoff
 }
 
@@ -28,9 +30,10 @@ const COALESCE_MS = 20
 const BACKOFF: Backoff = { baseMs: 100, capMs: 5_000 }
 /** After failures a trigger is served this soon at the latest. */
 const AFTER_FAILURE_MAX_MS = 500
+const REST_MAX_MS = 500
 
 export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkeep {
-  const { pass, onError, onEnd, coalesceMs = COALESCE_MS, backoff = BACKOFF } = options
+  const { pass, onError, onEnd, coalesceMs = COALESCE_MS, rest = 0, backoff = BACKOFF } = options
   type Caller = { readonly resolve: () => void; readonly reject: (error: unknown) => void }
   let callers: Caller[] = []
   let timer: NodeJS.Timeout | undefined
@@ -38,6 +41,7 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
   let running = false
   let again = false
   let failures = 0
+  let restedMs = 0
   let idlers: (() => void)[] = []
 
   /** A pass that is due sooner stays: a stream of triggers must not put it off for ever. */
@@ -53,7 +57,10 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
     timer = undefined
   }
   /** A pass that fails may itself cause the triggers that ask for the next. */
-  const soonMs = () => (failures === 0 ? coalesceMs : Math.min(AFTER_FAILURE_MAX_MS, backoff.baseMs * failures))
+  const soonMs = () =>
+    failures === 0
+      ? Math.max(coalesceMs, restedMs - performance.now())
+      : Math.min(AFTER_FAILURE_MAX_MS, backoff.baseMs * failures)
 
   /** Never rejects. */
   async function run(): Promise<void> {
@@ -62,6 +69,7 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
     again = false
     const served = callers
     callers = []
+    const beganMs = performance.now()
     try {
       await pass()
       failures = 0
@@ -73,6 +81,8 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
       if (served.length === 0 && !signal.aborted) onError(error, failures)
     }
     running = false
+    const nowMs = performance.now()
+    restedMs = nowMs + Math.min(REST_MAX_MS, rest * (nowMs - beganMs))
     if (signal.aborted) end()
     else if (callers.length > 0) void run()
     else if (again) schedule(soonMs())

@@ -48,7 +48,7 @@ const RESTART_MS = 200
 const RESTART_MAX_MS = 10_000
 /** Who lived so long is not in a crash loop. */
 const STABLE_MS = 5_000
-const READY_MS = 30_000
+const READY_MS = 60_000
 const POLL_MS = 10
 const LOG_LINES_SHOWN = 12
 

@@ -80,3 +80,28 @@ t.test('a stream of triggers does not put the pass off', async (t) => {
   t.ok(seen.passes >= 2, `${seen.passes} passes`)
   end()
 })
+
+t.test('a pass that took long is rested from, unless someone asks for the next', async (t) => {
+  const controller = new AbortController()
+  const began: number[] = []
+  const upkeep = createUpkeep(
+    {
+      async pass() {
+        began.push(performance.now())
+        await pause(20)
+      },
+      onError: () => {},
+      coalesceMs: 1,
+      rest: 4,
+    },
+    controller.signal,
+  )
+  upkeep.trigger()
+  await upkeep.idle()
+  upkeep.trigger()
+  await upkeep.idle()
+  t.ok(began[1]! - began[0]! >= 95, `${began[1]! - began[0]!} ms between two passes of 20 ms`)
+  await upkeep.now()
+  t.ok(began[2]! - began[1]! < 95, `${began[2]! - began[1]!} ms to one that was asked for`)
+  controller.abort()
+})
