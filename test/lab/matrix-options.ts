@@ -10,7 +10,7 @@ const LOSSY_ROUNDS = 3
 export const LIMIT_MINUTES = 15
 export const LIMIT_FULL_MINUTES = 40
 /** Pairs under way, for each processor: more only make each other late. */
-const PER_PROCESSOR = 2
+const PER_PROCESSOR = 3
 
 const number = (name: string, doc: string, fallback: number, min: number, max: number) =>
   ({ name, doc, value: 'N', fallback: String(fallback), parse: integer(min, max) }) satisfies Option<number>
