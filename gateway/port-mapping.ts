@@ -32,6 +32,8 @@ const ROUND_MS = 3_750
 const RENEW_MIN_MS = 4_000
 /** Where nobody answered, or the router refused without saying for how long. */
 const AGAIN_MS = 10 * 60_000
+/** The first time that nobody answered: after a power cut a router may come up later than its LAN. Then twice as long. */
+const UNANSWERED_MIN_MS = 15_000
 const REFUSED_MIN_MS = 30_000
 /** A router that restarted is noticed in this time, and its mapping made anew. */
 const CHECK_MS = 60_000
@@ -79,6 +81,8 @@ export class PortMapping {
   #wished: SocketAddress | undefined
   #epoch: Epoch | undefined
   #pmpAddress: string | undefined
+  /** Rounds in a row. */
+  #unansweredRounds = 0
 
   /** @param client the address that WireGuard's packets leave this node from. @param nonce 12 bytes, kept on disk. */
   constructor(client: string, internalPort: number, nonce: Uint8Array, nowMs: number) {
@@ -120,6 +124,7 @@ export class PortMapping {
   received(datagram: Uint8Array, nowMs: number, random: number): void {
     const reply = decodeMappingReply(datagram)
     if (reply === undefined) return
+    this.#unansweredRounds = 0
     this.#read(reply, nowMs, random)
     this.#plan()
   }
@@ -212,7 +217,7 @@ export class PortMapping {
     if (leftMs !== undefined) return this.#end(nowMs + Math.max(RENEW_MIN_MS, leftMs / 2))
     this.problem = problem
     this.protocol = undefined
-    this.#end(nowMs + AGAIN_MS)
+    this.#end(nowMs + Math.min(AGAIN_MS, UNANSWERED_MIN_MS * 2 ** this.#unansweredRounds++))
   }
 
   #end(againMs: number): void {
