@@ -2,17 +2,15 @@
 // Services that nobody calls; when all pairs are cold, one site's router counts what passes, by what it is for. Daemons
 // only: no pods run.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rmSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { openLab, type Lab } from '../test/lab/lab.ts'
-import { generateManifests } from '../test/lab/manifests.ts'
+import { onlyNodeOf, siteNames, writeSites } from './harness/daemons-only.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 
 const POOLS = 30
 const SITE = 's1'
-const NODE = `${SITE}-a`
+const NODE = onlyNodeOf(SITE)
 const ROUND_MS = 60_000
 const COLD_AFTER_S = 20
 const COLD_TIMEOUT_MS = 120_000
@@ -41,7 +39,7 @@ const COUNTERS = `table inet count {
 `
 
 async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyReport> {
-  const manifests = writeManifests()
+  const manifests = writeSites(siteNames(POOLS), ['Pod'])
   try {
     await using lab = await openLab(
       { id: 'benchidle', manifests, gatewayFlags: ['--cold-after', String(COLD_AFTER_S)] },
@@ -93,21 +91,6 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
   } finally {
     rmSync(manifests, { recursive: true })
   }
-}
-
-/** The generated shop without its pods. @returns the folder. */
-function writeManifests(): string {
-  const pools = Array.from({ length: POOLS - 1 }, (_, i) => ({ name: `s${i + 1}`, nodes: [`s${i + 1}-a`] }))
-  const directory = mkdtempSync(join(tmpdir(), 'fulmar-bench-idle-'))
-  for (const [name, yaml] of generateManifests({ pools }))
-    writeFileSync(
-      join(directory, name),
-      yaml
-        .split('---\n')
-        .filter((text) => !/^kind: Pod$/m.test(text))
-        .join('---\n'),
-    )
-  return directory
 }
 
 /** @returns the pools whose pair with the site is not cold in time. */

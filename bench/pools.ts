@@ -3,18 +3,18 @@
 // another podCIDR, and its gateway begins anew with nothing: every other pair stays as it is.
 
 import type { ChildProcess } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { ulaOf } from '../gateway/addresses.ts'
 import { fetchStatus } from '../lib/net/status-client.ts'
-import { CARRIERS, ROUTE_TABLE } from '../lib/owned.ts'
+import { ROUTE_TABLE } from '../lib/owned.ts'
 import type { GatewayStatus, PathStatus } from '../lib/status.ts'
 import { openLab, type Lab } from '../test/lab/lab.ts'
-import { generateManifests } from '../test/lab/manifests.ts'
+import { REMOVE_GATEWAY } from '../test/lab/matrix-arena.ts'
 import { CLOUD, pathsOf } from '../test/lab/names.ts'
 import { withShortPath } from '../test/lab/supervisor.ts'
+import { onlyNodeOf as nodeOf, siteNames, writeSites } from './harness/daemons-only.ts'
 import type { Finding } from './harness/findings.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 import { percentile } from './harness/statistics.ts'
@@ -38,8 +38,7 @@ export const question: Study = {
   run,
 }
 
-const sites = Array.from({ length: POOLS - 1 }, (_, index) => `s${index + 1}`)
-const nodeOf = (pool: string): string => (pool === CLOUD ? CLOUD : `${pool}-a`)
+const sites = siteNames(POOLS)
 type Pair = readonly [from: string, to: string]
 const PAIRS: readonly Pair[] = sites.flatMap((site, index): readonly Pair[] => [
   [site, CLOUD],
@@ -47,7 +46,7 @@ const PAIRS: readonly Pair[] = sites.flatMap((site, index): readonly Pair[] => [
 ])
 
 async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
-  const manifests = writeManifests()
+  const manifests = writeSites(sites, ['Pod', 'Service', 'EndpointSlice'])
   const pings: ChildProcess[] = []
   try {
     await using lab = await openLab({ id: ID, manifests, until: 'nodes' }, { signal, progress })
@@ -58,7 +57,7 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
     progress(`${up.count} of ${PAIRS.length} pairs have a path after ${Math.round((up.atMs - startMs) / 1000)} s`)
 
     const gateways = [CLOUD, ...sites].map((pool) => lab.pidOf(nodeOf(pool), 'gateway')!)
-    const rss = gateways.map(pssOf).sort((a, b) => a - b)
+    const memory = gateways.map(pssOf)
     const wireguard = await wireguardPss(lab)
     const relay = pssOf(lab.pidOf(CLOUD, 'relay')!)
 
@@ -73,7 +72,7 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
     const anew = await changeOf(lab, signal, async () => {
       const before = await statusOf(lab, CHANGED)
       await lab.stop(nodeOf(CHANGED), 'gateway')
-      await lab.exec(nodeOf(CHANGED), ['sh', '-c', REMOVE_DEVICES])
+      await lab.exec(nodeOf(CHANGED), ['sh', '-c', REMOVE_GATEWAY])
       await lab.startAgain(nodeOf(CHANGED), 'gateway')
       return await untilAll(async (pool) => hasPathTo(await statusOf(lab, pool), CHANGED, before), signal)
     })
@@ -96,8 +95,8 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
           UP_WITHIN_MS,
         ),
         value('direct', 'pools: of them direct', 'pairs', up.direct),
-        value('gatewayMemory', 'pools: memory of a gateway, median', 'MB', percentile(rss, 50)),
-        value('gatewayMemoryMost', 'pools: memory of a gateway, the most', 'MB', rss.at(-1)!),
+        value('gatewayMemory', 'pools: memory of a gateway, median', 'MB', percentile(memory, 0.5)),
+        value('gatewayMemoryMost', 'pools: memory of a gateway, the most', 'MB', Math.max(...memory)),
         value('wireguardMemory', 'pools: beside it, its wireguard-go processes, mean', 'MB', wireguard / POOLS),
         value('relayMemory', 'pools: memory of the relay', 'MB', relay),
         value('renumbered', 'pools: a podCIDR changed, known to all', 'ms', renumbered.tookMs, CHANGE_WITHIN_MS),
@@ -106,28 +105,13 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
         value('anewOthers', 'pools: by that, paths touched between other pools', 'pairs', anew.others, 0),
       ],
       notes: [
-        `pools: ${POOLS} pools, a gateway each, behind port-restricted NATs but for the cloud; memory is the proportional set size (PSS)`,
+        `pools: ${POOLS} pools, a gateway each, behind NATs that punch; the cloud has none; memory is the proportional set size (PSS)`,
       ],
     }
   } finally {
     for (const child of pings) child.kill('SIGKILL')
     rmSync(manifests, { recursive: true })
   }
-}
-
-/** The generated shop without its pods and Services. @returns the folder. */
-function writeManifests(): string {
-  const directory = mkdtempSync(join(tmpdir(), 'fulmar-bench-pools-'))
-  const pools = sites.map((name) => ({ name, nodes: [nodeOf(name)] }))
-  for (const [name, yaml] of generateManifests({ pools }))
-    writeFileSync(
-      join(directory, name),
-      yaml
-        .split('---\n')
-        .filter((text) => !/^kind: (Pod|Service|EndpointSlice)$/m.test(text))
-        .join('---\n'),
-    )
-  return directory
 }
 
 /** Interest of a site: a packet a second to each peer, for as long as the lab is. */
@@ -170,11 +154,6 @@ const statusOf = (lab: Lab, pool: string): Promise<GatewayStatus | undefined> =>
 
 const routesOf = async (lab: Lab, pool: string): Promise<string> =>
   (await lab.exec(nodeOf(pool), ['ip', 'route', 'show', 'table', String(ROUTE_TABLE)])).stdout
-
-const REMOVE_DEVICES = Object.values(CARRIERS)
-  .map((device) => `ip link delete ${device} 2>/dev/null;`)
-  .concat('true')
-  .join(' ')
 
 /** A pool without interest in the one that changed has nothing to wait for. */
 function hasPathTo(status: GatewayStatus | undefined, changed: string, before: GatewayStatus | undefined): boolean {

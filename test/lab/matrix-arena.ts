@@ -101,8 +101,8 @@ export async function openArena(lab: Lab, sites: MatrixSites): Promise<Arena> {
   }
 }
 
-/** What `fulmar cleanup` does for a gateway, without the time that its start takes. */
-const REMOVE_GATEWAY = [
+/** For a shell on its node: what `fulmar cleanup` does for a gateway, without the time that its start takes. */
+export const REMOVE_GATEWAY = [
   ...Object.values(CARRIERS).map((device) => `ip link delete ${device}`),
   ...['-4', '-6'].flatMap((family) => [
     `ip ${family} rule delete priority ${RULE_PRIORITY}`,
