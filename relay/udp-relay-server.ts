@@ -78,7 +78,7 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
     const isKnown = before !== undefined && sameSocketAddress(before.place, source)
     if (isKnown && (before.forwarded || pending !== undefined)) await pending
     else await change(source.family, side, source)
-    sessions.forwarded(side, source)
+    sessions.forwarded(side, source.family)
     tellIfChanged(sessions.sessionOf(side))
   }
   function change(family: Family, { port }: Side, place: SocketAddress | undefined): Promise<void> {

@@ -55,8 +55,8 @@ export type UdpSessions = {
   readonly sessionOf: (side: Side) => Session
   /** @returns what was there before. */
   readonly bind: (side: Side, place: SocketAddress, nowMs: number) => Readonly<Bound> | undefined
-  /** Packets to the side are forwarded to this place from now on. */
-  readonly forwarded: (side: Side, place: SocketAddress) => void
+  /** The kernel forwards to where the side is bound in this family. */
+  readonly forwarded: (side: Side, family: Family) => void
   /** A gateway began anew, and may be elsewhere: what it had bound counts again when it binds it again. */
   readonly doubt: (node: string) => readonly Session[]
   readonly expire: (nowMs: number) => Expired
@@ -124,8 +124,8 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
       side.aliveMs = nowMs
       return before
     },
-    forwarded({ bound }, place) {
-      const now = bound.get(place.family)
+    forwarded({ bound }, family) {
+      const now = bound.get(family)
       if (now !== undefined) Object.assign(now, { forwarded: true, confirmed: true })
     },
     doubt(node) {
