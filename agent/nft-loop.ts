@@ -2,7 +2,7 @@
 // was applied, apply it as one transaction per family. Whatever goes wrong ends in one thing: the whole table anew.
 
 import { networkInterfaces } from 'node:os'
-import { contains, covering, parseCidr, type Family } from '../lib/cidr.ts'
+import { contains, covering, FAMILIES, parseCidr, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { run } from '../lib/net/exec.ts'
 import { monitorNft } from '../lib/net/nft-monitor.ts'
@@ -57,7 +57,6 @@ const REBUILD_MIN_INTERVAL_MS = 300
 const MONITOR_WAIT_MS = 1_000
 /** Notices of what we took out ourselves arrive within this. */
 const REMOVED_MS = 10_000
-const FAMILIES: readonly Family[] = [4, 6]
 
 export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const { log } = options

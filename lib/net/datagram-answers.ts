@@ -1,9 +1,10 @@
 // A UDP socket that answers datagrams: in batches where that can be had (datagram-batch.ts), else one by one. Answers come
 // at once or later.
 
-import { createSocket, type Socket } from 'node:dgram'
+import { createSocket } from 'node:dgram'
 import { familyOf } from '../cidr.ts'
 import { BATCH_ANSWER_BYTES, senderText, type DatagramBatch, type Sender } from './datagram-batch.ts'
+import { addressLookup, listening } from './udp-socket.ts'
 
 export type DatagramAnswersOptions = {
   readonly address: string
@@ -31,7 +32,11 @@ export async function openDatagramAnswers(
   const { address, port, receiveBytes, answer } = options
   const family = familyOf(address) ?? 4
   const fd = batch?.bind(address, family, port)
-  const socket = createSocket({ type: family === 4 ? 'udp4' : 'udp6', recvBufferSize: receiveBytes, lookup: asItIs })
+  const socket = createSocket({
+    type: family === 4 ? 'udp4' : 'udp6',
+    recvBufferSize: receiveBytes,
+    lookup: addressLookup,
+  })
   let open = true
 
   /** The first of those that wait; the rest is read with it. */
@@ -60,12 +65,7 @@ export async function openDatagramAnswers(
     batch.flush(fd)
   }
 
-  try {
-    await opened(socket, () => (fd === undefined ? socket.bind(port, address) : socket.bind({ fd })))
-  } catch (error) {
-    socket.close()
-    throw error
-  }
+  await listening(socket, () => (fd === undefined ? socket.bind(port, address) : socket.bind({ fd })))
   socket.on('error', options.onError)
   return {
     close: () => {
@@ -80,23 +80,4 @@ function sendLater(batch: DatagramBatch, fd: number, message: Buffer, target: Se
   if (message.length > BATCH_ANSWER_BYTES) return
   batch.put(fd, message, target)
   batch.flush(fd)
-}
-
-/** Clients are addresses already: without it each answer waits for a look-up and the next tick. */
-const asItIs = (
-  address: string,
-  _options: object,
-  callback: (err: null, address: string, family: number) => void,
-): void => callback(null, address, address.includes(':') ? 6 : 4)
-
-function opened(socket: Socket, open: () => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (error?: Error): void => {
-      socket.off('error', settle).off('listening', settle)
-      if (error === undefined) resolve()
-      else reject(error)
-    }
-    socket.on('error', settle).on('listening', settle)
-    open()
-  })
 }

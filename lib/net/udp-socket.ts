@@ -10,12 +10,16 @@ export const addressLookup = ((address: string, family: number, done: Answer) =>
   done(null, address, family)) as unknown as NonNullable<SocketOptions['lookup']>
 
 /** Resolves when the socket is bound. @throws what bind() failed with; the socket is closed then. */
-export async function bindUdp(socket: Socket, port: number, address?: string): Promise<void> {
+export const bindUdp = (socket: Socket, port: number, address?: string): Promise<void> =>
+  listening(socket, () => socket.bind(port, address))
+
+/** @param bind calls bind(), as it may. Else like `bindUdp`. */
+export async function listening(socket: Socket, bind: () => void): Promise<void> {
   try {
     // Listens first: a socket whose lookup answers at once is bound before bind() returns.
-    const listening = once(socket, 'listening')
-    socket.bind(port, address)
-    await listening
+    const bound = once(socket, 'listening')
+    bind()
+    await bound
   } catch (error) {
     socket.close()
     throw error

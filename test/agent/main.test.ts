@@ -1,14 +1,14 @@
 // The agent as a process: it is killed, and it comes back without the cloud.
 
 import { spawn, type ChildProcess } from 'node:child_process'
-import { createServer, type Server } from 'node:http'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { fetchStatus } from '../../lib/net/status-client.ts'
 import type { AgentStatus } from '../../lib/status.ts'
+import { serveApi, writeIdentity } from './joined.ts'
 import { addPod, enterNamespace, ip } from './namespace.ts'
 import { askFrom, call, callFrom, startServer } from './peer.ts'
 
@@ -60,27 +60,11 @@ if (test !== undefined) {
       slice('kube-system', 'kube-dns', 'IPv4', '10.244.1.2', [{ ...dns, port: 8080 }]),
     ],
   }
-  const api = await new Promise<Server>((resolve) => {
-    const server = createServer((request, response) => {
-      const { pathname, searchParams } = new URL(request.url!, 'http://api')
-      const items = lists[pathname]
-      response.writeHead(items === undefined ? 404 : 200, { 'content-type': 'application/json' })
-      if (items === undefined) response.end(JSON.stringify({ kind: 'Status', code: 404, reason: 'NotFound' }))
-      else if (searchParams.get('watch') === null)
-        response.end(JSON.stringify({ kind: 'List', metadata: { resourceVersion: '1' }, items }))
-      else response.flushHeaders()
-    }).listen(8001, '127.0.0.1', () => resolve(server))
-  })
+  const api = await serveApi(lists)
 
   const state = t.testdir()
   const runDir = `/run/${test}`
-  mkdirSync(join(state, 'identity'))
-  for (const file of ['node.crt', 'node.key', 'ca.crt']) writeFileSync(join(state, 'identity', file), '')
-  const server = 'http://127.0.0.1:8001'
-  writeFileSync(
-    join(state, 'node.json'),
-    JSON.stringify({ node: 'h1', relays: ['https://127.0.0.1'], stun: [], server }),
-  )
+  writeIdentity(state, 'h1')
   const program = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
   let agent: ChildProcess
   const start = (): void => {

@@ -1,9 +1,8 @@
 // The agent as a process: what serves TCP calls, by its flags and by what the machine has.
 
 import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { createServer, type Server } from 'node:http'
-import { createServer as createTcpServer } from 'node:net'
+import { existsSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -12,6 +11,7 @@ import { fetchStatus } from '../../lib/net/status-client.ts'
 import type { AgentStatus } from '../../lib/status.ts'
 import { isRoot } from '../lib/netns.ts'
 import { enterCage } from './cage.ts'
+import { serveApi, writeIdentity } from './joined.ts'
 import { ip } from './namespace.ts'
 import { call } from './peer.ts'
 
@@ -23,7 +23,7 @@ if (cage !== undefined) {
   for (const link of ['eth0', 'eth1']) ip('link', 'set', link, 'up')
   ip('addr', 'add', '10.244.1.1/24', 'dev', 'eth0')
   ip('route', 'add', 'default', 'dev', 'eth0')
-  const server = createTcpServer((socket) => {
+  const server = createServer((socket) => {
     socket.on('error', () => undefined)
     socket.end('here\n')
   })
@@ -50,24 +50,11 @@ if (cage !== undefined) {
       },
     ],
   }
-  const api = await new Promise<Server>((resolve) => {
-    const server = createServer((request, response) => {
-      const { pathname, searchParams } = new URL(request.url!, 'http://api')
-      const items = lists[pathname]
-      response.writeHead(items === undefined ? 404 : 200, { 'content-type': 'application/json' })
-      if (items === undefined) response.end(JSON.stringify({ kind: 'Status', code: 404, reason: 'NotFound' }))
-      else if (searchParams.get('watch') === null)
-        response.end(JSON.stringify({ kind: 'List', metadata: { resourceVersion: '1' }, items }))
-      else response.flushHeaders()
-    }).listen(8001, '127.0.0.1', () => resolve(server))
-  })
+  const api = await serveApi(lists)
 
   const state = t.testdir()
   const runDir = join(state, 'run')
-  mkdirSync(join(state, 'identity'))
-  for (const file of ['node.crt', 'node.key', 'ca.crt']) writeFileSync(join(state, 'identity', file), '')
-  const joined = { node: 'h1', relays: ['https://127.0.0.1'], stun: [], server: 'http://127.0.0.1:8001' }
-  writeFileSync(join(state, 'node.json'), JSON.stringify(joined))
+  writeIdentity(state, 'h1')
 
   const program = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
   const pins = '/sys/fs/bpf/fulmar'

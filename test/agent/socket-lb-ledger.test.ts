@@ -1,6 +1,6 @@
 import t from 'tap'
-import type { Frontend, ServiceFrontends, Target } from '../../agent/balance.ts'
-import { entriesOf, slotsOf, type EntriesOptions } from '../../agent/socket-lb.ts'
+import type { Frontend, ServiceFrontends } from '../../agent/balance.ts'
+import { entriesOf, slotsOf } from '../../agent/socket-lb.ts'
 import { capacityFor, Ledger, type Write } from '../../agent/socket-lb-ledger.ts'
 import {
   FRONTEND,
@@ -12,25 +12,8 @@ import {
   writePlace,
   type Place,
 } from '../../agent/socket-lb-records.ts'
+import { options, serviceOf, target } from './frontends.ts'
 
-const target = (last: number, weight = 1): Target => ({ address: `10.244.0.${last}`, port: 8080, node: 'h1', weight })
-const base: Frontend = {
-  service: 'shop/web',
-  portName: 'http',
-  family: 4,
-  protocol: 'TCP',
-  kind: 'cluster-ip',
-  address: '10.96.0.1',
-  port: 80,
-  targets: [target(1), target(2)],
-  whenEmpty: 'reject',
-  keepsSource: false,
-}
-const options: EntriesOptions = { nodeAddresses: ['192.0.2.1', '2001:db8::1'], refuse: true, except: new Set() }
-const serviceOf = (...frontends: readonly Partial<Frontend>[]): ServiceFrontends => {
-  const all = frontends.map((frontend) => ({ ...base, ...frontend }))
-  return { service: all[0]!.service, frontends: all }
-}
 const read = (service: ServiceFrontends) => entriesOf(service, options)
 
 /** What a kernel would hold. */

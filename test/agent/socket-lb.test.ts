@@ -1,26 +1,9 @@
 import t from 'tap'
-import type { Frontend, ServiceFrontends, Target } from '../../agent/balance.ts'
+import type { Frontend } from '../../agent/balance.ts'
 import { entriesOf, slotsOf, type EntriesOptions } from '../../agent/socket-lb.ts'
 import { FLAG_NODE_ONLY } from '../../agent/socket-lb-records.ts'
+import { base, options, serviceOf, target } from './frontends.ts'
 
-const target = (last: number, weight = 1): Target => ({ address: `10.244.0.${last}`, port: 8080, node: 'h1', weight })
-const base: Frontend = {
-  service: 'shop/web',
-  portName: 'http',
-  family: 4,
-  protocol: 'TCP',
-  kind: 'cluster-ip',
-  address: '10.96.0.1',
-  port: 80,
-  targets: [target(1), target(2)],
-  whenEmpty: 'reject',
-  keepsSource: false,
-}
-const options: EntriesOptions = { nodeAddresses: ['192.0.2.1', '2001:db8::1'], refuse: true, except: new Set() }
-const serviceOf = (...frontends: readonly Partial<Frontend>[]): ServiceFrontends => {
-  const all = frontends.map((frontend) => ({ ...base, ...frontend }))
-  return { service: all[0]!.service, frontends: all }
-}
 t.test('what is served', async (t) => {
   const rows: readonly (readonly [
     name: string,

@@ -9,7 +9,7 @@ import { createBalancer } from '../../agent/balance.ts'
 import { clusterOf } from '../../agent/cluster.ts'
 import type { ServiceSnapshot } from '../../agent/nft-loop.ts'
 import { hereOf, type Here } from '../../agent/topology.ts'
-import type { Family } from '../../lib/cidr.ts'
+import { FAMILIES, type Family } from '../../lib/cidr.ts'
 import { CASES, destination, objectsOf, type Case, type CaseCall, type Expected } from './service-cases.ts'
 import { ADDRESSES, NODES, POD_GATEWAY, type World } from './service-world.ts'
 
@@ -24,7 +24,6 @@ export type DataPath = {
   readonly atConnect?: true
 }
 
-const FAMILIES: readonly Family[] = [4, 6]
 /** Two endpoints that answer in turn by chance: that one of them never did is as likely as one in 2^23. */
 const COUNT = 24
 let here: Here | undefined
