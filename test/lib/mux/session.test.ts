@@ -1,0 +1,429 @@
+// Two sessions that talk to each other in memory, and one that hears what no peer should say.
+
+import t from 'tap'
+import {
+  BUDGET_BYTES,
+  INITIAL_WINDOW_BYTES,
+  MAX_STREAMS,
+  MAX_WINDOW_BYTES,
+  MIN_WINDOW_BYTES,
+} from '../../../lib/mux/receive-window.ts'
+import { MuxSession } from '../../../lib/mux/session.ts'
+import type { MuxStream } from '../../../lib/mux/stream.ts'
+import { encodeMux, framesOf, MAX_MESSAGE_BYTES, writeDataHeader, type SentFrame } from '../../../lib/wire/mux.ts'
+import { random } from '../random.ts'
+
+/** A user of a stream that notes what it is told; it takes data only while `hungry`. */
+class User {
+  readonly stream: MuxStream
+  readonly told: string[] = []
+  readonly got: Buffer[] = []
+  hungry = true
+  constructor(stream: MuxStream) {
+    this.stream = stream
+    stream.use({
+      opened: () => void this.told.push('opened'),
+      take: (data) => {
+        if (this.hungry) this.got.push(Buffer.from(data))
+        return this.hungry
+      },
+      ended: () => void this.told.push('ended'),
+      reset: (reason, text) => void this.told.push(`${reason}: ${text}`),
+    })
+  }
+  get text(): string {
+    return Buffer.concat(this.got).toString()
+  }
+  get bytes(): number {
+    return this.got.reduce((sum, { length }) => sum + length, 0)
+  }
+  eat(): void {
+    this.hungry = true
+    for (let data = this.stream.read(); data; data = this.stream.read()) this.got.push(data)
+  }
+  /** Writes so many bytes in pieces, the next when the last is done. @returns how many were taken so far. */
+  pour(total: number, piece = 64 * 1024): { sent: number } {
+    const progress = { sent: 0 }
+    const next = (): void => {
+      if (progress.sent >= total) return
+      this.stream.write(Buffer.alloc(Math.min(piece, total - progress.sent), 1), () => {
+        progress.sent += piece
+        next()
+      })
+    }
+    next()
+    return progress
+  }
+}
+
+function create(nowMs = () => 0) {
+  const told: string[] = []
+  const accepted: User[] = []
+  const side = (name: string) => ({
+    ready: () => {},
+    greeted: (text: string) => void told.push(`${name} greeted ${text}`),
+    goAway: (reason: string) => void told.push(`${name} goaway ${reason}`),
+    pong: (token: Buffer) => void told.push(`${name} pong ${token.toString('hex')}`),
+    idle: () => void told.push(`${name} idle`),
+  })
+  const relay = new MuxSession('opener', { ...side('relay'), opened: () => {} })
+  const agent = new MuxSession('acceptor', {
+    ...side('agent'),
+    opened: (stream) => void accepted.push(new User(stream)),
+  })
+  /** Carries messages until neither has any. @returns bytes carried. */
+  const carry = (rounds = Infinity): number => {
+    let bytes = 0
+    for (let round = 0; round < rounds; round++) {
+      const [down, up] = [relay.pull(), agent.pull()]
+      if (down === undefined && up === undefined) break
+      if (down) agent.receive(down, nowMs())
+      if (up) relay.receive(up, nowMs())
+      bytes += (down?.length ?? 0) + (up?.length ?? 0)
+    }
+    return bytes
+  }
+  /** Carries whole flights, as on a long path. @returns how many there were. */
+  const fly = (): number => {
+    const flight = (from: MuxSession): Buffer[] => {
+      const messages = []
+      for (let message = from.pull(); message !== undefined; message = from.pull()) messages.push(message)
+      return messages
+    }
+    for (let flights = 0; ; flights++) {
+      const [down, up] = [flight(relay), flight(agent)]
+      if (down.length + up.length === 0) return flights
+      for (const message of down) agent.receive(message, nowMs())
+      for (const message of up) relay.receive(message, nowMs())
+    }
+  }
+  const open = (): [User, User] => {
+    const stream = new User(relay.open('edge-7', 10250)!)
+    carry()
+    accepted.at(-1)!.stream.accept()
+    carry()
+    return [stream, accepted.at(-1)!]
+  }
+  agent.greet('hello')
+  carry()
+  relay.greet('welcome')
+  carry()
+  return { relay, agent, accepted, told, carry, fly, open }
+}
+
+t.test('greeting, ping and farewell', async (t) => {
+  const { relay, agent, told, carry } = create()
+  relay.ping(Buffer.from('0102030405060708', 'hex'))
+  agent.goAway('going down')
+  carry()
+  t.same(told, [
+    'relay greeted hello',
+    'agent greeted welcome',
+    'relay goaway going down',
+    'relay pong 0102030405060708',
+  ])
+  t.equal(relay.open('edge-7', 1), undefined, 'no more streams')
+})
+
+t.test('a stream from open to its end, half by half', async (t) => {
+  const { relay, agent, open, carry, told } = create()
+  const [here, there] = open()
+  t.match(there.stream, { host: 'edge-7', port: 10250, id: 1 })
+  here.stream.write(Buffer.from('question'), () => here.told.push('written'))
+  carry()
+  t.equal(there.text, 'question')
+  here.stream.end(() => here.told.push('end sent'))
+  carry()
+  t.same(there.told, ['ended'])
+  there.stream.write(Buffer.from('answer'), () => {})
+  carry()
+  t.equal(here.text, 'answer', 'the other half goes on')
+  there.stream.end(() => {})
+  carry()
+  t.same(here.told, ['opened', 'written', 'end sent', 'ended'])
+  t.same([relay.streams, agent.streams], [0, 0])
+  t.same(told.slice(2), ['agent idle', 'relay idle'])
+  t.equal(here.stream.read(), null)
+})
+
+t.test('what is not read when both have ended is kept, and all before the end', async (t) => {
+  const { relay, open, carry } = create()
+  const [here, there] = open()
+  here.hungry = false
+  there.stream.write(Buffer.from('exit code 3'), () => there.stream.end(() => {}))
+  here.stream.end(() => {})
+  carry()
+  t.equal(relay.streams, 1)
+  here.eat()
+  t.equal(here.text, 'exit code 3')
+  t.equal(relay.streams, 0)
+})
+
+t.test('resets', async (t) => {
+  const rows: readonly [name: string, cut: (here: User, there: User) => void, here: string[], there: string[]][] = [
+    ['by who opened', (here) => here.stream.reset('cancelled', 'Ctrl-C'), ['opened'], ['cancelled: Ctrl-C']],
+    ['by who accepted', (_, there) => there.stream.reset('broken', 'gone'), ['opened', 'broken: gone'], []],
+    [
+      'by both',
+      (here, there) => {
+        here.stream.reset('cancelled', '')
+        there.stream.reset('broken', '')
+      },
+      ['opened'],
+      [],
+    ],
+  ]
+  for (const [name, cut, hereTold, thereTold] of rows) {
+    const { relay, agent, open, carry } = create()
+    const [here, there] = open()
+    here.pour(10_000_000)
+    there.pour(10_000_000)
+    carry(3)
+    cut(here, there)
+    carry()
+    t.same([here.told, there.told], [hereTold, thereTold], name)
+    here.eat()
+    there.eat()
+    t.same([relay.streams, agent.streams], [0, 0], `${name}: nothing is left`)
+    here.stream.write(Buffer.from('late'), () => t.fail('written after a reset'))
+    carry()
+  }
+})
+
+t.test('a dial that is refused', async (t) => {
+  const { relay, accepted, carry } = create()
+  const here = new User(relay.open('192.168.1.1', 22)!)
+  carry()
+  accepted[0]!.stream.reset('refused', 'not open to the cloud')
+  carry()
+  t.same(here.told, ['refused: not open to the cloud'])
+  t.equal(relay.streams, 0)
+})
+
+t.test('what came before a reset can still be read', async (t) => {
+  const { open, carry } = create()
+  const [here, there] = open()
+  here.hungry = false
+  there.stream.write(Buffer.from('last words'), () => {})
+  carry()
+  there.stream.reset('broken', '')
+  carry()
+  t.equal(here.stream.read()?.toString(), 'last words')
+  t.equal(here.stream.read(), undefined)
+})
+
+t.test('a reader that stalls stops its own writer and nobody else', async (t) => {
+  const { relay, open, carry } = create()
+  const stalled = Array.from({ length: 50 }, open)
+  for (const [here, there] of stalled) {
+    here.hungry = false
+    there.pour(100_000_000)
+  }
+  const [echo, echoed] = open()
+  carry()
+  const kept = stalled.reduce((sum, [here]) => sum + here.stream.window.waiting, 0)
+  t.ok(kept > 50 * MIN_WINDOW_BYTES && kept <= BUDGET_BYTES, `${kept} bytes are kept`)
+  for (let i = 0; i < 10; i++) {
+    echo.stream.write(Buffer.from('x'), () => {})
+    t.ok(carry() < 100, 'the message is the only one')
+  }
+  t.equal(echoed.text, 'xxxxxxxxxx')
+  echoed.pour(50_000_000)
+  carry()
+  t.equal(echo.bytes, 50_000_000, 'bulk beside them passes too')
+  for (const [here] of stalled) here.stream.reset('cancelled', '')
+  carry()
+  t.equal(relay.streams, 1)
+})
+
+t.test('a window grows for a consumer that keeps up, and for no other', async (t) => {
+  const { open, fly } = create()
+  const [fast, fastWriter] = open()
+  t.equal(fast.stream.window.windowBytes, INITIAL_WINDOW_BYTES)
+  fastWriter.pour(64_000_000)
+  const flights = fly()
+  t.equal(fast.bytes, 64_000_000)
+  t.ok(flights < 2.5 * (64_000_000 / MAX_WINDOW_BYTES) + 12, `a window a round trip: ${flights} flights`)
+  t.equal(fast.stream.window.windowBytes, MAX_WINDOW_BYTES)
+  fast.stream.reset('cancelled', '')
+  const [slow, slowWriter] = open()
+  slow.hungry = false
+  slowWriter.pour(64_000_000)
+  for (let i = 0; i < 100; i++) {
+    fly()
+    slow.stream.read()
+  }
+  t.equal(slow.stream.window.windowBytes, INITIAL_WINDOW_BYTES)
+})
+
+t.test('all windows together keep to the budget, and each stream has its floor', async (t) => {
+  const { relay, open, carry } = create()
+  const users = Array.from({ length: MAX_STREAMS }, open)
+  t.equal(relay.open('edge-7', 1), undefined, 'one more is none')
+  for (const [here, there] of users) {
+    here.hungry = false
+    there.pour(10_000_000)
+  }
+  carry()
+  const waiting = users.map(([here]) => here.stream.window.waiting)
+  const sum = waiting.reduce((total, bytes) => total + bytes, 0)
+  t.ok(Math.min(...waiting) >= MIN_WINDOW_BYTES, `least ${Math.min(...waiting)}`)
+  t.ok(sum <= BUDGET_BYTES, `${sum} bytes`)
+  const [first] = users[0]!
+  first.eat()
+  carry()
+  t.equal(first.bytes, 10_000_000, 'one that reads goes on')
+  for (const [here] of users) here.stream.reset('cancelled', '')
+  carry()
+  const [again] = open()
+  t.equal(again.stream.window.windowBytes, INITIAL_WINDOW_BYTES, 'and all comes back')
+})
+
+t.test('small pieces that wait cost no more than they are', async (t) => {
+  const { open, carry } = create()
+  const [here, there] = open()
+  here.hungry = false
+  for (let i = 0; i < 20_000; i++) {
+    there.stream.write(Buffer.from('xy'), () => {})
+    if (i % 100 === 0) carry()
+    carry(1)
+  }
+  let pieces = 0
+  for (let data = here.stream.read(); data; data = here.stream.read()) {
+    here.got.push(data)
+    pieces++
+  }
+  t.equal(here.bytes, 40_000)
+  t.ok(pieces <= 4, `${pieces} pieces`)
+})
+
+t.test('a key stroke does not wait for bulk', async (t) => {
+  const { open, carry, agent } = create()
+  const bulk = Array.from({ length: 20 }, open)
+  const [, key] = open()
+  for (const [, there] of bulk) there.pour(100_000_000)
+  carry(10)
+  key.stream.write(Buffer.from('k'), () => {})
+  const message = agent.pull()!
+  const streams = [...framesOf(message)].flatMap((frame) => (frame.kind === 'data' ? [frame.stream] : []))
+  t.equal(streams[0], key.stream.id, 'it is the first')
+  t.ok(message.length <= MAX_MESSAGE_BYTES)
+})
+
+t.test('streams with bulk share alike', async (t) => {
+  const { open, carry } = create()
+  const users = Array.from({ length: 8 }, open)
+  for (const [, there] of users) there.pour(100_000_000)
+  carry(200)
+  const got = users.map(([here]) => here.bytes)
+  t.ok(Math.min(...got) > 0.8 * Math.max(...got), got.join(' '))
+})
+
+t.test('any order of writes, reads, ends and resets: what arrives is what was sent', async (t) => {
+  const next = random(5)
+  for (let world = 0; world < 30; world++) {
+    const { relay, agent, open, carry } = create()
+    const users = Array.from({ length: 1 + Math.floor(next() * 6) }, open).flatMap(([here, there]) => [
+      { from: here, to: there, sent: [] as Buffer[], busy: false, ended: false },
+      { from: there, to: here, sent: [] as Buffer[], busy: false, ended: false },
+    ])
+    for (let step = 0; step < 400; step++) {
+      const way = users[Math.floor(next() * users.length)]!
+      const dice = next()
+      if (dice < 0.5 && !way.busy && !way.ended) {
+        const chunk = Buffer.alloc(1 + Math.floor(next() ** 4 * 100_000), Math.floor(next() * 256))
+        way.busy = true
+        way.sent.push(chunk)
+        way.from.stream.write(chunk, () => (way.busy = false))
+      } else if (dice < 0.6) way.to.hungry = false
+      else if (dice < 0.7) way.to.eat()
+      else if (dice < 0.72 && !way.busy && !way.ended) {
+        way.ended = true
+        way.from.stream.end(() => {})
+      } else carry(Math.floor(next() * 3))
+    }
+    for (let i = 0; i < 1000 && (relay.streams > 0 || i < 3); i++) {
+      for (const way of users) {
+        way.to.eat()
+        if (way.busy || way.ended) continue
+        way.ended = true
+        way.from.stream.end(() => {})
+      }
+      carry()
+    }
+    for (const { to, sent } of users)
+      if (!Buffer.concat(to.got).equals(Buffer.concat(sent))) t.fail(`world ${world}: bytes differ`)
+    t.same([relay.streams, agent.streams], [0, 0], `world ${world}`)
+  }
+})
+
+const data = (stream: number, length: number, flags = 0): Buffer => {
+  const frame = Buffer.alloc(8 + length)
+  writeDataHeader(frame, 0, stream, length, flags)
+  return frame
+}
+const ping: SentFrame = { kind: 'ping', token: Buffer.alloc(8) }
+const reset: SentFrame = { kind: 'reset', stream: 1, reason: 'broken', text: '' }
+
+t.test('each bound that a hostile agent breaks ends the session by name', async (t) => {
+  type Row = [name: string, violation: string, frames: readonly (SentFrame | Buffer)[]]
+  const rows: readonly Row[] = [
+    ['opens a stream', 'frame of the other side', [{ kind: 'open', stream: 9, windowBytes: 1, host: 'x', port: 1 }]],
+    ['greets again', 'greeted twice', [{ kind: 'hello', text: '{}' }]],
+    ['greets as a relay', 'frame of the other side', [{ kind: 'welcome', text: '{}' }]],
+    ['accepts twice', 'stream opened twice', [{ kind: 'opened', stream: 1, windowBytes: 5 }]],
+    ['accepts what was not opened', 'stream not opened', [{ kind: 'opened', stream: 3, windowBytes: 5 }]],
+    ['sends on a stream of the future', 'stream not opened', [data(3, 1)]],
+    ['sends on one that is not accepted yet', 'stream not opened', [data(2, 1)]],
+    ['grants a window on that', 'stream not opened', [{ kind: 'window', stream: 2, consumed: 0, limit: 5 }]],
+    ['sends beyond the window', 'data beyond the window', Array(17).fill(data(1, 16_384))],
+    ['sends after its end', 'data after the end', [data(1, 1, 1), data(1, 1)]],
+    ['ends twice', 'data after the end', [data(1, 0, 1), data(1, 0, 1)]],
+    ['says again that it is blocked', 'empty frame', [data(1, 5, 2), data(1, 0, 2)]],
+    ['takes a window back', 'window went back', [{ kind: 'window', stream: 1, consumed: 0, limit: 5 }]],
+    ['consumes what was not sent', 'window went back', [{ kind: 'window', stream: 1, consumed: 1, limit: 2 ** 40 }]],
+    ['pings without end', 'too many pings', Array(17).fill(ping)],
+    ['sends on what is over without end', 'too many stray frames', [reset, ...Array(20_001).fill(data(1, 1))]],
+    [
+      'sends what nobody knows without end',
+      'too many stray frames',
+      Array(20_001).fill(Buffer.from('000000f000000000', 'hex')),
+    ],
+  ]
+  for (const [name, violation, frames] of rows) {
+    const { relay, open, carry } = create()
+    const [user] = open()
+    user.hungry = false
+    relay.open('edge-7', 2)
+    carry()
+    const message = Buffer.concat(frames.map((frame) => (Buffer.isBuffer(frame) ? frame : encodeMux(frame))))
+    t.throws(() => relay.receive(message, 0), { violation }, name)
+  }
+  const fresh = new MuxSession('opener', {
+    ...{ ready: () => {}, greeted: () => {}, opened: () => {}, goAway: () => {}, pong: () => {}, idle: () => {} },
+  })
+  t.throws(() => fresh.receive(encodeMux(ping), 0), { violation: 'not greeted' })
+})
+
+t.test('a relay that opens without end', async (t) => {
+  const { agent } = create()
+  const open = (stream: number) => encodeMux({ kind: 'open', stream, windowBytes: 1, host: 'x', port: 1 })
+  agent.receive(open(5), 0)
+  t.throws(() => agent.receive(open(5), 0), { violation: 'stream opened twice' })
+  const flood = (): void => {
+    for (let i = 6; i < 10_000; i++) agent.receive(open(i), 0)
+  }
+  t.throws(flood, { violation: 'too many streams' }, 'while it takes no answer')
+  t.equal(agent.streams, MAX_STREAMS)
+})
+
+t.test('when the connection is gone all streams are', async (t) => {
+  const { relay, agent, open } = create()
+  const [here, there] = open()
+  there.pour(1000)
+  relay.close('broken', 'the session ended')
+  agent.close('broken', 'the session ended')
+  t.same(here.told, ['opened', 'broken: the session ended'])
+  t.same(there.told, ['broken: the session ended'])
+  t.same([relay.streams, agent.streams, relay.pull(), relay.usable], [0, 0, undefined, false])
+})
