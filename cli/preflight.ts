@@ -18,6 +18,7 @@ async function main(): Promise<number> {
     ...requirementsOf('lab'),
     ...(script === KERNEL_TESTS ? requirementsOf('test:kernel') : []),
     ...(script === BENCH && question === 'dns' ? requirementsOf('bench:dns') : []),
+    ...(script === BENCH && question === 'service' ? requirementsOf('bench:service') : []),
   ]
   const requirements = [...needed, ...(command === 'tap' ? requirementsOf('tests') : [])]
   let findings = await probe(requirements)

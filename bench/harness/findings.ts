@@ -18,11 +18,26 @@ export type Finding = {
   readonly same?: Ratio
   readonly bound?: Bound
 }
-export type Unit = 'MB' | 'pairs' | 'Mbit/s' | 'packets/s' | 'ms' | 'ns' | 'ms CPU/Gbit' | 'bytes/h' | 'queries/s'
+export type Unit =
+  | 'MB'
+  | 'pairs'
+  | 'Mbit/s'
+  | 'Gbit/s'
+  | 'packets/s'
+  | 'queries/s'
+  | 'requests/s'
+  | 'ms'
+  | 'µs'
+  | 'ns'
+  | 'ms CPU/Gbit'
+  | 'µs CPU'
+  | 'bytes/h'
 export type Bound = {
   readonly of: 'value' | 'ratio'
   readonly is: 'at least' | 'at most'
   readonly limit: number
+  /** A ratio that lies within the interval of equal sides cannot be told from theirs, and holds. */
+  readonly beyondSame?: true
 }
 
 export type StudyResult = {
@@ -39,10 +54,12 @@ export function studyResultOf({ text }: Pick<Study, 'text'>, { findings, notes }
 }
 
 /** A figure that could not be measured keeps no bound. */
-function holds({ value, ratio, bound }: Finding): boolean {
+function holds({ value, ratio, same, bound }: Finding): boolean {
   if (bound === undefined) return true
   const measured = bound.of === 'value' ? value : (ratio?.ratio ?? NaN)
   if (!Number.isFinite(measured)) return false
+  const known = same !== undefined && Number.isFinite(same.low) && Number.isFinite(same.high)
+  if (bound.beyondSame && known && same.low <= measured && measured <= same.high) return true
   return bound.is === 'at least' ? measured >= bound.limit : measured <= bound.limit
 }
 

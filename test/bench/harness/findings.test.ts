@@ -5,6 +5,7 @@ const judge = (finding: Partial<Finding>) => {
   const all = { name: 'x', title: 'x', unit: 'ms' as const, value: 10, ...finding }
   return studyResultOf({ text: 'How?' }, { findings: [all], notes: [] }).holds
 }
+const beyond = { of: 'ratio', is: 'at least', limit: 0.98, beyondSame: true } as const
 const ratio = { ratio: 0.97, low: 0.9, high: 1 }
 
 t.test('bounds', async (t) => {
@@ -17,6 +18,9 @@ t.test('bounds', async (t) => {
     ['nothing measured', { value: NaN, bound: { of: 'value', is: 'at most', limit: 10 } }, false],
     ['a ratio', { ratio, bound: { of: 'ratio', is: 'at least', limit: 0.95 } }, true],
     ['a ratio that is too low', { ratio, bound: { of: 'ratio', is: 'at least', limit: 0.98 } }, false],
+    ['a ratio that equal sides show too', { ratio, same: { ratio: 1, low: 0.96, high: 1.04 }, bound: beyond }, true],
+    ['one that they do not show', { ratio, same: { ratio: 1, low: 0.98, high: 1.02 }, bound: beyond }, false],
+    ['one of too few rounds', { ratio, same: { ratio: 1, low: -Infinity, high: Infinity }, bound: beyond }, false],
     ['no ratio', { bound: { of: 'ratio', is: 'at least', limit: 0.1 } }, false],
   ]
   for (const [name, finding, holds] of rows) t.equal(judge(finding), holds, name)
