@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { removePins } from '../lib/bpf/pins.ts'
 import { bpfDirOption, numbersOf, numbersOptions, runDirOption, stateDirOption } from '../lib/common-options.ts'
 import { flag, type Options } from '../lib/config.ts'
+import { removeGroupOutside } from '../lib/net/cgroup.ts'
 import { run } from '../lib/net/exec.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { Netlink } from '../lib/net/netlink.ts'
@@ -20,6 +21,7 @@ import {
   NFT_TABLE_GATEWAY,
   NFT_TABLE_RELAY,
   NFT_TABLE_ROUTES,
+  NFT_TABLE_WATCH,
 } from '../lib/owned.ts'
 
 const OPTIONS = {
@@ -40,6 +42,7 @@ const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] 
   { family: 'ip', name: NFT_TABLE_AGENT },
   { family: 'ip6', name: NFT_TABLE_AGENT },
   { family: 'inet', name: NFT_TABLE_ROUTES },
+  { family: 'inet', name: NFT_TABLE_WATCH },
   { family: 'inet', name: NFT_TABLE_GATEWAY },
   { family: 'inet', name: NFT_TABLE_RELAY },
 ]
@@ -77,6 +80,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   const steps: readonly Step[] = [
     { name: 'nft tables', remove: removeTables },
     { name: 'rules, routes and devices', remove: async (told) => (await removeOwned(numbersOf(values))).forEach(told) },
+    { name: 'control group', remove: removeGroup },
     { name: 'DNS addresses', remove: removeDnsAddresses },
     { name: 'BPF', remove: async (told) => removePins(bpfDir).forEach((name) => told(`BPF ${bpfDir}/${name}`)) },
     { name: runDir, remove: (told) => removeEntries(told, runDir, SOCKETS) },
@@ -122,6 +126,11 @@ async function removeTables(told: Told): Promise<void> {
     await run('nft', ['delete', 'table', table!.family, table!.name])
     told(`nft table ${table!.family} ${table!.name}`)
   }
+}
+
+async function removeGroup(told: Told): Promise<void> {
+  const folder = await removeGroupOutside()
+  if (folder !== undefined) told(`control group ${folder}`)
 }
 
 async function removeDnsAddresses(told: Told): Promise<void> {

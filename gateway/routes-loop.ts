@@ -7,7 +7,7 @@ import { NetlinkError, type Link } from '../lib/net/netlink.ts'
 import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
 import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, ROUTE_TABLE, type Carrier, type Numbers } from '../lib/owned.ts'
-import { METRIC_GATEWAY, nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from './routes.ts'
+import { METRIC_GATEWAY, changedRoutes, nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from './routes.ts'
 
 export type Routes = {
   /** Level-triggered: nexthops, routes and the rule become exactly what is wanted (ours only, by table and protocol). */
@@ -55,16 +55,31 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
     },
     signal,
   )
+  /** Of the pools that changed, however many there are. @returns false where the kernel must be looked at. */
+  const change = async (
+    before: readonly PoolRoute[],
+    idsBefore: ReadonlyMap<string, number>,
+    after: readonly PoolRoute[],
+  ): Promise<boolean> => {
+    const [gone, come] = changedRoutes(before, after)
+    const moved = after.some(({ pool }) => idsBefore.has(pool) && idsBefore.get(pool) !== ids.get(pool))
+    if (moved || come.some(({ rung }) => rung !== undefined && !devices.has(rung))) return false
+    const planned = (wanted: readonly PoolRoute[], ids: ReadonlyMap<string, number>) =>
+      planRoutes({ wanted, ids, devices, source4, source6 })
+    return table.change(planned(gone, idsBefore), planned(come, ids))
+  }
   const isSource = (address: string) => address === source4 || address === source6
   await ensureForwarding(table.netlink, log)
   await ensureMtuProbing(log)
 
   return {
     async apply(pools) {
-      if (applied !== undefined && applied === wanted && samePoolRoutes(applied, pools)) return
+      const known = applied === wanted ? applied : undefined
+      if (known !== undefined && samePoolRoutes(known, pools)) return
+      const idsBefore = ids
       wanted = pools
       ids = nexthopIds(pools.map(({ pool }) => pool))
-      await table.apply()
+      if (known === undefined || !(await change(known, idsBefore, pools))) await table.apply()
       applied = pools
     },
 

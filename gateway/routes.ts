@@ -63,6 +63,21 @@ export function planRoutes({ wanted, ids, devices, source4, source6 }: RoutesInp
 export const samePoolRoutes = (a: readonly PoolRoute[], b: readonly PoolRoute[]): boolean =>
   a.length === b.length && a.every((route, i) => samePoolRoute(route, b[i]!))
 
+/** @returns those of either list that the other has not, or has otherwise. */
+export function changedRoutes(
+  before: readonly PoolRoute[],
+  after: readonly PoolRoute[],
+): readonly [gone: readonly PoolRoute[], come: readonly PoolRoute[]] {
+  const without = (some: readonly PoolRoute[], others: readonly PoolRoute[]) => {
+    const byPool = new Map(others.map((route) => [route.pool, route]))
+    return some.filter((route) => {
+      const other = byPool.get(route.pool)
+      return other === undefined || !samePoolRoute(route, other)
+    })
+  }
+  return [without(before, after), without(after, before)]
+}
+
 const samePoolRoute = (a: PoolRoute, b: PoolRoute): boolean =>
   a.pool === b.pool &&
   a.rung === b.rung &&

@@ -15,7 +15,10 @@ import { planPeers, samePeers, type ObservedPeer, type WireGuardPeer } from './w
 /** @typeParam C the rungs that it has a device for, or fm-leave. */
 export type WireGuard<C extends Carrier = Rung> = {
   readonly implementation: 'kernel' | 'wireguard-go'
-  /** Makes the peers of a rung's device those given; a peer's present endpoint stays where none is given. */
+  /**
+   * Makes the peers of a rung's device those given; a peer's present endpoint stays where none is given. Costs what
+   * changed since the last call, however many there are; a caller waits for one call before the next.
+   */
   setPeers(rung: C, peers: readonly WireGuardPeer[]): Promise<void>
   /** @throws Error for a peer that setPeers did not name. */
   setEndpoint(rung: C, publicKey: string, endpoint: string, keepaliveSeconds: number): Promise<void>
@@ -59,6 +62,8 @@ type Device = {
   endpointsDue: boolean
   /** Where each peer was seen last, by public key. */
   endpoints: ReadonlyMap<string, string>
+  /** The whole device is being looked at and mended. */
+  passing: boolean
   readonly upkeep: Upkeep
 }
 
@@ -79,6 +84,14 @@ export async function openWireGuard<C extends Carrier = Rung>(
     const name = CARRIERS[rung]
     let known = false
     const pass = async (): Promise<void> => {
+      device.passing = true
+      try {
+        await look()
+      } finally {
+        device.passing = false
+      }
+    }
+    const look = async (): Promise<void> => {
       const before = device.endpoints
       const result = await ensureDevice(netlink, device.spec, ended)
       implementation = result.implementation
@@ -98,6 +111,7 @@ export async function openWireGuard<C extends Carrier = Rung>(
       wanted: undefined,
       endpointsDue: false,
       endpoints: new Map(),
+      passing: false,
       upkeep: createUpkeep({ pass, onError, onEnd }, ended),
     }
     devices.set(rung, device)
@@ -131,9 +145,11 @@ export async function openWireGuard<C extends Carrier = Rung>(
       // What others take from the device is mended from what is wanted: at once or, where nothing tells of it, soon.
       if (device.wanted !== undefined && !device.endpointsDue && samePeers(device.wanted, peers)) return
       const keys = new Set(peers.map(({ publicKey }) => publicKey))
+      const before = device.passing || device.endpointsDue ? undefined : device.wanted
       device.wanted = peers
-      device.endpointsDue = true
       device.endpoints = new Map([...device.endpoints].filter(([publicKey]) => keys.has(publicKey)))
+      if (before !== undefined && (await changeOnly(device, before, peers))) return
+      device.endpointsDue = true
       await device.upkeep.now()
     },
     async setEndpoint(rung, publicKey, endpoint, keepaliveSeconds) {
@@ -180,6 +196,20 @@ async function ensurePeers(device: Device, observed: readonly ObservedPeer[]): P
   } catch (error) {
     device.endpointsDue ||= due
     throw error
+  }
+}
+
+/** From the peers that the device has to those wanted, without a look at it. @returns false where it must be looked at. */
+async function changeOnly(
+  device: Device,
+  before: readonly WireGuardPeer[],
+  wanted: readonly WireGuardPeer[],
+): Promise<boolean> {
+  try {
+    await changePeers(device.name, planPeers(before, wanted, { last: device.endpoints, due: true }))
+    return true
+  } catch {
+    return false
   }
 }
 

@@ -17,6 +17,10 @@ export type WireGuardPeer = {
 }
 
 export type ObservedPeer = DevicePeer
+/** What a device is known to have, by a look at it or from what was set. */
+type PresentPeer = Pick<DevicePeer, 'publicKey' | 'allowedIps' | 'keepaliveSeconds'> & {
+  readonly endpoint?: string | undefined
+}
 /** One peer's part of a change; what is absent stays as it is. */
 export type PeerChange = PeerSettings
 
@@ -40,7 +44,7 @@ const samePeer = (a: WireGuardPeer, b: WireGuardPeer): boolean =>
 
 /** @returns the changes, removals last: a prefix that moves from one peer to another is never on neither. */
 export function planPeers(
-  observed: readonly ObservedPeer[],
+  observed: readonly PresentPeer[],
   wanted: readonly WireGuardPeer[],
   endpoints: EndpointPolicy,
 ): readonly PeerChange[] {
@@ -54,7 +58,7 @@ export function planPeers(
 }
 
 function changeOf(
-  present: ObservedPeer | undefined,
+  present: PresentPeer | undefined,
   wanted: WireGuardPeer,
   { last, due }: EndpointPolicy,
 ): PeerChange | undefined {

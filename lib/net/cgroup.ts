@@ -1,7 +1,8 @@
 // The control group of a service. systemd and container runtimes end all processes of one together, so what is to outlive
 // the service must leave it.
 
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, readFile, rmdir } from 'node:fs/promises'
+import { setTimeout as pause } from 'node:timers/promises'
 
 /** By the names that systemd gives to units, or below the groups that runtimes without systemd make. */
 const SERVICE = /\.(service|scope)(\/|$)|^\/(kubepods|docker)\//
@@ -18,7 +19,7 @@ export const isOfService = (group: string): boolean => SERVICE.test(group)
 /** The folder of a group that nobody ends. @returns undefined if this process is in no service's group or cannot leave it. */
 export async function groupOutside(): Promise<string | undefined> {
   const own = /^0::(.*)$/m.exec(await readFile('/proc/self/cgroup', 'utf8'))?.[1] ?? '/'
-  const root = /^\S+ (\S+) cgroup2 /m.exec(await readFile('/proc/mounts', 'utf8'))?.[1]
+  const root = await cgroupRoot()
   if (root === undefined || !isOfService(own)) return undefined
   try {
     await mkdir(`${root}/${OUTSIDE}`, { recursive: true })
@@ -28,3 +29,30 @@ export async function groupOutside(): Promise<string | undefined> {
     return undefined
   }
 }
+
+/** A wireguard-go ends by itself once its device is gone, but not at once. */
+const EMPTY_MS = 2_000
+const EMPTY_POLL_MS = 20
+
+/**
+ * Removes that group once it is empty. @returns its folder; undefined if there is none, or processes stay in it: they
+ * serve devices of another network of this machine.
+ */
+export async function removeGroupOutside(): Promise<string | undefined> {
+  const root = await cgroupRoot()
+  if (root === undefined) return undefined
+  const folder = `${root}/${OUTSIDE}`
+  for (const endMs = performance.now() + EMPTY_MS; ;)
+    try {
+      await rmdir(folder)
+      return folder
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT' || CLOSED.includes(code)) return undefined
+      if (code !== 'EBUSY') throw error
+      if (performance.now() > endMs) return undefined
+      await pause(EMPTY_POLL_MS)
+    }
+}
+
+const cgroupRoot = async () => /^\S+ (\S+) cgroup2 /m.exec(await readFile('/proc/mounts', 'utf8'))?.[1]

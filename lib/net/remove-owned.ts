@@ -3,6 +3,7 @@
 
 import { CARRIERS, NUMBERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, VXLAN_DEVICES, type Numbers } from '../owned.ts'
 import { routeText } from '../routes.ts'
+import { removeFormer, ruleText } from './former-numbers.ts'
 import { Netlink } from './netlink.ts'
 import { renumbering } from './numbers.ts'
 import { isMeshNexthop, isMeshRoute, isMeshRule } from './route-table.ts'
@@ -22,16 +23,14 @@ export async function removeOwned(numbers: Numbers = NUMBERS): Promise<readonly 
     await each(
       (await netlink.rules()).filter(isMeshRule),
       (rule) => netlink.removeRule(rule),
-      (rule) => {
-        const { family, priority, table, arrivedOn } = toKernel.rule(rule)
-        return `rule ${priority} for table ${table}${arrivedOn === undefined ? '' : ` from ${arrivedOn}`} (IPv${family})`
-      },
+      (rule) => ruleText(toKernel.rule(rule)),
     )
     await each(
       (await netlink.routes([PROTOCOL_AGENT, PROTOCOL_GATEWAY])).filter(isMeshRoute),
       (route) => netlink.removeRoute(route),
       (route) => `route ${routeText(toKernel.table(route))}`,
     )
+    removed.push(...(await removeFormer(numbers, [PROTOCOL_AGENT, PROTOCOL_GATEWAY])))
     await each(
       (await netlink.nexthops()).filter(isMeshNexthop),
       (nexthop) => netlink.removeNexthop(nexthop),

@@ -6,6 +6,7 @@ import {
   CARRIERS,
   NEXTHOP_BASE,
   NEXTHOP_RANGE,
+  NUMBERS,
   RETURN_RULE_PRIORITY,
   RETURN_TABLE,
   ROUTE_TABLE,
@@ -15,7 +16,8 @@ import {
   type Numbers,
 } from '../owned.ts'
 import { planRouteSteps, routeText, type Nexthop, type RouteState, type RouteStep, type Rule } from '../routes.ts'
-import { Netlink, type Link, type LinkAddress, type NetlinkEvent } from './netlink.ts'
+import { removeFormer } from './former-numbers.ts'
+import { Netlink, NetlinkError, type Link, type LinkAddress, type NetlinkEvent } from './netlink.ts'
 import { createUpkeep } from './upkeep.ts'
 
 export type RouteTable = {
@@ -25,6 +27,11 @@ export type RouteTable = {
   interrupt(): void
   /** Runs a pass now. @throws RoutesError where something could not be set; it is tried again by itself. */
   apply(): Promise<void>
+  /**
+   * What is wanted has become another: takes the steps from what the kernel is known to have, without a look at all of it.
+   * @returns false where `apply` is needed, since a step failed or something else came in between.
+   */
+  change(before: RouteState, after: RouteState): Promise<boolean>
 }
 export type RouteTableOptions = {
   readonly protocol: number
@@ -75,11 +82,16 @@ export const MESH_RULES: readonly Rule[] = ([4, 6] as const).flatMap((family) =>
   },
 ])
 
+/** On a node with both daemons, what one of them changes is a notice for the other, which looks at the whole table. */
+const REST = 4
+
 export function openRouteTable(options: RouteTableOptions, signal: AbortSignal): RouteTable {
-  const { protocol, numbers, plan, concerns, concernsRoute, concernsRule, onApplied, log } = options
+  const { protocol, numbers = NUMBERS, plan, concerns, concernsRoute, concernsRule, onApplied, log } = options
   const netlink = new Netlink(numbers)
   const isOwn = (nexthop: Nexthop) => nexthop.protocol === protocol && isMeshNexthop(nexthop)
   let generation = 0
+  /** Whether what is left of other numbers has been looked for. */
+  let cleared = false
 
   /** @returns false where it was interrupted. */
   const attempt = async (): Promise<boolean> => {
@@ -95,6 +107,9 @@ export function openRouteTable(options: RouteTableOptions, signal: AbortSignal):
       await takeStep(netlink, step).catch((error: unknown) => failures.push({ step, error }))
     }
     if (failures.length > 0) throw failureOf(failures)
+    // Once all is there with the present numbers.
+    if (!cleared) for (const former of await removeFormer(numbers, [protocol])) log.info({ former }, 'removed')
+    cleared = true
     await onApplied?.()
     return true
   }
@@ -107,6 +122,7 @@ export function openRouteTable(options: RouteTableOptions, signal: AbortSignal):
       pass,
       onError: (err) => log.error({ err }, 'routes are not as wanted'),
       onEnd: () => netlink.close(),
+      rest: REST,
     },
     signal,
   )
@@ -137,6 +153,19 @@ export function openRouteTable(options: RouteTableOptions, signal: AbortSignal):
     apply: () => {
       generation++
       return upkeep.now()
+    },
+    async change(before, after) {
+      const started = ++generation
+      try {
+        for (const step of planRouteSteps(before, after)) {
+          if (generation !== started) return false
+          await takeStep(netlink, step)
+        }
+      } catch (error) {
+        if (!(error instanceof NetlinkError)) throw error
+        return false
+      }
+      return generation === started
     },
   }
 }

@@ -22,6 +22,8 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     ip route add 10.244.8.0/24 dev fm-vxlan table 7078 proto 177; nft add table inet fulmar-routes
     ip rule add not fwmark 0x46000000/0xff000000 lookup 7077 priority 5101
     ip route add 10.244.9.0/24 dev fm-direct table 7077 proto 178
+    ip rule add iif fm-tcp lookup 9001 priority 4100; ip rule add not fwmark 0x46000000/0xff000000 lookup 9000 priority 4101
+    ip route add 10.244.7.0/24 dev fm-direct table 9000 proto 177; ip rule add iif other0 lookup 9001 priority 4100
     ip route add 198.51.100.0/24 dev lo
     mkdir -p ${dir}/run ${dir}/state/identity; touch ${dir}/run/agent.sock ${dir}/state/identity/node.key ${dir}/state/notes.txt`)
   const pinned = `import { createMap } from '${import.meta.resolve('../../lib/bpf/map.ts')}'
@@ -31,9 +33,11 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     for (const folder of ['fulmar', 'other']) pin('/sys/fs/bpf/' + folder + '/peers', map.fd)`
   await host.sh(`mount -t bpf bpf /sys/fs/bpf && ${process.execPath} --input-type=module -e "${pinned}"`)
   const cleanup = (...flags: string[]): Promise<string> =>
-    host.sh(
-      `${process.execPath} ${MAIN} cleanup --run-dir ${dir}/run --state-dir ${dir}/state ${flags.join(' ')} 2>&1; echo "exit $?"`,
-    )
+    host
+      .sh(
+        `${process.execPath} ${MAIN} cleanup --run-dir ${dir}/run --state-dir ${dir}/state ${flags.join(' ')} 2>&1; echo "exit $?"`,
+      )
+      .then((text) => text.replace(/^removed control group .*\n/m, ''))
 
   t.same((await cleanup()).split('\n'), [
     'removed nft table ip fulmar',
@@ -45,6 +49,9 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     'removed rule 5101 for table 7077 (IPv4)',
     'removed route 10.244.9.0/24 dev #2 table 7077 metric 0',
     'removed route 10.244.8.0/24 dev #4 table 7078 metric 0',
+    'removed route 10.244.7.0/24 dev #2 table 9000 metric 0',
+    'removed rule 4101 for table 9000 (IPv4)',
+    'removed rule 4100 for table 9001 from fm-tcp (IPv4)',
     'removed device fm-direct',
     'removed device fm-vxlan',
     'removed address 169.254.20.53 on lo',
@@ -55,6 +62,7 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     'exit 0',
   ])
   t.equal(await cleanup(), 'nothing of Fulmar’s is on this machine\nexit 0')
+  t.match(await host.sh('ip rule'), /4100:\s+from all iif other0 lookup 9001/)
   t.match(await host.sh('nft list tables'), /table ip other\ntable ip kube-proxy/)
   t.match(
     await host.sh('ip addr show dev lo; ip route; ip link'),

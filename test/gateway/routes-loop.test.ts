@@ -111,6 +111,30 @@ id ${id + 1} dev fm-direct scope link proto 178`,
     await t.rejects(a.daemon.call('move', 'nobody', 'direct'), /no routes to pool nobody/)
   })
 
+  t.test('what changes alone is as if all were set anew', async (t) => {
+    const pool = (name: string, cidrs: readonly string[], rung?: string, mtu?: number) => ({
+      pool: name,
+      cidrs,
+      rung,
+      mtu,
+    })
+    const steps: readonly (readonly ReturnType<typeof pool>[])[] = [
+      [pool('b', ['10.244.2.0/24', 'fd00:244:2::/64'], 'direct'), pool('c', ['10.244.3.0/24'])],
+      [pool('c', ['10.244.3.0/24'], 'relay-udp', 1280), pool('b', ['10.244.2.0/24', 'fd00:244:2::/64'], 'direct')],
+      // A prefix goes from one pool to another.
+      [pool('c', ['10.244.3.0/24', '10.244.2.0/24'], 'relay-udp', 1280), pool('b', ['fd00:244:2::/64'], 'direct')],
+      [pool('d', ['10.244.4.0/24'], 'direct'), pool('b', ['fd00:244:2::/64'])],
+    ]
+    for (const wanted of steps) {
+      await a.daemon.call('apply', wanted)
+      const changed = await state()
+      await a.host.sh('ip nexthop flush; ip route flush table 7077; ip -6 route flush table 7077')
+      await until('all is set anew', 2_000, async () => (await state()) === changed)
+      t.pass(wanted.map(({ pool }) => pool).join())
+    }
+    await a.daemon.call('apply', [{ ...b.route, rung: 'direct' }])
+  })
+
   t.test('clean-up removes ours and nothing else', async (t) => {
     await a.daemon.kill()
     await a.host.sh(

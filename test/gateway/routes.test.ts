@@ -1,5 +1,5 @@
 import t from 'tap'
-import { nexthopIds, planRoutes, type RoutesInput } from '../../gateway/routes.ts'
+import { changedRoutes, nexthopIds, planRoutes, type RoutesInput } from '../../gateway/routes.ts'
 import { NEXTHOP_BASE, NEXTHOP_RANGE } from '../../lib/owned.ts'
 import { routeText } from '../../lib/routes.ts'
 
@@ -63,5 +63,17 @@ t.test('nexthop ids', (t) => {
       ['edge', nexthopIds(['edge']).get('edge')],
     ],
   )
+  t.end()
+})
+
+t.test('what changes', (t) => {
+  const [b, c] = [
+    { pool: 'b', cidrs: ['10.244.2.0/24'], rung: 'direct' },
+    { pool: 'c', cidrs: ['10.244.3.0/24'], rung: undefined },
+  ] as const
+  const wide = { ...c, mtu: 1280 }
+  t.strictSame(changedRoutes([b, c], [c, b]), [[], []], 'order is nothing')
+  t.strictSame(changedRoutes([b, c], [b, wide]), [[c], [wide]])
+  t.strictSame(changedRoutes([b], [c]), [[b], [c]])
   t.end()
 })

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { isRoot, ping, until } from '../lib/netns.ts'
 import { SCRIPT, twoGateways } from './two-gateways.ts'
@@ -106,6 +107,31 @@ t.test('WireGuard devices', { skip: isRoot ? false : 'needs root' }, async (t) =
       (await a.host.sh('ip -br addr show fm-direct')).includes(a.ipv6),
     )
     await passes('after ip addr flush', 1_500)
+  })
+
+  t.test('a peer comes and goes beside one that stays', async (t) => {
+    const peers = async () =>
+      (await a.host.sh('wg show fm-direct allowed-ips')).split('\n').filter((line) => line !== '')
+    const [before] = await daemon.call('observePeers', 'direct')
+    const other = { publicKey: randomBytes(32).toString('base64'), allowedIps: ['10.244.9.0/24'], keepaliveSeconds: 0 }
+    await daemon.call('setPeers', 'direct', [b.peer, other])
+    t.equal((await peers()).length, 2)
+    const [prefix, ...rest] = b.peer.allowedIps
+    const moved = [
+      { ...other, allowedIps: [...other.allowedIps, prefix] },
+      { ...b.peer, allowedIps: rest },
+    ]
+    await daemon.call('setPeers', 'direct', moved)
+    t.match(
+      (await peers()).find((line) => line.startsWith(other.publicKey)),
+      prefix,
+      'a prefix moves',
+    )
+    await daemon.call('setPeers', 'direct', [b.peer])
+    t.equal((await peers()).length, 1)
+    const [after] = await daemon.call('observePeers', 'direct')
+    t.equal(after.latestHandshake, before.latestHandshake, 'the session goes on')
+    await passes('after that', 1_000)
   })
 
   t.test('refuse what cannot be', async (t) => {

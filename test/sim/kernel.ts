@@ -2,10 +2,10 @@
 // It outlives the gateway, and tells which peers and pools each change touched.
 
 import { socketAddress, type SocketAddress } from '../../lib/address.ts'
-import { planRouteSteps, type RouteState, type RouteStep } from '../../lib/routes.ts'
+import { planRouteSteps, type Nexthop, type Route, type RouteState, type RouteStep } from '../../lib/routes.ts'
 import { RUNGS, type Rung } from '../../lib/status.ts'
 import type { DevicePeer } from '../../lib/net/wireguard.ts'
-import { nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from '../../gateway/routes.ts'
+import { changedRoutes, nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from '../../gateway/routes.ts'
 import type { Routes } from '../../gateway/routes-loop.ts'
 import type { WireGuard } from '../../gateway/wireguard-loop.ts'
 import { planPeers, samePeers, type PeerChange, type WireGuardPeer } from '../../gateway/wireguard.ts'
@@ -29,7 +29,8 @@ export class Kernel {
     'relay-udp': new Map(),
     'relay-tcp': new Map(),
   }
-  #routes: RouteState = { nexthops: [], routes: [] }
+  readonly #nexthops = new Map<number, Nexthop>()
+  readonly #routes = new Map<string, Route>()
 
   takeWork(): KernelWork {
     const { work } = this
@@ -38,7 +39,7 @@ export class Kernel {
   }
 
   get routes(): RouteState {
-    return this.#routes
+    return { nexthops: [...this.#nexthops.values()], routes: [...this.#routes.values()] }
   }
 
   /** WireGuard as a gateway that starts now finds it. */
@@ -47,11 +48,12 @@ export class Kernel {
     return {
       implementation: 'kernel',
       setPeers: async (rung, peers) => {
-        if (samePeers(wanted.get(rung) ?? [], peers)) return
+        const before = wanted.get(rung)
+        if (samePeers(before ?? [], peers)) return
         wanted.set(rung, peers)
-        this.work.looks++
-        const observed = [...this.devices[rung].values()]
-        for (const change of planPeers(observed, peers, { last: new Map(), due: true })) this.#change(rung, change)
+        if (before === undefined) this.work.looks++
+        const present = before ?? [...this.devices[rung].values()]
+        for (const change of planPeers(present, peers, { last: new Map(), due: true })) this.#change(rung, change)
       },
       setEndpoint: async (rung, publicKey, endpoint, keepaliveSeconds) => {
         wanted.set(
@@ -66,31 +68,33 @@ export class Kernel {
   }
 
   openRoutes(): Routes {
-    let wanted: readonly PoolRoute[] = []
-    const planned = (pools: readonly PoolRoute[]) =>
-      planRoutes({ wanted: pools, ids: nexthopIds(wanted.map(({ pool }) => pool)), devices: INDEXES, ...SOURCES })
+    let wanted: readonly PoolRoute[] | undefined
+    let ids = nexthopIds([])
+    const planned = (pools: readonly PoolRoute[], ids: ReadonlyMap<string, number>) =>
+      planRoutes({ wanted: pools, ids, devices: INDEXES, ...SOURCES })
     return {
       apply: async (pools) => {
-        if (samePoolRoutes(wanted, pools)) return
+        if (wanted !== undefined && samePoolRoutes(wanted, pools)) return
+        const [idsBefore, before] = [ids, wanted]
+        ids = nexthopIds(pools.map(({ pool }) => pool))
         wanted = pools
-        this.work.looks++
-        const next = planned(pools)
-        for (const step of planRouteSteps(this.#routes, next)) this.#step(step)
-        this.#routes = next
+        if (before === undefined) this.work.looks++
+        const [gone, come] = changedRoutes(before ?? [], pools)
+        const present = before === undefined ? this.routes : planned(gone, idsBefore)
+        for (const step of planRouteSteps(present, planned(come, ids))) this.#step(step)
       },
       move: async (pool, rung, mtu) => {
-        wanted = wanted.map((route) => (route.pool === pool ? { ...route, rung, mtu } : route))
-        const moved = planned(wanted.filter((route) => route.pool === pool))
-        const ids = new Map(moved.nexthops.map((nexthop) => [nexthop.id, nexthop]))
-        this.#routes = {
-          ...this.#routes,
-          nexthops: this.#routes.nexthops.map((nexthop) => ids.get(nexthop.id) ?? nexthop),
-        }
-        for (const { destination } of moved.routes) this.work.prefixes.add(destination)
+        wanted = wanted?.map((route) => (route.pool === pool ? { ...route, rung, mtu } : route)) ?? []
+        const { nexthops, routes } = planned(
+          wanted.filter((route) => route.pool === pool),
+          ids,
+        )
+        for (const nexthop of nexthops) this.#step({ kind: 'replace-nexthop', nexthop })
+        for (const { destination } of routes) this.work.prefixes.add(destination)
       },
       observe: async (pools) => {
         const rungOf = new Map([...INDEXES].map(([rung, index]) => [index, rung]))
-        const devices = new Map(this.#routes.nexthops.map(({ id, device }) => [id, device]))
+        const devices = new Map([...this.#nexthops.values()].map(({ id, device }) => [id, device]))
         return new Map(
           [...nexthopIds(pools)].flatMap(([pool, id]) => {
             const rung = rungOf.get(devices.get(id) ?? devices.get(id + 1) ?? 0)
@@ -121,8 +125,20 @@ export class Kernel {
 
   #step(step: RouteStep): void {
     if ('route' in step) this.work.prefixes.add(step.route.destination)
+    switch (step.kind) {
+      case 'replace-nexthop':
+        return void this.#nexthops.set(step.nexthop.id, step.nexthop)
+      case 'remove-nexthop':
+        return void this.#nexthops.delete(step.nexthop.id)
+      case 'replace-route':
+        return void this.#routes.set(keyOf(step.route), step.route)
+      case 'remove-route':
+        return void this.#routes.delete(keyOf(step.route))
+    }
   }
 }
+
+const keyOf = ({ family, destination, metric }: Route): string => `${family} ${destination} ${metric}`
 
 const newWork = (): KernelWork => ({ keys: new Set(), prefixes: new Set(), looks: 0 })
 

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { isOfService } from '../../../lib/net/cgroup.ts'
+import { isOfService, removeGroupOutside } from '../../../lib/net/cgroup.ts'
 import { cgroupRoot } from '../../lab/machine.ts'
 import { createHost, isRoot, until } from '../netns.ts'
 
@@ -43,6 +43,9 @@ t.test('wireguard-go outlives the service', { skip: isRoot ? false : 'needs root
   t.ok(await answers(), 'its wireguard-go goes on')
   const [, pid] = /wireguard-go.*?pid=(\d+)/.exec(await host.sh('ss -xlpH'))!
   t.match(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), /^0::\/fulmar-wireguard-go$/m)
+  await host.sh('ip link del fm-direct')
+  t.equal(await removeGroupOutside(), join(cgroupRoot(), 'fulmar-wireguard-go'), 'its group goes once it is gone')
+  t.equal(await removeGroupOutside(), undefined, 'and only once')
 })
 
 function emptied(group: string): boolean {
