@@ -21,6 +21,31 @@ export async function setPeers(device: string, changes: readonly PeerSettings[])
   return (await ask(device, `set=1\n${changes.map(peerLines).join('')}\n`)) !== undefined
 }
 
+/**
+ * @param settings privateKey in base64. @returns false where no wireguard-go serves this device, or refuses.
+ * @throws ExecError if it does not answer.
+ */
+export async function setDevice(
+  device: string,
+  settings: {
+    readonly privateKey?: string | undefined
+    readonly port?: number | undefined
+    readonly mark?: number | undefined
+  },
+): Promise<boolean> {
+  return (await ask(device, `set=1\n${deviceLines(settings)}\n`)) !== undefined
+}
+
+export function deviceLines({ privateKey, port, mark }: Parameters<typeof setDevice>[1]): string {
+  return [
+    ...(privateKey === undefined ? [] : [`private_key=${toHex(privateKey)}`]),
+    ...(port === undefined ? [] : [`listen_port=${port}`]),
+    ...(mark === undefined ? [] : [`fwmark=${mark}`]),
+  ]
+    .map((line) => `${line}\n`)
+    .join('')
+}
+
 export function peerLines(change: PeerSettings): string {
   const lines = [`public_key=${toHex(change.publicKey)}`]
   if (change.kind === 'remove') lines.push('remove=true')

@@ -1,9 +1,10 @@
 // WireGuard devices: show, configure, and start wireguard-go. The kernel's through `wg`; wireguard-go's, where it is a
 // matter of many times, through its control socket (wireguard-uapi.ts).
 
+import { readFile } from 'node:fs/promises'
 import { groupOutside } from './cgroup.ts'
 import { run, ExecError } from './exec.ts'
-import { getDevice, setPeers } from './wireguard-uapi.ts'
+import { getDevice, setDevice, setPeers } from './wireguard-uapi.ts'
 
 export type DevicePeer = {
   readonly publicKey: string
@@ -53,7 +54,9 @@ export async function configureDevice(device: string, settings: DeviceSettings):
     ...(port === undefined ? [] : ['listen-port', String(port)]),
     ...(mark === undefined ? [] : ['fwmark', `0x${mark.toString(16)}`]),
   ]
-  if (words.length > 0) await run('wg', ['set', device, ...words])
+  if (words.length === 0) return
+  const privateKey = privateKeyFile === undefined ? undefined : (await readFile(privateKeyFile, 'utf8')).trim()
+  if (!(await setDevice(device, { privateKey, port, mark }))) await run('wg', ['set', device, ...words])
 }
 
 /** Peers per call of `wg`, so that its arguments stay far below what the kernel takes (2 MB). */

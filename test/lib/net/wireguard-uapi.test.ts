@@ -1,5 +1,5 @@
 import t from 'tap'
-import { getDevice, parseGet, peerLines, setPeers } from '../../../lib/net/wireguard-uapi.ts'
+import { deviceLines, getDevice, parseGet, peerLines, setPeers } from '../../../lib/net/wireguard-uapi.ts'
 
 const [A, B] = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)]
 
@@ -63,6 +63,14 @@ t.test('changes of peers', async (t) => {
   t.equal(
     peerLines({ kind: 'set', publicKey, allowedIps: ['10.0.0.0/8'], endpoint: '192.0.2.1:9', keepaliveSeconds: 0 }),
     `public_key=${hex}\nreplace_allowed_ips=true\nallowed_ip=10.0.0.0/8\nendpoint=192.0.2.1:9\npersistent_keepalive_interval=0\n`,
+  )
+})
+
+t.test('settings of a device', async (t) => {
+  t.equal(deviceLines({}), '')
+  t.equal(
+    deviceLines({ privateKey: A.toString('base64'), port: 5001, mark: 0x46000000 }),
+    `private_key=${A.toString('hex')}\nlisten_port=5001\nfwmark=1174405120\n`,
   )
 })
 
