@@ -2,7 +2,7 @@
 // gateways are back, and a gateway knows its peers without a relay. Announcements are signed by their nodes: the disk is
 // not trusted with more than keeping.
 
-import { readdir } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Log } from '../log.ts'
 import { decodeSignal, encodeSignal, ProtocolError, type SignedAnnouncement } from '../wire/signal.ts'
@@ -12,30 +12,56 @@ export type AnnouncementFiles = {
   readonly load: () => Promise<ReadonlyMap<string, SignedAnnouncement>>
   /** Writes soon; of several for one node only the last. */
   readonly save: (node: string, announcement: SignedAnnouncement) => void
-  /** Resolves when what was saved is on disk. */
+  readonly remove: (node: string) => void
+  /** Writes what waits; resolves when what was saved is on disk. */
   readonly flushed: () => Promise<void>
 }
 
 const SUFFIX = '.json'
+/**
+ * Between two rounds of writing, for so many times as long as the last took: where a whole mesh starts, everybody announces
+ * several times, and flash cards are slow and wear out.
+ */
+const REST = 9
+const REST_MIN_MS = 250
+const REST_MAX_MS = 5_000
 
 export function openAnnouncements(stateDir: string, log: Log): AnnouncementFiles {
   const folder = join(stateDir, 'announcements')
-  const pending = new Map<string, SignedAnnouncement>()
+  const pathOf = (node: string) => join(folder, `${encodeURIComponent(node)}${SUFFIX}`)
+  /** undefined: to be removed. */
+  const pending = new Map<string, SignedAnnouncement | undefined>()
   let writing: Promise<void> | undefined
+  let flushing = false
+  let hurry = (): void => undefined
 
   const write = async (): Promise<void> => {
-    // What is saved while another is written is met by the same loop; `writing` ends in the turn in which the loop does.
-    for (const [node, announcement] of pending) {
-      pending.delete(node)
-      try {
-        await makePrivateFolder(folder)
-        const frame = encodeSignal({ kind: 'announce', node, announcement })
-        await writeWhole(join(folder, `${encodeURIComponent(node)}${SUFFIX}`), frame)
-      } catch (err) {
-        log.warn({ err, node }, 'cannot keep an announcement; after a restart it is missed until it comes again')
-      }
+    while (pending.size > 0) {
+      const beganMs = performance.now()
+      const round = [...pending]
+      pending.clear()
+      for (const [node, announcement] of round) await keep(node, announcement)
+      if (flushing) continue
+      const restMs = Math.min(REST_MAX_MS, Math.max(REST_MIN_MS, REST * (performance.now() - beganMs)))
+      await new Promise<void>((resolve) => {
+        hurry = resolve
+        setTimeout(resolve, restMs).unref()
+      })
     }
     writing = undefined
+  }
+  const keep = async (node: string, announcement: SignedAnnouncement | undefined): Promise<void> => {
+    try {
+      if (announcement === undefined) return await rm(pathOf(node), { force: true })
+      await makePrivateFolder(folder)
+      await writeWhole(pathOf(node), encodeSignal({ kind: 'announce', node, announcement }))
+    } catch (err) {
+      log.warn({ err, node }, 'cannot keep an announcement; after a restart it is missed until it comes again')
+    }
+  }
+  const change = (node: string, announcement: SignedAnnouncement | undefined): void => {
+    pending.set(node, announcement)
+    writing ??= write()
   }
 
   return {
@@ -50,11 +76,14 @@ export function openAnnouncements(stateDir: string, log: Log): AnnouncementFiles
       }
       return found
     },
-    save(node, announcement) {
-      pending.set(node, announcement)
-      writing ??= write()
+    save: change,
+    remove: (node) => change(node, undefined),
+    async flushed() {
+      flushing = true
+      hurry()
+      await writing
+      flushing = false
     },
-    flushed: async () => writing,
   }
 }
 
