@@ -3,8 +3,9 @@
 // leaves TCP waiting for minutes: an idle session learns of it from the relay's pings, at no cost of its own, and whoever
 // misses answers has it checked at once.
 
-import type { Socket } from 'node:net'
+import { isIP, type createConnection, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import tls, { type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { WebSocket, type RawData } from 'ws'
 import { canonicalAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
@@ -39,6 +40,11 @@ export type RelaySession = {
 
 const RECONNECT = { baseMs: 200, capMs: 5_000 }
 const CONNECT_TIMEOUT_MS = 5_000
+/**
+ * Once it is connected. A relay to which a thousand sites come back at once answers late, and who gives up makes it do the
+ * work again.
+ */
+const HANDSHAKE_TIMEOUT_MS = 20_000
 /** The relay pings every 10 s; a session that hears nothing for so long is dead, whatever TCP believes. */
 const SILENCE_MS = 25_000
 /** A pong takes a round trip, or a few where packets are lost (the first retransmission comes after 200 ms or more). */
@@ -72,20 +78,32 @@ export function openRelaySession(
   /** One session from dial to end. */
   const session = (url: string): Promise<End> => {
     const { promise, resolve } = Promise.withResolvers<End>()
+    const dial = (to: ConnectionOptions): TLSSocket => {
+      const host = to.host ?? ''
+      const dialled = tls.connect({ ...to, path: undefined, servername: isIP(host) === 0 ? host : '' })
+      dialled.once('connect', () => expect(HANDSHAKE_TIMEOUT_MS, 'no TLS session'))
+      return dialled
+    }
     const socket = new WebSocket(new URL(options.path, url.replace(/^http/, 'ws')), {
       ...tlsOptions(identity),
-      handshakeTimeout: CONNECT_TIMEOUT_MS,
+      createConnection: dial as unknown as typeof createConnection,
       maxPayload: options.maxPayloadBytes,
       perMessageDeflate: false,
       generateMask: zeroMask,
     })
-    let reason = 'the relay closed the connection'
+    let reason: string | undefined
     let checking: NodeJS.Timeout | undefined
     let unanswered = false
     const terminate = (why: string): void => {
-      reason = why
+      reason ??= why
       socket.terminate()
     }
+    let opening: NodeJS.Timeout | undefined
+    const expect = (ms: number, without: string): void => {
+      clearTimeout(opening)
+      opening = setTimeout(() => terminate(`${without} within ${ms / 1000} s`), ms)
+    }
+    expect(CONNECT_TIMEOUT_MS, 'no connection')
     const stop = (): void => socket.terminate()
     const watchdog = setTimeout(() => terminate(`nothing heard for ${SILENCE_MS / 1000} s`), SILENCE_MS)
     signal.addEventListener('abort', stop)
@@ -110,6 +128,7 @@ export function openRelaySession(
     let stream: Socket | undefined
     socket.on('upgrade', (response) => (stream = response.socket))
     socket.on('open', () => {
+      clearTimeout(opening)
       address = canonicalAddress(stream!.remoteAddress ?? '')
       open = socket
       onHeard()
@@ -131,14 +150,13 @@ export function openRelaySession(
       terminate(`the relay answered ${response.statusCode} ${response.statusMessage ?? ''}`.trim())
       response.resume()
     })
-    socket.on('error', (error) => (reason = error.message))
+    socket.on('error', (error) => (reason ??= error.message))
     socket.on('close', () => {
-      clearTimeout(watchdog)
-      clearTimeout(checking)
+      for (const timer of [watchdog, checking, opening]) clearTimeout(timer)
       checking = undefined
       signal.removeEventListener('abort', stop)
       open = undefined
-      resolve({ reason, unanswered })
+      resolve({ reason: reason ?? 'the relay closed the connection', unanswered })
     })
     return promise
   }
