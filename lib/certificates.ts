@@ -46,11 +46,16 @@ export async function createAuthority(name: string, validity: Validity): Promise
 }
 
 /** @param names DNS names and IP addresses that clients may dial; they become the SANs. */
-export async function issueServer(authority: KeyPair, names: readonly string[], validity: Validity): Promise<KeyPair> {
+export async function issueServer(
+  authority: KeyPair,
+  names: readonly string[],
+  validity: Validity,
+  subject: ClientSubject = { commonName: 'fulmar-relay', organization: undefined },
+): Promise<KeyPair> {
   const x509 = await load()
   const keys = await generateKeys()
   const certificatePem = await issue(authority, {
-    subject: { commonName: 'fulmar-relay', organization: undefined },
+    subject,
     publicKey: keys.publicKey,
     validity,
     extensions: [

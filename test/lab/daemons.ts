@@ -1,6 +1,7 @@
 // Which processes run on which hosts of a lab, with their command lines: the relay in the cloud, an agent per node, a
-// gateway per pool or several, and a server per pod.
+// gateway per pool or several, a server per pod, and one process for all kubelets.
 
+import { MACHINE } from './enter.ts'
 import { cgroupOf, CLOUD } from './names.ts'
 import type { PodServer } from './pod-server.ts'
 import type { Topology } from './topology.ts'
@@ -9,17 +10,22 @@ import type { Topology } from './topology.ts'
 export type Daemon = {
   /** The host that it is asked for by, and whose folder has its log. */
   readonly host: string
-  readonly daemon: 'relay' | 'agent' | 'gateway' | 'pod'
-  /** The host whose network and mounts it has: the node, for a hostNetwork pod. */
+  readonly daemon: 'relay' | 'agent' | 'gateway' | 'pod' | 'kubelet'
+  /** The host whose network and mounts it has: the node, for a hostNetwork pod; MACHINE for none. */
   readonly namespaces: string
   readonly cgroup: string
   readonly command: readonly string[]
 }
 export type DaemonName = Daemon['daemon']
-export const DAEMONS = ['relay', 'agent', 'gateway', 'pod'] as const satisfies readonly DaemonName[]
+export const DAEMONS = ['relay', 'agent', 'gateway', 'pod', 'kubelet'] as const satisfies readonly DaemonName[]
 
 /** Paths on this machine that command lines start with. */
-export type Programs = { readonly node: string; readonly fulmar: string; readonly podServer: string }
+export type Programs = {
+  readonly node: string
+  readonly fulmar: string
+  readonly podServer: string
+  readonly kubelets: string
+}
 
 export const STUN_PORTS = [3478, 3479] as const
 
@@ -66,6 +72,15 @@ export const podsOf = ({ id, pods }: Topology, { node, podServer }: Programs): r
       command: [node, podServer, JSON.stringify(self)],
     }
   })
+
+/** It enters the hosts itself, as a container runtime does: in the network of none of them. */
+export const kubeletsOf = ({ id }: Topology, { node, kubelets }: Programs): Daemon => ({
+  host: CLOUD,
+  daemon: 'kubelet',
+  namespaces: MACHINE,
+  cgroup: `${cgroupOf(id)}/kubelets`,
+  command: [node, kubelets, id],
+})
 
 const onNode = (id: string, host: string, daemon: DaemonName, command: readonly string[]): Daemon => ({
   host,

@@ -9,6 +9,9 @@ import { pathsOf } from './names.ts'
 import { COMPILE_CACHE } from './paths.ts'
 import type { Topology } from './topology.ts'
 
+/** Namespaces of no host. */
+export const MACHINE = ''
+
 /** Where a program runs: whose namespaces, and which group. */
 export type Place = { readonly namespaces: string; readonly cgroup: string }
 
@@ -50,14 +53,13 @@ export function enterCommand(
 ): readonly [string, readonly string[]] {
   const paths = pathsOf(id)
   const inside = 'echo 0 > "$1/cgroup.procs" && cd "$2" && shift 2 && exec "$@"'
+  const program = ['sh', '-c', inside, 'sh', `${cgroupRoot()}/${place.cgroup}`, directory, ...command] as const
+  if (place.namespaces === MACHINE) return ['sh', program.slice(1)]
   const entry = [
     `--net=${paths.networkNamespace(place.namespaces)}`,
     `--mount=${paths.mountNamespace(place.namespaces)}`,
   ]
-  return [
-    'nsenter',
-    [...entry, '--', 'sh', '-c', inside, 'sh', `${cgroupRoot()}/${place.cgroup}`, directory, ...command],
-  ]
+  return ['nsenter', [...entry, '--', ...program]]
 }
 
 /**

@@ -1,6 +1,7 @@
 // What a kubelet says of its node to the Kubernetes API: its addresses and that it is ready. One process does it for all
 // nodes of a lab, each with the node's own certificate. One argument: JSON of KubeletNode[]. Ends when all is said.
 
+import { availableParallelism, totalmem } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createApiClient } from '../../lib/k8s/api-client.ts'
 import { isNotFound } from '../../lib/k8s/api-error.ts'
@@ -9,6 +10,9 @@ import { loadIdentity } from '../../lib/net/identity.ts'
 
 export type KubeletNode = { readonly name: string; readonly addresses: readonly string[]; readonly stateDir: string }
 
+/** The kubelet's own defaults. */
+const KUBELET_PORT = 10250
+const PODS_MAX = 110
 const SERVED_WITHIN_MS = 5_000
 const RETRY_MS = 100
 
@@ -24,7 +28,15 @@ async function report({ name, addresses, stateDir }: KubeletNode): Promise<void>
     lastHeartbeatTime: now,
     lastTransitionTime: now,
   }
+  const resources = {
+    cpu: String(availableParallelism()),
+    memory: `${Math.floor(totalmem() / 1024)}Ki`,
+    pods: String(PODS_MAX),
+  }
   const status = {
+    capacity: resources,
+    allocatable: resources,
+    daemonEndpoints: { kubeletEndpoint: { Port: KUBELET_PORT } },
     addresses: [...addresses.map((address) => ({ type: 'InternalIP', address })), { type: 'Hostname', address: name }],
     conditions: [ready],
   }

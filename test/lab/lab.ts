@@ -20,7 +20,7 @@ import { parseId, pathsOf } from './names.ts'
 import type { Cut } from './nat.ts'
 import { generatedPools, type LabOptions } from './options.ts'
 import { SHOP } from './paths.ts'
-import { reportNodes, startGateways, startNodes, startPods } from './start.ts'
+import { reportNodes, startGateways, startKubelets, startNodes, startPods, type StartOptions } from './start.ts'
 import { takeLock, writeState, type LabState } from './state.ts'
 import { readStatus, type LabStatus } from './status.ts'
 import { appendEvent, Supervisor, type LabEvent } from './supervisor.ts'
@@ -102,6 +102,7 @@ export class Lab {
   readonly #supervisor: Supervisor
   readonly #agentFlags: readonly string[]
   readonly #gatewayFlags: readonly string[]
+  readonly #kubelets: boolean
   readonly #events = new EventEmitter<LabEvents>()
   readonly #ending = new AbortController()
   #closed: Promise<void> | undefined
@@ -113,6 +114,7 @@ export class Lab {
     // A lab has no CNI that would carry what pods of a split pool say to each other.
     this.#agentFlags = options.agentFlags ?? (splitLans.length > 0 ? ['--overlay-pods'] : [])
     this.#gatewayFlags = gatewayFlags
+    this.#kubelets = options.kubelets ?? false
     this.#supervisor = new Supervisor({
       id: topology.id,
       restart,
@@ -129,19 +131,12 @@ export class Lab {
 
   /** Runs what `openLab` runs; `startGateways` does the rest of `until: 'nodes'`. */
   async start(until: 'hosts' | 'nodes' | 'all', progress: (line: string) => void, signal: AbortSignal): Promise<void> {
-    const options = {
-      topology: this.topology,
-      manifests: this.manifests,
-      supervisor: this.#supervisor,
-      agentFlags: this.#agentFlags,
-      gatewayFlags: this.#gatewayFlags,
-      progress,
-      signal,
-    }
+    const options = this.#startOptions(progress, signal)
     if (until === 'hosts') return startPods(options)
     await startNodes(options)
     this.#followNodes(progress)
     if (until === 'all') await startGateways(options)
+    if (this.#kubelets) await startKubelets(options)
   }
 
   #followNodes(progress: (line: string) => void): void {
@@ -158,16 +153,24 @@ export class Lab {
 
   /** Resolves when all of them answer. */
   async startGateways(progress: (line: string) => void = () => {}): Promise<void> {
-    const { topology, manifests } = this
-    await startGateways({
-      topology,
-      manifests,
+    await startGateways(this.#startOptions(progress))
+  }
+
+  /** Resolves when they listen. */
+  async startKubelets(progress: (line: string) => void = () => {}): Promise<void> {
+    await startKubelets(this.#startOptions(progress))
+  }
+
+  #startOptions(progress: (line: string) => void, signal = new AbortController().signal): StartOptions {
+    return {
+      topology: this.topology,
+      manifests: this.manifests,
       supervisor: this.#supervisor,
       agentFlags: this.#agentFlags,
       gatewayFlags: this.#gatewayFlags,
       progress,
-      signal: new AbortController().signal,
-    })
+      signal,
+    }
   }
 
   /** Runs a program on a host to its end, 60 s at most; the exit code is an answer. */

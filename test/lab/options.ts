@@ -30,6 +30,8 @@ export type LabOptions = {
   readonly agentFlags?: readonly string[] | undefined
   /** Flags of every gateway, such as `--warm all`. */
   readonly gatewayFlags?: readonly string[] | undefined
+  /** Whether nodes have kubelets, for kubectl logs, exec and the like. */
+  readonly kubelets?: boolean | undefined
   /** Makes the hosts what they should be before anything starts on them. */
   readonly prepare?: ((lab: Lab) => Promise<void>) | undefined
   /** Whether a process that dies is started again. */
@@ -160,6 +162,7 @@ export function labOptionsOf(values: Values<typeof UP>): LabOptions {
     ...(manifests === undefined ? {} : { manifests }),
     gatewayFlags: warm ? ['--warm', 'all'] : [],
     restart: !noRestart,
+    kubelets: true,
     until: noDaemons ? 'hosts' : 'all',
   }
 }

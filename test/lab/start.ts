@@ -1,12 +1,12 @@
 // The order in which a lab comes to life: relay, nodes join, their kubelets report, pods, agents, gateways.
 
 import { availableParallelism } from 'node:os'
-import { agentsOf, gatewaysOf, podsOf, relayOf, type Daemon, type Programs } from './daemons.ts'
+import { agentsOf, gatewaysOf, kubeletsOf, podsOf, relayOf, type Daemon, type Programs } from './daemons.ts'
 import { execAt, placeOf } from './enter.ts'
 import type { KubeletNode } from './kubelet.ts'
 import { cgroupRoot } from './machine.ts'
 import { CLOUD, pathsOf } from './names.ts'
-import { FULMAR, POD_SERVER } from './paths.ts'
+import { FULMAR, KUBELETS, POD_SERVER } from './paths.ts'
 import type { Supervisor } from './supervisor.ts'
 import type { Topology } from './topology.ts'
 
@@ -14,6 +14,7 @@ export const PROGRAMS: Programs = {
   node: process.execPath,
   fulmar: FULMAR,
   podServer: POD_SERVER,
+  kubelets: KUBELETS,
 }
 
 /** Daemons wait for each other and for the kernel as they start; many more only make each of them late. */
@@ -70,6 +71,12 @@ export async function startGateways(options: StartOptions): Promise<void> {
   const gateways = gatewaysOf(options.topology, PROGRAMS, options.gatewayFlags)
   await inTurn(gateways, (gateway) => options.supervisor.start(gateway), options.signal)
   options.progress(`${count(gateways.length, 'gateway')} answering: ${gateways.map(({ host }) => host).join(', ')}`)
+}
+
+/** When the relay has run once: its authority issues their serving certificates. */
+export async function startKubelets({ topology, supervisor, progress }: StartOptions): Promise<void> {
+  await supervisor.start(kubeletsOf(topology, PROGRAMS))
+  progress(`${count(topology.nodes.length, 'kubelet')} listening`)
 }
 
 async function startAll(daemons: readonly Daemon[], { supervisor, signal }: StartOptions): Promise<void> {

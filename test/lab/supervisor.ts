@@ -27,7 +27,7 @@ export type LabEvent = {
   readonly pid: number
 } & (
   | { readonly kind: 'started' }
-  /** It answers: a daemon on its socket, a pod on its ports. */
+  /** It answers: a daemon on its socket, a pod or the kubelets on their ports. */
   | { readonly kind: 'ready' }
   | {
       readonly kind: 'died'
@@ -176,7 +176,9 @@ export class Supervisor {
     let lastFailure = 'it has no socket'
     const onFailure = (reason: string): void => void (lastFailure = reason)
     const answered = (
-      daemon === 'pod' ? sayingSo(running) : answering(this.#options.id, definition, onFailure, answer.signal)
+      daemon === 'pod' || daemon === 'kubelet'
+        ? sayingSo(running)
+        : answering(this.#options.id, definition, onFailure, answer.signal)
     ).then(() => undefined)
     const late = sleep(READY_MS, undefined, { signal: answer.signal }).then(
       () => `does not answer after ${READY_MS} ms (${lastFailure})`,
@@ -197,7 +199,7 @@ export const appendEvent = (id: string, event: LabEvent): void =>
 
 const keyOf = ({ host, daemon }: { readonly host: string; readonly daemon: DaemonName }) => `${host} ${daemon}`
 
-/** Pods say so on descriptor 3, which closes when they end without. */
+/** Pods and kubelets say so on descriptor 3, which closes when they end without. */
 const sayingSo = (running: ChildProcess): Promise<unknown> =>
   new Promise((resolve) => running.stdio[3]!.once('data', resolve))
 

@@ -1,0 +1,86 @@
+// TCP sockets inside another network namespace: a socket stays where it was made, whoever uses it. Through node:ffi; the
+// thread is in the other namespace only between two lines of one function.
+
+import { closeSync, constants, openSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { loadFfi } from '../../../lib/net/ffi.ts'
+
+const CLONE_NEWNET = 0x4000_0000
+const AF_INET = 2
+const AF_INET6 = 10
+const SOCK_STREAM = 1
+const SOCK_NONBLOCK = 0o4000
+const SOCK_CLOEXEC = 0o2_000_000
+const SOL_SOCKET = 1
+const SO_REUSEADDR = 2
+const BACKLOG = 511
+const SOCKADDR_IN6_BYTES = 28
+
+const SIGNATURES = {
+  setns: { return: 'int32', arguments: ['int32', 'int32'] },
+  socket: { return: 'int32', arguments: ['int32', 'int32', 'int32'] },
+  setsockopt: { return: 'int32', arguments: ['int32', 'int32', 'int32', 'buffer', 'uint32'] },
+  bind: { return: 'int32', arguments: ['int32', 'buffer', 'uint32'] },
+  listen: { return: 'int32', arguments: ['int32', 'int32'] },
+} as const
+
+const load = () => loadFfi().dlopen(null, SIGNATURES).functions
+let libc: ReturnType<typeof load> | undefined
+
+/** A descriptor that listens on a port of all addresses of a namespace, in both families. */
+export function listenIn(namespace: string, port: number): number {
+  return within(namespace, (c) => {
+    const descriptor = c.socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    const name = Buffer.alloc(SOCKADDR_IN6_BYTES)
+    name.writeUInt16LE(AF_INET6, 0)
+    name.writeUInt16BE(port, 2)
+    const one = Buffer.from([1, 0, 0, 0])
+    const done =
+      c.setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, one, one.length) === 0 &&
+      c.bind(descriptor, name, name.length) === 0 &&
+      c.listen(descriptor, BACKLOG) === 0
+    if (done) return descriptor
+    closeSync(descriptor)
+    throw new Error(`${namespace}: port ${port} cannot be had`)
+  })
+}
+
+/** A connection to a port of a namespace's own loopback, by IPv4 or else IPv6, as containerd does it. */
+export async function connectIn(namespace: string, port: number, signal: AbortSignal): Promise<Socket> {
+  try {
+    return await connect(namespace, AF_INET, '127.0.0.1', port, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ECONNREFUSED') throw error
+    return connect(namespace, AF_INET6, '::1', port, signal)
+  }
+}
+
+function connect(namespace: string, family: number, host: string, port: number, signal: AbortSignal): Promise<Socket> {
+  const fd = within(namespace, (c) => c.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+  const socket = new Socket({ fd, allowHalfOpen: true, signal })
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject)
+    socket.connect({ host, port }, () => {
+      socket.off('error', reject)
+      resolve(socket)
+    })
+  })
+}
+
+function within<T>(namespace: string, body: (c: NonNullable<typeof libc>) => T): T {
+  libc ??= load()
+  const there = openSync(namespace, constants.O_RDONLY)
+  const here = openSync('/proc/thread-self/ns/net', constants.O_RDONLY)
+  try {
+    if (libc.setns(there, CLONE_NEWNET) !== 0) throw new Error(`${namespace} cannot be entered`)
+    try {
+      return body(libc)
+    } finally {
+      // Whoever stayed there would do everything else in the wrong place.
+      if (libc.setns(here, CLONE_NEWNET) !== 0) process.abort()
+    }
+  } finally {
+    closeSync(there)
+    closeSync(here)
+  }
+}
