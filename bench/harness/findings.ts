@@ -20,6 +20,7 @@ export type Finding = {
 }
 export type Unit =
   | 'MB'
+  | '% of a core'
   | 'pairs'
   | 'Mbit/s'
   | 'Gbit/s'
