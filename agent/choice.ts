@@ -81,7 +81,7 @@ export function targetsOf(
   const kept = all.length > TARGETS_MAX ? sample(all, here.node) : all
   const weights = weightsOf(kept, here, paths)
   return {
-    targets: kept.map((target, i) => ({ ...target, weight: weights[i]! })),
+    targets: kept.map(({ address, port, node }, i) => ({ address, port, node, weight: weights[i]! })),
     left: all.length - kept.length,
   }
 }

@@ -64,7 +64,7 @@ export class Claims {
   #set(claim: string, service: string, holds: boolean): readonly string[] {
     const before = this.#holders.get(claim) ?? []
     const others = before.filter((other) => other !== service)
-    const after = holds ? [...others, service].sort(byName) : others
+    const after = !holds ? others : others.length === 0 ? [service] : [...others, service].sort(byName)
     if (after.length > 0) this.#holders.set(claim, after)
     else this.#holders.delete(claim)
     this.#contest(claim)

@@ -2,9 +2,10 @@
 // objects, in a deterministic order. What is allowed from here is decided by topology.ts and balance.ts, what becomes of
 // it by nft.ts and dns.ts.
 
-import type { EndpointSlice, Node, NodePool, RavenGateway, Service } from '../lib/k8s/objects.ts'
+import type { Node, NodePool, RavenGateway } from '../lib/k8s/objects.ts'
 import { LABEL_NODE_POOL, poolsOf, type Pool } from '../lib/k8s/pools.ts'
-import { serviceOf, type ClusterService } from './services.ts'
+import { sliceRead, type AnySlice } from './endpoints.ts'
+import { serviceOf, type AnyService, type ClusterService } from './services.ts'
 import { sortedPairs } from './sorted-pairs.ts'
 
 export type { Address, Endpoint, Port, Protocol } from './endpoints.ts'
@@ -23,16 +24,15 @@ export type Cluster = {
 }
 
 export type ClusterObjects = {
-  readonly services: readonly Service[]
-  readonly slices: readonly EndpointSlice[]
+  readonly services: readonly AnyService[]
+  readonly slices: readonly AnySlice[]
   readonly nodes: readonly Node[]
   readonly nodePools: readonly NodePool[]
   readonly gateways: readonly RavenGateway[]
 }
 
-const LABEL_SERVICE_NAME = 'kubernetes.io/service-name'
 const LABEL_ZONE = 'topology.kubernetes.io/zone'
-const NO_SLICES: readonly EndpointSlice[] = []
+const NO_SLICES: readonly AnySlice[] = []
 const NOTHING: ReadonlySet<string> = new Set()
 
 /** Objects need no order; what cannot be read is left out and named in `problems`. */
@@ -43,28 +43,28 @@ export const clusterOf = (objects: ClusterObjects): Cluster => createClusterRead
  * read, which takes lists that are in the order of namespace and name.
  */
 export function createClusterReader(): (objects: ClusterObjects) => Cluster {
-  const slicesOf = new Map<string, readonly EndpointSlice[]>()
-  let slices: readonly EndpointSlice[] = []
-  let services: readonly Service[] = []
+  const slicesOf = new Map<string, readonly AnySlice[]>()
+  let slices: readonly AnySlice[] = []
+  let services: readonly AnyService[] = []
   /** In the order of `services`. */
   let found: readonly ClusterService[] = []
   const problems = new Map<ClusterService, readonly string[]>()
   let sorted = true
   let nodes: NodesRead | undefined
 
-  const regroup = (now: readonly EndpointSlice[]): ReadonlySet<string> => {
+  const regroup = (now: readonly AnySlice[]): ReadonlySet<string> => {
     const touched = new Set<string>()
     for (const [had, slice] of sortedPairs(slices, now, byKey)) {
-      if (had !== undefined && isAddressed(had)) {
-        const key = serviceKey(had)
-        const list = slicesOf.get(key) ?? NO_SLICES
-        slicesOf.set(key, list.toSpliced(list.indexOf(had), 1))
-        touched.add(key)
+      const [before, after] = [had && sliceRead(had).service, slice && sliceRead(slice).service]
+      if (before !== undefined) {
+        const list = slicesOf.get(before) ?? NO_SLICES
+        slicesOf.set(before, list.toSpliced(list.indexOf(had!), 1))
+        touched.add(before)
       }
-      if (slice !== undefined && isAddressed(slice)) {
-        const key = serviceKey(slice)
-        slicesOf.set(key, [...(slicesOf.get(key) ?? NO_SLICES), slice])
-        touched.add(key)
+      if (after !== undefined) {
+        const list = slicesOf.get(after)
+        slicesOf.set(after, list === undefined ? [slice!] : [...list, slice!])
+        touched.add(after)
       }
     }
     for (const key of touched) if (slicesOf.get(key)?.length === 0) slicesOf.delete(key)
@@ -72,15 +72,15 @@ export function createClusterReader(): (objects: ClusterObjects) => Cluster {
     return touched
   }
 
-  const read = (service: Service, before: ClusterService | undefined): ClusterService => {
+  const read = (service: AnyService, before: ClusterService | undefined): ClusterService => {
     const read = serviceOf(service, slicesOf.get(keyOf(service)) ?? NO_SLICES)
     if (before !== undefined) problems.delete(before)
     if (read.problems.length > 0) problems.set(read.service, read.problems)
     return read.service
   }
-  const replace = (now: readonly Service[]): void => {
+  const replace = (now: readonly AnyService[]): void => {
     const next: ClusterService[] = []
-    const keep = (_: Service, index: number) => void next.push(found[index]!)
+    const keep = (_: AnyService, index: number) => void next.push(found[index]!)
     for (const [had, service, index] of sortedPairs(services, now, byKey, keep)) {
       const before = had === undefined ? undefined : found[index]!
       if (service === undefined) problems.delete(before!)
@@ -127,7 +127,7 @@ export function createClusterReader(): (objects: ClusterObjects) => Cluster {
   }
 }
 
-const isInOrder = (services: readonly Service[]) =>
+const isInOrder = (services: readonly AnyService[]) =>
   services.every((service, i) => i === 0 || byKey(services[i - 1]!, service) < 0)
 
 type NodesRead = Pick<Cluster, 'nodePools' | 'zones' | 'pools' | 'problems'> & { readonly objects: ClusterObjects }
@@ -145,9 +145,6 @@ function nodesOf(objects: ClusterObjects, known: NodesRead | undefined): NodesRe
     zones: zonesOf(nodes),
   }
 }
-
-const isAddressed = ({ addressType }: EndpointSlice) => addressType === 'IPv4' || addressType === 'IPv6'
-const serviceKey = ({ metadata }: EndpointSlice) => `${metadata?.namespace}/${metadata?.labels?.[LABEL_SERVICE_NAME]}`
 
 /** A node's own label counts; the list in the NodePool's status is made from labels, later. */
 function nodePoolsOf(nodes: readonly Node[], nodePools: readonly NodePool[]): ReadonlyMap<string, string> {
@@ -174,8 +171,8 @@ function zonesOf(nodes: readonly Node[]): ReadonlyMap<string, string> {
 export const endpointCount = (services: readonly ClusterService[]): number =>
   services.reduce((sum, { endpoints }) => sum + endpoints.length, 0)
 
-const keyOf = ({ metadata }: Service) => `${metadata?.namespace}/${metadata?.name}`
-const orderOf = ({ metadata }: Service | EndpointSlice) => `${metadata?.namespace}\0${metadata?.name}`
+const keyOf = ({ metadata }: AnyService) => `${metadata?.namespace}/${metadata?.name}`
+const orderOf = ({ metadata }: AnyService | AnySlice) => `${metadata?.namespace}\0${metadata?.name}`
 const byName = (a: ClusterService, b: ClusterService) => compare(a.namespace, b.namespace) || compare(a.name, b.name)
-const byKey = (a: Service | EndpointSlice, b: Service | EndpointSlice) => compare(orderOf(a), orderOf(b))
+const byKey = (a: AnyService | AnySlice, b: AnyService | AnySlice) => compare(orderOf(a), orderOf(b))
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

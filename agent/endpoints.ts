@@ -2,6 +2,7 @@
 
 import { isIPv4, isIPv6 } from 'node:net'
 import { normalise, type Family } from '../lib/cidr.ts'
+import { keptMetadata, oneOfEach, type KeptMetadata } from '../lib/k8s/kept.ts'
 import type { EndpointPort, EndpointSlice } from '../lib/k8s/objects.ts'
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP'
@@ -27,78 +28,105 @@ export type EndpointsRead = { readonly endpoints: readonly Endpoint[]; readonly 
 type Hints = { readonly forZones?: readonly Named[]; readonly forNodes?: readonly Named[] }
 type Named = { readonly name: string }
 
-type SliceRead = {
+export type SliceRead = {
+  /** `namespace/name` of the Service that it is of; undefined where it has no addresses. */
+  readonly service: string | undefined
+  /** By address. */
   readonly endpoints: readonly Endpoint[]
   /** What tells its endpoints from others at the same addresses. */
   readonly portsKey: string
   readonly problems: readonly string[]
 }
-/** Objects of the store are replaced and never changed, so what was read of one holds for as long as it is there. */
-const slicesRead = new WeakMap<EndpointSlice, SliceRead>()
+/** An EndpointSlice of which nothing is kept but what was read: of tens of thousands there is no room for all. */
+export type KeptSlice = { readonly metadata: KeptMetadata; readonly read: SliceRead }
+export type AnySlice = EndpointSlice | KeptSlice
+
+const LABEL_SERVICE_NAME = 'kubernetes.io/service-name'
 const NOTHING: readonly never[] = []
+/** Very many endpoints are on few nodes and listen on few ports. */
+const oneText = oneOfEach<string>()
+const onePortList = oneOfEach<readonly Port[]>()
+
+export const keptSlice = (slice: EndpointSlice): KeptSlice => ({
+  metadata: keptMetadata(slice),
+  read: readSlice(slice),
+})
+
+export const sliceRead = (slice: AnySlice): SliceRead => ('read' in slice ? slice.read : readSlice(slice))
 
 /** By address. An endpoint that moves from one slice to another stands in both for a moment: the ready entry counts. */
-export function endpointsOf(slices: readonly EndpointSlice[], publishNotReady: boolean): EndpointsRead {
+export function endpointsOf(slices: readonly AnySlice[], publishNotReady: boolean): EndpointsRead {
+  const [only] = slices
+  if (only === undefined) return { endpoints: NOTHING, problems: NOTHING }
+  if (slices.length === 1 && !publishNotReady) return sliceRead(only)
   const found = new Map<string, Endpoint>()
   const problems: string[] = []
   for (const slice of slices) {
-    const read = readSlice(slice)
+    const read = sliceRead(slice)
     problems.push(...read.problems)
     for (const written of read.endpoints) {
-      const key = `${written.address} ${read.portsKey}`
       const endpoint = publishNotReady && !written.ready ? { ...written, ready: true, draining: false } : written
-      const known = found.get(key)
-      if (known === undefined || (endpoint.ready && !known.ready) || (endpoint.draining && !known.ready))
-        found.set(key, endpoint)
+      take(found, `${written.address} ${read.portsKey}`, endpoint)
     }
   }
-  return { endpoints: [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, endpoint]) => endpoint), problems }
+  return { endpoints: inOrder(found), problems }
 }
 
+function take(found: Map<string, Endpoint>, key: string, endpoint: Endpoint): void {
+  const known = found.get(key)
+  if (known === undefined || (endpoint.ready && !known.ready) || (endpoint.draining && !known.ready))
+    found.set(key, endpoint)
+}
+
+const inOrder = (found: ReadonlyMap<string, Endpoint>): readonly Endpoint[] =>
+  [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, endpoint]) => endpoint)
+
 function readSlice(slice: EndpointSlice): SliceRead {
-  const known = slicesRead.get(slice)
-  if (known !== undefined) return known
-  const name = `endpointslice ${slice.metadata?.namespace}/${slice.metadata?.name}`
+  const { namespace, name: own, labels } = slice.metadata ?? {}
+  const name = `endpointslice ${namespace}/${own}`
   const problems: string[] = []
-  const ports = portsOf(slice.ports ?? [])
-  if (ports.length < (slice.ports ?? []).length)
+  const read = portsOf(slice.ports ?? [])
+  if (read.length < (slice.ports ?? []).length)
     problems.push(`${name}: a port without a number or with an unknown protocol is left out; correct ports`)
-  const portsKey = ports.map(({ name, protocol, port }) => `${name}/${protocol}/${port}`).join()
+  const portsKey = oneText(read.map(({ name, protocol, port }) => `${name}/${protocol}/${port}`).join())
+  const ports = onePortList(portsKey, read)
   const family = slice.addressType === 'IPv4' ? 4 : 6
   let bad = 0
-  const endpoints = (slice.endpoints ?? []).flatMap(
-    ({ addresses, conditions, nodeName, hostname, zone, hints: written }) => {
-      // Consumers use the first address only; the others are equal to it (discovery/v1).
-      const text = addresses?.[0] ?? ''
-      const address = addressOf(text)
-      if (address?.family !== family) {
-        // One is enough to find it by.
-        if (bad++ === 0)
-          problems.push(
-            `${name}: ${JSON.stringify(text)} is no ${slice.addressType} address: it is left out; correct its endpoints`,
-          )
-        return []
-      }
-      const ready = conditions?.ready ?? true
-      const hints: Hints = written ?? {}
-      const endpoint: Endpoint = {
-        family,
-        address: address.address,
-        node: nodeName || undefined,
-        hostname: hostname || undefined,
-        zone: zone || undefined,
-        ready,
-        draining: !ready && (conditions?.serving ?? true) && (conditions?.terminating ?? false),
-        forNodes: hints.forNodes?.map(({ name }) => name) ?? NOTHING,
-        forZones: hints.forZones?.map(({ name }) => name) ?? NOTHING,
-        ports,
-      }
-      return [endpoint]
-    },
-  )
-  const read = { endpoints, portsKey, problems }
-  slicesRead.set(slice, read)
-  return read
+  const found = new Map<string, Endpoint>()
+  for (const { addresses, conditions, nodeName, hostname, zone, hints: written } of slice.endpoints ?? []) {
+    // Consumers use the first address only; the others are equal to it (discovery/v1).
+    const text = addresses?.[0] ?? ''
+    const address = addressOf(text)
+    if (address?.family !== family) {
+      // One is enough to find it by.
+      if (bad++ === 0)
+        problems.push(
+          `${name}: ${JSON.stringify(text)} is no ${slice.addressType} address: it is left out; correct its endpoints`,
+        )
+      continue
+    }
+    const ready = conditions?.ready ?? true
+    const hints: Hints = written ?? {}
+    take(found, `${address.address} ${portsKey}`, {
+      family,
+      address: address.address,
+      node: nodeName ? oneText(nodeName) : undefined,
+      hostname: hostname || undefined,
+      zone: zone ? oneText(zone) : undefined,
+      ready,
+      draining: !ready && (conditions?.serving ?? true) && (conditions?.terminating ?? false),
+      forNodes: hints.forNodes?.map(({ name }) => oneText(name)) ?? NOTHING,
+      forZones: hints.forZones?.map(({ name }) => oneText(name)) ?? NOTHING,
+      ports,
+    })
+  }
+  const isAddressed = slice.addressType === 'IPv4' || slice.addressType === 'IPv6'
+  return {
+    service: isAddressed ? `${namespace}/${labels?.[LABEL_SERVICE_NAME]}` : undefined,
+    endpoints: inOrder(found),
+    portsKey,
+    problems: problems.length === 0 ? NOTHING : problems,
+  }
 }
 
 /** Without a name or protocol the defaults of the API server hold, which a folder of manifests does not fill in. */

@@ -1,6 +1,7 @@
 // What answers at each address and port of one service, seen from this node.
 
 import { contains, parseCidr, type Family } from '../lib/cidr.ts'
+import { trimmed } from '../lib/k8s/kept.ts'
 import { clusterChoice, hasAny, localChoice, targetsOf, type Health, type Paths, type Target } from './choice.ts'
 import type { ClusterService, Endpoint, Protocol, ServicePort } from './cluster.ts'
 import { reachable, type Here } from './topology.ts'
@@ -98,39 +99,43 @@ export function frontendsOf(service: ClusterService, { here, health, paths }: Su
       const local = needsLocal ? targets(localChoice(serving, here, reasonOf), port) : []
       const whenEmptyHere: Frontend['whenEmpty'] = hasAny(serving) ? 'drop' : 'reject'
 
-      const common = {
-        service: key,
-        portName: port.name,
-        family,
-        protocol: port.protocol,
-        ...(service.affinitySeconds !== undefined && { affinitySeconds: service.affinitySeconds }),
-      }
-      const outside = service.externalLocal
-        ? { targets: local, insideTargets: whole, whenEmpty: whenEmptyHere, keepsSource: true }
-        : { targets: whole, whenEmpty: 'reject' as const, keepsSource: false }
-      for (const { family: own, address } of service.clusterIps)
-        if (own === family)
-          frontends.push({
-            ...common,
-            kind: 'cluster-ip',
-            address,
-            port: port.port,
-            ...(service.localOnly
-              ? { targets: local, whenEmpty: whenEmptyHere }
-              : { targets: whole, whenEmpty: 'reject' }),
-            keepsSource: false,
-          })
-      for (const { kind, address, sourceRanges } of external)
-        frontends.push({
-          ...common,
+      const add = (at: Pick<Frontend, 'kind' | 'address' | 'port'>, uses: Uses, more: Partial<Frontend> = {}): void => {
+        const { kind, address, port: number } = at
+        const { targets, whenEmpty, keepsSource } = uses
+        const { name: portName, protocol } = port
+        // Written out, since a node has tens of thousands: what is spread has no fixed place in an object.
+        const plain: Frontend = {
+          service: key,
+          portName,
+          family,
+          protocol,
           kind,
           address,
-          port: port.port,
-          ...outside,
+          port: number,
+          targets,
+          whenEmpty,
+          keepsSource,
+        }
+        const { affinitySeconds } = service
+        if (affinitySeconds !== undefined) frontends.push({ ...plain, ...more, affinitySeconds })
+        else frontends.push(Object.keys(more).length === 0 ? plain : { ...plain, ...more })
+      }
+      const inside: Uses = service.localOnly
+        ? { targets: local, whenEmpty: whenEmptyHere, keepsSource: false }
+        : { targets: whole, whenEmpty: 'reject', keepsSource: false }
+      const outside: Uses = service.externalLocal
+        ? { targets: local, whenEmpty: whenEmptyHere, keepsSource: true }
+        : { targets: whole, whenEmpty: 'reject', keepsSource: false }
+      const fromInside = service.externalLocal ? { insideTargets: whole } : {}
+      for (const { family: own, address } of service.clusterIps)
+        if (own === family) add({ kind: 'cluster-ip', address, port: port.port }, inside)
+      for (const { kind, address, sourceRanges } of external)
+        add({ kind, address, port: port.port }, outside, {
+          ...fromInside,
           ...(sourceRanges !== undefined && { sourceRanges }),
         })
       if (port.nodePort > 0 && hasNodePorts)
-        frontends.push({ ...common, kind: 'node-port', address: undefined, port: port.nodePort, ...outside })
+        add({ kind: 'node-port', address: undefined, port: port.nodePort }, outside, fromInside)
 
       for (const endpoint of serving) {
         const reason = endpoint.ready ? reasonOf(endpoint) : undefined
@@ -144,13 +149,15 @@ export function frontendsOf(service: ClusterService, { here, health, paths }: Su
   }
   return {
     service: key,
-    frontends,
-    suspects,
+    frontends: trimmed(frontends),
+    suspects: trimmed(suspects),
     healthCheck: healthCheckOf(service, allowed, here),
-    localTargets: localTargets(frontends, here),
-    problems: [...problems],
+    localTargets: trimmed(localTargets(frontends, here)),
+    problems: trimmed([...problems]),
   }
 }
+
+type Uses = Pick<Frontend, 'targets' | 'whenEmpty' | 'keepsSource'>
 
 /** The pod's own number of a port of the service. */
 const numberOf = (endpoint: Endpoint, { name, protocol }: ServicePort): number =>

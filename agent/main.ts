@@ -25,7 +25,7 @@ import { runNft } from './nft-loop.ts'
 import { routeRulesOf } from './route-rules.ts'
 import { runRouteRules } from './route-rules-loop.ts'
 import { runRoutes } from './routes-loop.ts'
-import { createSnapshots, RESOURCES } from './snapshot.ts'
+import { createSnapshots, KEPT, RESOURCES } from './snapshot.ts'
 import { runSocketLb } from './socket-lb-loop.ts'
 import { agentStatus } from './status.ts'
 import { takeoversOf } from './takeover.ts'
@@ -53,6 +53,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const store = await runStore(
     {
       resources: RESOURCES,
+      kept: KEPT,
       client: createApiClient({
         server,
         ca: identity.caPem,

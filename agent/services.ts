@@ -1,8 +1,10 @@
 // One service, read from its Service object and its EndpointSlices.
 
 import { parseCidr } from '../lib/cidr.ts'
-import type { EndpointSlice, Service } from '../lib/k8s/objects.ts'
-import { addressOf, endpointsOf, isPort, portsOf, type Address, type Endpoint, type Port } from './endpoints.ts'
+import { keptMetadata, oneOfEach, trimmed, type KeptMetadata } from '../lib/k8s/kept.ts'
+import type { Service } from '../lib/k8s/objects.ts'
+import { addressOf, endpointsOf, isPort, portsOf } from './endpoints.ts'
+import type { Address, AnySlice, Endpoint, Port } from './endpoints.ts'
 import { preferenceOf, type Preference } from './preference.ts'
 
 export type ServicePort = Port & {
@@ -60,29 +62,54 @@ const AFFINITY_SECONDS = 10_800
 const AFFINITY_SECONDS_MAX = 86_400
 const NOTHING: readonly never[] = []
 
-export type ServiceRead = {
-  readonly slices: readonly EndpointSlice[]
-  readonly service: ClusterService
-  readonly problems: readonly string[]
+export type ServiceRead = { readonly service: ClusterService; readonly problems: readonly string[] }
+/** A Service of which nothing is kept but what was read; without endpoints. */
+export type KeptService = {
+  readonly metadata: KeptMetadata
+  readonly read: {
+    /** As it was read last: the next reading has other endpoints, and there is no room for one without any. */
+    service: ClusterService
+    readonly problems: readonly string[]
+    readonly publishNotReady: boolean
+  }
 }
-const servicesRead = new WeakMap<Service, ServiceRead>()
+export type AnyService = Service | KeptService
 
-/** The same value as before where neither the Service nor its slices changed, so that others may remember by it. */
-export function serviceOf(service: Service, slices: readonly EndpointSlice[]): ServiceRead {
-  const known = servicesRead.get(service)
-  if (known?.slices.length === slices.length && known.slices.every((slice, i) => slice === slices[i])) return known
-  const { metadata: { annotations = {} } = {}, spec = {} } = service
+/** Very many services have few different lists of ports. */
+const onePortList = oneOfEach<readonly ServicePort[]>()
+
+export const keptService = (service: Service): KeptService => ({
+  metadata: keptMetadata(service),
+  read: readService(service),
+})
+
+export function serviceOf(service: AnyService, slices: readonly AnySlice[]): ServiceRead {
+  const last = 'read' in service ? service.read : readService(service)
+  const { service: before, problems, publishNotReady } = last
+  const read = endpointsOf(slices, publishNotReady)
+  const whole = { ...before, endpoints: read.endpoints }
+  last.service = whole
+  const unnamed = unnamedPorts(whole)
+  if (read.problems.length + unnamed.length === 0) return { service: whole, problems }
+  return { service: whole, problems: [...problems, ...read.problems, ...unnamed] }
+}
+
+function readService(service: Service): KeptService['read'] {
+  const { metadata: { namespace = '', name = '', annotations = {} } = {}, spec = {} } = service
   const problems: string[] = []
-  const { endpoints, problems: endpointProblems } = endpointsOf(slices, spec.publishNotReadyAddresses === true)
-  const read: ServiceRead = {
-    slices,
+  const { kind, clusterIps, externalIps, loadBalancerIps, sourceRanges } = addressesOf(service, problems)
+  return {
     service: {
-      namespace: service.metadata?.namespace ?? '',
-      name: service.metadata?.name ?? '',
-      ...addressesOf(service, problems),
+      namespace,
+      name,
+      kind,
+      clusterIps: trimmed(clusterIps),
+      externalIps,
+      loadBalancerIps: trimmed(loadBalancerIps),
+      sourceRanges,
       externalName: spec.type === 'ExternalName' ? (spec.externalName ?? '').replace(/\.$/, '') : '',
       ports: servicePorts(service),
-      endpoints,
+      endpoints: NOTHING,
       topologyKeys: annotations[ANNOTATION_TOPOLOGY_KEYS],
       preference: preferred(service, problems),
       localOnly: spec.internalTrafficPolicy === 'Local',
@@ -92,11 +119,9 @@ export function serviceOf(service: Service, slices: readonly EndpointSlice[]): S
       nodePortPools: annotations[ANNOTATION_LISTEN],
       served: servedOf(service),
     },
-    problems,
+    publishNotReady: spec.publishNotReadyAddresses === true,
+    problems: problems.length === 0 ? NOTHING : problems,
   }
-  problems.push(...endpointProblems, ...unnamedPorts(service, read.service))
-  servicesRead.set(service, read)
-  return read
 }
 
 type Addresses = Pick<ClusterService, 'kind' | 'clusterIps' | 'externalIps' | 'loadBalancerIps' | 'sourceRanges'>
@@ -141,10 +166,13 @@ function addressesOf(service: Service, problems: string[]): Addresses {
 const mistake = (service: Service, field: string, what: string) =>
   `service ${keyOf(service)}: ${what}: it is left out; correct ${field}`
 
-const servicePorts = ({ spec }: Service): readonly ServicePort[] =>
-  (spec?.ports ?? []).flatMap((port) =>
+function servicePorts({ spec }: Service): readonly ServicePort[] {
+  const ports = (spec?.ports ?? []).flatMap((port) =>
     portsOf([port]).map((read) => ({ ...read, nodePort: isPort(port.nodePort) ? port.nodePort : 0 })),
   )
+  const key = ports.map(({ name, protocol, port, nodePort }) => `${name}/${protocol}/${port}/${nodePort}`).join()
+  return onePortList(key, ports)
+}
 
 function preferred(service: Service, problems: string[]): Preference | undefined {
   const text = service.metadata?.annotations?.[ANNOTATION_TOPOLOGY]
@@ -175,20 +203,25 @@ function servedOf({ metadata: { labels = {}, annotations = {} } = {}, spec }: Se
   const never =
     labels[LABEL_HEADLESS] !== undefined ||
     (spec?.type === 'LoadBalancer' && annotations[ANNOTATION_DISCARD] === 'true')
-  return {
-    all: !never && (proxy === PROXY_NAME || (proxy === undefined && !edgemesh)),
-    labelled: !never && (proxy === PROXY_NAME || (proxy === undefined && edgemesh)),
-  }
+  const all = !never && (proxy === PROXY_NAME || (proxy === undefined && !edgemesh))
+  const labelled = !never && (proxy === PROXY_NAME || (proxy === undefined && edgemesh))
+  return all ? (labelled ? SERVED.both : SERVED.all) : labelled ? SERVED.labelled : SERVED.never
 }
+const SERVED = {
+  both: { all: true, labelled: true },
+  all: { all: true, labelled: false },
+  labelled: { all: false, labelled: true },
+  never: { all: false, labelled: false },
+} as const
 
 /** Endpoints meet the Service by the names of ports: one without a name, where the Service has names, is never met. */
-function unnamedPorts(service: Service, { ports, endpoints }: ClusterService): readonly string[] {
-  if (ports.length === 0 || ports.some(({ name }) => name === '')) return []
+function unnamedPorts({ namespace, name, ports, endpoints }: ClusterService): readonly string[] {
+  if (ports.length === 0 || ports.some(({ name }) => name === '')) return NOTHING
   const unnamed = endpoints.find(({ ports }) => ports.some(({ name }) => name === ''))
   return unnamed === undefined
-    ? []
+    ? NOTHING
     : [
-        `service ${keyOf(service)}: endpoint ${unnamed.address} has a port without a name, which is no port of the service: ` +
+        `service ${namespace}/${name}: endpoint ${unnamed.address} has a port without a name, which is no port of the service: ` +
           'it is left out; name the ports of its EndpointSlices like those of the Service',
       ]
 }

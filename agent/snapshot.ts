@@ -1,14 +1,33 @@
 // One snapshot for all of the agent's loops: made from the store when it is asked for, once for each state of the store.
 
 import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '../lib/k8s/objects.ts'
+import type { EndpointSlice, Node, Resource, Service } from '../lib/k8s/objects.ts'
+import type { StoreOptions } from '../lib/k8s/store-loop.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import { createBalancer, type Balance, type Health, type Paths } from './balance.ts'
 import { createClusterReader, type Cluster, type ServiceSelection } from './cluster.ts'
 import { zoneOf, type Zone, type ZoneInput } from './dns-zone.ts'
+import { keptSlice, type KeptSlice } from './endpoints.ts'
+import { keptService, type KeptService } from './services.ts'
 import { hereOf, sameHere, type Here } from './topology.ts'
 
 /** What the agent follows. OpenYurt's kinds may be unknown to a cluster: then there are none. */
 export const RESOURCES = [SERVICES, ENDPOINT_SLICES, NODES, NODE_POOLS, RAVEN_GATEWAYS] as const
+
+/** What stays of them in memory: very much of an object is of no use here. */
+export const KEPT: NonNullable<StoreOptions['kept']> = {
+  [SERVICES.plural]: (object) => keptService(object as Service),
+  [ENDPOINT_SLICES.plural]: (object) => keptSlice(object as EndpointSlice),
+  [NODES.plural]: (object) => keptNode(object as Node),
+}
+const KEPT_SERVICES = SERVICES as Resource as Resource<KeptService>
+const KEPT_SLICES = ENDPOINT_SLICES as Resource as Resource<KeptSlice>
+
+/** Images are most of it. */
+function keptNode(node: Node): Node {
+  const { images: _, ...status } = node.status ?? {}
+  return { ...node, status }
+}
 
 export type Snapshot = {
   /** undefined until services, endpoints and nodes are known, from disk or from the API. */
@@ -53,8 +72,8 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
     ;[health, paths] = [healthNow, pathsNow]
     const cluster = synced
       ? readCluster({
-          services: store.list(SERVICES),
-          slices: store.list(ENDPOINT_SLICES),
+          services: store.list(KEPT_SERVICES),
+          slices: store.list(KEPT_SLICES),
           nodes: store.list(NODES),
           nodePools: store.list(NODE_POOLS),
           gateways: store.list(RAVEN_GATEWAYS),

@@ -148,12 +148,12 @@ export class Ledger {
     const added: (readonly Entry[])[] = []
     let i = 0
     for (const service of services) {
-      for (; i < before.length && before[i]!.service < service.service; i++) disclaim(beforeEntries[i]!)
-      const known = before[i]?.service === service.service ? i++ : undefined
-      if (known !== undefined && before[known] === service && !anew) {
-        entries.push(beforeEntries[known]!)
+      if (before[i] === service && !anew) {
+        entries.push(beforeEntries[i++]!)
         continue
       }
+      for (; i < before.length && before[i]!.service < service.service; i++) disclaim(beforeEntries[i]!)
+      const known = before[i]?.service === service.service ? i++ : undefined
       if (known !== undefined) disclaim(beforeEntries[known]!)
       const wanted = entriesOf(service)
       entries.push(wanted)

@@ -4,6 +4,7 @@
 
 import { createHash } from 'node:crypto'
 import type { Family } from '../lib/cidr.ts'
+import { trimmed } from '../lib/k8s/kept.ts'
 import type { Frontend, ServiceFrontends, Target } from './balance.ts'
 import { FLAG_NODE_ONLY, type Place } from './socket-lb-records.ts'
 
@@ -30,26 +31,24 @@ const LOOPBACK: Readonly<Record<Family, string>> = { 4: '127.0.0.1', 6: '::1' }
 const SLOTS_MAX = 4096
 
 export function entriesOf({ frontends }: ServiceFrontends, options: EntriesOptions): readonly Entry[] {
-  return frontends.flatMap((frontend): readonly Entry[] => {
+  const entries = frontends.flatMap((frontend): readonly Entry[] => {
     const { service, family, protocol, kind, address, port, sourceRanges, whenEmpty, affinitySeconds } = frontend
     const targets = frontend.insideTargets ?? frontend.targets
     if (protocol !== 'TCP' || sourceRanges !== undefined || (address !== undefined && options.except.has(address)))
       return []
     if (targets.length === 0 && (whenEmpty === 'drop' || !options.refuse)) return []
-    const entry = {
-      service,
-      targets,
-      ...(affinitySeconds === undefined
-        ? {}
-        : { affinity: { service: affinityId(frontend), seconds: affinitySeconds } }),
-    }
-    if (kind !== 'node-port') return [{ ...entry, flags: 0, place: { family, address: address!, port } }]
+    const affinity =
+      affinitySeconds === undefined ? undefined : { service: affinityId(frontend), seconds: affinitySeconds }
+    const entry = (place: Place, flags: number): Entry =>
+      affinity === undefined ? { service, place, flags, targets } : { service, place, flags, targets, affinity }
+    if (kind !== 'node-port') return [entry({ family, address: address!, port }, 0)]
     const own = options.nodeAddresses.filter((text) => text.includes(':') === (family === 6))
     return [
-      ...own.map((text) => ({ ...entry, flags: 0, place: { family, address: text, port } })),
-      { ...entry, flags: FLAG_NODE_ONLY, place: { family, address: LOOPBACK[family], port } },
+      ...own.map((text) => entry({ family, address: text, port }, 0)),
+      entry({ family, address: LOOPBACK[family], port }, FLAG_NODE_ONLY),
     ]
   })
+  return trimmed(entries)
 }
 
 /** The same for all addresses of a service port, and in the next agent. */

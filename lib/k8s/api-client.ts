@@ -33,6 +33,8 @@ export type WatchOptions = Selection & {
 }
 type WriteOptions = { readonly subresource?: 'status'; readonly signal?: AbortSignal }
 
+export type Page<T> = { readonly items: readonly T[]; readonly resourceVersion: string }
+
 /** All functions throw ApiError; a signal that aborts makes them throw too. */
 export type ApiClient = {
   readonly server: string
@@ -40,7 +42,13 @@ export type ApiClient = {
     resource: Resource<T>,
     signal: AbortSignal,
     selection?: Selection,
-  ) => Promise<{ readonly items: readonly T[]; readonly resourceVersion: string }>
+  ) => Promise<Page<T>>
+  /** The same, piece by piece: what comes of a piece is done before the next is asked for. The last version counts. */
+  readonly pages: <T extends KubernetesObject>(
+    resource: Resource<T>,
+    signal: AbortSignal,
+    selection?: Selection,
+  ) => AsyncGenerator<Page<T>>
   /** Resolves when the server has accepted the watch; the events end when the server ends it. */
   readonly watch: <T extends KubernetesObject>(
     resource: Resource<T>,
@@ -95,22 +103,36 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
     return parseObject(await readText(response, BODY_MAX_BYTES, describe(connection, method, path))) as T
   }
 
+  async function* pages<T extends KubernetesObject>(
+    resource: Resource<T>,
+    signal: AbortSignal,
+    selection: Selection = {},
+  ): AsyncGenerator<Page<T>> {
+    let token = ''
+    for (let page = 0; page < PAGES_MAX; page++) {
+      const query = queryOf({ ...selectors(selection), limit: PAGE_LIMIT, continue: token })
+      const path = pathOf(resource, selection.namespace) + query
+      const { items = [], metadata } = await exchange<ListBody<T>>('GET', path, { signal })
+      // All pages have the same version: they are one snapshot, or the list expires.
+      yield { items: items.map((item) => withType(resource, item)), resourceVersion: metadata?.resourceVersion ?? '' }
+      token = metadata?.continue ?? ''
+      if (token === '') return
+    }
+    throw new ApiError(`GET ${base}${pathOf(resource)}: more than ${PAGES_MAX} pages`, { code: 'BadResponse' })
+  }
+
   return {
     server: base,
-    list: async <T extends KubernetesObject>(resource: Resource<T>, signal: AbortSignal, selection: Selection = {}) => {
-      const items: T[] = []
-      let token = ''
-      for (let page = 0; page < PAGES_MAX; page++) {
-        const query = queryOf({ ...selectors(selection), limit: PAGE_LIMIT, continue: token })
-        const path = pathOf(resource, selection.namespace) + query
-        const list = await exchange<ListBody<T>>('GET', path, { signal })
-        for (const item of list.items ?? []) items.push(withType(resource, item))
-        token = list.metadata?.continue ?? ''
-        // The version of the first page and of the last are the same: pages are one snapshot, or the list expires.
-        if (token === '') return { items, resourceVersion: list.metadata?.resourceVersion ?? '' }
+    list: async <T extends KubernetesObject>(resource: Resource<T>, signal: AbortSignal, selection?: Selection) => {
+      const all: T[] = []
+      let version = ''
+      for await (const { items, resourceVersion } of pages(resource, signal, selection)) {
+        all.push(...items)
+        version = resourceVersion
       }
-      throw new ApiError(`GET ${base}${pathOf(resource)}: more than ${PAGES_MAX} pages`, { code: 'BadResponse' })
+      return { items: all, resourceVersion: version }
     },
+    pages,
     watch: async <T extends KubernetesObject>(resource: Resource<T>, signal: AbortSignal, watch: WatchOptions) => {
       const { resourceVersion, timeoutSeconds } = watch
       const query = queryOf({

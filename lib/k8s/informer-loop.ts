@@ -8,8 +8,10 @@ import { ApiError, isExpired, isNotFound } from './api-error.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
 
 export type InformerSink = {
-  /** The whole contents; whatever is not in it is gone. */
-  readonly replace: (items: readonly KubernetesObject[]) => void
+  /** A list begins; it may break off, and begin again. */
+  readonly listing: () => void
+  /** All of the list was put since it began; whatever was not is gone. */
+  readonly listed: () => void
   readonly put: (object: KubernetesObject) => void
   readonly remove: (object: KubernetesObject) => void
   /** The server is there and was heard just now. */
@@ -42,9 +44,14 @@ export async function runInformer(
   while (!signal.aborted) {
     try {
       if (version === undefined) {
-        const { items, resourceVersion } = await client.list(served[asked]!, signal)
-        sink.replace(items)
-        version = resourceVersion
+        sink.listing()
+        let listed = ''
+        for await (const { items, resourceVersion } of client.pages(served[asked]!, signal)) {
+          for (const item of items) sink.put(item)
+          listed = resourceVersion
+        }
+        sink.listed()
+        version = listed
       }
       const timeoutSeconds = Math.round(WATCH_SECONDS * (1 + Math.random()))
       const events = await client.watch(served[asked]!, signal, { resourceVersion: version, timeoutSeconds })
@@ -66,7 +73,8 @@ export async function runInformer(
         asked = (asked + 1) % served.length
         if (asked !== 0) continue
         // Its definition is not installed, which is a normal cluster.
-        sink.replace([])
+        sink.listing()
+        sink.listed()
         sink.heard()
         await pause(ABSENT_RETRY_MS)
         continue

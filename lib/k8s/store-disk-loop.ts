@@ -7,7 +7,11 @@ import { openDatabase, openDatabaseReadOnly, transaction, type DatabaseLayout } 
 import type { Log } from '../log.ts'
 import type { KubernetesObject } from './objects.ts'
 
-export type StoredResource = { readonly objects: readonly KubernetesObject[]; readonly updatedAt: number }
+export type StoredResource = {
+  /** Read as they are asked for: there may be no room for all of them. */
+  readonly objects: () => Iterable<KubernetesObject>
+  readonly updatedAt: number
+}
 export type StoreDisk = {
   /** What the disk held at start of a resource, once; undefined for one that was never listed. */
   readonly take: (resource: string) => StoredResource | undefined
@@ -144,7 +148,12 @@ function loadReadOnly(file: string, log: Log): Map<string, StoredResource> {
   let database: DatabaseSync | undefined
   try {
     database = openDatabaseReadOnly(file)
-    return database === undefined ? new Map() : load(database, log)
+    if (database === undefined) return new Map()
+    const restored = [...load(database, log)].map(([key, { objects, updatedAt }]) => {
+      const all = [...objects()]
+      return [key, { objects: () => all, updatedAt }] as const
+    })
+    return new Map(restored)
   } catch (error) {
     log.warn({ file, err: error }, 'store on disk cannot be read; starting empty')
     return new Map()
@@ -154,17 +163,34 @@ function loadReadOnly(file: string, log: Log): Map<string, StoredResource> {
 }
 
 function load(database: DatabaseSync, log: Log): Map<string, StoredResource> {
-  const restored = new Map<string, { objects: KubernetesObject[]; updatedAt: number }>()
-  for (const { key, updated_at } of database.prepare('SELECT key, updated_at FROM resource').all())
-    restored.set(String(key), { objects: [], updatedAt: Number(updated_at) })
-  for (const { resource, namespace, name, json } of database.prepare('SELECT * FROM object').iterate()) {
-    try {
-      restored.get(String(resource))?.objects.push(JSON.parse(String(json)) as KubernetesObject)
-    } catch (error) {
-      log.warn({ resource, namespace, name, err: error }, 'object on disk cannot be read; left out')
+  const rows = database.prepare('SELECT key, updated_at FROM resource').all()
+  return new Map(
+    rows.map(({ key, updated_at }) => [
+      String(key),
+      { objects: () => objectsOf(database, String(key), log), updatedAt: Number(updated_at) },
+    ]),
+  )
+}
+
+function* objectsOf(database: DatabaseSync, resource: string, log: Log): Generator<KubernetesObject> {
+  const query = database.prepare('SELECT namespace, name, json FROM object WHERE resource = ?')
+  try {
+    for (const { namespace, name, json } of query.iterate(resource)) {
+      const object = parsed(String(json))
+      if (object !== undefined) yield object
+      else log.warn({ resource, namespace, name }, 'object on disk cannot be read; left out')
     }
+  } catch (error) {
+    log.warn({ resource, err: error }, 'objects on disk cannot be read to their end')
   }
-  return restored
+}
+
+function parsed(json: string): KubernetesObject | undefined {
+  try {
+    return JSON.parse(json) as KubernetesObject
+  } catch {
+    return undefined
+  }
 }
 
 function firstOf<K, V>(map: ReadonlyMap<K, V>, count: number): readonly (readonly [K, V])[] {

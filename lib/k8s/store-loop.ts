@@ -1,6 +1,7 @@
 // The store of whole objects: restored from disk before any network, then kept up to date by one informer a resource,
 // and written back to disk. Readers get values that never change under them.
 
+import { after } from '../net/after.ts'
 import type { Log } from '../log.ts'
 import type { MetadataStatus } from '../status.ts'
 import type { ApiClient } from './api-client.ts'
@@ -11,6 +12,8 @@ import type { StoreView } from './store.ts'
 
 export type StoreOptions = {
   readonly resources: readonly Resource[]
+  /** By plural: what stays of an object in memory and is listed, with its metadata; the disk has the whole. */
+  readonly kept?: Readonly<Record<string, (object: KubernetesObject) => KubernetesObject>>
   readonly client: ApiClient
   /** The SQLite file; its folder is made where missing. */
   readonly file: string
@@ -23,30 +26,37 @@ export type Store = StoreView & {
   readonly done: Promise<void>
 }
 
-/** A list of a thousand objects, or an edit of a folder, is one change to those who plan from it. */
+/** Between two announcements: of a burst of changes, those after the first are one to those who plan from them. */
 const COALESCE_MS = 5
 /** More new names than this are sorted, fewer are put in their places. */
 const PLACED_MAX = 100
 
 /** Resolves as soon as the disk is read; never rejects. */
 export async function runStore(options: StoreOptions, signal: AbortSignal): Promise<Store> {
-  const { resources, client, log } = options
+  const { resources, kept = {}, client, log } = options
   const disk = openStoreDisk(options.file, log)
   let revision = 0
-  let timer: NodeJS.Timeout | undefined
+  let announcedMs = -COALESCE_MS
+  let due: (() => void) | undefined
   const changed = (): void => {
     revision++
-    if (!signal.aborted) timer ??= setTimeout(announce, COALESCE_MS)
+    if (!signal.aborted) due ??= after(announcedMs + COALESCE_MS - performance.now(), announce)
   }
   const announce = (): void => {
-    timer = undefined
+    due = undefined
+    announcedMs = performance.now()
     options.onChange()
   }
 
-  const followed = new Map(resources.map((resource) => [keyOf(resource), new Followed(resource, disk, log, changed)]))
+  const followed = new Map(
+    resources.map((resource) => {
+      const keep = kept[resource.plural] ?? ((object) => object)
+      return [keyOf(resource), new Followed({ resource, keep, disk, log, changed })] as const
+    }),
+  )
   const informers = resources.map((resource) => runInformer(client, resource, followed.get(keyOf(resource))!, signal))
   const done = Promise.all(informers).then(() => {
-    clearTimeout(timer)
+    due?.()
     return disk.close()
   })
 
@@ -62,6 +72,14 @@ export async function runStore(options: StoreOptions, signal: AbortSignal): Prom
   }
 }
 
+type FollowedOptions = {
+  readonly resource: Resource
+  readonly keep: (object: KubernetesObject) => KubernetesObject
+  readonly disk: StoreDisk
+  readonly log: Log
+  readonly changed: () => void
+}
+
 /** One resource's objects, and how they stand to the server's. */
 class Followed {
   readonly resource: Resource
@@ -70,6 +88,7 @@ class Followed {
   updatedAt: number | undefined
   error: string | undefined
   readonly #key: string
+  readonly #keep: FollowedOptions['keep']
   readonly #objects = new Map<string, KubernetesObject>()
   readonly #disk: StoreDisk
   readonly #log: Log
@@ -79,17 +98,20 @@ class Followed {
   #names: string[] = []
   /** Names that the list does not know of yet. */
   readonly #unlisted = new Set<string>()
+  /** What the list under way has brought so far. */
+  #present: Set<string> | undefined
 
-  constructor(resource: Resource, disk: StoreDisk, log: Log, changed: () => void) {
+  constructor({ resource, keep, disk, log, changed }: FollowedOptions) {
     this.resource = resource
     this.#key = keyOf(resource)
+    this.#keep = keep
     this.#disk = disk
     this.#log = log
     this.#changed = changed
     const restored = disk.take(this.#key)
     if (restored === undefined) return
-    for (const object of restored.objects) {
-      this.#objects.set(nameOf(object), object)
+    for (const object of restored.objects()) {
+      this.#objects.set(nameOf(object), keep(object))
       this.#unlisted.add(nameOf(object))
     }
     this.synced = true
@@ -127,10 +149,13 @@ class Followed {
     return list
   }
 
-  replace = (items: readonly KubernetesObject[]): void => {
-    const present = new Set(items.map(nameOf))
-    for (const [name, object] of this.#objects) if (!present.has(name)) this.remove(object)
-    for (const item of items) this.put(item)
+  listing = (): void => {
+    this.#present = new Set()
+  }
+
+  listed = (): void => {
+    for (const name of [...this.#objects.keys()]) if (!this.#present?.has(name)) this.#set(name, undefined)
+    this.#present = undefined
     // The first list is a change even if it is empty: absent now means absent.
     if (!this.synced) this.#changed()
     this.synced = true
@@ -139,6 +164,7 @@ class Followed {
 
   put = (object: KubernetesObject): void => {
     const name = nameOf(object)
+    this.#present?.add(name)
     const known = this.#objects.get(name)?.metadata
     const { resourceVersion, uid } = object.metadata ?? {}
     if (
@@ -179,7 +205,7 @@ class Followed {
   #set(name: string, object: KubernetesObject | undefined): void {
     const [namespace = '', plain = ''] = name.split('\0')
     if (object === undefined) this.#objects.delete(name)
-    else this.#objects.set(name, object)
+    else this.#objects.set(name, this.#keep(object))
     this.#unlisted.add(name)
     this.#disk.put(this.#key, namespace, plain, object)
     this.#changed()

@@ -2,6 +2,7 @@
 // are one pass; a pass that failed is repeated with back-off, or sooner when something changes or someone asks.
 
 import { backoffMs, type Backoff } from '../backoff.ts'
+import { after } from './after.ts'
 
 export type Upkeep = {
   /** Asks for a pass soon; any number of calls before it begins are one. */
@@ -36,7 +37,8 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
   const { pass, onError, onEnd, coalesceMs = COALESCE_MS, rest = 0, backoff = BACKOFF } = options
   type Caller = { readonly resolve: () => void; readonly reject: (error: unknown) => void }
   let callers: Caller[] = []
-  let timer: NodeJS.Timeout | undefined
+  /** Calls off the pass that is due. */
+  let callOff: (() => void) | undefined
   let dueAt = 0
   let running = false
   let again = false
@@ -47,14 +49,14 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
   /** A pass that is due sooner stays: a stream of triggers must not put it off for ever. */
   const schedule = (ms: number): void => {
     const at = performance.now() + ms
-    if (signal.aborted || (timer !== undefined && dueAt <= at)) return
-    clearTimeout(timer)
+    if (signal.aborted || (callOff !== undefined && dueAt <= at)) return
+    callOff?.()
     dueAt = at
-    timer = setTimeout(() => void run(), ms)
+    callOff = after(ms, () => void run())
   }
   const cancel = (): void => {
-    clearTimeout(timer)
-    timer = undefined
+    callOff?.()
+    callOff = undefined
   }
   /** A pass that fails may itself cause the triggers that ask for the next. */
   const soonMs = () =>
@@ -89,7 +91,7 @@ export function createUpkeep(options: UpkeepOptions, signal: AbortSignal): Upkee
     if (isIdle()) settle()
   }
 
-  const isIdle = () => !running && timer === undefined && callers.length === 0
+  const isIdle = () => !running && callOff === undefined && callers.length === 0
   const settle = (): void => {
     for (const resolve of idlers) resolve()
     idlers = []

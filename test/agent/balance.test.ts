@@ -2,6 +2,7 @@
 
 import t from 'tap'
 import { createBalancer } from '../../agent/balance.ts'
+import { createClusterReader } from '../../agent/cluster.ts'
 import { hereOf } from '../../agent/topology.ts'
 import type { Service } from '../../lib/k8s/objects.ts'
 import { balance, nodes, summary } from './chooser.ts'
@@ -52,11 +53,13 @@ t.test('which services are served', async (t) => {
 t.test('what did not change is the very same', async (t) => {
   const services = [service(), service({ clusterIP: '10.96.0.2' }, { name: 'other' })]
   const slices = [slice({ endpoints: [endpoint(1, 'h1')] }), slice({ of: 'other', endpoints: [endpoint(2, 's1')] })]
-  const cluster = clusterWith({ nodes, services, slices })
+  const read = createClusterReader()
+  const objects = { nodes, services, slices, nodePools: [], gateways: [] }
+  const cluster = read(objects)
   const here = hereOf(cluster, 'h1')
   const balancer = createBalancer()
   const before = balancer({ cluster, here }).services
-  const moved = clusterWith({ nodes, services, slices: [slice({ endpoints: [endpoint(3, 'h1')] }), slices[1]!] })
+  const moved = read({ ...objects, slices: [slice({ endpoints: [endpoint(3, 'h1')] }), slices[1]!] })
   const after = balancer({ cluster: moved, here }).services
   const [other, web] = [
     after.findIndex(({ service }) => service === 'shop/other'),

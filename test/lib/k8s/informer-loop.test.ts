@@ -8,10 +8,10 @@ import { NODE_POOLS, SERVICES, type KubernetesObject, type Resource } from '../.
 function serverWith(version: string | undefined) {
   const asked: string[] = []
   const client = {
-    list: async (resource: Resource) => {
+    pages: async function* (resource: Resource) {
       asked.push(resource.version)
       if (resource.version !== version) throw new ApiError('GET: not found', { status: 404, code: 'NotFound' })
-      return { items: [{ metadata: { name: 'north' } }], resourceVersion: '7' }
+      yield { items: [{ metadata: { name: 'north' } }], resourceVersion: '7' }
     },
     watch: (_resource: Resource, signal: AbortSignal) =>
       new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error))),
@@ -23,9 +23,11 @@ async function follow(client: ApiClient, resource: Resource) {
   const life = new AbortController()
   const { promise: items, resolve } = Promise.withResolvers<readonly KubernetesObject[]>()
   const failures: Error[] = []
+  const put: KubernetesObject[] = []
   const sink = {
-    replace: resolve,
-    put: () => undefined,
+    listing: () => put.splice(0),
+    listed: () => resolve(put),
+    put: (object: KubernetesObject) => void put.push(object),
     remove: () => undefined,
     heard: () => undefined,
     failed: (error: Error) => void failures.push(error),
