@@ -14,6 +14,7 @@ import type { Log } from '../lib/log.ts'
 import { https } from '../lib/net/http.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { JOIN_PATH } from '../lib/wire/join.ts'
+import { MUX_PATH } from '../lib/wire/mux.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
 import { SIGNAL_PATH } from '../lib/wire/signal.ts'
 import { createPrefixLimit } from './prefix-limit.ts'
@@ -21,6 +22,9 @@ import { refuseUpgrade, type Caller } from './websocket-server.ts'
 
 export type ListenAddress = { readonly address: string; readonly port: number }
 export type Upgrade = (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Caller) => void
+
+/** @param stream with allowHalfOpen. */
+export type Connect = (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Identity) => void
 
 export type TlsOptions = {
   readonly listen: readonly ListenAddress[]
@@ -30,6 +34,8 @@ export type TlsOptions = {
     readonly join: (request: IncomingMessage, response: ServerResponse) => void
     readonly signal: Upgrade
     readonly packets: Upgrade
+    readonly ops?: Upgrade
+    readonly connect?: Connect
     /** Every other path. */
     readonly api: (request: IncomingMessage, response: ServerResponse, caller: Identity) => void
   }
@@ -53,6 +59,7 @@ const TIMEOUT_CHECK_MS = 2_000
 /** Longer than clients keep idle connections, so that they close first and never meet a reset. */
 const KEEP_ALIVE_MS = 120_000
 const OUR_PATHS = '/fulmar/'
+const WEBSOCKET_PATHS: readonly string[] = [SIGNAL_PATH, PACKETS_PATH, MUX_PATH]
 
 /** @throws UsageError naming the address and port that cannot be had. */
 export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Promise<TlsServer> {
@@ -71,6 +78,8 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
         ...contextOf(options.certificate),
         requestCert: true,
         rejectUnauthorized: false,
+        // A connection that is half closed goes on in the other direction; Node's default ends it.
+        allowHalfOpen: true,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         headersTimeout: HANDSHAKE_TIMEOUT_MS,
         requestTimeout: REQUEST_TIMEOUT_MS,
@@ -81,6 +90,7 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
       server.maxConnections = MAX_CONNECTIONS
       server.on('request', (request, response) => dispatch(options, request, response))
       server.on('upgrade', (request, stream, head) => dispatchUpgrade(options, request, stream, head))
+      server.on('connect', (request: IncomingMessage, stream, head) => dispatchConnect(options, request, stream, head))
       server.on('tlsClientError', (err) => log.debug({ err }, 'TLS handshake failed'))
       if (await listen(server, where, options.listen.length > 1, log)) servers.push(server)
     }
@@ -114,18 +124,18 @@ function dispatch({ routes }: TlsOptions, request: IncomingMessage, response: Se
   const path = pathOf(request)
   if (path === JOIN_PATH) return routes.join(request, response)
   if (path.startsWith(OUR_PATHS)) {
-    response.writeHead(path === SIGNAL_PATH || path === PACKETS_PATH ? 426 : 404, {
+    response.writeHead(WEBSOCKET_PATHS.includes(path) ? 426 : 404, {
       'content-type': 'text/plain',
       connection: 'close',
     })
-    return void response.end(`${path}: there is ${JOIN_PATH}, and for WebSockets ${SIGNAL_PATH} and ${PACKETS_PATH}\n`)
+    return void response.end(`${path}: there is ${JOIN_PATH}, and for WebSockets ${WEBSOCKET_PATHS.join(' and ')}\n`)
   }
   routes.api(request, response, certificateOf(request.socket as TLSSocket).identity)
 }
 
 function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
   const path = pathOf(request)
-  const upgrade = path === SIGNAL_PATH ? routes.signal : path === PACKETS_PATH ? routes.packets : undefined
+  const upgrade = { [SIGNAL_PATH]: routes.signal, [PACKETS_PATH]: routes.packets, [MUX_PATH]: routes.ops }[path]
   if (upgrade === undefined) return refuseUpgrade(stream, 404, `${path}: there is no such WebSocket`)
   const socket = request.socket as TLSSocket
   const { identity, reason, expiresAtMs } = certificateOf(socket)
@@ -136,6 +146,11 @@ function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, 
     return refuseUpgrade(stream, 401, `${reason}; run fulmar join on the node`)
   }
   upgrade(request, stream, head, { node: identity.node, address, expiresAtMs })
+}
+
+function dispatchConnect({ routes }: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
+  if (routes.connect === undefined) return refuseUpgrade(stream, 405, 'this relay is no proxy')
+  routes.connect(request, stream, head, certificateOf(request.socket as TLSSocket).identity)
 }
 
 /** Of each network, so that whoever has no certificate cannot fill the log. */

@@ -55,6 +55,9 @@ export class ReceiveWindow {
   get windowBytes(): number {
     return this.#windowBytes
   }
+  get ended(): boolean {
+    return this.#ended
+  }
   get received(): number {
     return this.#received
   }

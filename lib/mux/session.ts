@@ -136,8 +136,8 @@ export class MuxSession {
     if (taken > 0) this.#control.splice(0, taken)
     if (this.#pong !== undefined && put(encodeMux({ kind: 'pong', token: this.#pong }))) this.#pong = undefined
     for (const stream of this.#windows ?? []) {
-      const { consumed, limit } = stream.window
-      if (!put(encodeMux({ kind: 'window', stream: stream.id, consumed, limit }))) break
+      const { consumed, limit, ended } = stream.window
+      if (!ended && !put(encodeMux({ kind: 'window', stream: stream.id, consumed, limit }))) break
       this.#windows!.delete(stream)
     }
     const send = (stream: MuxStream): number => {

@@ -156,7 +156,7 @@ function frameOf(type: number, flags: number, stream: number, payload: Buffer): 
       expect(payload, 1, 1 + MAX_TEXT_BYTES, stream !== 0)
       return { kind, stream, reason: RESET_REASONS[payload[0]!] ?? 'broken', text: utf8(payload.subarray(1)) }
     }
-    case undefined:
+    default:
       return { kind: 'unknown' }
   }
 }

@@ -159,6 +159,20 @@ t.test('what is not read when both have ended is kept, and all before the end', 
   t.equal(relay.streams, 0)
 })
 
+t.test('a window that is due when the end comes is not sent', async (t) => {
+  const { relay, agent, open, carry } = create()
+  const [here, there] = open()
+  here.hungry = false
+  there.pour(100_000)
+  for (let message = agent.pull(); message !== undefined; message = agent.pull()) relay.receive(message, 0)
+  here.eat()
+  there.stream.end(() => {})
+  relay.receive(agent.pull()!, 0)
+  carry()
+  t.same(here.told, ['opened', 'ended'])
+  t.equal(agent.streams, 1)
+})
+
 t.test('resets', async (t) => {
   const rows: readonly [name: string, cut: (here: User, there: User) => void, here: string[], there: string[]][] = [
     ['by who opened', (here) => here.stream.reset('cancelled', 'Ctrl-C'), ['opened'], ['cancelled: Ctrl-C']],
@@ -397,23 +411,23 @@ t.test('each bound that a hostile agent breaks ends the session by name', async 
     relay.open('edge-7', 2)
     carry()
     const message = Buffer.concat(frames.map((frame) => (Buffer.isBuffer(frame) ? frame : encodeMux(frame))))
-    t.throws(() => relay.receive(message, 0), { violation }, name)
+    t.throws(() => relay.receive(message, 0), { name: 'ProtocolError', violation }, name)
   }
   const fresh = new MuxSession('opener', {
     ...{ ready: () => {}, greeted: () => {}, opened: () => {}, goAway: () => {}, pong: () => {}, idle: () => {} },
   })
-  t.throws(() => fresh.receive(encodeMux(ping), 0), { violation: 'not greeted' })
+  t.throws(() => fresh.receive(encodeMux(ping), 0), { name: 'ProtocolError', violation: 'not greeted' })
 })
 
 t.test('a relay that opens without end', async (t) => {
   const { agent } = create()
   const open = (stream: number) => encodeMux({ kind: 'open', stream, windowBytes: 1, host: 'x', port: 1 })
   agent.receive(open(5), 0)
-  t.throws(() => agent.receive(open(5), 0), { violation: 'stream opened twice' })
+  t.throws(() => agent.receive(open(5), 0), { name: 'ProtocolError', violation: 'stream opened twice' })
   const flood = (): void => {
     for (let i = 6; i < 10_000; i++) agent.receive(open(i), 0)
   }
-  t.throws(flood, { violation: 'too many streams' }, 'while it takes no answer')
+  t.throws(flood, { name: 'ProtocolError', violation: 'too many streams' }, 'while it takes no answer')
   t.equal(agent.streams, MAX_STREAMS)
 })
 

@@ -1,0 +1,118 @@
+// Dials what the cloud asks for, if it may (ops-targets.ts).
+
+import { lookup } from 'node:dns/promises'
+import { connect, type Socket } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { canonicalAddress, formatSocketAddress } from '../lib/address.ts'
+import type { ResetReason } from '../lib/wire/mux.ts'
+import { destinationOf, reasonAgainst, type Destination, type OpsPolicy, type OpsTarget } from './ops-targets.ts'
+
+/** Why a stream is refused; its message is for whoever asked. */
+export class OpsRefusal extends Error {
+  readonly code = 'FULMAR_OPS_REFUSED'
+  override readonly name = 'OpsRefusal'
+  readonly reason: ResetReason
+  constructor(reason: ResetReason, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.reason = reason
+  }
+}
+
+/** Less than the relay waits, so that it hears what went wrong. */
+const DIAL_MS = 4_000
+/** A client that is gone without a word is noticed by the kernel. */
+const KEEP_ALIVE_MS = 60_000
+
+/** @returns a connected socket. @throws OpsRefusal. */
+export async function dialTarget(policy: OpsPolicy, host: string, port: number): Promise<Socket> {
+  const late = AbortSignal.timeout(DIAL_MS)
+  const own = ownAddresses()
+  const destination = destinationOf(policy, host, port, own)
+  const addresses = await addressesOf(destination, own)
+  const dialled = destination.kind === 'name' ? destination.target.port : port
+  let last: Error | undefined
+  for (const address of addresses) {
+    try {
+      return await connected(address, dialled, late)
+    } catch (error) {
+      last = error as Error
+      if (late.aborted) break
+    }
+  }
+  const where = formatSocketAddress({ address: addresses[0]!, port: dialled })
+  if (late.aborted) throw new OpsRefusal('timeout', `no answer from ${where} within ${DIAL_MS / 1000} s`)
+  throw new OpsRefusal('failed', reasonOf(last as NodeJS.ErrnoException, where), { cause: last })
+}
+
+async function addressesOf(destination: Destination, own: readonly string[]): Promise<readonly string[]> {
+  switch (destination.kind) {
+    case 'refused':
+      throw new OpsRefusal('refused', destination.reason)
+    case 'node':
+      // Most listen on all addresses; the others on one of the node's.
+      return ['127.0.0.1', '::1', ...own]
+    case 'address':
+      return [destination.address]
+    case 'name':
+      return resolved(destination.target)
+  }
+}
+
+async function resolved(target: OpsTarget): Promise<readonly string[]> {
+  let found: readonly { readonly address: string }[]
+  try {
+    found = await lookup(target.host, { all: true })
+  } catch (cause) {
+    throw new OpsRefusal('failed', `${target.host} cannot be resolved: ${(cause as NodeJS.ErrnoException).code}`, {
+      cause,
+    })
+  }
+  const allowed = found.filter(({ address }) => reasonAgainst(target, address) === undefined)
+  if (allowed.length === 0) throw new OpsRefusal('refused', reasonAgainst(target, found[0]?.address ?? '') ?? 'nowhere')
+  return allowed.map(({ address }) => address)
+}
+
+function connected(address: string, port: number, signal: AbortSignal): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
+  const socket = connect({
+    ...{ host: address, port, allowHalfOpen: true, noDelay: true },
+    ...{ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+  })
+  const onLate = (): void => void socket.destroy(new Error('too late'))
+  const settle = (): void => {
+    socket.off('error', onError)
+    socket.off('connect', onConnect)
+    signal.removeEventListener('abort', onLate)
+  }
+  const onError = (error: Error): void => {
+    settle()
+    reject(error)
+  }
+  const onConnect = (): void => {
+    settle()
+    resolve(socket)
+  }
+  socket.on('error', onError)
+  socket.on('connect', onConnect)
+  // Not net.connect's own option for it, which would end the socket at any time later.
+  signal.addEventListener('abort', onLate)
+  return promise
+}
+
+function ownAddresses(): readonly string[] {
+  return Object.values(networkInterfaces()).flatMap((infos = []) =>
+    infos.filter(({ internal, scopeid }) => !internal && !scopeid).map(({ address }) => canonicalAddress(address)!),
+  )
+}
+
+function reasonOf({ code, message }: NodeJS.ErrnoException, where: string): string {
+  switch (code) {
+    case 'ECONNREFUSED':
+      return `nothing listens on ${where}`
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+      return `no route to ${where}`
+    default:
+      return `cannot connect to ${where}: ${message}`
+  }
+}
