@@ -13,6 +13,7 @@ import { identityOf, type Identity } from '../lib/identity.ts'
 import type { Log } from '../lib/log.ts'
 import { https } from '../lib/net/http.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
+import { mayUpgrade } from './api/request.ts'
 import { JOIN_PATH } from '../lib/wire/join.ts'
 import { MUX_PATH } from '../lib/wire/mux.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
@@ -38,6 +39,8 @@ export type TlsOptions = {
     readonly connect?: Connect
     /** Every other path. */
     readonly api: (request: IncomingMessage, response: ServerResponse, caller: Identity) => void
+    /** Of the same paths, for what goes on in another protocol. */
+    readonly apiUpgrade?: (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Identity) => void
   }
   readonly log: Log
 }
@@ -78,14 +81,12 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
         ...contextOf(options.certificate),
         requestCert: true,
         rejectUnauthorized: false,
-        // A connection that is half closed goes on in the other direction; Node's default ends it.
-        allowHalfOpen: true,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         headersTimeout: HANDSHAKE_TIMEOUT_MS,
         requestTimeout: REQUEST_TIMEOUT_MS,
         connectionsCheckingInterval: TIMEOUT_CHECK_MS,
         keepAliveTimeout: KEEP_ALIVE_MS,
-        shouldUpgradeCallback: (request) => pathOf(request).startsWith(OUR_PATHS),
+        shouldUpgradeCallback: (request) => pathOf(request).startsWith(OUR_PATHS) || mayUpgrade(pathOf(request)),
       })
       server.maxConnections = MAX_CONNECTIONS
       server.on('request', (request, response) => dispatch(options, request, response))
@@ -135,6 +136,8 @@ function dispatch({ routes }: TlsOptions, request: IncomingMessage, response: Se
 
 function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
   const path = pathOf(request)
+  if (routes.apiUpgrade !== undefined && !path.startsWith(OUR_PATHS))
+    return routes.apiUpgrade(request, halfOpen(stream), head, certificateOf(request.socket as TLSSocket).identity)
   const upgrade = { [SIGNAL_PATH]: routes.signal, [PACKETS_PATH]: routes.packets, [MUX_PATH]: routes.ops }[path]
   if (upgrade === undefined) return refuseUpgrade(stream, 404, `${path}: there is no such WebSocket`)
   const socket = request.socket as TLSSocket
@@ -150,7 +153,16 @@ function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, 
 
 function dispatchConnect({ routes }: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
   if (routes.connect === undefined) return refuseUpgrade(stream, 405, 'this relay is no proxy')
-  routes.connect(request, stream, head, certificateOf(request.socket as TLSSocket).identity)
+  routes.connect(request, halfOpen(stream), head, certificateOf(request.socket as TLSSocket).identity)
+}
+
+/**
+ * A connection that is half closed goes on in the other direction, where Node's default for TLS ends it. Not for all from
+ * the start: of a handshake that ends halfway nobody would take notice.
+ */
+function halfOpen(stream: Duplex): Duplex {
+  stream.allowHalfOpen = true
+  return stream
 }
 
 /** Of each network, so that whoever has no certificate cannot fill the log. */

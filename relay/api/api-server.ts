@@ -3,8 +3,9 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { KubernetesObject } from '../../lib/k8s/objects.ts'
+import type { KubernetesObject, Node, Pod } from '../../lib/k8s/objects.ts'
 import type { Log } from '../../lib/log.ts'
 import type { RelayStatus } from '../../lib/status.ts'
 import { VERSION } from '../../lib/version.ts'
@@ -15,6 +16,11 @@ import { Cluster, WRITTEN_MAX_BYTES } from './cluster.ts'
 import { discoveryDocuments } from './discovery.ts'
 import { checkFolder, followFolder } from './folder-loop.ts'
 import { builtIn } from './kinds.ts'
+import { KubeletError, refuse, type KubeletClient } from './kubelet-client.ts'
+import { isForKubelet, mayUseKubelet, needsUpgrade, planKubeletCall, type KubeletPlan } from './kubelet.ts'
+import { createMetricsClient } from './metrics-client.ts'
+import { chosen, metricsList, parseMetricsRequest, type MetricsRequest } from './metrics.ts'
+import { SelectorError } from './selectors.ts'
 import { nextToken, pageOf, parseListOptions } from './list.ts'
 import type { Json } from './patch.ts'
 import { chooseRepresentation, listBody, objectBody, type Representation } from './representation.ts'
@@ -27,11 +33,15 @@ import { planWrite } from './write.ts'
 export type ApiOptions = {
   readonly directory: string
   readonly stateDir: string
+  /** The way to kubelets; without it, there is none. */
+  readonly kubelets?: KubeletClient
   readonly log: Log
 }
 export type Api = {
   /** Answers any path; the caller is who the connection's certificate proves. Never throws. */
   readonly handle: (request: IncomingMessage, response: ServerResponse, caller: Identity) => void
+  /** As handle, for requests to go on in another protocol. */
+  readonly handleUpgrade: (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Identity) => void
   /** Follows the folder until the signal aborts. */
   readonly run: (signal: AbortSignal) => Promise<void>
   readonly status: () => RelayStatus['manifests']
@@ -49,9 +59,10 @@ const LEASES_PER_NODE_MAX = 64
 const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
 
 /** @throws UsageError if there is no such folder. */
-export function createApi({ directory, stateDir, log }: ApiOptions): Api {
+export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): Api {
   checkFolder(directory)
-  const documents = discoveryDocuments(VERSION)
+  const documents = discoveryDocuments(VERSION, kubelets !== undefined)
+  const metrics = kubelets === undefined ? undefined : createMetricsClient(kubelets)
   const state = openState(join(stateDir, 'kubernetes.db'), directory, Date.now(), log)
   const cluster = new Cluster(state)
   const watching = new Map<ServerResponse, string>()
@@ -74,6 +85,8 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
   const answer = async (request: IncomingMessage, response: ServerResponse, caller: Identity): Promise<void> => {
     if (caller.kind === 'anonymous') return fail(response, status.UNAUTHORIZED)
     const method = request.method ?? 'GET'
+    const measured = metrics === undefined ? undefined : parseMetricsRequest(request.url ?? '/')
+    if (measured !== undefined) return getMetrics(method, response, measured, caller)
     const asked = parseRequest(method, request.url ?? '/')
     if (asked.kind === 'nothing') return fail(response, status.noSuchPath)
     if (asked.kind === 'document') {
@@ -82,8 +95,13 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
       const document = documents[asked.path]
       return document === undefined ? fail(response, status.noSuchPath) : send(response, 200, document)
     }
-    if (!cluster.loaded) await Promise.race([firstRead.promise, sleep(START_WAIT_MS, undefined, { ref: false })])
-    if (!cluster.loaded) return fail(response, status.STARTING)
+    if (!(await isLoaded())) return fail(response, status.STARTING)
+    if (isForKubelet(asked)) {
+      const plan = planCall(asked, caller)
+      if (plan.kind === 'refused') return fail(response, plan.failure)
+      if (needsUpgrade(asked)) return fail(response, status.UPGRADE_REQUIRED)
+      return kubelets!.forward(plan, request, response, caller)
+    }
     const representation = chooseRepresentation(request.headers.accept, asked.query.get('includeObject'))
     if (representation === undefined) return fail(response, status.notAcceptable(request.headers.accept ?? ''))
     switch (asked.verb) {
@@ -95,6 +113,63 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
       default:
         return write(request, response, asked, caller, representation)
     }
+  }
+
+  const handleUpgrade: Api['handleUpgrade'] = (request, stream, head, caller) => {
+    stream.on('error', () => {})
+    upgrade(request, stream, head, caller).catch((error: unknown) => {
+      log.error({ path: request.url, err: error }, 'request to the Kubernetes API failed')
+      stream.destroy()
+    })
+  }
+
+  const upgrade = async (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Identity): Promise<void> => {
+    if (caller.kind === 'anonymous') return refuse(stream, status.UNAUTHORIZED)
+    const asked = parseRequest(request.method ?? 'GET', request.url ?? '/')
+    if (asked.kind !== 'resource' || !isForKubelet(asked)) return refuse(stream, status.noSuchPath)
+    if (!(await isLoaded())) return refuse(stream, status.STARTING)
+    const plan = planCall(asked, caller)
+    if (plan.kind === 'refused') return refuse(stream, plan.failure)
+    return kubelets!.forwardUpgrade(plan, request, stream, head, caller)
+  }
+
+  const getMetrics = async (
+    method: string,
+    response: ServerResponse,
+    asked: MetricsRequest,
+    caller: Identity,
+  ): Promise<void> => {
+    if (method !== 'GET') return fail(response, status.notServed(`${method} of metrics`))
+    if (!(await isLoaded())) return fail(response, status.STARTING)
+    if (caller.kind !== 'user') return fail(response, status.forbiddenMetrics(userOf(caller), asked.resource))
+    const { registry } = cluster
+    const kind = builtIn(asked.resource === 'nodes' ? 'Node' : 'Pod')
+    try {
+      const objects = chosen(registry.list(kind), asked)
+      if (asked.name !== undefined && objects.length === 0) return fail(response, status.notFound(kind, asked.name))
+      const items =
+        asked.resource === 'nodes'
+          ? await metrics!.ofNodes(objects as readonly Node[])
+          : await metrics!.ofPods(objects as readonly Pod[], (...key) => registry.get(...key))
+      if (asked.name === undefined) return send(response, 200, metricsList(asked.resource, items))
+      const [item] = items
+      return item === undefined ? fail(response, status.notFound(kind, asked.name)) : send(response, 200, item)
+    } catch (error) {
+      if (error instanceof SelectorError) return fail(response, status.badRequest(error.message))
+      if (error instanceof KubeletError) return fail(response, error.failure)
+      throw error
+    }
+  }
+
+  const isLoaded = async (): Promise<boolean> => {
+    if (!cluster.loaded) await Promise.race([firstRead.promise, sleep(START_WAIT_MS, undefined, { ref: false })])
+    return cluster.loaded
+  }
+
+  const planCall = (asked: ResourceRequest, caller: Identity): KubeletPlan => {
+    if (!mayUseKubelet(caller, asked)) return { kind: 'refused', failure: forbidden(caller, asked, asked.name ?? '') }
+    if (kubelets === undefined) return { kind: 'refused', failure: status.noSuchPath }
+    return planKubeletCall(asked, (kind, namespace, name) => cluster.registry.get(kind, namespace, name))
   }
 
   const get = (response: ServerResponse, asked: ResourceRequest, representation: Representation): void => {
@@ -176,6 +251,7 @@ export function createApi({ directory, stateDir, log }: ApiOptions): Api {
 
   return {
     handle,
+    handleUpgrade,
     run: async (signal) => {
       try {
         await followFolder(

@@ -1,6 +1,7 @@
 // Discovery: which groups, versions and resources there are, as /version, /api, /apis and below answer it.
 
 import { KINDS, type Kind } from './kinds.ts'
+import { METRICS_GROUP, METRICS_VERSION } from './metrics.ts'
 
 /** The Kubernetes whose API this follows: clients look at it to know what they may ask. */
 const KUBERNETES = { major: '1', minor: '32' }
@@ -8,8 +9,8 @@ const KUBERNETES = { major: '1', minor: '32' }
 const READ = ['get', 'list', 'watch']
 const WRITE = ['create', 'patch', 'update']
 
-/** Documents by path without a trailing slash. @param version of Fulmar. */
-export function discoveryDocuments(version: string): Readonly<Record<string, object>> {
+/** Documents by path without a trailing slash. @param version of Fulmar. @param metrics whether there is a metrics API. */
+export function discoveryDocuments(version: string, metrics: boolean): Readonly<Record<string, object>> {
   const groups = Map.groupBy(KINDS, ({ group }) => group)
   const named = [...groups.keys()].filter((group) => group !== '')
   const groupObject = (name: string) => {
@@ -31,7 +32,15 @@ export function discoveryDocuments(version: string): Readonly<Record<string, obj
       platform: '',
     },
     '/api': { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [] },
-    '/apis': { kind: 'APIGroupList', apiVersion: 'v1', groups: named.map(groupObject) },
+    '/apis': {
+      kind: 'APIGroupList',
+      apiVersion: 'v1',
+      groups: [...named.map(groupObject), ...(metrics ? [METRICS] : [])],
+    },
+    ...(metrics && {
+      [`/apis/${METRICS_GROUP}`]: { kind: 'APIGroup', apiVersion: 'v1', ...METRICS },
+      [`/apis/${METRICS_VERSION}`]: METRICS_RESOURCES,
+    }),
     '/api/v1': resourceList('v1', groups.get('')!),
     ...Object.fromEntries(
       named.map((name) => [`/apis/${name}`, { kind: 'APIGroup', apiVersion: 'v1', ...groupObject(name) }]),
@@ -43,6 +52,30 @@ export function discoveryDocuments(version: string): Readonly<Record<string, obj
     ),
   }
 }
+
+const METRICS_SERVED = { groupVersion: METRICS_VERSION, version: METRICS_VERSION.split('/')[1]! }
+const METRICS = { name: METRICS_GROUP, versions: [METRICS_SERVED], preferredVersion: METRICS_SERVED }
+const METRICS_RESOURCES = {
+  kind: 'APIResourceList',
+  apiVersion: 'v1',
+  groupVersion: METRICS_VERSION,
+  resources: [
+    { name: 'nodes', singularName: '', namespaced: false, kind: 'NodeMetrics', verbs: ['get', 'list'] },
+    { name: 'pods', singularName: '', namespaced: true, kind: 'PodMetrics', verbs: ['get', 'list'] },
+  ],
+}
+
+/** What the node's kubelet answers. */
+const CONNECT: Readonly<Record<string, readonly (readonly [name: string, verbs: readonly string[], kind: string])[]>> =
+  {
+    Pod: [
+      ['log', ['get'], 'Pod'],
+      ['exec', ['create', 'get'], 'PodExecOptions'],
+      ['attach', ['create', 'get'], 'PodAttachOptions'],
+      ['portforward', ['create', 'get'], 'PodPortForwardOptions'],
+    ],
+    Node: [['proxy', ['create', 'delete', 'get', 'patch', 'update'], 'NodeProxyOptions']],
+  }
 
 const resourceList = (groupVersion: string, kinds: readonly Kind[]) => ({
   kind: 'APIResourceList',
@@ -57,6 +90,13 @@ const resourceList = (groupVersion: string, kinds: readonly Kind[]) => ({
       verbs: writable === 'objects' ? [...READ, ...WRITE] : READ,
       ...(shortNames.length > 0 && { shortNames }),
     },
+    ...(CONNECT[groupVersion === 'v1' ? kind : ''] ?? []).map(([name, verbs, optionsKind]) => ({
+      name: `${plural}/${name}`,
+      singularName: '',
+      namespaced,
+      kind: optionsKind,
+      verbs,
+    })),
     ...(writable === 'status'
       ? [{ name: `${plural}/status`, singularName: '', namespaced, kind, verbs: ['get', 'patch', 'update'] }]
       : []),

@@ -1,6 +1,7 @@
 // What a request asks for: a URL and a method become a verb on a resource, as Kubernetes reads them.
 //   /api/v1[/namespaces/NS]/PLURAL[/NAME[/SUBRESOURCE]]     the core group
 //   /apis/GROUP/VERSION[/namespaces/NS]/PLURAL[/NAME[/…]]   any other
+//   /api/v1/nodes/NAME/proxy[/…]                             what the node's kubelet serves
 
 import { kindOf, type Kind } from './kinds.ts'
 
@@ -13,6 +14,8 @@ export type ResourceRequest = {
   readonly namespace: string
   readonly name: string | undefined
   readonly subresource: string | undefined
+  /** What follows `proxy`, path and query as they came; else `/`. */
+  readonly tail: string
   readonly query: URLSearchParams
 }
 export type ApiRequest =
@@ -29,6 +32,8 @@ export function parseRequest(method: string, target: string): ApiRequest {
   if (url === null) return { kind: 'nothing' }
   const parts = segments(url.pathname)
   if (parts === undefined) return { kind: 'nothing' }
+  const proxied = /^\/+api\/+v1\/+nodes\/+[^/]+\/+proxy(?=\/|$)/.exec(url.pathname)?.[0]
+  if (proxied !== undefined) parts.length = 5
   const isCore = parts[0] === 'api'
   const depth = isCore ? 2 : 3
   if ((!isCore && parts[0] !== 'apis') || parts.length <= depth)
@@ -37,8 +42,13 @@ export function parseRequest(method: string, target: string): ApiRequest {
   const place = placeOf(group, version, parts.slice(depth))
   if (place === undefined) return { kind: 'nothing' }
   const verb = verbOf(method, place.name !== undefined, url.searchParams)
-  return verb === undefined ? { kind: 'nothing' } : { kind: 'resource', verb, ...place, query: url.searchParams }
+  const tail = proxied === undefined ? '/' : (url.pathname.slice(proxied.length) || '/') + url.search
+  return verb === undefined ? { kind: 'nothing' } : { kind: 'resource', verb, ...place, tail, query: url.searchParams }
 }
+
+/** Whether a client may ask there to go on in another protocol than HTTP. */
+export const mayUpgrade = (path: string): boolean =>
+  /^\/api\/v1\/(namespaces\/[^/]+\/pods\/[^/]+\/(exec|attach|portforward)|nodes\/[^/]+\/proxy(\/.*)?)$/.test(path)
 
 type Place = Pick<ResourceRequest, 'resource' | 'namespace' | 'name' | 'subresource'>
 

@@ -26,6 +26,11 @@ export const UNAUTHORIZED: Failure = {
   reason: 'Unauthorized',
   message: 'Unauthorized: present a client certificate that this relay issued (fulmar join, or fulmar kubeconfig)',
 }
+export const UPGRADE_REQUIRED: Failure = {
+  code: 400,
+  reason: 'BadRequest',
+  message: 'Upgrade request required: ask by WebSocket or SPDY, as kubectl does',
+}
 export const STARTING: Failure = {
   code: 503,
   reason: 'ServiceUnavailable',
@@ -55,6 +60,11 @@ export const notAcceptable = (accept: string): Failure => ({
   code: 406,
   reason: 'NotAcceptable',
   message: `only application/json is served, not ${JSON.stringify(accept.slice(0, 100))}`,
+})
+export const forbiddenMetrics = (user: string, resource: string): Failure => ({
+  code: 403,
+  reason: 'Forbidden',
+  message: `User ${JSON.stringify(user)} cannot get resource ${JSON.stringify(resource)} in API group "metrics.k8s.io"`,
 })
 export const noSuchPath: Failure = {
   code: 404,

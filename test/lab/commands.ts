@@ -10,6 +10,7 @@ import { placeOf, spawnAt } from './enter.ts'
 import { pathsOf } from './names.ts'
 import { CUTS, type Cut } from './nat.ts'
 import { MATRIX } from './matrix-options.ts'
+import { OPS } from './ops-options.ts'
 import { ID, JSON_FLAG, UP } from './options.ts'
 import { readState } from './state.ts'
 
@@ -78,6 +79,12 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       throw new UsageError(`matrix: what is ${JSON.stringify(words[0])}? it takes flags only; see matrix --help`)
     const { matrix } = await import('./matrix.ts')
     return matrix(values)
+  }),
+  ops: command('ops', 'kubectl on nodes that nobody can dial: every command', OPS, async (values, words) => {
+    if (words.length > 0)
+      throw new UsageError(`ops: what is ${JSON.stringify(words[0])}? it takes flags only; see ops --help`)
+    const { ops } = await import('./ops.ts')
+    return ops(values)
   }),
   exec: command('exec HOST -- COMMAND…', 'run a command on a host', { id: ID }, ({ id }, [host, ...words]) => {
     if (host === undefined || words.length === 0) throw new UsageError('exec: say exec HOST -- COMMAND ARGUMENT…')

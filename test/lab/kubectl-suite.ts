@@ -76,16 +76,17 @@ export async function runSuite(
   target: Target,
   onOutcome: (outcome: Outcome) => void,
   only: (name: string) => boolean = () => true,
+  protocols: readonly Protocol[] = PROTOCOLS,
 ): Promise<readonly Outcome[]> {
   const outcomes: Outcome[] = []
   for (const { name, perProtocol, run } of CASES)
-    for (const protocol of perProtocol ? PROTOCOLS : [undefined]) {
+    for (const protocol of perProtocol ? protocols : [undefined]) {
       if (!only(name) || (name === 'top' && !target.top)) continue
       const startedMs = performance.now()
       const ms = () => Math.round(performance.now() - startedMs)
       let outcome: Outcome
       try {
-        const detail = await run(new Session(kubectl, target, protocol ?? 'websocket'))
+        const detail = await run(new Session(kubectl, target, protocol ?? protocols[0]!))
         outcome = { name, protocol, ok: true, ms: ms(), detail }
       } catch (error) {
         outcome = { name, protocol, ok: false, ms: ms(), detail: (error as Error).message }

@@ -11,10 +11,11 @@ import { readState } from '../state.ts'
 import { listenIn } from './netns-socket.ts'
 import { podsOfLab, runPods } from './pods.ts'
 import { createKubelet } from './server.ts'
-import { statsOf } from './stats.ts'
+import { Meter, statsOf } from './stats.ts'
 
 export const KUBELET_PORT = 10250
 const CERTIFICATE_DAYS = 30
+const SAMPLE_MS = 5_000
 
 await runUntilSignal(async (signal) => {
   const [id = 'lab', ...flags] = process.argv.slice(2)
@@ -23,6 +24,10 @@ await runUntilSignal(async (signal) => {
   const paths = pathsOf(id)
   const root = cgroupRoot()
   const pods = podsOfLab(state)
+  const groupOf = (node: string) => `${cgroupOf(id)}/${node}`
+  const groups = [...nodes.map(({ name }) => groupOf(name)), ...pods.map(({ cgroup }) => cgroup)]
+  const meter = new Meter(groups.map((group) => `${root}/${group}`))
+  setInterval(() => meter.sample(), SAMPLE_MS).unref()
   const authority = await openAuthority(paths.stateDir(CLOUD), Date.now())
   const servers = await Promise.all(
     nodes.map(async ({ name, addresses }) => {
@@ -31,7 +36,7 @@ await runUntilSignal(async (signal) => {
       const server = createKubelet({
         node: name,
         pods: own,
-        stats: () => statsOf(name, `${cgroupOf(id)}/${name}`, own, root),
+        stats: () => statsOf(name, groupOf(name), own, root, meter),
         serving: await issueServer(authority, [name, ...addresses], validFor(Date.now(), CERTIFICATE_DAYS), subject),
         clientCa: authority.certificatePem,
         webSockets: !flags.includes('--spdy-only'),

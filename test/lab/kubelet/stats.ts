@@ -3,15 +3,49 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import type { KubeletPod, LabPod } from './pods.ts'
 
-export type Usage = { readonly cpuSeconds: number; readonly memoryBytes: number }
+export type Usage = {
+  readonly cpuSeconds: number
+  readonly memoryBytes: number
+  /** Processors in use of late. */
+  readonly cores: number
+}
 
 const PAGE_BYTES = 4096
 
-/** @param group path of a group in cgroup2. */
-export function usageOf(group: string): Usage {
-  const cpu = /^usage_usec (\d+)$/m.exec(read(`${group}/cpu.stat`))?.[1] ?? '0'
-  const current = read(`${group}/memory.current`)
-  const inactive = /^inactive_file (\d+)$/m.exec(read(`${group}/memory.stat`))?.[1] ?? '0'
+/** Usage of groups, with rates over the last seconds. */
+export class Meter {
+  readonly #groups: readonly string[]
+  #before: ReadonlyMap<string, Sample> = new Map()
+  #latest: ReadonlyMap<string, Sample> = new Map()
+
+  /** @param groups paths in cgroup2. */
+  constructor(groups: readonly string[]) {
+    this.#groups = groups
+    this.sample()
+  }
+
+  /** To be called now and then: a rate goes back to the sample before the last. */
+  sample(): void {
+    this.#before = this.#latest
+    this.#latest = new Map(this.#groups.map((group) => [group, { atMs: performance.now(), ...read(group) }]))
+  }
+
+  usageOf(group: string): Usage {
+    const atMs = performance.now()
+    const now = read(group)
+    const since = this.#before.get(group) ?? this.#latest.get(group)
+    if (since === undefined || atMs - since.atMs < RATE_MIN_MS) return { ...now, cores: 0 }
+    return { ...now, cores: Math.max(0, ((now.cpuSeconds - since.cpuSeconds) * 1000) / (atMs - since.atMs)) }
+  }
+}
+
+type Sample = { readonly atMs: number; readonly cpuSeconds: number }
+const RATE_MIN_MS = 100
+
+function read(group: string): Omit<Usage, 'cores'> {
+  const cpu = /^usage_usec (\d+)$/m.exec(text(`${group}/cpu.stat`))?.[1] ?? '0'
+  const current = text(`${group}/memory.current`)
+  const inactive = /^inactive_file (\d+)$/m.exec(text(`${group}/memory.stat`))?.[1] ?? '0'
   const memoryBytes = current === '' ? residentBytes(group) : Math.max(0, Number(current) - Number(inactive))
   return { cpuSeconds: Number(cpu) / 1e6, memoryBytes }
 }
@@ -19,8 +53,8 @@ export function usageOf(group: string): Usage {
 /** Where the memory controller is another hierarchy's: what its processes have, theirs alone and shared. */
 function residentBytes(group: string): number {
   let sum = 0
-  for (const pid of read(`${group}/cgroup.procs`).split('\n'))
-    if (pid !== '') sum += Number(read(`/proc/${pid}/statm`).split(' ')[1] ?? 0) * PAGE_BYTES
+  for (const pid of text(`${group}/cgroup.procs`).split('\n'))
+    if (pid !== '') sum += Number(text(`/proc/${pid}/statm`).split(' ')[1] ?? 0) * PAGE_BYTES
   for (const entry of directories(group)) sum += residentBytes(`${group}/${entry}`)
   return sum
 }
@@ -33,10 +67,16 @@ export type NodeStats = {
 }
 
 /** @param root where cgroup2 is mounted. */
-export const statsOf = (node: string, group: string, pods: readonly LabPod[], root: string): NodeStats => ({
+export const statsOf = (
+  node: string,
+  group: string,
+  pods: readonly LabPod[],
+  root: string,
+  meter: Meter,
+): NodeStats => ({
   node,
-  usage: usageOf(`${root}/${group}`),
-  pods: pods.map((pod) => ({ pod, usage: usageOf(`${root}/${pod.cgroup}`) })),
+  usage: meter.usageOf(`${root}/${group}`),
+  pods: pods.map((pod) => ({ pod, usage: meter.usageOf(`${root}/${pod.cgroup}`) })),
   at: Date.now(),
 })
 
@@ -87,8 +127,8 @@ export function resourceMetrics({ usage, pods, at }: NodeStats): string {
 /** `/stats/summary`. */
 export function summary({ node, usage, pods, at }: NodeStats): object {
   const time = new Date(at).toISOString()
-  const both = ({ cpuSeconds, memoryBytes }: Usage) => ({
-    cpu: { time, usageCoreNanoSeconds: Math.round(cpuSeconds * 1e9) },
+  const both = ({ cpuSeconds, memoryBytes, cores }: Usage) => ({
+    cpu: { time, usageNanoCores: Math.round(cores * 1e9), usageCoreNanoSeconds: Math.round(cpuSeconds * 1e9) },
     memory: { time, workingSetBytes: memoryBytes },
   })
   return {
@@ -105,7 +145,7 @@ const podLabels = ({ namespace, name }: KubeletPod) => `{namespace="${namespace}
 const containerLabels = ({ namespace, name }: KubeletPod, container: string) =>
   `{container="${container}",namespace="${namespace}",pod="${name}"}`
 
-function read(file: string): string {
+function text(file: string): string {
   try {
     return readFileSync(file, 'utf8')
   } catch {
