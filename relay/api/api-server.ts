@@ -44,6 +44,7 @@ export type Api = {
   readonly handleUpgrade: (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Identity) => void
   /** Follows the folder until the signal aborts. */
   readonly run: (signal: AbortSignal) => Promise<void>
+  readonly nodes: () => readonly KubernetesObject[]
   readonly status: () => RelayStatus['manifests']
 }
 
@@ -275,6 +276,7 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
         state.close()
       }
     },
+    nodes: () => cluster.registry.list(builtIn('Node')),
     status: () => {
       const disk = state.error()
       const problems = [...folderProblems, ...cluster.problems, ...(disk === undefined ? [] : [disk])]

@@ -1,274 +1,98 @@
-import { execFile, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
-import { join } from 'node:path'
-import { connect as connectTls } from 'node:tls'
-import { promisify } from 'node:util'
 import t from 'tap'
-import { createClient, validFor, type KeyPair } from '../../../lib/certificates.ts'
-import { createApi } from '../../../relay/api/api-server.ts'
-import { createKubeletClient } from '../../../relay/api/kubelet-client.ts'
-import { NodeDialError, type DialNode } from '../../../relay/node-dial.ts'
-import { opsContainers, runSuite, type Kubectl, type Target } from '../../lab/kubectl-suite.ts'
-import { startProcess } from '../../lab/kubelet/process.ts'
-import { POD_SERVER } from '../../lab/paths.ts'
-import { anotherAuthority, createMesh } from '../mesh.ts'
-import { serveKubelet, servePod } from './kubelets.ts'
-import { log, temporaryFolder, until, write } from './serving.ts'
+import type { Identity } from '../../../lib/identity.ts'
+import type { KubernetesObject } from '../../../lib/k8s/objects.ts'
+import { isForKubelet, mayUseKubelet, planKubeletCall, type Lookup } from '../../../relay/api/kubelet.ts'
+import { mayUpgrade, parseRequest, type ResourceRequest } from '../../../relay/api/request.ts'
 
-const run = promisify(execFile)
-const hasKubectl = (process.env['PATH'] ?? '').split(':').some((folder) => existsSync(join(folder, 'kubectl')))
-const COPY_BYTES = 4 << 20
-const containers = [...opsContainers, { name: 'web', command: ['sleep', 'infinity'] }]
-const podManifest = (name: string, node: string) =>
-  JSON.stringify({
-    apiVersion: 'v1',
+const node = (name: string, status = {}): KubernetesObject => ({ kind: 'Node', metadata: { name }, ...status })
+const pod = (name: string, nodeName: string | undefined, ...containers: readonly string[]): KubernetesObject =>
+  ({
     kind: 'Pod',
-    metadata: { name, namespace: 'ops' },
-    spec: { nodeName: node, containers },
-    status: { phase: 'Running' },
-  })
-const nodeManifest = (name: string) =>
-  JSON.stringify({
-    apiVersion: 'v1',
-    kind: 'Node',
-    metadata: { name },
-    status: { allocatable: { cpu: '2', memory: '1Gi' } },
-  })
+    metadata: { name, namespace: 'shop' },
+    spec: { nodeName, containers: containers.map((container) => ({ name: container })) },
+  }) as KubernetesObject
 
-t.test('what kubelets answer', async (t) => {
-  const home = temporaryFolder(t)
-  const mesh = await createMesh(t)
-  const directory = temporaryFolder(t)
-  write(directory, {
-    'nodes.json': `[${['edge', 'away', 'liar'].map(nodeManifest).join(',')}]`.replace(
-      /^\[(.*)\]$/,
-      '{"kind":"List","apiVersion":"v1","items":[$1]}',
-    ),
-    'edge.json': podManifest('edge-ops', 'edge'),
-    'away.json': podManifest('away-ops', 'away'),
-    'liar.json': podManifest('liar-ops', 'liar'),
-  })
-  const common = { authority: mesh.authority, containers, namespace: 'ops' }
-  const edge = await serveKubelet(t, { ...common, node: 'edge', pod: 'edge-ops', directory: join(home, 'edge') })
-  // A node that was led to another's kubelet.
-  const liar = await serveKubelet(t, {
-    ...common,
-    node: 'liar',
-    pod: 'liar-ops',
-    directory: join(home, 'liar'),
-    names: ['edge', '127.0.0.1'],
-  })
-  const dial: DialNode = async (node, _target, signal) => {
-    const kubelet = { edge, liar }[node]
-    if (kubelet === undefined) throw new NodeDialError('offline', `${node} offline 14m`)
-    const socket = connect({ host: '127.0.0.1', port: kubelet.port, allowHalfOpen: true, noDelay: true, signal })
-    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
-    return socket
-  }
-  const identity = (commonName: string, organization: string) =>
-    createClient(mesh.authority, { commonName, organization }, validFor(Date.now(), 1))
-  const credentials = identity('kube-apiserver-kubelet-client', 'system:masters')
-  const kubelets = createKubeletClient({
-    dial,
-    serverCa: mesh.authority.certificatePem,
-    credentials: () => credentials,
-    log,
-  })
-  const api = createApi({ directory, stateDir: temporaryFolder(t), kubelets, log })
-  mesh.holds(api.run(mesh.signal))
-  const { port } = await mesh.listen({ api: api.handle, apiUpgrade: api.handleUpgrade })
-  await until(() => api.status()!.objects >= 6, 'the folder is read')
+const objects: readonly KubernetesObject[] = [
+  node('edge'),
+  node('far', { status: { daemonEndpoints: { kubeletEndpoint: { Port: 10350 } } } }),
+  pod('one', 'edge', 'web'),
+  pod('two', 'far', 'web', 'side'),
+  pod('pending', undefined, 'web'),
+  pod('lost', 'gone', 'web'),
+]
+const get: Lookup = ({ kind }, _namespace, name) =>
+  objects.find((object) => object.kind === kind && object.metadata?.name === name)
 
-  const authority = join(home, 'ca.crt')
-  writeFileSync(authority, mesh.authority.certificatePem)
-  const flagsOf = (name: string, pair: KeyPair) => {
-    const [cert, key] = [join(home, `${name}.crt`), join(home, `${name}.key`)]
-    writeFileSync(cert, pair.certificatePem)
-    writeFileSync(key, pair.keyPem)
-    return [
-      `--server=https://127.0.0.1:${port}`,
-      `--certificate-authority=${authority}`,
-      `--client-certificate=${cert}`,
-      `--client-key=${key}`,
-    ]
-  }
-  const adminPair = await identity('admin', 'system:masters')
-  const admin = flagsOf('admin', adminPair)
-  const env = { PATH: process.env['PATH'], HOME: home, KUBECONFIG: '/dev/null' }
-
-  await t.test('kubectl', { skip: hasKubectl ? false : 'kubectl is not installed' }, async (t) => {
-    const kubectl: Kubectl = {
-      start: (args, more) =>
-        spawn('kubectl', [...admin, ...args], { env: { ...env, ...more }, stdio: ['pipe', 'pipe', 'pipe'] }),
-      startInTerminal: (args, more) =>
-        startProcess(['kubectl', [...admin, ...args]], {
-          command: [],
-          tty: true,
-          stdin: true,
-          env: { ...env, ...more },
-        }),
-      connect: connectTo,
-    }
-    const free = createServer().listen(0)
-    const freePort = (free.address() as AddressInfo).port
-    free.close()
-    const podDirectory = join(home, 'pod')
-    mkdirSync(podDirectory)
-    const target: Target = {
-      node: 'edge',
-      namespace: 'ops',
-      pod: 'edge-ops',
-      port: await servePod(t, POD_SERVER, freePort),
-      copyBytes: COPY_BYTES,
-      directory: podDirectory,
-      top: true,
-    }
-    await runSuite(kubectl, target, ({ name, protocol = '', ok, ms, detail }) =>
-      t.ok(ok, `${name} ${protocol}: ${detail} (${ms} ms)`),
-    )
-    await until(() => edge.open() === 0, 'every connection to the kubelet is closed again')
-  })
-
-  await t.test('errors name the node', { skip: hasKubectl ? false : 'kubectl is not installed' }, async (t) => {
-    const refused = async (words: RegExp, ...argv: readonly string[]) => {
-      const running = run('kubectl', argv, { env })
-      running.child.stdin?.end()
-      t.match(
-        await running.then(
-          ({ stdout }) => stdout,
-          (error: Error) => error.message,
-        ),
-        words,
-        argv.slice(4).join(' '),
-      )
-    }
-    const user = flagsOf('user', await identity('ann', 'viewers'))
-    const node = flagsOf('node', await mesh.node('edge'))
-    const ops = ['-n', 'ops']
-    await refused(/ServiceUnavailable.*away offline 14m/, ...admin, 'logs', ...ops, 'away-ops', '-c', 'lines')
-    await refused(/away offline 14m/, ...admin, 'exec', ...ops, 'away-ops', '-c', 'shell', '--', 'true')
-    await refused(/liar cannot be asked: TLS: .*does not match/, ...admin, 'logs', ...ops, 'liar-ops', '-c', 'lines')
-    await refused(
-      /container nobody is not valid for pod edge-ops/,
-      ...admin,
-      'logs',
-      ...ops,
-      'edge-ops',
-      '-c',
-      'nobody',
-    )
-    await refused(
-      /previous terminated container "shell" not found \(node edge\)/,
-      ...admin,
-      'logs',
-      ...ops,
-      'edge-ops',
-      '-c',
-      'shell',
-      '-p',
-    )
-    await refused(/^5000\n$/, ...user, 'logs', ...ops, 'edge-ops', '-c', 'lines', '--tail=1')
-    await refused(
-      /User "ann" cannot (get|create) resource "pods\/exec"/,
-      ...user,
-      'exec',
-      ...ops,
-      'edge-ops',
-      '-c',
-      'shell',
-      '--',
-      'true',
-    )
-    await refused(
-      /User "system:node:edge" cannot get resource "pods\/log"/,
-      ...node,
-      'logs',
-      ...ops,
-      'edge-ops',
-      '-c',
-      'lines',
-    )
-    await refused(/cannot get resource "nodes\/proxy"/, ...user, 'get', '--raw', '/api/v1/nodes/edge/proxy/metrics')
-  })
-
-  await t.test('a connection is the client’s only after the kubelet has switched protocols', async (t) => {
-    // The kubelet refuses (no command); whatever follows must not reach it with the API's certificate.
-    const path = '/api/v1/namespaces/ops/pods/edge-ops/exec?container=shell&stdout=true'
-    const head =
-      'Host: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n'
-    const answer = await conversation(port, mesh.authority, adminPair, [
-      `POST ${path} HTTP/1.1\r\n${head}`,
-      'GET /pods HTTP/1.1\r\nHost: x\r\n\r\n',
-    ])
-    t.match(answer, /^HTTP\/1\.1 400 /)
-    t.match(answer, /you must specify a command \(node edge\)/)
-    t.notMatch(answer, /PodList/)
-    t.equal(answer.split('HTTP/1.1').length, 2, 'one answer')
-  })
-
-  await t.test('a client that goes is gone at the kubelet', async (t) => {
-    const tls = connectTls({ port, host: '127.0.0.1', ...clientOptions(mesh.authority, adminPair) })
-    tls.on('error', () => {})
-    tls.write('GET /api/v1/namespaces/ops/pods/edge-ops/log?container=ticker&follow=true HTTP/1.1\r\nHost: x\r\n\r\n')
-    await new Promise((resolve) => tls.once('data', resolve))
-    t.equal(edge.open(), 1)
-    tls.destroy()
-    const startedMs = performance.now()
-    await until(() => edge.open() === 0, 'the kubelet’s connection ends')
-    t.ok(performance.now() - startedMs < 1_000, 'within a second')
-  })
-
-  await t.test('a CA of others is not trusted', async (t) => {
-    const stranger = await anotherAuthority()
-    const other = createKubeletClient({
-      dial,
-      serverCa: stranger.certificatePem,
-      credentials: () => credentials,
-      log,
-    })
-    const call = { kind: 'call', node: 'edge', port: 10250, path: '/pods', what: 'pods', asStatus: true } as const
-    await t.rejects(other.read(call, 1024, AbortSignal.timeout(5_000)), {
-      message: /kubelet of node edge cannot be asked: TLS/,
-    })
-    const foreign = createClient(
-      stranger,
-      { commonName: 'api', organization: 'system:masters' },
-      validFor(Date.now(), 1),
-    )
-    const unknown = createKubeletClient({
-      dial,
-      serverCa: mesh.authority.certificatePem,
-      credentials: () => foreign,
-      log,
-    })
-    await t.rejects(unknown.read(call, 1024, AbortSignal.timeout(5_000)), { message: /does not trust this API/ })
-  })
-})
-
-async function connectTo(port: number): Promise<Socket> {
-  const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
-  await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
-  return socket
+const asked = (path: string, method = 'GET'): ResourceRequest => {
+  const request = parseRequest(method, path)
+  if (request.kind !== 'resource') throw new Error(`${path} is ${request.kind}`)
+  return request
 }
 
-const clientOptions = (authority: KeyPair, client: KeyPair) => ({
-  ca: authority.certificatePem,
-  cert: client.certificatePem,
-  key: client.keyPem,
+const pods = '/api/v1/namespaces/shop/pods'
+const calls: readonly (readonly [path: string, wanted: string])[] = [
+  [`${pods}/one/log`, 'edge:10250 /containerLogs/shop/one/web'],
+  [
+    `${pods}/one/log?follow=true&tailLines=3&container=web&evil=1&sinceTime=2026-01-02T03%3A04%3A05%2B01%3A00`,
+    'edge:10250 /containerLogs/shop/one/web?follow=true&sinceTime=2026-01-02T03%3A04%3A05%2B01%3A00&tailLines=3',
+  ],
+  [
+    `${pods}/two/exec?container=side&command=sh&command=-c&command=a%20%26%20b&stdin=true&stdout=true&stderr=false&tty=true`,
+    'far:10350 /exec/shop/two/side?command=sh&command=-c&command=a+%26+b&input=1&output=1&tty=1',
+  ],
+  [`${pods}/two/attach?container=web&stdout=true&stderr=true`, 'far:10350 /attach/shop/two/web?output=1&error=1'],
+  [`${pods}/one/portforward?ports=80&container=x`, 'edge:10250 /portForward/shop/one?ports=80'],
+  ['/api/v1/nodes/far/proxy', 'far:10350 /'],
+  ['/api/v1/nodes/far/proxy/', 'far:10350 /'],
+  ['/api/v1/nodes/far/proxy/metrics/resource?a=b&watch=true', 'far:10350 /metrics/resource?a=b&watch=true'],
+  ['/api/v1/nodes/far/proxy/a%2Fb//c', 'far:10350 /a%2Fb//c'],
+  [`${pods}/two/log`, '400 a container name must be specified for pod two, choose one of: [web side]'],
+  [`${pods}/two/log?container=none`, '400 container none is not valid for pod two'],
+  [`${pods}/pending/log`, '400 pod pending does not have a host assigned'],
+  [`${pods}/lost/log`, '400 pod lost is on node gone, and there is no node of this name'],
+  [`${pods}/none/log`, '404 pods "none" not found'],
+  ['/api/v1/nodes/none/proxy/pods', '404 nodes "none" not found'],
+]
+for (const [path, wanted] of calls)
+  t.test(path, async (t) => {
+    t.ok(isForKubelet(asked(path)))
+    const plan = planKubeletCall(asked(path), get)
+    t.equal(
+      plan.kind === 'call' ? `${plan.node}:${plan.port} ${plan.path}` : `${plan.failure.code} ${plan.failure.message}`,
+      wanted,
+    )
+  })
+
+t.test('what is not the kubelet’s', async (t) => {
+  for (const path of [`${pods}/one`, `${pods}/one/status`, '/api/v1/nodes/edge/status', '/api/v1/nodes', pods])
+    t.notOk(isForKubelet(asked(path)), path)
 })
 
-/** What comes back to all that is said, until the other side closes. */
-async function conversation(
-  port: number,
-  authority: KeyPair,
-  client: KeyPair,
-  words: readonly string[],
-): Promise<string> {
-  const tls = connectTls({ port, host: '127.0.0.1', ...clientOptions(authority, client) })
-  tls.on('error', () => {})
-  for (const word of words) tls.write(word)
-  let text = ''
-  for await (const chunk of tls as AsyncIterable<Buffer>) text += chunk.toString()
-  return text
-}
+const ADMIN: Identity = { kind: 'user', user: 'admin', groups: ['system:masters'] }
+const USER: Identity = { kind: 'user', user: 'ann', groups: ['viewers'] }
+const NODE: Identity = { kind: 'node', node: 'edge' }
+const NOBODY: Identity = { kind: 'anonymous' }
+const rights: readonly (readonly [path: string, who: string])[] = [
+  [`${pods}/one/log`, 'admin ann'],
+  [`${pods}/one/exec`, 'admin'],
+  [`${pods}/one/attach`, 'admin'],
+  [`${pods}/one/portforward`, 'admin'],
+  ['/api/v1/nodes/edge/proxy/metrics', 'admin'],
+]
+for (const [path, who] of rights)
+  t.test(`who may ${path}`, async (t) => {
+    const may = [ADMIN, USER, NODE, NOBODY].filter((caller) => mayUseKubelet(caller, asked(path)))
+    t.equal(may.map((caller) => (caller.kind === 'user' ? caller.user : caller.kind)).join(' '), who)
+  })
+
+t.test('where a connection may go on in another protocol', async (t) => {
+  for (const path of [
+    `${pods}/one/exec`,
+    `${pods}/one/portforward`,
+    '/api/v1/nodes/a/proxy',
+    '/api/v1/nodes/a/proxy/exec/x',
+  ])
+    t.ok(mayUpgrade(path), path)
+  for (const path of [`${pods}/one/log`, pods, '/api/v1/nodes/a', '/fulmar/v1/signal', `${pods}/one/exec/more`])
+    t.notOk(mayUpgrade(path), path)
+})
