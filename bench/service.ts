@@ -8,7 +8,7 @@ import { OTHER_SERVICES } from './service/cluster.ts'
 import { findingsOf, type Figures } from './service/figures.ts'
 import type { Kind } from './service/kinds.ts'
 import { CONNECTIONS, measureRound } from './service/measure.ts'
-import { allProcessors, buildWorld } from './service/world.ts'
+import { buildWorld } from './service/world.ts'
 
 export const question: Study = {
   kind: 'study',
@@ -20,13 +20,11 @@ export const question: Study = {
 async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyReport> {
   const world = await buildWorld(progress, signal)
   try {
-    const all = allProcessors()
-    const processors = { one: all.slice(-1), all }
     progress('each kind goes its own way; a round that does not count')
-    await measureRound(world.parties, processors, 0, signal)
+    await measureRound(world.parties, 0, signal)
     const done: ReadonlyMap<Kind, Figures>[] = []
     while (done.length < rounds) {
-      const round = await measureRound(world.parties, processors, done.length, signal)
+      const round = await measureRound(world.parties, done.length, signal)
       done.push(round)
       const [direct, bpf, nft] = (['direct', 'bpf', 'nft'] as const).map((kind) => round.get(kind)!.rttP50)
       progress(`round ${done.length} of ${rounds}: RTT ${direct} µs direct, ${bpf} by BPF, ${nft} by nft`)
@@ -41,7 +39,8 @@ const NOTES: readonly string[] = [
   `service: ${OTHER_SERVICES + 1} services of 3 endpoints each; caller and server in two namespaces, messages of 64 bytes`,
   `service: beside is direct, on two nodes; equal sides are the one by the other; a ratio between those keeps its bound`,
   `service: connections are tracked everywhere, as on any node of Kubernetes, but for direct, untracked; under BPF the rules of nft are loaded`,
-  `service: RTT, connect and 1 connection: all that take part on one core, so that no call waits for another to wake up`,
+  `service: all that take part share one core, so that no message waits for another core to wake up`,
+  `service: requests/s and Gbit/s are those of the median batch of 32 requests or 4 MiB`,
   `service: connect of a proxy ends at the proxy; first answer is connect and one message there and back`,
   `service: CPU is that of caller, proxy and server with the kernel’s for them, at ${CONNECTIONS} connections (cgroup cpu.stat)`,
   `service: proxies listen on the service’s own address, without a rule that leads there`,

@@ -2,7 +2,7 @@
 // (caller-client.ts). What is timed has no event loop in it and makes little garbage.
 
 import { serve } from '../../test/lib/netns.ts'
-import type { Connects, Count, Proof, Target } from './caller-client.ts'
+import type { Batches, Connects, Proof, Target } from './caller-client.ts'
 import { PIECE_BYTES, WHO } from './server.ts'
 import {
   closeSocket,
@@ -20,9 +20,14 @@ import {
 const MESSAGE_BYTES = 64
 /** The first of each go find cold caches and are left out. */
 const WARM_UP = 20
+const WARM_UP_MS = 5
+const WARM_UP_PIECES = 2
+/** Requests in one, or some more. */
+const BATCH = 32
 const CHUNK_BYTES = 256 << 10
 const ANSWER_TIMEOUT_MS = 2_000
 const CHUNKS_IN_PIECE = PIECE_BYTES / CHUNK_BYTES
+const PIECE_MEGABYTES = PIECE_BYTES / 1e6
 
 const message = memory(MESSAGE_BYTES).fill('x')
 const chunk = memory(CHUNK_BYTES).fill('x')
@@ -43,6 +48,35 @@ function connected(targets: readonly Target[]): number {
 function exchange(fd: number): void {
   sendAll(fd, message, BigInt(MESSAGE_BYTES))
   for (let got = 0; got < MESSAGE_BYTES;) got += receive(fd, buffer)
+}
+
+type Held = { readonly fds: readonly number[]; readonly waiting: Waiting }
+let held: Held | undefined
+
+/** One message under way on each. */
+function exchangeAll({ fds, waiting }: Held, ms: number): Batches {
+  const each: number[] = []
+  const startMs = performance.now()
+  let [count, underWay] = [0, fds.length]
+  let batch = { count, ms: startMs }
+  for (const fd of fds) sendAll(fd, message, BigInt(MESSAGE_BYTES))
+  while (underWay > 0) {
+    const ready = waiting.wait(ANSWER_TIMEOUT_MS)
+    if (ready <= 0) throw new Error(`no answer within ${ANSWER_TIMEOUT_MS} ms`)
+    const nowMs = performance.now()
+    if (count - batch.count >= BATCH && underWay === fds.length) {
+      each.push(hundredths(((nowMs - batch.ms) * 1000) / (count - batch.count)))
+      batch = { count, ms: nowMs }
+    }
+    for (let i = 0; i < ready; i++) {
+      const fd = waiting.ready(i)
+      for (let got = 0; got < MESSAGE_BYTES;) got += receive(fd, buffer)
+      count++
+      if (nowMs - startMs < ms) sendAll(fd, message, BigInt(MESSAGE_BYTES))
+      else underWay--
+    }
+  }
+  return { count, each }
 }
 
 const hundredths = (us: number): number => Math.round(us * 100) / 100
@@ -91,44 +125,30 @@ serve({
     return found
   },
 
-  requests(targets: readonly Target[], connections: number, ms: number): Count {
-    const waiting = new Waiting()
-    const fds = Array.from({ length: connections }, () => connected(targets))
-    for (const fd of fds) {
-      exchange(fd)
-      waiting.add(fd)
-    }
-    const startMs = performance.now()
-    for (const fd of fds) sendAll(fd, message, BigInt(MESSAGE_BYTES))
-    let [count, underWay, nowMs] = [0, connections, startMs]
-    while (underWay > 0) {
-      const ready = waiting.wait(ANSWER_TIMEOUT_MS)
-      if (ready <= 0) throw new Error(`no answer within ${ANSWER_TIMEOUT_MS} ms`)
-      nowMs = performance.now()
-      for (let i = 0; i < ready; i++) {
-        const fd = waiting.ready(i)
-        for (let got = 0; got < MESSAGE_BYTES;) got += receive(fd, buffer)
-        count++
-        if (nowMs - startMs < ms) sendAll(fd, message, BigInt(MESSAGE_BYTES))
-        else underWay--
-      }
-    }
-    waiting.close()
-    fds.forEach(closeSocket)
-    return { count, seconds: (nowMs - startMs) / 1000 }
+  open(targets: readonly Target[], connections: number): void {
+    held = { fds: Array.from({ length: connections }, () => connected(targets)), waiting: new Waiting() }
+    for (const fd of held.fds) held.waiting.add(fd)
+    exchangeAll(held, WARM_UP_MS)
+  },
+  requests: (ms: number): Batches => exchangeAll(held!, ms),
+  close(): void {
+    held!.waiting.close()
+    held!.fds.forEach(closeSocket)
+    held = undefined
   },
 
-  bulk(targets: readonly Target[], ms: number): Count {
+  bulk(targets: readonly Target[], ms: number): Batches {
     const fd = connected(targets)
-    const startMs = performance.now()
-    let pieces = 0
-    do {
+    const each: number[] = []
+    let endMs = Infinity
+    for (let pieces = 0; performance.now() < endMs; pieces++) {
+      if (pieces === WARM_UP_PIECES) endMs = performance.now() + ms
+      const atMs = performance.now()
       for (let i = 0; i < CHUNKS_IN_PIECE; i++) sendAll(fd, chunk, BigInt(CHUNK_BYTES))
-      pieces++
-    } while (performance.now() - startMs < ms)
-    for (let got = 0; got < pieces;) got += receive(fd, buffer)
-    const seconds = (performance.now() - startMs) / 1000
+      receive(fd, buffer)
+      if (pieces >= WARM_UP_PIECES) each.push(hundredths(((performance.now() - atMs) * 1000) / PIECE_MEGABYTES))
+    }
     closeSocket(fd)
-    return { count: pieces * PIECE_BYTES, seconds }
+    return { count: each.length * PIECE_MEGABYTES, each }
   },
 })

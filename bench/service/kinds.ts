@@ -1,6 +1,5 @@
 // The ways of a call to a service that are compared, and how each is known from what the kernel and the server saw of it.
 
-/** In the order of a round, which starts at another of them each time; the two direct ones are far from each other. */
 export const KINDS = ['direct', 'bpf', 'nft', 'chains', 'again', 'pipe', 'haproxy', 'nginx', 'untracked'] as const
 export type Kind = (typeof KINDS)[number]
 /** What is compared with the two that are direct. */
@@ -64,9 +63,16 @@ function readFlow(line: string): Flow | undefined {
   }
 }
 
-/** @param shift how many places later it starts; every second time the other way round. */
-export function orderOf<T>(kinds: readonly T[], shift: number): readonly T[] {
-  const at = shift % kinds.length
-  const order = [...kinds.slice(at), ...kinds.slice(0, at)]
-  return Math.floor(shift / kinds.length) % 2 === 0 ? order : order.reverse()
+/**
+ * Who has a turn after whom, in a pass: over twice as many passes as there are kinds, each has each place and each other one
+ * before it as often (a Williams design), since whoever comes after a heavy one finds colder caches.
+ */
+export function orderOf<T>(kinds: readonly T[], pass: number): readonly T[] {
+  const count = kinds.length
+  // 0, 1, −1, 2, −2, …
+  const order = kinds.map((_, i) => {
+    const step = i % 2 === 0 ? count - i / 2 : (i + 1) / 2
+    return kinds[(step + pass) % count]!
+  })
+  return Math.floor(pass / count) % 2 === 0 ? order : order.reverse()
 }

@@ -21,7 +21,6 @@ const SIGNATURES = {
   epoll_create1: { return: 'int32', arguments: ['int32'] },
   epoll_ctl: { return: 'int32', arguments: ['int32', 'int32', 'int32', 'buffer'] },
   epoll_wait: { return: 'int32', arguments: ['int32', 'buffer', 'int32', 'int32'] },
-  sched_setaffinity: { return: 'int32', arguments: ['int32', 'uint64', 'buffer'] },
   __errno_location: { return: 'pointer', arguments: [] },
 } as const satisfies Ffi.FunctionDefinitions
 
@@ -155,13 +154,6 @@ export class Waiting {
   close(): void {
     libc.close(this.#fd)
   }
-}
-
-/** @param thread its id. @param processors from 0, below 1024. A thread that has ended meanwhile is none of our worry. */
-export function runOn(thread: number, processors: readonly number[]): void {
-  const mask = memory(128)
-  for (const processor of processors) mask[processor >> 3]! |= 1 << (processor & 7)
-  libc.sched_setaffinity(thread, BigInt(mask.length), mask)
 }
 
 function integers(...values: readonly number[]): Buffer {

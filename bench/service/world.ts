@@ -1,9 +1,10 @@
 // A node of its own for each kind of way to the service, in a network namespace with a cable to the server's, and all of
-// them to one server. Nodes differ in what serves there and in nothing else.
+// them to one server. Nodes differ in what serves there and in nothing else. Callers, proxies and server share one processor:
+// on two, each message would wait for the other to wake up, which takes longer than the way and differs each time.
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { balanceOf } from '../../agent/balance.ts'
@@ -18,7 +19,6 @@ import { clusterObjects, ENDPOINTS, NODE, POD_CIDR, PORTS, SERVICE, SERVICE_CIDR
 import { KINDS, WAYS, wayOf, type Kind, type ProxyKind } from './kinds.ts'
 import { kubeProxyTable } from './kube-proxy.ts'
 import { proxyProgram } from './proxies.ts'
-import { runOn } from './tcp.ts'
 
 export type Party = {
   readonly kind: Kind
@@ -27,8 +27,6 @@ export type Party = {
   readonly targets: Readonly<Record<PortName, readonly Target[]>>
   /** CPU so far of the caller, of what copies for it, and of the server; what the kernel does for each is in it. */
   readonly cpuMs: () => number
-  /** Keeps all that take part on some processors, from 0. */
-  readonly keepOn: (processors: readonly number[]) => void
 }
 export type World = {
   readonly parties: ReadonlyMap<Kind, Party>
@@ -44,8 +42,6 @@ const NGINX_MODULES = '/usr/lib/nginx/modules'
 /** Where a distribution's nginx has its modules; one that has stream built in needs none. */
 const nginxModules = (): string | undefined =>
   existsSync(`${NGINX_MODULES}/ngx_stream_module.so`) ? NGINX_MODULES : undefined
-
-export const allProcessors = (): readonly number[] => cpus().map((_, i) => i)
 
 /** @throws Error where something is missing, or a kind does not go its way. */
 export async function buildWorld(progress: (line: string) => void, signal: AbortSignal): Promise<World> {
@@ -83,7 +79,7 @@ async function build(
   }
   const server = await openHost()
   await server.sh(ENDPOINTS.map((address) => `ip addr add ${address}/32 dev lo`).join(' && '))
-  await listening(start(server, folderOf(SERVER), [process.execPath, `${import.meta.dirname}/server.ts`], 'pipe'))
+  await listening(start(server, folderOf(SERVER), onOne(process.execPath, `${import.meta.dirname}/server.ts`), 'pipe'))
 
   const parties = new Map<Kind, Party>()
   for (const [i, kind] of wanted.entries()) {
@@ -103,7 +99,7 @@ async function build(
     if (kind !== 'untracked') await host.sh(`nft '${trackingTable(place.podCidr)}'`)
     await serveBy(kind, place)
     const caller = driveCaller(
-      await remoteOf(start(host, place.group, [process.execPath, `${import.meta.dirname}/caller.ts`], 'ipc')),
+      await remoteOf(start(host, place.group, onOne(process.execPath, `${import.meta.dirname}/caller.ts`), 'ipc')),
     )
     const targets = { echo: targetsOf(kind, 'echo'), sink: targetsOf(kind, 'sink') }
     await prove(kind, host, caller, targets.echo)
@@ -113,11 +109,6 @@ async function build(
       caller,
       targets,
       cpuMs: () => taking.reduce((sum, group) => sum + cgroupCpuMs(group), 0),
-      keepOn: (processors) => {
-        for (const group of taking)
-          for (const thread of readFileSync(`${group}/cgroup.threads`, 'utf8').trim().split('\n'))
-            runOn(Number(thread), processors)
-      },
     })
   }
   return { parties, notes: KINDS.flatMap((kind) => lackOf(kind) ?? []) }
@@ -200,7 +191,7 @@ async function startProxy(kind: ProxyKind, { host, group, folder }: Place): Prom
   const { words, files } = proxyProgram(kind, folder, nginxModules())
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
   await host.sh(`ip addr add ${SERVICE.clusterIp}/32 dev lo`)
-  start(host, group, words, 'ignore')
+  start(host, group, onOne(...words), 'ignore')
   for (const { service } of Object.values(PORTS))
     await until(`${kind} listens`, READY_TIMEOUT_MS, async () => {
       return (await host.sh(`ss -Hltn src ${SERVICE.clusterIp}:${service}`)).trim() !== ''
@@ -215,6 +206,12 @@ async function prove(kind: Kind, host: Host, caller: Caller, [target]: readonly 
   const called = `${target!.address}:${target!.port}`
   if (way !== WAYS[kind] || peer !== called)
     throw new Error(`${kind}: a call to ${called} went ${way} to ${peer}, where ${WAYS[kind]} was expected: ${flows}`)
+}
+
+/** The last of the processors that this process may use. */
+function onOne(...words: readonly string[]): readonly string[] {
+  const processor = /^Cpus_allowed_list:.*?(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]!
+  return ['taskset', '-c', processor, ...words]
 }
 
 /** It ends with the bench, however that ends. */

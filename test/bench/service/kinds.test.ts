@@ -21,10 +21,20 @@ const rows: readonly [name: string, own: string, seen: string, flows: string, wa
 for (const [name, own, seen, flows, way] of rows) t.equal(wayOf(own, seen, flows), way, name)
 
 t.test('turns', async (t) => {
-  t.same(orderOf(['a', 'b', 'c'], 0), ['a', 'b', 'c'])
-  t.same(orderOf(['a', 'b', 'c'], 2), ['c', 'a', 'b'], 'each begins once')
-  t.same(orderOf(['a', 'b', 'c'], 3), ['c', 'b', 'a'], 'then the other way round')
-  const first = Array.from({ length: 6 }, (_, shift) => orderOf(['a', 'b', 'c'], shift)[0])
-  t.same(new Set(first), new Set(['a', 'b', 'c']), 'each begins')
-  t.equal(first.filter((kind) => kind === 'a').length, 2, 'as often')
+  t.same(orderOf([0, 1, 2, 3, 4], 0), [0, 1, 4, 2, 3])
+  for (const count of [7, 8, 9]) {
+    const kinds = Array.from({ length: count }, (_, i) => i)
+    const orders = Array.from({ length: 2 * count }, (_, pass) => orderOf(kinds, pass))
+    t.ok(
+      orders.every((order) => new Set(order).size === count),
+      `${count}: each has a turn`,
+    )
+    const pairs = orders.flatMap((order) => order.slice(1).map((kind, i) => `${order[i]} ${kind}`))
+    const times = kinds.flatMap((a) =>
+      kinds.filter((b) => b !== a).map((b) => pairs.filter((pair) => pair === `${a} ${b}`).length),
+    )
+    t.same(new Set(times), new Set([2]), `${count}: each comes after each other twice`)
+    const first = kinds.map((kind) => orders.filter((order) => order[0] === kind).length)
+    t.same(new Set(first), new Set([2]), `${count}: each begins twice`)
+  }
 })
