@@ -22,6 +22,9 @@ export type Balance = {
   readonly problems: readonly string[]
 }
 
+/** Where services are left to another proxy. */
+export const NO_BALANCE: Balance = { services: [], healthChecks: [], suspects: [], localTargets: [], problems: [] }
+
 export type BalanceInput = {
   readonly cluster: Cluster
   readonly here: Here

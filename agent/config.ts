@@ -26,8 +26,8 @@ const dnsServer = (value: string): string => {
   return value
 }
 const servicePath = (value: string): ServicePath => {
-  if (value === 'auto' || value === 'bpf' || value === 'nft') return value
-  throw new Error('is neither auto, bpf nor nft')
+  if (value === 'auto' || value === 'bpf' || value === 'nft' || value === 'none') return value
+  throw new Error('is neither auto, bpf, nft nor none')
 }
 const serviceSelection = (value: string): ServiceSelection => {
   if (value === 'all' || value === 'labelled') return value
@@ -143,10 +143,19 @@ export const agentOptions = {
     fallback: '',
     parse: list(prefix),
   },
+  serviceCidrs: {
+    name: 'service-cidrs',
+    doc: 'prefixes that ClusterIPs are taken from: calls to addresses in them that no Service has are dropped',
+    value: 'CIDR,…',
+    fallback: '',
+    parse: list(prefix),
+  },
   servicePath: {
     name: 'service-path',
-    doc: 'what serves TCP calls of this node’s processes: nft, BPF over it, or BPF where it works (auto)',
-    value: 'auto|bpf|nft',
+    doc:
+      'what serves services: nft, BPF over it for TCP calls of this node’s processes, BPF where it works and nothing ' +
+      'where Cilium does (auto), or nothing',
+    value: 'auto|bpf|nft|none',
     fallback: 'auto',
     parse: servicePath,
   },

@@ -15,6 +15,7 @@ import { readOptions } from '../lib/net/options.ts'
 import { followOutside } from '../lib/net/outside.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import { missing, report, requirementsOf } from '../lib/preflight.ts'
+import { NO_BALANCE } from './balance.ts'
 import { agentOptions, type AgentConfig } from './config.ts'
 import { runDnsServer } from './dns-server.ts'
 import { followGateway } from './gateway-loop.ts'
@@ -22,6 +23,7 @@ import { serveHealthNodePorts } from './health-node-port-server.ts'
 import { openUpstream } from './dns-upstream-client.ts'
 import { registerMetrics } from './metrics.ts'
 import { runNft } from './nft-loop.ts'
+import { watchProxies } from './proxies-loop.ts'
 import { routeRulesOf } from './route-rules.ts'
 import { runRouteRules } from './route-rules-loop.ts'
 import { runRoutes } from './routes-loop.ts'
@@ -72,6 +74,12 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     selection: config.services,
   })
 
+  // What else serves services on this node: beside most of it ours comes first, to some it is left.
+  const proxies = await watchProxies({ group: config.cgroup, onChange: () => onChange(), log }, signal)
+  const leftTo = () => (config.servicePath === 'auto' ? proxies.here().replacement : undefined)
+  const serves = () => config.servicePath !== 'none' && leftTo() === undefined
+  const balance = () => (serves() ? snapshot().balance : NO_BALANCE)
+
   // For people and for Prometheus.
   const registry = createRegistry('agent')
   const metrics = registerMetrics(registry, {
@@ -111,10 +119,12 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const nft = runNft(
     {
       snapshot: () => {
-        const { cluster, here, balance } = snapshot()
-        return cluster && balance && { cluster, here, balance }
+        const { cluster, here } = snapshot()
+        const served = balance()
+        return cluster && served && { cluster, here, balance: served }
       },
       nodePortAddresses: config.nodePortAddresses,
+      serviceCidrs: () => (serves() ? config.serviceCidrs : []),
       takeovers,
       onSync: (sync) => {
         metrics.onSync(sync)
@@ -126,7 +136,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   const healthNodePorts = serveHealthNodePorts(
     {
-      checks: () => snapshot().balance?.healthChecks ?? [],
+      checks: () => balance()?.healthChecks ?? [],
       addresses: nft.nodeAddresses,
       healthy: nft.loaded,
       log,
@@ -138,9 +148,10 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const socketLb = runSocketLb(
     {
       mode: config.servicePath,
+      leftTo,
       group: config.cgroup,
       folder: config.bpfDir,
-      services: () => snapshot().balance?.services,
+      services: () => balance()?.services,
       nodeAddresses: nft.nodeAddresses,
       except: () => (config.dnsPort === 53 ? clusterDns() : []),
       excludedGroups: () => config.cgroupsExcept,
@@ -188,6 +199,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       dns,
       nft,
       socketLb,
+      beside: proxies.here().names,
       takeovers: takeovers(),
       routes: routes.plan,
       rules: [...rules.problems(), ...healthNodePorts.problems()],
@@ -207,5 +219,5 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   log.info({ node, services: snapshot().cluster?.services.length }, 'agent runs')
   await aborted(signal)
-  await Promise.all([nft.done, socketLb.done, rules.done, dns.done, store.done, outside.done])
+  await Promise.all([nft.done, socketLb.done, rules.done, dns.done, store.done, outside.done, proxies.done])
 }

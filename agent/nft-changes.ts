@@ -38,7 +38,9 @@ export type Changes = {
 /** From what is loaded to the other ruleset; undefined where the rules themselves differ and the table must be written anew. */
 export function planChanges(before: Loaded, after: Ruleset): Changes | undefined {
   const { ruleset } = before
-  if (ruleset.source !== after.source || ruleset.masqueradeOutsiders !== after.masqueradeOutsiders) return undefined
+  const rulesOnly = ({ source, masqueradeOutsiders, serviceCidrs }: Ruleset) =>
+    [source, masqueradeOutsiders, ...serviceCidrs].join()
+  if (rulesOnly(ruleset) !== rulesOnly(after)) return undefined
   const gone = new Pile()
   const wanted = new Pile()
   if (before.listed !== undefined) {

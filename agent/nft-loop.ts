@@ -27,6 +27,8 @@ export type NftOptions = {
   readonly snapshot: () => ServiceSnapshot | undefined
   /** Prefixes of this node's addresses that have NodePorts; none for its first InternalIP of each family. */
   readonly nodePortAddresses?: readonly string[]
+  /** Prefixes of ClusterIPs, whose addresses without a service are dropped; none where they are not known. */
+  readonly serviceCidrs?: () => readonly string[]
   /** What the agent's DNS answers for now; empty while it does not answer. */
   readonly takeovers: () => readonly Takeover[]
   readonly onSync?: (sync: { readonly durationMs: number }) => void
@@ -82,7 +84,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     if (snapshot === undefined) return
     const startedAt = performance.now()
     own = ownOf(snapshot)
-    const input = { ...snapshot, ...own }
+    const input = { ...snapshot, ...own, serviceCidrs: options.serviceCidrs?.() ?? [] }
     const results = await Promise.allSettled(FAMILIES.map((family) => syncFamily(rulesetOf(input, family))))
     for (const result of results) if (result.status === 'rejected') throw result.reason
     problem = undefined

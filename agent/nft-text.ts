@@ -114,7 +114,7 @@ function objectTypes(
   }
 }
 
-function staticChains({ family, source, masqueradeOutsiders }: Ruleset): readonly string[] {
+function staticChains({ family, source, masqueradeOutsiders, serviceCidrs }: Ruleset): readonly string[] {
   const ip = ipOf(family)
   const service = byAddress(family)
   const mark = `meta mark set meta mark | ${MASQUERADE_MARK}`
@@ -155,6 +155,8 @@ function staticChains({ family, source, masqueradeOutsiders }: Ruleset): readonl
     ...renderChain('source', [
       `${ip} saddr @mesh return`,
       toRemote,
+      // Where kube-proxy (ipvs) has ClusterIPs on a device, the node's own calls come from them.
+      `${ip} saddr @cluster-ips masquerade fully-random`,
       // From outside the cluster: the answer has to come back through this node.
       ...(masqueradeOutsiders ? ['fib saddr type != local masquerade fully-random'] : []),
     ]),
@@ -163,8 +165,20 @@ function staticChains({ family, source, masqueradeOutsiders }: Ruleset): readonl
       toRemote,
       'masquerade fully-random',
     ]),
+    ...unallocated(family, serviceCidrs),
   ]
 }
+
+/** After all DNAT, since another proxy may serve what has no service of ours; before kube-proxy's own filters. */
+const unallocated = (family: Family, cidrs: readonly string[]): readonly string[] =>
+  cidrs.length === 0
+    ? []
+    : (['forward', 'output'] as const).flatMap((hook) =>
+        renderChain(`unallocated-${hook}`, [
+          `type filter hook ${hook} priority ${hook === 'forward' ? -110 : -90}`,
+          `ct state new ${ipOf(family)} daddr { ${cidrs.join(', ')} } drop`,
+        ]),
+      )
 
 /** The transactions from one ruleset to the other, in order. */
 export function renderChanges(family: Family, changes: Changes): readonly (readonly string[])[] {

@@ -26,6 +26,8 @@ export type Ruleset = {
   readonly source: string | undefined
   /** Where this node's podCIDRs are known, so that pods can be told from callers outside of the cluster. */
   readonly masqueradeOutsiders: boolean
+  /** Prefixes of ClusterIPs: what is new and still goes there after everybody's DNAT goes nowhere. */
+  readonly serviceCidrs: readonly string[]
   /** In the order of the cluster; those of the other family are skipped. */
   readonly services: readonly ServiceFrontends[]
   /** What is there once, whatever the services. */
@@ -40,6 +42,8 @@ export type RulesetInput = {
   readonly sources: readonly { readonly family: Family; readonly address: string }[]
   /** This node's addresses that have NodePorts, of both families. */
   readonly nodeAddresses: readonly string[]
+  /** Prefixes of ClusterIPs, of both families; none where they are not known. */
+  readonly serviceCidrs?: readonly string[]
 }
 
 /** Sets and maps that are always there, without those of classes. */
@@ -61,12 +65,15 @@ export const OBJECTS = [
 ] as const
 
 export function rulesetOf(input: RulesetInput, family: Family): Ruleset {
-  const { cluster, balance, here, sources, nodeAddresses } = input
+  const { cluster, balance, here, sources, nodeAddresses, serviceCidrs = [] } = input
   const { ownPods, ...prefixes } = prefixesOf(cluster.pools, here.node, family)
   return {
     family,
     source: sources.find((source) => source.family === family)?.address,
     masqueradeOutsiders: ownPods.size > 0,
+    serviceCidrs: withoutInner(
+      serviceCidrs.flatMap((text) => parseCidr(text) ?? []).filter((cidr) => cidr.family === family),
+    ).map(prefixText),
     services: balance.services,
     shared: new Map([
       ['node-addresses', new Map(nodeAddresses.filter(isOf(family)).map((address) => [address, '']))],

@@ -15,10 +15,12 @@ import { canRefuse, Generation, keptMaps, Links, pinKept, strangePins } from './
 import { capacityFor, Ledger, type EntriesOf } from './socket-lb-ledger.ts'
 import { EXCLUDED_GROUPS_MAX, EXCLUDED_LEVELS } from './socket-lb-records.ts'
 
-export type ServicePath = 'auto' | 'bpf' | 'nft'
+export type ServicePath = 'auto' | 'bpf' | 'nft' | 'none'
 export type SocketLbOptions = {
-  /** `nft` takes away what an earlier agent attached; `bpf` makes a problem of what `auto` only gives as reason. */
+  /** `nft` and `none` take away what an earlier agent attached; `bpf` makes a problem of what `auto` only gives as reason. */
   readonly mode: ServicePath
+  /** Why services are left to another proxy, if they are: then nothing is attached. */
+  readonly leftTo?: () => string | undefined
   /** Folder of the cgroup2 group whose processes are served; undefined for the whole machine. */
   readonly group: string | undefined
   /** For pins, in a BPF file system. */
@@ -41,8 +43,8 @@ export type SocketLb = {
   readonly trigger: () => void
   /** Resolves once everything triggered so far is in the kernel and proven, or found wanting by the canary. */
   readonly idle: () => Promise<void>
-  /** What serves TCP calls of this node's processes now, and why not BPF, if it does not. */
-  readonly path: () => { readonly kind: 'bpf' | 'nft'; readonly reason: string }
+  /** What serves TCP calls of this node's processes now, `none` where nothing of ours does, and why not BPF, if it does not. */
+  readonly path: () => { readonly kind: 'bpf' | 'nft' | 'none'; readonly reason: string }
   readonly problems: () => readonly string[]
   /** Resolves after the signal aborted; what is pinned goes on, for as long as the lease holds. */
   readonly done: Promise<void>
@@ -65,14 +67,16 @@ const BACKOFF = { baseMs: 1_000, capMs: 60_000 }
 const NS_PER_MS = 1_000_000n
 
 export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): SocketLb {
-  if (options.mode === 'nft') return switchedOff(options)
-  const { mode, folder, log } = options
+  if (options.mode === 'nft' || options.mode === 'none') return switchedOff(options, options.mode)
+  const { mode, folder, log, leftTo = () => undefined } = options
 
   let reason = 'it has not begun yet'
   let serving = false
   let pinProblem: string | undefined
+  let canary: Canary | undefined
   let hold: Hold | undefined
   let current: Current | undefined
+  let left = false
   /** What the maps hold is not known, or their programs are not attached. */
   let broken = false
   let provenAt = 0
@@ -81,6 +85,9 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
   const done = new Promise<void>((resolve) => (ended = resolve))
 
   const pass = async (): Promise<void> => {
+    const other = leftTo()
+    left = other !== undefined
+    if (other !== undefined) return letGo(other)
     const services = options.services()
     if (services === undefined) return
     hold ??= await takeHold()
@@ -107,13 +114,31 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
       (error: Error) => `BPF links cannot be pinned and end with the agent: ${error.message}`,
     )
     const pins = pinProblem === undefined ? folder : undefined
+    canary ??= await openCanary(signal)
     const kept = keptMaps(pins)
     try {
-      return { kept, links: new Links(group, pins), canary: await openCanary(signal), pins, refuse }
+      return { kept, links: new Links(group, pins), canary, pins, refuse }
     } catch (error) {
       kept.forEach((map) => map.close())
       throw error
     }
+  }
+
+  /** Nothing stays attached, of a predecessor neither. */
+  const letGo = (other: string): void => {
+    if (reason !== other) log.warn({ reason: other }, 'BPF does not serve: services are left to another proxy')
+    serving = false
+    reason = other
+    hold?.links.detach()
+    close()
+    removePins(folder)
+  }
+  const close = (): void => {
+    current?.generation.close()
+    hold?.links.close()
+    hold?.kept.forEach((map) => map.close())
+    current = undefined
+    hold = undefined
   }
 
   /** All anew: maps, programs, what they hold; then they take the place of what is attached. */
@@ -152,16 +177,16 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
   const fly = async (): Promise<void> => {
     let problem: string | undefined
     for (let i = 0; i < CANARY_TRIES; i++) {
-      problem = await hold!.canary.fly()
+      problem = await canary!.fly()
       if (problem === undefined) break
     }
     provenAt = performance.now()
-    if (signal.aborted) return
+    if (signal.aborted || current === undefined) return
     if (problem === undefined) {
       if (!serving) log.info('BPF serves')
       serving = true
       reason = ''
-      current!.generation.lease(inMs(LEASE_MS), inMs(LEASE_MS))
+      current.generation.lease(inMs(LEASE_MS), inMs(LEASE_MS))
     } else stepAside(problem)
   }
 
@@ -185,9 +210,7 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
       },
       onEnd: () => {
         clearInterval(beats)
-        current?.generation.close()
-        hold?.links.close()
-        hold?.kept.forEach((map) => map.close())
+        close()
         ended()
       },
       coalesceMs: 0,
@@ -223,7 +246,7 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
   return {
     trigger: upkeep.trigger,
     idle: upkeep.idle,
-    path: () => ({ kind: serving ? 'bpf' : 'nft', reason }),
+    path: () => ({ kind: left ? 'none' : serving ? 'bpf' : 'nft', reason }),
     problems: () => [
       ...(mode === 'bpf' && !serving ? [`nft serves the services and not BPF, as is wanted: ${reason}`] : []),
       ...(serving && pinProblem !== undefined ? [pinProblem] : []),
@@ -273,7 +296,7 @@ function excludedGroup(folder: string): { readonly id: bigint; readonly level: n
 /** CLOCK_MONOTONIC, as programs read it. */
 const inMs = (ms: number): bigint => process.hrtime.bigint() + BigInt(ms) * NS_PER_MS
 
-function switchedOff({ folder, log }: SocketLbOptions): SocketLb {
+function switchedOff({ folder, log }: SocketLbOptions, kind: 'nft' | 'none'): SocketLb {
   const problems: string[] = []
   try {
     const removed = removePins(folder)
@@ -284,7 +307,7 @@ function switchedOff({ folder, log }: SocketLbOptions): SocketLb {
   return {
     trigger: () => undefined,
     idle: () => Promise.resolve(),
-    path: () => ({ kind: 'nft', reason: 'it is told to be nft' }),
+    path: () => ({ kind, reason: `it is told to be ${kind}` }),
     problems: () => problems,
     done: Promise.resolve(),
   }

@@ -19,6 +19,8 @@ export type StatusInput = {
   readonly dns: DnsServer
   readonly nft: NftLoop
   readonly socketLb: Pick<SocketLb, 'path' | 'problems'>
+  /** Other service proxies on this node. */
+  readonly beside: readonly string[]
   readonly takeovers: readonly Takeover[]
   readonly routes: AgentRoutesPlan | undefined
   /** Prefixes that are left out, since they would cut this node off. */
@@ -37,6 +39,7 @@ export function agentStatus({
   dns,
   nft,
   socketLb,
+  beside,
   takeovers,
   routes,
   unroutable,
@@ -61,6 +64,7 @@ export function agentStatus({
       endpoints: endpointCount(services),
       path: path.kind,
       ...(path.reason === '' ? {} : { pathReason: path.reason }),
+      ...(beside.length === 0 ? {} : { beside }),
     },
     gateway: routes?.gateway,
     problems: [

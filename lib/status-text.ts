@@ -134,19 +134,25 @@ function agentsTable(agents: readonly { host: string; status: AgentStatus }[], n
   return renderTable(columns, rows, '  ', width)
 }
 
-/** Where nft serves TCP calls of a node's own processes and not BPF, and why. */
+/** Where nft serves TCP calls of a node's own processes and not BPF, or nothing does, and why; and beside whom. */
 function servicePathsText(agents: readonly { status: AgentStatus }[], width: number): string {
-  const byReason = Map.groupBy(
-    agents.filter(({ status: { services } }) => services.path === 'nft' && services.pathReason !== undefined),
-    ({ status }) => status.services.pathReason!,
-  )
-  return [...byReason]
-    .map(([reason, those]) => {
+  const lines = agents.flatMap(({ status: { node, services } }) => {
+    const { path, pathReason, beside = [] } = services
+    const how = path === 'nft' ? 'services by nft, not by BPF' : 'services not by Fulmar'
+    return [
+      ...(path === 'bpf' || pathReason === undefined ? [] : [{ node, text: `${how}: ${pathReason}` }]),
+      ...(path === 'none' || beside.length === 0
+        ? []
+        : [{ node, text: `services by Fulmar first, beside ${beside.join(' and ')}` }]),
+    ]
+  })
+  return [...Map.groupBy(lines, ({ text }) => text)]
+    .map(([text, those]) => {
       const nodes = listText(
-        those.map(({ status }) => status.node),
+        those.map(({ node }) => node),
         MAX_PLACES,
       )
-      return paragraph('  ', '    ', `${nodes}: services by nft, not by BPF: ${reason}`, width)
+      return paragraph('  ', '    ', `${nodes}: ${text}`, width)
     })
     .join('')
 }

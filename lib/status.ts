@@ -120,10 +120,12 @@ export type AgentStatus = {
   readonly services: {
     readonly count: number
     readonly endpoints: number
-    /** What serves TCP calls of the node's own processes; nft serves all else. */
-    readonly path: 'bpf' | 'nft'
+    /** What serves TCP calls of the node's own processes; nft serves all else. `none`: other proxies serve them all. */
+    readonly path: 'bpf' | 'nft' | 'none'
     /** Why it is not BPF. */
     readonly pathReason?: string
+    /** Other service proxies on the node, such as `kube-proxy (iptables)`; absent where there are none. */
+    readonly beside?: readonly string[]
   }
   /** The gateway that traffic to other pools is routed to; empty if this node is the gateway. */
   readonly gateway:

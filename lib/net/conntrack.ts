@@ -73,7 +73,7 @@ export function encodeFlow({ family, source, sourcePort, destination, destinatio
 }
 
 /** Lengths and types are in the byte order of the host, which is little-endian on every machine that Node 26 is built for but s390x. */
-function attribute(type: number, content: readonly Buffer[]): Buffer {
+export function attribute(type: number, content: readonly Buffer[]): Buffer {
   const value = Buffer.concat(content)
   const padded = Buffer.alloc((4 + value.length + 3) & ~3)
   padded.writeUInt16LE(4 + value.length, 0)

@@ -42,3 +42,17 @@ t.test('the DNS by flags', async (t) => {
     t.match(parsed.kind === 'invalid' ? parsed.errors.join() : '', error, `${flag} ${value}`)
   }
 })
+
+t.test('services by flags', async (t) => {
+  t.match(parse(), { values: { servicePath: 'auto', serviceCidrs: [], nodePortAddresses: [] } })
+  t.match(parse('--service-path', 'none', '--service-cidrs', '10.96.0.1/12,fd00:96::/108'), {
+    values: { servicePath: 'none', serviceCidrs: ['10.96.0.0/12', 'fd00:96::/108'] },
+  })
+  for (const [flag, value, error] of [
+    ['--service-path', 'off', /neither auto, bpf, nft nor none/],
+    ['--service-cidrs', '10.96.0.1', /no prefix/],
+  ] as const) {
+    const parsed = parse(flag, value)
+    t.match(parsed.kind === 'invalid' ? parsed.errors.join() : '', error, `${flag} ${value}`)
+  }
+})

@@ -238,6 +238,7 @@ table ip fulmar {
   chain source {
     ip saddr @mesh return
     ip daddr @remote snat to 10.244.1.1
+    ip saddr @cluster-ips masquerade fully-random
     fib saddr type != local masquerade fully-random
   }
   chain outside-source {
@@ -257,6 +258,20 @@ t.test('without podCIDRs nobody is taken for an outsider', async (t) => {
   const unknown = { ...known, masqueradeOutsiders: false }
   t.notMatch(renderTable(unknown, 'x', []), 'fib saddr type != local')
   t.not(markerOf(unknown, 1), markerOf(known, 1))
+})
+
+t.test('addresses that no service has are dropped where the prefixes of ClusterIPs are known', async (t) => {
+  const unknown = ruleset({ endpoints: [] })
+  t.notMatch(renderTable(unknown, 'x', []), 'unallocated')
+  const known = { ...unknown, serviceCidrs: ['10.96.0.0/12', '10.112.0.0/16'] }
+  const rules = (hook: string, priority: number) => `  chain unallocated-${hook} {
+    type filter hook ${hook} priority ${priority}
+    ct state new ip daddr { 10.96.0.0/12, 10.112.0.0/16 } drop
+  }
+`
+  t.match(renderTable(known, 'x', []), rules('forward', -110) + rules('output', -90))
+  t.not(markerOf(unknown, 1), markerOf(known, 1))
+  t.equal(planChanges(written(unknown), known), undefined, 'other rules are another table')
 })
 
 t.test('changes', async (t) => {

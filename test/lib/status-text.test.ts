@@ -248,6 +248,27 @@ t.test('why nft serves and not BPF', async (t) => {
   t.notMatch(renderStatus([{ host: 'sylt1', status: agent('sylt1', 'sylt') }], NOW), /BPF/)
 })
 
+t.test('other service proxies', async (t) => {
+  const services = { count: 12, endpoints: 31 }
+  const why = 'Cilium replaces kube-proxy on this node (it runs cil_sock4_conne)'
+  const statuses = [
+    { node: 'hamburg1', services: { ...services, path: 'bpf', beside: ['kube-proxy (ipvs)', 'EdgeMesh'] } },
+    { node: 'hamburg2', services: { ...services, path: 'none', pathReason: why, beside: ['Cilium'] } },
+  ] as const
+  const text = renderStatus(
+    statuses.map(({ node, services }) => ({ host: node, status: agent(node, 'hamburg', { services }) })),
+    NOW,
+    [],
+    200,
+  )
+  t.match(text, /\n {2}hamburg1: services by Fulmar first, beside kube-proxy \(ipvs\) and EdgeMesh\n/)
+  t.match(
+    text,
+    /\n {2}hamburg2: services not by Fulmar: Cilium replaces kube-proxy on this node \(it runs cil_sock4_conne\)\n/,
+  )
+  t.notMatch(text, /beside Cilium/)
+})
+
 t.test('nothing to tell', async (t) => {
   t.equal(renderStatus([], NOW), 'No problems\n')
   t.match(renderStatus([{ host: 'a1', status: gateway('a', []) }], NOW), /Paths\n  none: no other pool is known\n/)

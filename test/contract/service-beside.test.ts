@@ -1,0 +1,165 @@
+// Beside kube-proxy: a service that both serve goes by ours; where ours is gone, theirs serves; where theirs goes, ours goes on.
+
+import { execFileSync } from 'node:child_process'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { runNft, type ServiceSnapshot } from '../../agent/nft-loop.ts'
+import { watchProxies } from '../../agent/proxies-loop.ts'
+import { runSocketLb } from '../../agent/socket-lb-loop.ts'
+import { main as cleanUp } from '../../cli/cleanup.ts'
+import { FAMILIES, type Family } from '../../lib/cidr.ts'
+import { createLog } from '../../lib/log.ts'
+import { find } from '../../lib/net/preflight.ts'
+import { addGroup, enterCage } from '../agent/cage.ts'
+import { ip } from '../agent/namespace.ts'
+import { isRoot, until } from '../lib/netns.ts'
+import { KUBE_PROXIES, LEGACY_PROGRAM, type Forward } from './kube-proxy.ts'
+import { destination, type Case, type CaseCall } from './service-cases.ts'
+import { snapshotOf } from './service-contract.ts'
+import { ADDRESSES, buildWorld, PORT } from './service-world.ts'
+
+const INDEX = 210
+/** By ours it is `a` that answers, by theirs it is `b`. */
+const CASE: Case = { name: 'shared', spec: { type: 'NodePort' }, endpoints: [['a']], calls: [] }
+const CALLS = (['c', 'node', 'outside'] as const).flatMap((from) =>
+  (['cluster', 'node'] as const).map((to): CaseCall => ({ from, to, expect: 'refused' })),
+)
+const asUdp = (family: Family) => ({ protocol: 'udp', ...destination(INDEX, CALLS[0]!, family), count: 1 }) as const
+const forwards = FAMILIES.flatMap((family) =>
+  (['tcp', 'udp'] as const).map((protocol): Forward => {
+    const [cluster, node] = (['cluster', 'node'] as const).map((to) =>
+      destination(INDEX, { from: 'c', to, expect: 'refused' }, family),
+    )
+    return {
+      ...{ family, protocol, clusterIp: cluster!.address, port: cluster!.port },
+      ...{ nodeAddress: node!.address, nodePort: node!.port },
+      endpoint: { address: ADDRESSES.b[family], port: PORT },
+    }
+  }),
+)
+
+const cage = isRoot ? enterCage('fmb-', import.meta.url) : undefined
+if (!isRoot) t.test('needs root', { skip: true }, () => {})
+if (cage !== undefined) {
+  const world = await buildWorld(`fmb-${process.pid}`)
+  // Of the callers only those of the node and its pods are the node's processes.
+  const node = `${cage.group}/node`
+  const others = addGroup(cage, 'other')
+  const elsewhere = (['far', 'outside'] as const).map((place) => statSync(`/run/netns/${world.namespaceOf(place)}`).ino)
+  for (const pid of readFileSync(`${node}/cgroup.procs`, 'utf8').trim().split('\n'))
+    if (elsewhere.includes(statSync(`/proc/${pid}/ns/net`).ino)) writeFileSync(`${others}/cgroup.procs`, pid)
+
+  const log = createLog('test', process.env['LOG'] ?? 'silent')
+  const snapshot: ServiceSnapshot = snapshotOf(new Map([[INDEX, CASE]]))
+  const startOurs = async (t: Test): Promise<() => Promise<void>> => {
+    const controller = new AbortController()
+    const nft = runNft({ snapshot: () => snapshot, takeovers: () => [], log }, controller.signal)
+    await nft.idle()
+    const socketLb = runSocketLb(
+      {
+        mode: 'bpf',
+        group: node,
+        folder: '/sys/fs/bpf/fulmar',
+        services: () => snapshot.balance.services,
+        nodeAddresses: nft.nodeAddresses,
+        except: () => [],
+        excludedGroups: () => [],
+        log,
+      },
+      controller.signal,
+    )
+    await socketLb.idle()
+    t.strictSame([nft.problems(), socketLb.path()], [[], { kind: 'bpf', reason: '' }], 'ours serves')
+    return async () => {
+      controller.abort()
+      await Promise.all([nft.done, socketLb.done])
+    }
+  }
+  const state = t.testdir()
+  const written: string[] = []
+  const removeOurs = async (): Promise<void> => {
+    const { write } = process.stdout
+    process.stdout.write = ((text: string) => written.push(text) > 0) as typeof write
+    await cleanUp(['--run-dir', join(state, 'run'), '--state-dir', join(state, 'state')], {}).finally(
+      () => (process.stdout.write = write),
+    )
+  }
+  const answeredBy = async (t: Test, name: string, when: string): Promise<void> => {
+    const answers = await Promise.all(
+      CALLS.flatMap((call) =>
+        FAMILIES.flatMap((family) =>
+          (['tcp', 'udp'] as const).map(async (protocol) => {
+            const asked = { protocol, ...destination(INDEX, call, family), count: 3 }
+            const names = (await world.call(call.from, asked)).map((answer) => answer.split(' ')[0])
+            return [...new Set(names)].join(' and ')
+          }),
+        ),
+      ),
+    )
+    t.strictSame([...new Set(answers)], [name], `${when}: ${answers.length} ways of calling`)
+  }
+
+  for (const { mode, start, stop } of KUBE_PROXIES) {
+    const lacks = mode === 'iptables-legacy' && find(LEGACY_PROGRAM) === undefined
+    await t.test(`kube-proxy, ${mode}`, { skip: lacks && `needs ${LEGACY_PROGRAM}` }, async (t) => {
+      start(forwards)
+      await answeredBy(t, 'b', 'theirs alone')
+      const watching = new AbortController()
+      const proxies = await watchProxies({ group: node, onChange: () => undefined, log }, watching.signal)
+      t.strictSame(proxies.here(), { names: [`kube-proxy (${mode.replace('-legacy', '')})`] }, 'it is seen')
+
+      const stopOurs = await startOurs(t)
+      await answeredBy(t, 'a', 'beside theirs')
+      execFileSync('nft', ['flush', 'ruleset'])
+      if (mode !== 'iptables-legacy') start(forwards)
+      await until('ours is back after a flush', 2_000, async () => {
+        const answers = await Promise.all(FAMILIES.map((family) => world.call('outside', asUdp(family))))
+        return answers.every(([answer]) => answer!.startsWith('a '))
+      })
+      await answeredBy(t, 'a', 'both flushed and back, theirs first')
+
+      await stopOurs()
+      await answeredBy(t, 'a', 'without an agent')
+      await removeOurs()
+      await answeredBy(t, 'b', 'cleaned up')
+      const stopAgain = await startOurs(t)
+      stop()
+      await answeredBy(t, 'a', 'without theirs')
+      if (mode !== 'iptables-legacy')
+        await until('theirs is not seen any more', 5_000, async () => proxies.here().names.length === 0)
+      start(forwards)
+      await answeredBy(t, 'a', 'theirs is back')
+      await stopAgain()
+      await removeOurs()
+      stop()
+      watching.abort()
+      await proxies.done
+    })
+  }
+
+  await t.test('kube-proxy, ipvs: it has ClusterIPs on a device of the node', async (t) => {
+    ip('link', 'add', 'kube-ipvs0', 'type', 'bridge')
+    for (const family of FAMILIES) {
+      const { address } = destination(INDEX, CALLS[0]!, family)
+      ip(
+        'addr',
+        'add',
+        `${address}/${family === 4 ? 32 : 128}`,
+        'dev',
+        'kube-ipvs0',
+        ...(family === 6 ? ['nodad'] : []),
+      )
+    }
+    const watching = new AbortController()
+    const proxies = await watchProxies({ group: node, onChange: () => undefined, log }, watching.signal)
+    t.strictSame(proxies.here(), { names: ['kube-proxy (ipvs)'] }, 'it is seen')
+    const stopOurs = await startOurs(t)
+    await answeredBy(t, 'a', 'beside it')
+    await stopOurs()
+    watching.abort()
+    await proxies.done
+    ip('link', 'del', 'kube-ipvs0')
+    await removeOurs()
+  })
+}
