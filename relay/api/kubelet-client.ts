@@ -2,6 +2,7 @@
 // the kubelet's certificate verified and a certificate of our own shown. Once a kubelet has switched to WebSocket or SPDY,
 // bytes pass unseen both ways; before that, none of the client's do.
 
+import { readFileSync } from 'node:fs'
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -10,6 +11,7 @@ import type { KeyPair } from '../../lib/certificates.ts'
 import type { Identity } from '../../lib/identity.ts'
 import type { Log } from '../../lib/log.ts'
 import { http } from '../../lib/net/http.ts'
+import { UsageError } from '../../lib/net/lifetime.ts'
 import { splice } from '../../lib/net/splice.ts'
 import { NodeDialError, statusOf, type DialNode } from '../node-dial.ts'
 import { userOf } from './access.ts'
@@ -67,6 +69,20 @@ const CALLS_PER_CALLER_MAX = 512
 /** Of one hop (RFC 9110 §7.6.1), or for this API alone: who the caller is ends here. */
 const OWN_HEADERS =
   /^(host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|authorization|cookie|x-remote-.*|impersonate-.*|x-forwarded-.*|forwarded|expect)$/
+
+/** @throws UsageError where there is no such file of certificates. */
+export function readServerCa(file: string | undefined): string | undefined {
+  if (file === undefined) return undefined
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (cause) {
+    throw new UsageError(`--kubelet-ca ${file}: cannot be read: ${(cause as Error).message}`, { cause })
+  }
+  if (!text.includes('-----BEGIN CERTIFICATE-----'))
+    throw new UsageError(`--kubelet-ca ${file}: holds no certificate in PEM`)
+  return text
+}
 
 export function createKubeletClient(options: KubeletOptions): KubeletClient {
   const { log } = options
