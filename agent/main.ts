@@ -1,6 +1,7 @@
 // The agent of a node: names, services and routes from one store that starts from disk and follows the cloud.
 
 import { join } from 'node:path'
+import { cgroupMount } from '../lib/bpf/hook-point.ts'
 import { createApiClient } from '../lib/k8s/api-client.ts'
 import { numbersOf } from '../lib/common-options.ts'
 import { runStore } from '../lib/k8s/store-loop.ts'
@@ -23,6 +24,7 @@ import { serveHealthNodePorts } from './health-node-port-server.ts'
 import { openUpstream } from './dns-upstream-client.ts'
 import { registerMetrics } from './metrics.ts'
 import { runNft } from './nft-loop.ts'
+import { followPods } from './pods-loop.ts'
 import { watchProxies } from './proxies-loop.ts'
 import { routeRulesOf } from './route-rules.ts'
 import { runRouteRules } from './route-rules-loop.ts'
@@ -52,16 +54,17 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   let onChange = (): void => undefined
 
   // What the cluster knows: from disk at once, from the API as it comes.
+  const client = createApiClient({
+    server,
+    ca: identity.caPem,
+    cert: identity.certificatePem,
+    key: identity.keyPem,
+  })
   const store = await runStore(
     {
       resources: RESOURCES,
       kept: KEPT,
-      client: createApiClient({
-        server,
-        ca: identity.caPem,
-        cert: identity.certificatePem,
-        key: identity.keyPem,
-      }),
+      client,
       file: join(config.stateDir, 'agent', 'store.db'),
       log,
       onChange: () => onChange(),
@@ -144,7 +147,20 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     signal,
   )
 
-  // TCP calls of this node's own processes, over it.
+  // TCP calls of this node's own processes, over it; but for pods that something else intercepts.
+  const pods =
+    config.servicePath === 'nft' || config.servicePath === 'none'
+      ? undefined
+      : followPods(
+          {
+            client,
+            node,
+            cgroups: () => config.cgroup ?? cgroupMount(),
+            file: join(config.stateDir, 'agent', 'pods-left-alone'),
+            log,
+          },
+          signal,
+        )
   const socketLb = runSocketLb(
     {
       mode: config.servicePath,
@@ -154,7 +170,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       services: () => balance()?.services,
       nodeAddresses: nft.nodeAddresses,
       except: () => (config.dnsPort === 53 ? clusterDns() : []),
-      excludedGroups: () => config.cgroupsExcept,
+      excludedGroups: () => [...config.cgroupsExcept, ...(pods?.groups() ?? [])],
       log,
     },
     signal,
@@ -219,5 +235,5 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   log.info({ node, services: snapshot().cluster?.services.length }, 'agent runs')
   await aborted(signal)
-  await Promise.all([nft.done, socketLb.done, rules.done, dns.done, store.done, outside.done, proxies.done])
+  await Promise.all([nft.done, socketLb.done, rules.done, dns.done, store.done, outside.done, proxies.done, pods?.done])
 }

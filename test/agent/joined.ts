@@ -8,7 +8,7 @@ import { join } from 'node:path'
 const PORT = 8001
 
 /** @param lists the objects by the path of their collection; of others the API knows nothing. */
-export const serveApi = (lists: Readonly<Record<string, readonly object[]>>): Promise<Server> =>
+export const serveApi = (lists: Readonly<Record<string, readonly object[]>>, port = PORT): Promise<Server> =>
   new Promise((resolve) => {
     const server = createServer((request, response) => {
       const { pathname, searchParams } = new URL(request.url!, 'http://api')
@@ -18,7 +18,7 @@ export const serveApi = (lists: Readonly<Record<string, readonly object[]>>): Pr
       else if (searchParams.get('watch') === null)
         response.end(JSON.stringify({ kind: 'List', metadata: { resourceVersion: '1' }, items }))
       else response.flushHeaders()
-    }).listen(PORT, '127.0.0.1', () => resolve(server))
+    }).listen(port, '127.0.0.1', () => resolve(server))
   })
 
 /** Writes into a state directory what `fulmar join` would, for that API. */
