@@ -1,7 +1,7 @@
 // The control group of a service. systemd and container runtimes end all processes of one together, so what is to outlive
 // the service must leave it.
 
-import { mkdir, readFile, rmdir } from 'node:fs/promises'
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { setTimeout as pause } from 'node:timers/promises'
 
 /** By the names that systemd gives to units, or below the groups that runtimes without systemd make. */
@@ -9,6 +9,9 @@ const SERVICE = /\.(service|scope)(\/|$)|^\/(kubepods|docker)\//
 
 /** At the root of cgroup2, since the groups of slices and pods end too. */
 const OUTSIDE = 'fulmar-wireguard-go'
+
+/** Of 100 that a group has by default. */
+const CPU_WEIGHT = '1000'
 
 /** Where a container's group is not to be left: /sys/fs/cgroup is not the machine's, or not writable. */
 const CLOSED: readonly unknown[] = ['EACCES', 'EPERM', 'EROFS']
@@ -23,10 +26,20 @@ export async function groupOutside(): Promise<string | undefined> {
   if (root === undefined || !isOfService(own)) return undefined
   try {
     await mkdir(`${root}/${OUTSIDE}`, { recursive: true })
+    await prefer(`${root}/${OUTSIDE}`)
     return `${root}/${OUTSIDE}`
   } catch (error) {
     if (!CLOSED.includes((error as NodeJS.ErrnoException).code)) throw error
     return undefined
+  }
+}
+
+/** A tunnel goes on when pods take all processors. Without the controller `cpu` there is nothing to be set. */
+async function prefer(folder: string): Promise<void> {
+  try {
+    await writeFile(`${folder}/cpu.weight`, CPU_WEIGHT, { flag: 'r+' })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
 }
 

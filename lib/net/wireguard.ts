@@ -4,6 +4,7 @@
 import { readFile } from 'node:fs/promises'
 import { groupOutside } from './cgroup.ts'
 import { run, ExecError } from './exec.ts'
+import { NICENESS } from './priority.ts'
 import { getDevice, setDevice, setPeers } from './wireguard-uapi.ts'
 
 export type DevicePeer = {
@@ -82,9 +83,11 @@ export function peerWords(change: PeerSettings): readonly string[] {
 
 /**
  * Leaves the service's group, if there is one; where that is not permitted, a wireguard-go that ends with the service is
- * better than none. Its errors come on stdout.
+ * better than none, and so is one of common priority. The kernel may schedule by sessions instead of processes (autogroup).
+ * Its errors come on stdout.
  */
-const START = '[ -z "$0" ] || { echo 0 >"$0/cgroup.procs"; } 2>/dev/null; exec setsid wireguard-go "$1" >&2'
+const START = `[ -z "$0" ] || { echo 0 >"$0/cgroup.procs"; } 2>/dev/null
+exec setsid sh -c '{ echo ${NICENESS} >/proc/self/autogroup; renice ${NICENESS} $$ >&2; } 2>/dev/null; exec wireguard-go "$0"' "$1" >&2`
 
 /**
  * Starts a wireguard-go process, which makes the TUN device; returns when the device is there (it then puts itself into the

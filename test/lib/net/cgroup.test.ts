@@ -43,6 +43,9 @@ t.test('wireguard-go outlives the service', { skip: isRoot ? false : 'needs root
   t.ok(await answers(), 'its wireguard-go goes on')
   const [, pid] = /wireguard-go.*?pid=(\d+)/.exec(await host.sh('ss -xlpH'))!
   t.match(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), /^0::\/fulmar-wireguard-go$/m)
+  t.match(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')[16], '-10', 'before pods')
+  if (existsSync(`/proc/${pid}/autogroup`))
+    t.match(readFileSync(`/proc/${pid}/autogroup`, 'utf8'), / nice -10$/m, 'in sessions too')
   await host.sh('ip link del fm-direct')
   t.equal(await removeGroupOutside(), join(cgroupRoot(), 'fulmar-wireguard-go'), 'its group goes once it is gone')
   t.equal(await removeGroupOutside(), undefined, 'and only once')
