@@ -29,21 +29,42 @@ const ANSWER_TIMEOUT_MS = 10_000
 /** Transactions that may wait; more means that nft hangs, and waiting callers must hear of it. */
 const WAITING_MAX = 1000
 const STDERR_BYTES_MAX = 1 << 20
+/**
+ * nft keeps each line as history, walks through all of it for the next one, and saves it at its end: after so many lines,
+ * when that takes half as long as a transaction, another child takes over. It is started somewhat before.
+ */
+const LINES_MAX = 1000
+const LINES_TO_START = 50
+/** Where no history can be saved: there is no such folder. */
+const HOME = '/dev/null'
 
 export function openNft(signal: AbortSignal, log: Log): NftSession {
   let child: NftChild | undefined
+  let successor: NftChild | undefined
   let last: Promise<unknown> = Promise.resolve()
   let waiting = 0
-  signal.addEventListener('abort', () => child?.end(), { once: true })
+  signal.addEventListener(
+    'abort',
+    () => {
+      child?.end()
+      successor?.end()
+    },
+    { once: true },
+  )
 
   const transact = async (commands: readonly string[]): Promise<void> => {
     const line = commands.join('; ')
     if (line.includes('\n') || Buffer.byteLength(line) > LINE_BYTES_MAX) return load(commands.join('\n'))
+    if (child !== undefined && child.lines >= LINES_MAX && !child.ended) {
+      child.end()
+      child = successor
+      successor = undefined
+    }
     if (child === undefined || child.ended) {
       if (child !== undefined) log.warn('nft -i ended and is started again')
       child = new NftChild()
       if (signal.aborted) child.endAfterAnswer = true
-    }
+    } else if (child.lines >= LINES_MAX - LINES_TO_START && !signal.aborted) successor ??= new NftChild()
     await child.transact(line)
   }
   return {
@@ -77,7 +98,7 @@ class NftChild {
   #waiting: { word: string; line: string; resolve: () => void; reject: (error: Error) => void } | undefined
 
   constructor() {
-    this.#process = spawn('nft', ['-i'], { stdio: ['pipe', 'ignore', 'pipe'] })
+    this.#process = spawn('nft', ['-i'], { stdio: ['pipe', 'ignore', 'pipe'], env: { ...process.env, HOME } })
     this.#process.stderr.setEncoding('utf8').on('data', (text: string) => this.#receive(text))
     this.#process.stdin.on('error', () => this.end())
     this.#process.on('error', (cause) =>
@@ -88,6 +109,11 @@ class NftChild {
     this.#process.unref()
     ;(this.#process.stderr as Readable & { unref?: () => void }).unref?.()
     ;(this.#process.stdin as Writable & { unref?: () => void }).unref?.()
+  }
+
+  /** That it was given so far. */
+  get lines(): number {
+    return 2 * this.#count
   }
 
   async transact(line: string): Promise<void> {
