@@ -80,7 +80,9 @@ export function createClusterReader(): (objects: ClusterObjects) => Cluster {
   }
   const replace = (now: readonly AnyService[]): void => {
     const next: ClusterService[] = []
-    const keep = (_: AnyService, index: number) => void next.push(found[index]!)
+    const keep = (index: number, count: number): void => {
+      for (let n = index; n < index + count; n++) next.push(found[n]!)
+    }
     for (const [had, service, index] of sortedPairs(services, now, byKey, keep)) {
       const before = had === undefined ? undefined : found[index]!
       if (service === undefined) problems.delete(before!)

@@ -4,12 +4,14 @@ import { join } from 'node:path'
 import { cgroupMount } from '../lib/bpf/hook-point.ts'
 import { createApiClient } from '../lib/k8s/api-client.ts'
 import { numbersOf } from '../lib/common-options.ts'
+import type { Pool } from '../lib/k8s/pools.ts'
 import { runStore } from '../lib/k8s/store-loop.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
+import { spareMemory } from '../lib/net/memory.ts'
 import { ensureOwnAddress } from '../lib/net/own-address.ts'
 import { probe } from '../lib/net/preflight.ts'
 import { readOptions } from '../lib/net/options.ts'
@@ -51,7 +53,9 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const node = config.node ?? identity.node
   const server = String(config.server ?? identity.server)
 
-  let onChange = (): void => undefined
+  let onChange = (_what?: 'objects'): void => undefined
+
+  const memory = spareMemory(signal)
 
   // What the cluster knows: from disk at once, from the API as it comes.
   const client = createApiClient({
@@ -67,7 +71,8 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       client,
       file: join(config.stateDir, 'agent', 'store.db'),
       log,
-      onChange: () => onChange(),
+      onChange: () => onChange('objects'),
+      onListed: memory.releaseSoon,
     },
     signal,
   )
@@ -194,11 +199,15 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     { rules: () => routes.known && routeRulesOf(node, routes.known, routes.overlays, vxlanPort), log },
     signal,
   )
-  onChange = () => {
+  let routed: readonly Pool[] | undefined
+  onChange = (what) => {
     nft.trigger()
     socketLb.trigger()
     const { cluster } = snapshot()
     if (cluster === undefined || !gateway.settled()) return
+    // Endpoints change all the time, which is no concern of routes.
+    if (what === 'objects' && cluster.pools === routed) return
+    routed = cluster.pools
     routes
       .update({ node, pools: outside.routable(cluster.pools).pools, active: gateway.heard(), podsInPool })
       .finally(rules.trigger)

@@ -7,19 +7,19 @@ export type Pair<T> = readonly [had: T | undefined, now: T | undefined, index: n
 /**
  * Pairs of items that compare as equal, and items that are in one list only. Where the lists are not in order, an item that
  * moved comes twice, as gone and as new.
- * @param onSame called in between for what is the same value in both.
+ * @param onSame called in between for what is the same value in both: so many, from that index of `before` on.
  */
 export function* sortedPairs<T>(
   before: readonly T[],
   after: readonly T[],
   compare: (a: T, b: T) => number,
-  onSame?: (item: T, index: number) => void,
+  onSame?: (index: number, count: number) => void,
 ): Generator<Pair<T>> {
   let i = 0
   let j = 0
   while (i < before.length || j < after.length) {
     const same = countSame(before, i, after, j)
-    if (onSame !== undefined) for (let n = 0; n < same; n++) onSame(before[i + n]!, i + n)
+    if (same > 0) onSame?.(i, same)
     i += same
     j += same
     const had: T | undefined = before[i]

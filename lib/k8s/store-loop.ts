@@ -20,6 +20,8 @@ export type StoreOptions = {
   readonly log: Log
   /** Something changed since the last call; at most once in COALESCE_MS. Not called for what was restored from disk. */
   readonly onChange: () => void
+  /** A resource was read as a whole: most of the memory that it took is free again. */
+  readonly onListed?: () => void
 }
 export type Store = StoreView & {
   /** Resolves after the signal aborted and the disk is written and closed. */
@@ -33,7 +35,7 @@ const PLACED_MAX = 100
 
 /** Resolves as soon as the disk is read; never rejects. */
 export async function runStore(options: StoreOptions, signal: AbortSignal): Promise<Store> {
-  const { resources, kept = {}, client, log } = options
+  const { resources, kept = {}, client, log, onListed: listed = () => undefined } = options
   const disk = openStoreDisk(options.file, log)
   let revision = 0
   let announcedMs = -COALESCE_MS
@@ -51,7 +53,7 @@ export async function runStore(options: StoreOptions, signal: AbortSignal): Prom
   const followed = new Map(
     resources.map((resource) => {
       const keep = kept[resource.plural] ?? ((object) => object)
-      return [keyOf(resource), new Followed({ resource, keep, disk, log, changed })] as const
+      return [keyOf(resource), new Followed({ resource, keep, disk, log, changed, listed })] as const
     }),
   )
   const informers = resources.map((resource) => runInformer(client, resource, followed.get(keyOf(resource))!, signal))
@@ -78,6 +80,7 @@ type FollowedOptions = {
   readonly disk: StoreDisk
   readonly log: Log
   readonly changed: () => void
+  readonly listed: () => void
 }
 
 /** One resource's objects, and how they stand to the server's. */
@@ -93,6 +96,7 @@ class Followed {
   readonly #disk: StoreDisk
   readonly #log: Log
   readonly #changed: () => void
+  readonly #listed: () => void
   #list: readonly KubernetesObject[] = []
   /** In the order of the list. */
   #names: string[] = []
@@ -101,13 +105,14 @@ class Followed {
   /** What the list under way has brought so far. */
   #present: Set<string> | undefined
 
-  constructor({ resource, keep, disk, log, changed }: FollowedOptions) {
+  constructor({ resource, keep, disk, log, changed, listed }: FollowedOptions) {
     this.resource = resource
     this.#key = keyOf(resource)
     this.#keep = keep
     this.#disk = disk
     this.#log = log
     this.#changed = changed
+    this.#listed = listed
     const restored = disk.take(this.#key)
     if (restored === undefined) return
     for (const object of restored.objects()) {
@@ -160,6 +165,7 @@ class Followed {
     if (!this.synced) this.#changed()
     this.synced = true
     this.#reached()
+    this.#listed()
   }
 
   put = (object: KubernetesObject): void => {

@@ -21,7 +21,8 @@ t.test('what became of the items of a list', async (t) => {
   ]
   for (const [name, before, after, expected] of rows) {
     const said: string[] = []
-    const onSame = ({ name }: Item, index: number) => void said.push(`=${name}${index}`)
+    const onSame = (index: number, count: number) =>
+      before.slice(index, index + count).forEach(({ name }, n) => said.push(`=${name}${index + n}`))
     for (const [had, now, index] of sortedPairs(before, after, byName, onSame)) {
       if (had !== undefined) t.equal(before[index], had)
       said.push(had === undefined ? `+${now!.name}` : now === undefined ? `-${had.name}` : `${had.name}>${now.name}`)

@@ -1,0 +1,58 @@
+// Memory that the process holds and does not use goes back to the kernel. Lists of very many objects are read once, and
+// leave several times the memory behind that is needed from then on: V8 waits for half a minute of idleness before it
+// gives any back, and glibc never does by itself.
+
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { loadFfi } from './ffi.ts'
+
+/** Of mallopt(3): blocks from this size on are mappings of their own, and so is what is free at the end of the heap. */
+const M_TRIM_THRESHOLD = -1
+const M_MMAP_THRESHOLD = -3
+const THRESHOLD_BYTES = 128 << 10
+/** One release for lists that come together, and after what is made from them. */
+const SETTLE_MS = 3_000
+
+type Collect = (options: { type: 'major'; execution: 'sync'; flavor: 'last-resort' }) => void
+type Allocator = {
+  readonly mallopt: (parameter: number, value: number) => number
+  readonly malloc_trim: (pad: bigint) => number
+}
+
+/** @returns what asks for a release soon: it stops the process for some 3 ms per MB that stays. */
+export function spareMemory(signal: AbortSignal): { readonly releaseSoon: () => void } {
+  const allocator = glibc()
+  // Without these two glibc raises both with each large block that is freed, and keeps the next ones.
+  allocator?.mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES)
+  allocator?.mallopt(M_TRIM_THRESHOLD, THRESHOLD_BYTES)
+  let timer: NodeJS.Timeout | undefined
+  signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+  return {
+    releaseSoon: () => {
+      clearTimeout(timer)
+      if (!signal.aborted) timer = setTimeout(() => release(allocator), SETTLE_MS)
+    },
+  }
+}
+
+function release(allocator: Allocator | undefined): void {
+  // From now on V8 collects more often and keeps less; before, it would have taken twice as long to read the lists.
+  setFlagsFromString('--memory-saver-mode')
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as Collect
+  setFlagsFromString('--no-expose-gc')
+  collect({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+  allocator?.malloc_trim(0n)
+}
+
+/** undefined where the C library is another one, which may need no such help. */
+function glibc(): Allocator | undefined {
+  try {
+    return loadFfi().dlopen(null, {
+      mallopt: { return: 'int32', arguments: ['int32', 'int32'] },
+      malloc_trim: { return: 'int32', arguments: ['uint64'] },
+    }).functions
+  } catch {
+    return undefined
+  }
+}
