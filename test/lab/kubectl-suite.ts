@@ -217,20 +217,27 @@ const CASES: readonly Case[] = [
     run: async ({ kubectl, env, pod }) => {
       const args = ['exec', '-it', ...pod, '-c', 'shell', '--', 'sh']
       const terminal = kubectl.startInTerminal(args, env)
-      const seen = reader(terminal.stdout, args)
-      terminal.resize({ width: 101, height: 33 })
-      await seen.until(/[#$] $/)
-      terminal.stdin!.write('tty; stty size\r')
-      await seen.until(/\/dev\/pts\/\d+\r\n33 101\r\n/)
-      terminal.resize({ width: 77, height: 22 })
-      terminal.stdin!.write('for i in 1 2 3 4 5 6 7 8 9 10; do stty size; sleep 0.2; done\r')
-      await seen.until(/\n22 77\r\n/)
-      // Ctrl-C goes to the program in the pod.
-      terminal.stdin!.write('\u0003sleep 100\r')
-      terminal.stdin!.write('\u0003')
-      terminal.stdin!.write('exit 5\r')
-      const code = await terminal.exited
-      check(code === 5, `exit code ${code} instead of 5: ${brief(seen.text())}`)
+      try {
+        const seen = reader(terminal.stdout, args)
+        const type = (text: string): void => void terminal.stdin!.write(text)
+        terminal.resize({ width: 101, height: 33 })
+        await seen.until(/# $/)
+        type('tty; stty size\r')
+        await seen.until(/\/dev\/pts\/\d+\r\n33 101\r\n# $/)
+        terminal.resize({ width: 77, height: 22 })
+        type('until stty size | grep "^22 77"; do sleep 0.05; done\r')
+        await seen.until(/\n22 77\r\n# $/)
+        // Ctrl-C goes to the program in the pod. What is typed before that runs would be flushed by it.
+        type("sh -c 'echo sta''rted; exec sleep 100'\r")
+        await seen.until(/\nstarted\r\n/)
+        type('\u0003')
+        await seen.until(/started\r\n\^C\r\n# $/)
+        type('exit 5\r')
+        const code = await terminal.exited
+        check(code === 5, `exit code ${code} instead of 5: ${brief(seen.text())}`)
+      } finally {
+        terminal.kill()
+      }
       return 'a terminal with its size, resized; Ctrl-C; exit code 5'
     },
   },

@@ -57,14 +57,22 @@ export async function connectIn(namespace: string, port: number, signal: AbortSi
 
 function connect(namespace: string, family: number, host: string, port: number, signal: AbortSignal): Promise<Socket> {
   const fd = within(namespace, (c) => c.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
-  const socket = new Socket({ fd, allowHalfOpen: true, signal })
-  return new Promise((resolve, reject) => {
-    socket.once('error', reject)
-    socket.connect({ host, port }, () => {
-      socket.off('error', reject)
-      resolve(socket)
-    })
+  const socket = new Socket({ fd, allowHalfOpen: true })
+  return connected(socket.connect({ host, port }), signal)
+}
+
+/** @param signal ends the attempt, and not what comes of it. */
+export function connected(socket: Socket, signal: AbortSignal): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
+  const stop = (): void => void socket.destroy(signal.reason as Error)
+  if (signal.aborted) stop()
+  signal.addEventListener('abort', stop, { once: true })
+  socket.once('error', reject)
+  socket.once('connect', () => {
+    socket.off('error', reject)
+    resolve(socket)
   })
+  return promise.finally(() => signal.removeEventListener('abort', stop))
 }
 
 function within<T>(namespace: string, body: (c: NonNullable<typeof libc>) => T): T {

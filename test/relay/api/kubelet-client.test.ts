@@ -10,6 +10,7 @@ import { createApi } from '../../../relay/api/api-server.ts'
 import { createKubeletClient } from '../../../relay/api/kubelet-client.ts'
 import { NodeDialError, type DialNode } from '../../../relay/node-dial.ts'
 import { opsContainers, runSuite, type Kubectl, type Target } from '../../lab/kubectl-suite.ts'
+import { connected } from '../../lab/kubelet/netns-socket.ts'
 import { startProcess } from '../../lab/kubelet/process.ts'
 import { POD_SERVER } from '../../lab/paths.ts'
 import { anotherAuthority, createMesh } from '../mesh.ts'
@@ -41,13 +42,14 @@ t.test('what kubelets answer', async (t) => {
   const mesh = await createMesh(t)
   const directory = temporaryFolder(t)
   write(directory, {
-    'nodes.json': `[${['edge', 'away', 'liar'].map(nodeManifest).join(',')}]`.replace(
+    'nodes.json': `[${['edge', 'away', 'liar', 'old'].map(nodeManifest).join(',')}]`.replace(
       /^\[(.*)\]$/,
       '{"kind":"List","apiVersion":"v1","items":[$1]}',
     ),
     'edge.json': podManifest('edge-ops', 'edge'),
     'away.json': podManifest('away-ops', 'away'),
     'liar.json': podManifest('liar-ops', 'liar'),
+    'old.json': podManifest('old-ops', 'old'),
   })
   const common = { authority: mesh.authority, containers, namespace: 'ops' }
   const edge = await serveKubelet(t, { ...common, node: 'edge', pod: 'edge-ops', directory: join(home, 'edge') })
@@ -59,12 +61,17 @@ t.test('what kubelets answer', async (t) => {
     directory: join(home, 'liar'),
     names: ['edge', '127.0.0.1'],
   })
+  const old = await serveKubelet(t, {
+    ...common,
+    node: 'old',
+    pod: 'old-ops',
+    directory: join(home, 'old'),
+    webSockets: false,
+  })
   const dial: DialNode = async (node, _target, signal) => {
-    const kubelet = { edge, liar }[node]
+    const kubelet = { edge, liar, old }[node]
     if (kubelet === undefined) throw new NodeDialError('offline', `${node} offline 14m`)
-    const socket = connect({ host: '127.0.0.1', port: kubelet.port, allowHalfOpen: true, noDelay: true, signal })
-    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
-    return socket
+    return connected(connect({ host: '127.0.0.1', port: kubelet.port, allowHalfOpen: true, noDelay: true }), signal)
   }
   const identity = (commonName: string, organization: string) =>
     createClient(mesh.authority, { commonName, organization }, validFor(Date.now(), 1))
@@ -78,7 +85,7 @@ t.test('what kubelets answer', async (t) => {
   const api = createApi({ directory, stateDir: temporaryFolder(t), kubelets, log })
   mesh.holds(api.run(mesh.signal))
   const { port } = await mesh.listen({ api: api.handle, apiUpgrade: api.handleUpgrade })
-  await until(() => api.status()!.objects >= 6, 'the folder is read')
+  await until(() => api.status()!.objects >= 8, 'the folder is read')
 
   const authority = join(home, 'ca.crt')
   writeFileSync(authority, mesh.authority.certificatePem)
@@ -127,7 +134,15 @@ t.test('what kubelets answer', async (t) => {
     await runSuite(kubectl, target, ({ name, protocol = '', ok, ms, detail }) =>
       t.ok(ok, `${name} ${protocol}: ${detail} (${ms} ms)`),
     )
-    await until(() => edge.open() === 0, 'every connection to the kubelet is closed again')
+    // kubectl asks by SPDY where a kubelet before 1.36 has no WebSocket: what it said must come through as it was.
+    await runSuite(
+      kubectl,
+      { ...target, node: 'old', pod: 'old-ops' },
+      ({ name, ok, detail }) => t.ok(ok, `${name} by a kubelet without WebSocket: ${detail}`),
+      (name) => name === 'exec' || name === 'port-forward',
+      ['websocket'],
+    )
+    await until(() => edge.open() + old.open() === 0, 'every connection to the kubelets is closed again')
   })
 
   await t.test('errors name the node', { skip: hasKubectl ? false : 'kubectl is not installed' }, async (t) => {
@@ -246,11 +261,8 @@ t.test('what kubelets answer', async (t) => {
   })
 })
 
-async function connectTo(port: number): Promise<Socket> {
-  const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
-  await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
-  return socket
-}
+const connectTo = (port: number): Promise<Socket> =>
+  connected(connect({ host: '127.0.0.1', port, allowHalfOpen: true }), AbortSignal.timeout(5_000))
 
 const clientOptions = (authority: KeyPair, client: KeyPair) => ({
   ca: authority.certificatePem,

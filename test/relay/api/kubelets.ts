@@ -5,6 +5,7 @@ import { connect, type AddressInfo } from 'node:net'
 import { issueServer, validFor, type KeyPair } from '../../../lib/certificates.ts'
 import { Container } from '../../lab/kubelet/container.ts'
 import type { KubeletPod } from '../../lab/kubelet/pods.ts'
+import { connected } from '../../lab/kubelet/netns-socket.ts'
 import { startProcess } from '../../lab/kubelet/process.ts'
 import { createKubelet } from '../../lab/kubelet/server.ts'
 
@@ -35,11 +36,7 @@ export async function serveKubelet(
   const sandbox: KubeletPod['sandbox'] = {
     start: ({ command: [program = '', ...args], ...rest }) =>
       startProcess([program, args], { command: [], ...rest, env: { PATH, ...rest.env } }),
-    connect: async (port, signal) => {
-      const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true, signal })
-      await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject))
-      return socket
-    },
+    connect: (port, signal) => connected(connect({ host: '127.0.0.1', port, allowHalfOpen: true }), signal),
   }
   const containers = options.containers.map(
     ({ name: container, command, stdin = false }) =>
