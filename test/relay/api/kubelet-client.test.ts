@@ -8,12 +8,12 @@ import t from 'tap'
 import { createClient, validFor, type KeyPair } from '../../../lib/certificates.ts'
 import { createApi } from '../../../relay/api/api-server.ts'
 import { createKubeletClient } from '../../../relay/api/kubelet-client.ts'
-import { NodeDialError, type DialNode } from '../../../relay/node-dial.ts'
 import { opsContainers, runSuite, type Kubectl, type Target } from '../../lab/kubectl-suite.ts'
 import { connected } from '../../lab/kubelet/netns-socket.ts'
 import { startProcess } from '../../lab/kubelet/process.ts'
 import { POD_SERVER } from '../../lab/paths.ts'
-import { anotherAuthority, createMesh } from '../mesh.ts'
+import { anotherAuthority } from '../mesh.ts'
+import { createOps } from '../ops.ts'
 import { serveKubelet, servePod } from './kubelets.ts'
 import { log, temporaryFolder, until, write } from './serving.ts'
 
@@ -29,28 +29,17 @@ const podManifest = (name: string, node: string) =>
     spec: { nodeName: node, containers },
     status: { phase: 'Running' },
   })
-const nodeManifest = (name: string) =>
+const nodeManifest = (name: string, port: number) =>
   JSON.stringify({
     apiVersion: 'v1',
     kind: 'Node',
     metadata: { name },
-    status: { allocatable: { cpu: '2', memory: '1Gi' } },
+    status: { allocatable: { cpu: '2', memory: '1Gi' }, daemonEndpoints: { kubeletEndpoint: { Port: port } } },
   })
 
 t.test('what kubelets answer', async (t) => {
   const home = temporaryFolder(t)
-  const mesh = await createMesh(t)
-  const directory = temporaryFolder(t)
-  write(directory, {
-    'nodes.json': `[${['edge', 'away', 'liar', 'old'].map(nodeManifest).join(',')}]`.replace(
-      /^\[(.*)\]$/,
-      '{"kind":"List","apiVersion":"v1","items":[$1]}',
-    ),
-    'edge.json': podManifest('edge-ops', 'edge'),
-    'away.json': podManifest('away-ops', 'away'),
-    'liar.json': podManifest('liar-ops', 'liar'),
-    'old.json': podManifest('old-ops', 'old'),
-  })
+  const { mesh, relay, agent } = await createOps(t)
   const common = { authority: mesh.authority, containers, namespace: 'ops' }
   const edge = await serveKubelet(t, { ...common, node: 'edge', pod: 'edge-ops', directory: join(home, 'edge') })
   // A node that was led to another's kubelet.
@@ -68,16 +57,21 @@ t.test('what kubelets answer', async (t) => {
     directory: join(home, 'old'),
     webSockets: false,
   })
-  const dial: DialNode = async (node, _target, signal) => {
-    const kubelet = { edge, liar, old }[node]
-    if (kubelet === undefined) throw new NodeDialError('offline', `${node} offline 14m`)
-    return connected(connect({ host: '127.0.0.1', port: kubelet.port, allowHalfOpen: true, noDelay: true }), signal)
+  // Of a fourth node there is no session.
+  const ports = { edge: edge.port, liar: liar.port, old: old.port, away: 10250 }
+  const directory = temporaryFolder(t)
+  for (const [name, kubelet] of Object.entries(ports)) {
+    write(directory, {
+      [`${name}.json`]: nodeManifest(name, kubelet),
+      [`${name}-ops.json`]: podManifest(`${name}-ops`, name),
+    })
+    if (name !== 'away') await agent(name, kubelet)
   }
   const identity = (commonName: string, organization: string) =>
     createClient(mesh.authority, { commonName, organization }, validFor(Date.now(), 1))
   const credentials = identity('kube-apiserver-kubelet-client', 'system:masters')
   const kubelets = createKubeletClient({
-    dial,
+    dial: relay.dial,
     serverCa: mesh.authority.certificatePem,
     credentials: () => credentials,
     log,
@@ -161,8 +155,8 @@ t.test('what kubelets answer', async (t) => {
     const user = flagsOf('user', await identity('ann', 'viewers'))
     const node = flagsOf('node', await mesh.node('edge'))
     const ops = ['-n', 'ops']
-    await refused(/ServiceUnavailable.*away offline 14m/, ...admin, 'logs', ...ops, 'away-ops', '-c', 'lines')
-    await refused(/away offline 14m/, ...admin, 'exec', ...ops, 'away-ops', '-c', 'shell', '--', 'true')
+    await refused(/ServiceUnavailable.*away /, ...admin, 'logs', ...ops, 'away-ops', '-c', 'lines')
+    await refused(/away /, ...admin, 'exec', ...ops, 'away-ops', '-c', 'shell', '--', 'true')
     await refused(/liar cannot be asked: TLS: .*does not match/, ...admin, 'logs', ...ops, 'liar-ops', '-c', 'lines')
     await refused(
       /container nobody is not valid for pod edge-ops/,
@@ -237,12 +231,12 @@ t.test('what kubelets answer', async (t) => {
   await t.test('a CA of others is not trusted', async (t) => {
     const stranger = await anotherAuthority()
     const other = createKubeletClient({
-      dial,
+      dial: relay.dial,
       serverCa: stranger.certificatePem,
       credentials: () => credentials,
       log,
     })
-    const call = { kind: 'call', node: 'edge', port: 10250, path: '/pods', what: 'pods', asStatus: true } as const
+    const call = { kind: 'call', node: 'edge', port: edge.port, path: '/pods', what: 'pods', asStatus: true } as const
     await t.rejects(other.read(call, 1024, AbortSignal.timeout(5_000)), {
       message: /kubelet of node edge cannot be asked: TLS/,
     })
@@ -252,7 +246,7 @@ t.test('what kubelets answer', async (t) => {
       validFor(Date.now(), 1),
     )
     const unknown = createKubeletClient({
-      dial,
+      dial: relay.dial,
       serverCa: mesh.authority.certificatePem,
       credentials: () => foreign,
       log,
