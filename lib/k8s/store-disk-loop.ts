@@ -34,9 +34,11 @@ const LAYOUT: DatabaseLayout = {
       PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID;
     CREATE TABLE resource (key TEXT PRIMARY KEY, updated_at INTEGER NOT NULL) WITHOUT ROWID;`,
 }
-const FLUSH_DELAY_MS = 200
+/** What changes again and again is written once; and lists, the first ones above all, are served before they are written. */
+const FLUSH_DELAY_MS = 500
+const FLUSH_DELAY_MAX_MS = 5_000
 /** One batch blocks the event loop for about a millisecond. */
-const BATCH_ROWS = 100
+const BATCH_ROWS = 50
 const RETRY_MS = 30_000
 /** Bookmarks arrive all the time; the disk hears of them this often, for flash wears out. */
 const HEARD_MS = 60_000
@@ -58,15 +60,15 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
   const closing = new AbortController()
   const pause = (ms: number) => sleep(ms, undefined, { signal: closing.signal }).catch(() => undefined)
   let flushing: Promise<void> | undefined
+  let puts = 0
+  let statements: ReturnType<typeof statementsOf> | undefined
 
   const writeBatch = (db: DatabaseSync): void => {
     const batch = firstOf(rows, BATCH_ROWS)
     // Only with the last of its objects may a resource count as complete.
     const complete = batch.length === rows.size ? [...heardAt] : []
+    const { put, remove, heard } = (statements ??= statementsOf(db))
     transaction(db, () => {
-      const put = db.prepare('INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?)')
-      const remove = db.prepare('DELETE FROM object WHERE resource = ? AND namespace = ? AND name = ?')
-      const heard = db.prepare('INSERT OR REPLACE INTO resource VALUES (?, ?)')
       for (const [, { resource, namespace, name, object }] of batch) {
         if (object === undefined) remove.run(resource, namespace, name)
         else put.run(resource, namespace, name, JSON.stringify(object))
@@ -81,10 +83,17 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
   }
 
   const flush = async (): Promise<void> => {
-    await pause(FLUSH_DELAY_MS)
+    const latestMs = performance.now() + FLUSH_DELAY_MAX_MS
+    for (let count = -1; count !== puts && performance.now() < latestMs && !closing.signal.aborted;) {
+      count = puts
+      await pause(FLUSH_DELAY_MS)
+    }
     while (rows.size > 0 || heardAt.size > 0) {
       try {
-        database ??= openDatabase(file, LAYOUT, log)
+        if (database === undefined) {
+          database = openDatabase(file, LAYOUT, log)
+          statements = undefined
+        }
         writeBatch(database)
         if (failure !== undefined) log.info({ file }, 'store is written to disk again')
         failure = undefined
@@ -112,6 +121,7 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
     },
     put: (resource, namespace, name, object) => {
       rows.set(`${resource}\0${namespace}\0${name}`, { resource, namespace, name, object })
+      puts++
       schedule()
     },
     heard: (resource, atMs) => {
@@ -192,6 +202,12 @@ function parsed(json: string): KubernetesObject | undefined {
     return undefined
   }
 }
+
+const statementsOf = (database: DatabaseSync) => ({
+  put: database.prepare('INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?)'),
+  remove: database.prepare('DELETE FROM object WHERE resource = ? AND namespace = ? AND name = ?'),
+  heard: database.prepare('INSERT OR REPLACE INTO resource VALUES (?, ?)'),
+})
 
 function firstOf<K, V>(map: ReadonlyMap<K, V>, count: number): readonly (readonly [K, V])[] {
   const entries: (readonly [K, V])[] = []

@@ -3,7 +3,8 @@ import { execFileSync, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
 import { createApiClient, type ApiClient } from '../../../lib/k8s/api-client.ts'
-import { NODE_POOLS, NODES, SERVICES, type Resource } from '../../../lib/k8s/objects.ts'
+import { keptMetadata } from '../../../lib/k8s/kept.ts'
+import { NODE_POOLS, NODES, SERVICES, type KubernetesObject, type Resource } from '../../../lib/k8s/objects.ts'
 import { runStore, type Store } from '../../../lib/k8s/store-loop.ts'
 import { log, nodeManifest, serve, temporaryFolder, until, write } from '../../relay/api/serving.ts'
 
@@ -118,6 +119,47 @@ t.test('from disk alone', async (t) => {
       await again.stop()
     }
   })
+})
+
+t.test('a reader keeps what it needs; the disk has the whole', async (t) => {
+  const directory = temporaryFolder(t)
+  const file = join(temporaryFolder(t), 'store.db')
+  write(directory, { 'a.yaml': nodeManifest('a', 'red') })
+  const serving = await serve(t, directory, temporaryFolder(t))
+  const labelled: Resource<KubernetesObject & { readonly label?: string }> = NODES as Resource
+  const follow = async (client: ApiClient, keep: boolean) => {
+    const life = new AbortController()
+    let lists = 0
+    const kept = (object: KubernetesObject) => ({
+      metadata: keptMetadata(object),
+      label: object.metadata?.labels?.['label'],
+    })
+    const options = { resources: [NODES], client, file, log, onChange: () => undefined, onListed: () => lists++ }
+    const view = await runStore({ ...options, ...(keep && { kept: { nodes: kept } }) }, life.signal)
+    const stop = async () => {
+      life.abort()
+      await view.done
+    }
+    t.teardown(stop)
+    return { view, stop, lists: () => lists }
+  }
+  const online = await follow(serving.client(), true)
+  await until(() => online.view.synced(NODES), 'it is synced')
+  const [found] = online.view.list(labelled)
+  t.strictSame(Object.keys(found!), ['metadata', 'label'])
+  t.equal(found!.label, 'red')
+  t.equal(online.lists(), 1)
+  write(directory, { 'a.yaml': nodeManifest('a', 'blue') })
+  await until(() => online.view.list(labelled)[0]?.label === 'blue', 'it follows')
+  await online.stop()
+
+  const whole = await follow(unreachable(), false)
+  t.match(whole.view.list(NODES), [{ kind: 'Node', metadata: { name: 'a', labels: { label: 'blue' } } }])
+  await whole.stop()
+  const again = await follow(unreachable(), true)
+  t.match(again.view.list(labelled), [{ metadata: { name: 'a' }, label: 'blue' }])
+  t.equal(again.lists(), 0)
+  await again.stop()
 })
 
 t.test('kill -9 in the middle of writing leaves a file that is read', async (t) => {
