@@ -103,12 +103,13 @@ const OTHER_OBJECTS = (name: string) => classOf(name) === undefined && !/^(stick
 
 /** A table that was written whole has what its services need. */
 export function written(ruleset: Ruleset): Loaded {
-  const made = new Set<string>()
+  // Very many services have few names.
+  const names = new Set<string>()
   for (const service of ruleset.services) {
     const { elements, sets, chains } = rulesOf(service, ruleset.family)
-    for (const name of [...elements.keys(), ...sets.keys(), ...chains.keys()]) if (!OTHER_OBJECTS(name)) made.add(name)
+    for (const own of [elements, sets, chains]) for (const name of own.keys()) names.add(name)
   }
-  return { ruleset, made, unused: new Set() }
+  return { ruleset, made: new Set([...names].filter((name) => !OTHER_OBJECTS(name))), unused: new Set() }
 }
 
 /** What each service was and is; both lists are in the order of names. */
