@@ -72,7 +72,7 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
       },
     ],
     notes: [
-      `direct: beside WireGuard by hand (${implementation}, MTU 1380 on both), ${rounds} rounds of hand, mesh, hand; equal sides are the two labs by hand`,
+      `direct: beside WireGuard by hand (${implementation}, MTU 1380 on both), ${rounds} rounds of hand, mesh, hand; equal sides are the two labs by hand${implementation === 'wireguard-go' ? '; the mesh’s has niceness −10, theirs 0' : ''}`,
     ],
   }
 
