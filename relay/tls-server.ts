@@ -55,7 +55,9 @@ export type TlsServer = {
 }
 
 const MAX_CONNECTIONS = 40_000
-const HANDSHAKE_TIMEOUT_MS = 10_000
+/** As long as clients wait (lib/net/relay-session.ts): where a thousand come back at once, what is cut off is done again. */
+const HANDSHAKE_TIMEOUT_MS = 20_000
+const HEADERS_TIMEOUT_MS = 10_000
 const REQUEST_TIMEOUT_MS = 30_000
 /** A time-out of headers or of a request is noticed so late. */
 const TIMEOUT_CHECK_MS = 2_000
@@ -82,7 +84,7 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
         requestCert: true,
         rejectUnauthorized: false,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-        headersTimeout: HANDSHAKE_TIMEOUT_MS,
+        headersTimeout: HEADERS_TIMEOUT_MS,
         requestTimeout: REQUEST_TIMEOUT_MS,
         connectionsCheckingInterval: TIMEOUT_CHECK_MS,
         keepAliveTimeout: KEEP_ALIVE_MS,
