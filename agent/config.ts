@@ -17,6 +17,7 @@ import { flag, integer, ipAddress, list, optionalText, text, type Options, type 
 import { DNS_ADDRESSES, VXLAN_ID, VXLAN_PORT } from '../lib/owned.ts'
 import type { ServiceSelection } from './cluster.ts'
 import type { PodNames } from './dns-zone.ts'
+import { parseTarget } from './ops-targets.ts'
 import { parseStubs } from './resolv-conf.ts'
 import type { ServicePath } from './socket-lb-loop.ts'
 
@@ -194,6 +195,27 @@ export const agentOptions = {
     doc: 'also carry what pods of this pool say to each other over it, where nobody else (a CNI) routes that',
     fallback: 'false',
     parse: flag,
+  },
+  ops: {
+    name: 'ops',
+    doc: 'hold a session with the relay, on which kubectl reaches this node: true or false',
+    value: 'true|false',
+    fallback: 'true',
+    parse: flag,
+  },
+  kubeletPort: {
+    name: 'kubelet-port',
+    doc: "port of this node's kubelet, which the cloud may reach",
+    value: 'PORT',
+    fallback: '10250',
+    parse: integer(1, 65535),
+  },
+  opsTargets: {
+    name: 'ops-targets',
+    doc: 'what else the cloud may reach through this node; a name that leads into the LAN says to which prefix',
+    value: 'HOST:PORT[@CIDR],…',
+    fallback: '',
+    parse: list(parseTarget),
   },
   ...numbersOptions,
   stateDir: stateDirOption('certificate and last known objects'),

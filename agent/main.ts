@@ -25,6 +25,8 @@ import { followGateway } from './gateway-loop.ts'
 import { serveHealthNodePorts } from './health-node-port-server.ts'
 import { openUpstream } from './dns-upstream-client.ts'
 import { registerMetrics } from './metrics.ts'
+import { openOpsClient } from './ops-client.ts'
+import { dialTarget } from './ops-dial-client.ts'
 import { runNft } from './nft-loop.ts'
 import { followPods } from './pods-loop.ts'
 import { watchProxies } from './proxies-loop.ts'
@@ -181,8 +183,18 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     signal,
   )
 
+  // The cloud's way to the kubelet of this node.
+  const policy = { node, kubeletPort: config.kubeletPort, targets: config.opsTargets }
+  const ops = config.ops
+    ? openOpsClient({ identity, dial: (host, port) => dialTarget(policy, host, port), log }, signal)
+    : undefined
+
   // Routes to the pods of neighbours and, through the gateway, of other pools.
-  const outside = followOutside({ identity: { ...identity, node, server }, onChange: () => onChange() }, signal)
+  const onMoved = (): void => {
+    ops?.check()
+    onChange()
+  }
+  const outside = followOutside({ identity: { ...identity, node, server }, onChange: onMoved }, signal)
   const gateway = followGateway(
     {
       caPem: identity.caPem,
@@ -221,6 +233,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       startedAt,
       snapshot: snapshot(),
       store,
+      ops: ops?.state(),
       dns,
       nft,
       socketLb,
@@ -244,5 +257,15 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   log.info({ node, services: snapshot().cluster?.services.length }, 'agent runs')
   await aborted(signal)
-  await Promise.all([nft.done, socketLb.done, rules.done, dns.done, store.done, outside.done, proxies.done, pods?.done])
+  await Promise.all([
+    nft.done,
+    socketLb.done,
+    rules.done,
+    dns.done,
+    store.done,
+    outside.done,
+    proxies.done,
+    pods?.done,
+    ops?.closed,
+  ])
 }

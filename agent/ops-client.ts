@@ -170,12 +170,21 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     return promise
   }
 
+  /** A certificate that cannot be read is no reason for the agent to end. */
+  const sessionOrReason = (url: string): Promise<End> => {
+    try {
+      return session(url)
+    } catch (error) {
+      return Promise.resolve({ reason: (error as Error).message, leaving: false })
+    }
+  }
+
   const run = async (): Promise<void> => {
     let failures = 0
     for (let attempt = 0; !signal.aborted; attempt++) {
       const url = identity.relays[attempt % identity.relays.length]!
       const startedMs = performance.now()
-      const { reason, leaving } = await session(url)
+      const { reason, leaving } = await sessionOrReason(url)
       if (signal.aborted) break
       failures = performance.now() - startedMs > GOOD_MS ? 1 : failures + 1
       if (!leaving) log.warn({ url, reason }, 'no session with the relay')

@@ -1,9 +1,10 @@
 // Dials what the cloud asks for, if it may (ops-targets.ts).
 
 import { lookup } from 'node:dns/promises'
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { canonicalAddress, formatSocketAddress } from '../lib/address.ts'
+import { connectFailure, connectTcp } from '../lib/net/tcp-connect.ts'
 import type { ResetReason } from '../lib/wire/mux.ts'
 import { destinationOf, reasonAgainst, type Destination, type OpsPolicy, type OpsTarget } from './ops-targets.ts'
 
@@ -20,8 +21,6 @@ export class OpsRefusal extends Error {
 
 /** Less than the relay waits, so that it hears what went wrong. */
 const DIAL_MS = 4_000
-/** A client that is gone without a word is noticed by the kernel. */
-const KEEP_ALIVE_MS = 60_000
 
 /** @returns a connected socket. @throws OpsRefusal. */
 export async function dialTarget(policy: OpsPolicy, host: string, port: number): Promise<Socket> {
@@ -33,7 +32,7 @@ export async function dialTarget(policy: OpsPolicy, host: string, port: number):
   let last: Error | undefined
   for (const address of addresses) {
     try {
-      return await connected(address, dialled, late)
+      return await connectTcp(address, dialled, late)
     } catch (error) {
       last = error as Error
       if (late.aborted) break
@@ -41,7 +40,7 @@ export async function dialTarget(policy: OpsPolicy, host: string, port: number):
   }
   const where = formatSocketAddress({ address: addresses[0]!, port: dialled })
   if (late.aborted) throw new OpsRefusal('timeout', `no answer from ${where} within ${DIAL_MS / 1000} s`)
-  throw new OpsRefusal('failed', reasonOf(last as NodeJS.ErrnoException, where), { cause: last })
+  throw new OpsRefusal('failed', connectFailure(last as NodeJS.ErrnoException, where), { cause: last })
 }
 
 async function addressesOf(destination: Destination, own: readonly string[]): Promise<readonly string[]> {
@@ -72,47 +71,8 @@ async function resolved(target: OpsTarget): Promise<readonly string[]> {
   return allowed.map(({ address }) => address)
 }
 
-function connected(address: string, port: number, signal: AbortSignal): Promise<Socket> {
-  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
-  const socket = connect({
-    ...{ host: address, port, allowHalfOpen: true, noDelay: true },
-    ...{ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
-  })
-  const onLate = (): void => void socket.destroy(new Error('too late'))
-  const settle = (): void => {
-    socket.off('error', onError)
-    socket.off('connect', onConnect)
-    signal.removeEventListener('abort', onLate)
-  }
-  const onError = (error: Error): void => {
-    settle()
-    reject(error)
-  }
-  const onConnect = (): void => {
-    settle()
-    resolve(socket)
-  }
-  socket.on('error', onError)
-  socket.on('connect', onConnect)
-  // Not net.connect's own option for it, which would end the socket at any time later.
-  signal.addEventListener('abort', onLate)
-  return promise
-}
-
 function ownAddresses(): readonly string[] {
   return Object.values(networkInterfaces()).flatMap((infos = []) =>
     infos.filter(({ internal, scopeid }) => !internal && !scopeid).map(({ address }) => canonicalAddress(address)!),
   )
-}
-
-function reasonOf({ code, message }: NodeJS.ErrnoException, where: string): string {
-  switch (code) {
-    case 'ECONNREFUSED':
-      return `nothing listens on ${where}`
-    case 'EHOSTUNREACH':
-    case 'ENETUNREACH':
-      return `no route to ${where}`
-    default:
-      return `cannot connect to ${where}: ${message}`
-  }
 }

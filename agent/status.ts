@@ -6,6 +6,7 @@ import { VERSION } from '../lib/version.ts'
 import { endpointCount } from './cluster.ts'
 import type { DnsServer } from './dns-server.ts'
 import type { NftLoop } from './nft-loop.ts'
+import type { OpsState } from './ops-client.ts'
 import type { Takeover } from './takeover.ts'
 import type { AgentRoutesPlan } from './routes.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -16,6 +17,7 @@ export type StatusInput = {
   readonly startedAt: number
   readonly snapshot: Snapshot
   readonly store: StoreView
+  readonly ops: OpsState | undefined
   readonly dns: DnsServer
   readonly nft: NftLoop
   readonly socketLb: Pick<SocketLb, 'path' | 'problems'>
@@ -36,6 +38,7 @@ export function agentStatus({
   startedAt,
   snapshot,
   store,
+  ops,
   dns,
   nft,
   socketLb,
@@ -54,6 +57,7 @@ export function agentStatus({
     node,
     pool: pools.find(({ nodes }) => nodes.some(({ name }) => name === node))?.name ?? '',
     startedAt,
+    ...(ops && { ops }),
     dns: {
       addresses: dns.listening(),
       queries: dns.counts().queries,

@@ -88,6 +88,13 @@ function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Probl
       problems.push(...status.problems, ...metadataProblems(status.metadata))
       break
     case 'agent':
+      if (status.ops?.state === 'connecting') {
+        const { url, since, error } = status.ops
+        problems.push(
+          `not to be reached by kubectl, without a session to the relay ${url} for ${ago(since, nowMs)}` +
+            (error === undefined ? '' : `: ${error}`),
+        )
+      }
       problems.push(...status.problems, ...metadataProblems(status.metadata))
       break
   }
@@ -265,6 +272,11 @@ function pathCells({ from, path }: Way, arrow: string, since: number, nowMs: num
 
 // The relay
 
+function opsText({ streams, dials, failures }: NonNullable<RelayStatus['ops']>): string {
+  const failed = Object.entries(failures).flatMap(([failure, count]) => (count === 0 ? [] : [`${count} ${failure}`]))
+  return `${countText(streams, 'stream')} to nodes, ${countText(dials, 'dial')}${failed.length === 0 ? '' : `: ${failed.join(', ')}`}`
+}
+
 function relayText({ host, status }: { host: string; status: RelayStatus }, nowMs: number, width: number): string {
   const { stun, packets, udpRelay, manifests, sessions } = status
   const facts = [
@@ -272,13 +284,19 @@ function relayText({ host, status }: { host: string; status: RelayStatus }, nowM
     `STUN on ${stun.addresses.join(' ')}, ${countText(stun.requests, 'request')}`,
     `${countText(packets.forwarded, 'packet')} relayed (${bytesText(packets.bytes)}), ` +
       `${packets.overKeepalive} of them more than keepalives, ${packets.dropped} dropped`,
+    ...(status.ops === undefined ? [] : [opsText(status.ops)]),
     ...(udpRelay === undefined ? [] : [udpRelayText(udpRelay)]),
     ...(manifests === undefined ? [] : [`${countText(manifests.objects, 'object')} from ${manifests.directory}`]),
   ]
   const rows = sessions
     .toSorted((a, b) => compare(a.node, b.node) || compare(b.kind, a.kind))
     .slice(0, MAX_SESSIONS)
-    .map(({ node, kind, address, since }) => [node, kind, address, ago(since, nowMs)])
+    .map(({ node, kind, address, since, streams }) => [
+      node,
+      streams ? `${kind}, ${countText(streams, 'stream')}` : kind,
+      address,
+      ago(since, nowMs),
+    ])
   const titles = ['SESSION OF', 'KIND', 'ADDRESS', 'SINCE']
   const rest = sessions.length - rows.length
   return [

@@ -112,6 +112,14 @@ export type AgentStatus = {
   readonly node: string
   readonly pool: string
   readonly startedAt: number
+  /** The session on which the cloud reaches this node's kubelet; absent where it is switched off. */
+  readonly ops?: {
+    readonly url: string
+    readonly state: 'connected' | 'connecting'
+    readonly since: number
+    readonly error?: string
+    readonly streams: number
+  }
   readonly dns: {
     readonly addresses: readonly string[]
     readonly queries: number
@@ -175,13 +183,21 @@ export type RelayStatus = {
   readonly stun: { readonly addresses: readonly string[]; readonly requests: number }
   readonly sessions: readonly {
     readonly node: string
-    readonly kind: 'signal' | 'packets'
+    readonly kind: 'signal' | 'packets' | 'ops'
     readonly address: string
     readonly since: number
+    /** Open now, of kind ops. */
+    readonly streams?: number
   }[]
   /** WireGuard packets relayed between gateways: all, and by pair of nodes and direction. */
   readonly packets: RelayedPackets & {
     readonly pairs: readonly (RelayedPackets & { readonly from: string; readonly to: string })[]
+  }
+  /** Streams to nodes: open now, asked for since the start, and those of them that failed, by reason. */
+  readonly ops?: {
+    readonly streams: number
+    readonly dials: number
+    readonly failures: Readonly<Record<'offline' | 'refused' | 'failed' | 'timeout' | 'busy', number>>
   }
   /** undefined where it is switched off. */
   readonly udpRelay: UdpRelayStatus | undefined

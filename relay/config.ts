@@ -2,7 +2,17 @@
 
 import { isIP } from 'node:net'
 import { logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
-import { integer, ipAddress, list, optionalText, socketAddress, type Options, type Values } from '../lib/config.ts'
+import { parseCidr } from '../lib/cidr.ts'
+import {
+  integer,
+  ipAddress,
+  list,
+  optionalText,
+  socketAddress,
+  text,
+  type Options,
+  type Values,
+} from '../lib/config.ts'
 import type { PortRange } from './udp-relay.ts'
 
 const hostName = (value: string): string => {
@@ -33,6 +43,16 @@ const portRange = (value: string): PortRange | undefined => {
   const range = { first: port(first), last: port(last) }
   if (range.last - range.first + 1 < MIN_RANGE) throw new Error(`is a range of fewer than ${MIN_RANGE} ports`)
   return range
+}
+
+const path = (value: string): string | undefined => {
+  if (value !== '' && !value.startsWith('/')) throw new Error('is no absolute path')
+  return optionalText(value)
+}
+const prefix = (value: string): string => {
+  const cidr = parseCidr(value)
+  if (cidr === undefined) throw new Error(`${value} is no prefix such as 10.0.0.0/16`)
+  return cidr.text
 }
 
 export const OPTIONS = {
@@ -76,6 +96,55 @@ export const OPTIONS = {
     doc: 'a folder of Kubernetes objects, served as an API; without it there is none',
     fallback: '',
     parse: optionalText,
+  },
+  egressSocket: {
+    name: 'egress-socket',
+    value: 'PATH',
+    doc: 'Unix socket for the CONNECTs of kube-apiserver on this host; none without it',
+    fallback: '',
+    parse: path,
+  },
+  egressListen: {
+    name: 'egress-listen',
+    value: 'ADDRESS:PORT,…',
+    doc: 'where CONNECTs of kube-apiserver are taken by TLS, with a client certificate of this mesh; nowhere without it',
+    fallback: '',
+    parse: list(socketAddress),
+  },
+  egressUsers: {
+    name: 'egress-users',
+    value: 'NAME,…',
+    doc: 'whose certificates may, beside the group system:masters',
+    fallback: 'kube-apiserver',
+    parse: list(text),
+  },
+  cloudNodes: {
+    name: 'cloud-nodes',
+    value: 'CIDR,…',
+    doc: 'addresses of nodes that are dialled straight while they have no session; others never are',
+    fallback: '',
+    parse: list(prefix),
+  },
+  kubeletListen: {
+    name: 'kubelet-listen',
+    value: 'ADDRESS:PORT,…',
+    doc: 'where clients of kubelets are taken by the name of the node, most of all :10250; nowhere without it',
+    fallback: '',
+    parse: list(socketAddress),
+  },
+  proxyUsers: {
+    name: 'proxy-users',
+    value: 'FILE',
+    doc: 'programs that may reach nodes by the proxy on the port of the relay, with their tokens; nobody without it',
+    fallback: '',
+    parse: path,
+  },
+  kubeletCa: {
+    name: 'kubelet-ca',
+    value: 'FILE',
+    doc: 'whose certificates kubelets serve by (PEM), for kubectl logs, exec and the like by the API; without it, this mesh',
+    fallback: '',
+    parse: path,
   },
   stateDir: stateDirOption('certificates and tokens'),
   runDir: runDirOption('the Unix socket for status'),

@@ -3,6 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { hostname, networkInterfaces } from 'node:os'
 import { join } from 'node:path'
+import type { KeyPair } from '../lib/certificates.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
@@ -11,10 +12,14 @@ import { readOptions } from '../lib/net/options.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import { ensureMtuProbing } from '../lib/net/sysctl.ts'
 import { createApi } from './api/api-server.ts'
+import { createKubeletClient, readServerCa } from './api/kubelet-client.ts'
+import { kubeletCredentials } from './api/kubelet-credentials.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
 import { createIssuer } from './issuer-server.ts'
 import { runMaintenance } from './maintenance-loop.ts'
+import { runOpsServer } from './ops-server.ts'
 import { runPacketServer } from './packet-server.ts'
+import { runOpsSessions } from './session-server.ts'
 import { runSignalServer } from './signal-server.ts'
 import type { PairPolicy } from './signal.ts'
 import { addRelayMetrics, advertised, relayStatus } from './status.ts'
@@ -65,16 +70,34 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
       ? undefined
       : await runUdpRelay({ places, ports: udpPorts, mayReach, tell: signals.tell, log }, signal)
   const packets = runPacketServer({ mayReach, log }, signal)
-  const api = manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, log })
+  const sessions = runOpsSessions({ relay: hostname(), log }, signal)
+  const kubelets = createKubeletClient({
+    dial: sessions.dial,
+    serverCa: readServerCa(config.kubeletCa) ?? authority.certificatePem,
+    credentials: kubeletCredentials(authority, Date.now),
+    log,
+  })
+  const api = manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, kubelets, log })
   const apiClosed = api?.run(signal)
   // It may fail before it is awaited below, where the failure is handled.
   apiClosed?.catch(() => undefined)
 
+  const ops = await runOpsServer(
+    {
+      ...{ config, certificate, sessions, log },
+      authorityPem: authority.certificatePem,
+      nodes: () => api?.nodes() ?? [],
+    },
+    signal,
+  )
   const routes = {
     join: issuer.handle,
     signal: signals.sessions.upgrade,
     packets: packets.sessions.upgrade,
+    ops: sessions.upgrade,
+    connect: ops.connect,
     api: api === undefined ? answerWithoutApi : api.handle,
+    ...(api !== undefined && { apiUpgrade: api.handleUpgrade }),
   }
   await ensureMtuProbing(log)
   const tls = await runTlsServer(
@@ -86,7 +109,7 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
       ? undefined
       : await runStunServer({ addresses: config.stun, ports: config.stunPorts, log }, signal)
 
-  const parts = { startedAt, config, signals, packets, stun, udpRelay, api }
+  const parts = { startedAt, config, signals, packets, sessions, ops, stun, udpRelay, api }
   const updateMetrics = addRelayMetrics(registry, parts)
   const socket = join(config.runDir, 'relay.sock')
   const metrics = { host: config.metrics.address, port: config.metrics.port }
@@ -97,7 +120,10 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
     authority,
     names: config.public,
     certificate,
-    onCertificate: tls.setCertificate,
+    onCertificate: (pair: KeyPair) => {
+      tls.setCertificate(pair)
+      ops.setCertificate(pair)
+    },
     updateMetrics,
     log,
   }
@@ -105,6 +131,8 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
     tls.closed,
     signals.closed,
     packets.closed,
+    sessions.closed,
+    ops.closed,
     stun?.closed,
     udpRelay?.closed,
     apiClosed,

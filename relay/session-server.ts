@@ -167,11 +167,22 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
       if (!older.leaving) older.connection.session.goAway('a newer session of this node is there')
       older.leaving = true
       if (older.connection.session.streams === 0) older.socket.close(CLOSE_REPLACED)
+      else endIfDead(older)
     }
     sessions.push(session)
     if (sessions.length > MAX_SESSIONS_PER_NODE) sessions[0]!.socket.terminate()
     lost.delete(node)
     log.info({ node, addr: address, kind: 'ops' }, 'session opened')
+  }
+
+  /** An agent that dials anew may do so because its older session is cut; those who wait on that are told soon. */
+  const endIfDead = ({ connection, socket }: OpsSession): void => {
+    const askedMs = performance.now()
+    connection.session.ping(PING_TOKEN)
+    const isAlive = (): void => {
+      if (connection.heardMs() < askedMs) socket.terminate()
+    }
+    setTimeout(() => setImmediate(isAlive), aliveMs).unref()
   }
 
   const remove = (session: OpsSession): void => {

@@ -288,6 +288,23 @@ t.test('a newer session takes new streams, the older ends with its last', async 
   await once(young, 'data')
 })
 
+t.test('streams on a session that was cut end when the next is there', async (t) => {
+  const { relay, agent, mesh, port } = await createOps(t, { aliveMs: 100 })
+  const server = await listen(t, echo)
+  const socket = await mesh.dial(port, MUX_PATH, await mesh.node('edge-7'))
+  socket.send(encodeMux({ kind: 'hello', text: '{}' }))
+  const opened = encodeMux({ kind: 'opened', stream: 1, windowBytes: 1000 })
+  socket.once('message', () => socket.once('message', () => socket.send(opened)))
+  await until(() => relay.absence('edge-7') === undefined)
+  const old = await relay.dial('edge-7', self(server.port), NEVER)
+  let error: Error | undefined
+  old.once('error', (cause: Error) => (error = cause))
+  socket.pause()
+  await agent('edge-7', server.port)
+  await until(() => error !== undefined)
+  t.match(error, { code: 'FULMAR_STREAM_RESET', reason: 'broken' })
+})
+
 t.test('a session that breaks the rules ends, and only that', async (t) => {
   const { relay, agent, mesh, port } = await createOps(t)
   const server = await listen(t, echo)

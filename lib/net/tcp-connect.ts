@@ -1,0 +1,52 @@
+// A TCP connection to carry a stream: with half-close, without delay, and noticed by the kernel when its other end is gone
+// without a word.
+
+import { connect, type Socket } from 'node:net'
+
+const KEEP_ALIVE_MS = 60_000
+
+/**
+ * @param address not a name.
+ * @param signal ends the attempt; the connection outlives it.
+ * @throws Error of the system, or one without a code where the signal aborted.
+ */
+export function connectTcp(address: string, port: number, signal: AbortSignal): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>()
+  const socket = connect({
+    ...{ host: address, port, allowHalfOpen: true, noDelay: true },
+    ...{ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+  })
+  const onLate = (): void => void socket.destroy(new Error('too late'))
+  const settle = (): void => {
+    socket.off('error', onError)
+    socket.off('connect', onConnect)
+    signal.removeEventListener('abort', onLate)
+  }
+  const onError = (error: Error): void => {
+    settle()
+    reject(error)
+  }
+  const onConnect = (): void => {
+    settle()
+    resolve(socket)
+  }
+  socket.on('error', onError)
+  socket.on('connect', onConnect)
+  // Not net.connect's own option for it, which would end the socket at any time later.
+  if (signal.aborted) onLate()
+  else signal.addEventListener('abort', onLate)
+  return promise
+}
+
+/** @param where `address:port`. */
+export function connectFailure({ code, message }: NodeJS.ErrnoException, where: string): string {
+  switch (code) {
+    case 'ECONNREFUSED':
+      return `nothing listens on ${where}`
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+      return `no route to ${where}`
+    default:
+      return `cannot connect to ${where}: ${message}`
+  }
+}

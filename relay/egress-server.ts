@@ -1,0 +1,159 @@
+// Where kube-apiserver sends its CONNECTs (EgressSelectorConfiguration, proxyProtocol HTTPConnect): a Unix socket, whose file
+// permissions say who may, or TLS with a client certificate of the mesh's CA. It sends no token and no node's name.
+
+import { existsSync, rmSync } from 'node:fs'
+import type { IncomingMessage, Server } from 'node:http'
+import { connect } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
+import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import type { KeyPair } from '../lib/certificates.ts'
+import { GROUP_MASTERS, identityOf } from '../lib/identity.ts'
+import type { Log } from '../lib/log.ts'
+import { http, https } from '../lib/net/http.ts'
+import { UsageError } from '../lib/net/lifetime.ts'
+import { answerConnect, refuseConnect, type ConnectDial } from './connect-server.ts'
+
+type Where = Pick<SocketAddress, 'address' | 'port'>
+
+export type EgressServerOptions = {
+  readonly socket: string | undefined
+  readonly listen: readonly Where[]
+  readonly certificate: KeyPair
+  readonly authorityPem: string
+  /** Users that may, beside the group system:masters. */
+  readonly users: readonly string[]
+  readonly dial: ConnectDial
+  readonly log: Log
+}
+
+export type EgressServer = {
+  readonly addresses: readonly Where[]
+  readonly setCertificate: (certificate: KeyPair) => void
+  /** Resolves when the signal aborted and the listeners are closed. */
+  readonly closed: Promise<void>
+}
+
+const MAX_CONNECTIONS = 10_000
+const REQUEST_MS = 10_000
+/** kube-apiserver in a static pod runs as root; others that may are of the socket's group. */
+const SOCKET_UMASK = 0o117
+
+/** @throws UsageError naming the socket, or the address and port, that cannot be had. */
+export async function runEgressServer(options: EgressServerOptions, signal: AbortSignal): Promise<EgressServer> {
+  const { socket, listen, log, users } = options
+  const tlsServers: ReturnType<typeof https.createServer>[] = []
+  const addresses: Where[] = []
+  const servers: Server[] = []
+  const streams = new Set<Duplex>()
+  const serve = (server: Server, callerOf: (request: IncomingMessage) => string | undefined): void => {
+    server.maxConnections = MAX_CONNECTIONS
+    server.on('connect', (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+      streams.add(stream)
+      stream.once('close', () => streams.delete(stream))
+      const caller = callerOf(request)
+      if (caller === undefined)
+        return refuseConnect(stream, 403, `the client certificate is of none of ${users.join()}`)
+      answerConnect({ caller, dial: options.dial, log, speaksFirst: true }, request, stream, head)
+    })
+    server.on('request', (_request, response) => {
+      response.writeHead(405, { 'content-type': 'text/plain', connection: 'close' })
+      response.end('this is the way of kube-apiserver to nodes, by CONNECT\n')
+    })
+    servers.push(server)
+  }
+  const times = { headersTimeout: REQUEST_MS, requestTimeout: REQUEST_MS, requireHostHeader: false }
+  try {
+    if (socket !== undefined) {
+      await removeStale(socket)
+      const server = http.createServer(times)
+      serve(server, () => 'egress socket')
+      await listening(server, socket)
+    }
+    for (const where of listen) {
+      const server = https.createServer({
+        ...times,
+        ...contextOf(options.certificate, options.authorityPem),
+        requestCert: true,
+        rejectUnauthorized: true,
+        handshakeTimeout: REQUEST_MS,
+        // A connection that is half closed goes on in the other direction; Node's default ends it.
+        allowHalfOpen: true,
+      })
+      serve(server, (request) => {
+        const identity = identityOf((request.socket as TLSSocket).getPeerCertificate().subject)
+        const may =
+          identity.kind === 'user' && (identity.groups.includes(GROUP_MASTERS) || users.includes(identity.user))
+        return may ? identity.user : undefined
+      })
+      tlsServers.push(server)
+      await listening(server, where)
+      addresses.push(server.address() as { address: string; port: number })
+    }
+  } catch (error) {
+    for (const server of servers) server.close()
+    throw error
+  }
+  const ended = servers.map((server) => new Promise<void>((resolve) => server.once('close', () => resolve())))
+  const stop = (): void => {
+    for (const server of servers) {
+      server.close()
+      server.closeAllConnections()
+    }
+    for (const stream of streams) stream.destroy()
+  }
+  if (signal.aborted) stop()
+  else signal.addEventListener('abort', stop, { once: true })
+  if (servers.length > 0)
+    log.info({ socket, addresses: addresses.map(formatSocketAddress) }, 'relay listens for kube-apiserver')
+  return {
+    addresses,
+    setCertificate(pair) {
+      for (const server of tlsServers) server.setSecureContext(contextOf(pair, options.authorityPem))
+    },
+    closed: Promise.all(ended).then(() => undefined),
+  }
+}
+
+const contextOf = (pair: KeyPair, authorityPem: string) => ({
+  key: pair.keyPem,
+  cert: pair.certificatePem + authorityPem,
+  ca: authorityPem,
+  minVersion: 'TLSv1.2' as const,
+})
+
+/** What a killed relay left behind. @throws UsageError where something answers. */
+async function removeStale(path: string): Promise<void> {
+  if (!existsSync(path)) return
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const probe = connect(path, () => resolve(true))
+  probe.once('error', () => resolve(false))
+  const alive = await promise
+  probe.destroy()
+  if (alive) throw new UsageError(`${path}: another process listens there; choose another by --egress-socket`)
+  rmSync(path)
+}
+
+function listening(server: Server, where: string | Where): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const name = typeof where === 'string' ? where : formatSocketAddress(where)
+    const flag = typeof where === 'string' ? '--egress-socket' : '--egress-listen'
+    server.once('error', (cause) =>
+      reject(new UsageError(`cannot listen on ${name}: ${cause.message}; choose another by ${flag}`, { cause })),
+    )
+    server.once('listening', () => {
+      server.removeAllListeners('error')
+      server.on('error', () => {})
+      resolve()
+    })
+    if (typeof where !== 'string')
+      return void server.listen({ host: where.address, port: where.port, ipv6Only: where.address.includes(':') })
+    // bind() happens inside listen(), so there is no moment in which others may connect.
+    const umask = process.umask(SOCKET_UMASK)
+    try {
+      server.listen(where)
+    } finally {
+      process.umask(umask)
+    }
+  })
+}

@@ -1,0 +1,146 @@
+// A port that stands for the kubelets of all nodes: who connects names the node by TLS (SNI), and gets a stream to its
+// kubelet with that very handshake. TLS passes through; the kubelet decides who may do what.
+
+import { createServer, type Server, type Socket } from 'node:net'
+import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import type { Log } from '../lib/log.ts'
+import { UsageError } from '../lib/net/lifetime.ts'
+import { breakOff, splice } from '../lib/net/splice.ts'
+import { MAX_HELLO_BYTES, nameInHello } from '../lib/wire/client-hello.ts'
+import { NodeDialError, type DialNode } from './node-dial.ts'
+
+export type KubeletServerOptions = {
+  readonly listen: readonly Pick<SocketAddress, 'address' | 'port'>[]
+  /** The node that a name stands for; undefined for none. */
+  readonly nodeOf: (name: string) => string | undefined
+  readonly dial: DialNode
+  readonly log: Log
+  readonly helloMs?: number
+}
+
+export type KubeletServer = {
+  /** Where it listens; port 0 has become a real one. */
+  readonly addresses: readonly Pick<SocketAddress, 'address' | 'port'>[]
+  /** Resolves when the signal aborted and the last connection ended. */
+  readonly closed: Promise<void>
+}
+
+/** The kubelet's own. */
+const KUBELET_PORT = 10250
+const MAX_CONNECTIONS = 10_000
+const HELLO_MS = 5_000
+/** A hello comes in one segment, or a few. */
+const MAX_SEGMENTS = 64
+const KEEP_ALIVE_MS = 60_000
+
+/** A TLS alert record (RFC 8446 §6), fatal. */
+const alert = (description: number): Buffer => Buffer.from([21, 3, 3, 0, 2, 2, description])
+const UNRECOGNIZED_NAME = alert(112)
+const INTERNAL_ERROR = alert(80)
+const DECODE_ERROR = alert(50)
+
+/** @throws UsageError naming the address and port that cannot be had. */
+export async function runKubeletServer(options: KubeletServerOptions, signal: AbortSignal): Promise<KubeletServer> {
+  const { listen, log } = options
+  const sockets = new Set<Socket>()
+  const servers: Server[] = []
+  try {
+    for (const where of listen) {
+      const server = createServer(
+        { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+        (socket) => {
+          sockets.add(socket)
+          socket.once('close', () => sockets.delete(socket))
+          accept(options, socket)
+        },
+      )
+      server.maxConnections = MAX_CONNECTIONS
+      await listening(server, where)
+      server.on('error', (err) => log.error({ err }, 'cannot accept a connection for a kubelet'))
+      servers.push(server)
+    }
+  } catch (error) {
+    for (const server of servers) server.close()
+    throw error
+  }
+  const closed = Promise.all(servers.map((server) => new Promise<void>((resolve) => server.once('close', resolve))))
+  const stop = (): void => {
+    for (const server of servers) server.close()
+    for (const socket of sockets) socket.destroy()
+  }
+  if (signal.aborted) stop()
+  else signal.addEventListener('abort', stop, { once: true })
+  const addresses = servers.map((server) => server.address() as { address: string; port: number })
+  log.info({ addresses: addresses.map(formatSocketAddress) }, 'relay listens for kubelets')
+  return { addresses, closed: closed.then(() => undefined) }
+}
+
+function accept({ nodeOf, dial, log, helloMs = HELLO_MS }: KubeletServerOptions, socket: Socket): void {
+  const addr = socket.remoteAddress
+  let bytes: Buffer = Buffer.alloc(0)
+  let segments = 0
+  const refuse = (reason: string, answer?: Buffer): void => {
+    settle()
+    log.info({ addr, reason }, 'connection for a kubelet refused')
+    if (answer === undefined) socket.destroy()
+    else socket.end(answer, () => socket.destroy())
+  }
+  const late = setTimeout(() => refuse('it did not say hello in time'), helloMs)
+  const onEnd = (): void => refuse('it left without a word')
+  const onData = (chunk: Buffer): void => {
+    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk])
+    const hello = ++segments > MAX_SEGMENTS ? TOO_MANY : nameInHello(bytes)
+    if (hello.kind === 'partial') return
+    if (hello.kind === 'no hello') return refuse(hello.reason, DECODE_ERROR)
+    if (hello.name === undefined) return refuse('it names no node: it dialled an address', UNRECOGNIZED_NAME)
+    const node = nodeOf(hello.name)
+    if (node === undefined) return refuse(`there is no node ${hello.name}`, UNRECOGNIZED_NAME)
+    settle()
+    socket.pause()
+    void join(node)
+  }
+  const settle = (): void => {
+    clearTimeout(late)
+    socket.off('data', onData)
+    socket.off('end', onEnd)
+  }
+  const gone = new AbortController()
+  const join = async (node: string): Promise<void> => {
+    try {
+      const stream = await dial(node, { host: node, port: KUBELET_PORT }, gone.signal)
+      if (socket.destroyed) return breakOff(stream)
+      stream.write(bytes)
+      splice(socket, stream)
+    } catch (error) {
+      if (!(error instanceof NodeDialError)) log.error({ err: error, node }, 'cannot dial a kubelet')
+      refuse((error as Error).message, INTERNAL_ERROR)
+    }
+  }
+  socket.on('error', () => {})
+  socket.once('close', () => {
+    clearTimeout(late)
+    gone.abort()
+  })
+  socket.on('data', onData)
+  socket.on('end', onEnd)
+}
+
+const TOO_MANY = {
+  kind: 'no hello',
+  reason: `its ClientHello came in over ${MAX_SEGMENTS} pieces, or has over ${MAX_HELLO_BYTES} bytes`,
+} as const
+
+function listening(server: Server, { address, port }: Pick<SocketAddress, 'address' | 'port'>): Promise<void> {
+  const where = formatSocketAddress({ address, port })
+  return new Promise((resolve, reject) => {
+    const refused = (cause: Error): void =>
+      reject(
+        new UsageError(`cannot listen on ${where}: ${cause.message}; choose another by --kubelet-listen`, { cause }),
+      )
+    server.once('error', refused)
+    server.listen({ host: address, port, ipv6Only: address.includes(':') }, () => {
+      server.off('error', refused)
+      resolve()
+    })
+  })
+}

@@ -1,0 +1,113 @@
+// All ways to nodes: the sessions of agents, and who comes in for them: kube-apiserver by CONNECT, clients of kubelets by
+// their TLS name, programs of operators through the proxy on the relay's own port.
+
+import { readFileSync } from 'node:fs'
+import { covering } from '../lib/cidr.ts'
+import type { KeyPair } from '../lib/certificates.ts'
+import type { KubernetesObject } from '../lib/k8s/objects.ts'
+import type { Log } from '../lib/log.ts'
+import { UsageError } from '../lib/net/lifetime.ts'
+import type { RelayStatus } from '../lib/status.ts'
+import type { RelayConfig } from './config.ts'
+import { answerConnect, refuseConnect } from './connect-server.ts'
+import { createEgressDial } from './egress-dial-client.ts'
+import { createEgressTable, routedNode, type EgressRoute } from './egress-route.ts'
+import { runEgressServer } from './egress-server.ts'
+import { runKubeletServer } from './kubelet-server.ts'
+import { NodeDialError } from './node-dial.ts'
+import { grantOf, parseUsers, type OpsUser } from './ops-access.ts'
+import type { OpsSessions } from './session-server.ts'
+import type { Connect } from './tls-server.ts'
+
+export type OpsServerOptions = {
+  readonly config: Pick<
+    RelayConfig,
+    'egressSocket' | 'egressListen' | 'egressUsers' | 'cloudNodes' | 'kubeletListen' | 'proxyUsers'
+  >
+  readonly certificate: KeyPair
+  readonly authorityPem: string
+  readonly sessions: OpsSessions
+  /** Node objects, as far as the relay has any. */
+  readonly nodes: () => readonly KubernetesObject[]
+  readonly log: Log
+}
+
+export type OpsServer = {
+  readonly connect: Connect
+  readonly setCertificate: (certificate: KeyPair) => void
+  readonly status: () => NonNullable<RelayStatus['ops']>
+  readonly closed: Promise<void>
+}
+
+/** How old the table of nodes may be: with 10,000 nodes it takes some milliseconds to make. */
+const TABLE_MS = 2_000
+const AUTHENTICATE = 'proxy-authenticate: Bearer\r\nproxy-authenticate: Basic realm="fulmar"\r\n'
+
+/** @throws UsageError naming what cannot be listened on or read. */
+export async function runOpsServer(options: OpsServerOptions, signal: AbortSignal): Promise<OpsServer> {
+  const { config, sessions, nodes, log } = options
+  const users = readUsers(config.proxyUsers)
+  const isCloud = covering(config.cloudNodes)
+  const hasSession = (node: string): boolean => sessions.absence(node) === undefined
+
+  let table: (host: string) => EgressRoute
+  let tableMs = -Infinity
+  const route = (host: string): EgressRoute => {
+    if (performance.now() - tableMs > TABLE_MS) {
+      tableMs = performance.now()
+      table = createEgressTable(nodes().map(routedNode), { hasSession, isCloud })
+    }
+    return table(host)
+  }
+  const nodeOf = (host: string): string | undefined => {
+    const found = route(host)
+    return found.kind === 'node' ? found.node : undefined
+  }
+
+  const egress = await runEgressServer(
+    {
+      socket: config.egressSocket,
+      listen: config.egressListen,
+      users: config.egressUsers,
+      certificate: options.certificate,
+      authorityPem: options.authorityPem,
+      dial: createEgressDial({ route, dialNode: sessions.dial, absence: sessions.absence }),
+      log,
+    },
+    signal,
+  )
+  const kubelets = await runKubeletServer({ listen: config.kubeletListen, nodeOf, dial: sessions.dial, log }, signal)
+
+  const proxy: Connect = (request, stream, head, caller) => {
+    const grant = grantOf(caller, request.headers['proxy-authorization'], users)
+    if (grant === undefined) return refuseConnect(stream, 407, 'Proxy Authentication Required', AUTHENTICATE)
+    const dial: Parameters<typeof answerConnect>[0]['dial'] = async (host, port, until) => {
+      const node = nodeOf(host)
+      // The same words for both, or the answer would tell which nodes there are.
+      if (node === undefined || !grant.mayDial(node, port))
+        throw new NodeDialError('refused', `${grant.user} may not reach ${host}:${port}`)
+      return sessions.dial(node, { host: node, port }, until)
+    }
+    answerConnect({ caller: grant.user, dial, log }, request, stream, head)
+  }
+
+  return {
+    connect: proxy,
+    setCertificate: egress.setCertificate,
+    status: () => ({
+      streams: sessions.list().reduce((sum, { streams }) => sum + streams, 0),
+      dials: sessions.counts.dials,
+      failures: { ...sessions.counts.failures },
+    }),
+    closed: Promise.all([egress.closed, kubelets.closed]).then(() => undefined),
+  }
+}
+
+function readUsers(file: string | undefined): readonly OpsUser[] {
+  if (file === undefined) return []
+  try {
+    return parseUsers(readFileSync(file, 'utf8'))
+  } catch (cause) {
+    throw new UsageError(`--proxy-users ${file}: ${(cause as Error).message}`, { cause })
+  }
+}
