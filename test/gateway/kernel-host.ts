@@ -1,7 +1,9 @@
 // One host of the tests of WireGuard devices and routes: opens what it is told to and passes calls on.
 
+import { createLeaveDevice, type LeaveDevice } from '../../gateway/leave-device-loop.ts'
 import { openRoutes, type RoutesOfNode, type RoutesOptions } from '../../gateway/routes-loop.ts'
 import { openWireGuard, type WireGuard, type WireGuardOptions } from '../../gateway/wireguard-loop.ts'
+import type { WireGuardPeer } from '../../gateway/wireguard.ts'
 import { runRoutes, type AgentRoutes } from '../../agent/routes-loop.ts'
 import { createLog } from '../../lib/log.ts'
 import { VXLAN_ID, VXLAN_PORT } from '../../lib/owned.ts'
@@ -13,6 +15,8 @@ const { signal } = new AbortController()
 let wireguard: WireGuard
 let routes: RoutesOfNode
 let agent: AgentRoutes
+let leave: LeaveDevice | undefined
+let leavePeers: readonly WireGuardPeer[] = []
 
 serve({
   async openWireGuard(options: Omit<WireGuardOptions, 'log'>) {
@@ -24,6 +28,20 @@ serve({
   setEndpoint: (...args: Parameters<WireGuard['setEndpoint']>) => wireguard.setEndpoint(...args),
   setPort: (...args: Parameters<WireGuard['setPort']>) => wireguard.setPort(...args),
   observePeers: (...args: Parameters<WireGuard['observe']>) => wireguard.observe(...args),
+  /** Makes fm-leave with these peers, or removes it where there are none. @returns its port. */
+  async setLeavePeers(options: Omit<WireGuardOptions, 'log' | 'devices'>, peers: readonly WireGuardPeer[]) {
+    leavePeers = peers
+    leave ??= createLeaveDevice(
+      {
+        open: (port, signal) => openWireGuard({ ...options, devices: [{ rung: 'leave', port }], log }, signal),
+        peers: () => leavePeers,
+        log,
+      },
+      signal,
+    )
+    await leave.apply()
+    return leave.port()
+  },
   async openRoutes(options: Omit<RoutesOptions, 'log'>) {
     routes = await openRoutes({ ...options, log }, signal)
   },

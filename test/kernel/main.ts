@@ -18,6 +18,7 @@ import { ensureKernel, KernelError } from './kernel.ts'
 const TESTS = [
   'test/kernel/implementation.ts',
   'test/gateway/wireguard-loop.test.ts',
+  'test/gateway/leave-device-loop.test.ts',
   'test/gateway/routes-loop.test.ts',
   'test/agent/routes-loop.test.ts',
   'test/cli/cleanup.test.ts',

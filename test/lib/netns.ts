@@ -26,7 +26,7 @@ export type Remote = {
 const HOLD = `
 mkdir -p /var/run/wireguard && mount -t tmpfs tmpfs /var/run/wireguard && ip link set lo up && echo ready
 cat
-for device in fm-direct fm-udp fm-tcp; do ip link del $device; done 2>/dev/null
+for device in fm-leave fm-direct fm-udp fm-tcp; do ip link del $device; done 2>/dev/null
 `
 
 export async function createHost(): Promise<Host> {
