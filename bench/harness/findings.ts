@@ -37,7 +37,7 @@ export type Bound = {
   readonly of: 'value' | 'ratio'
   readonly is: 'at least' | 'at most'
   readonly limit: number
-  /** A ratio that lies within the interval of equal sides cannot be told from theirs, and holds. */
+  /** A ratio no further from 1 than equal sides, by the far end of their interval, cannot be told from theirs: it holds. */
   readonly beyondSame?: true
 }
 
@@ -59,10 +59,12 @@ function holds({ value, ratio, same, bound }: Finding): boolean {
   if (bound === undefined) return true
   const measured = bound.of === 'value' ? value : (ratio?.ratio ?? NaN)
   if (!Number.isFinite(measured)) return false
-  const known = same !== undefined && Number.isFinite(same.low) && Number.isFinite(same.high)
-  if (bound.beyondSame && known && same.low <= measured && measured <= same.high) return true
+  const spread = same === undefined || !Number.isFinite(same.low) ? 1 : Math.max(apart(same.low), apart(same.high))
+  if (bound.beyondSame && apart(measured) <= spread) return true
   return bound.is === 'at least' ? measured >= bound.limit : measured <= bound.limit
 }
+
+const apart = (ratio: number): number => Math.max(ratio, 1 / ratio)
 
 /** One side's figure in a round, run between two runs of its peer: what drifts over the round hits both alike. */
 export type Triple = { readonly before: number; readonly value: number; readonly after: number }

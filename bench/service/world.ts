@@ -21,12 +21,13 @@ import { kubeProxyTable } from './kube-proxy.ts'
 import { proxyProgram } from './proxies.ts'
 
 export type Party = {
-  readonly kind: Kind
   readonly caller: Caller
   /** What the caller calls: the service, or its endpoints in turn. */
   readonly targets: Readonly<Record<PortName, readonly Target[]>>
   /** CPU so far of the caller, of what copies for it, and of the server; what the kernel does for each is in it. */
   readonly cpuMs: () => number
+  /** @throws Error where a call does not go the way of its kind. */
+  readonly prove: () => Promise<void>
 }
 export type World = {
   readonly parties: ReadonlyMap<Kind, Party>
@@ -43,7 +44,7 @@ const NGINX_MODULES = '/usr/lib/nginx/modules'
 const nginxModules = (): string | undefined =>
   existsSync(`${NGINX_MODULES}/ngx_stream_module.so`) ? NGINX_MODULES : undefined
 
-/** @throws Error where something is missing, or a kind does not go its way. */
+/** @throws Error where something is missing. */
 export async function buildWorld(progress: (line: string) => void, signal: AbortSignal): Promise<World> {
   const undo: (() => unknown)[] = []
   const close = async (): Promise<void> => {
@@ -102,13 +103,12 @@ async function build(
       await remoteOf(start(host, place.group, onOne(process.execPath, `${import.meta.dirname}/caller.ts`), 'ipc')),
     )
     const targets = { echo: targetsOf(kind, 'echo'), sink: targetsOf(kind, 'sink') }
-    await prove(kind, host, caller, targets.echo)
     const taking = [place.group, folderOf(SERVER)]
     parties.set(kind, {
-      kind,
       caller,
       targets,
       cpuMs: () => taking.reduce((sum, group) => sum + cgroupCpuMs(group), 0),
+      prove: () => prove(kind, host, caller, targets.echo),
     })
   }
   return { parties, notes: KINDS.flatMap((kind) => lackOf(kind) ?? []) }
@@ -198,7 +198,6 @@ async function startProxy(kind: ProxyKind, { host, group, folder }: Place): Prom
     })
 }
 
-/** That the kind goes its own way, before anything is measured. */
 async function prove(kind: Kind, host: Host, caller: Caller, [target]: readonly Target[]): Promise<void> {
   const { own, peer, seen } = await caller.prove(target!)
   const flows = await host.sh(`conntrack -L -p tcp --orig-port-src ${own.split(':')[1]} 2>/dev/null`)

@@ -19,6 +19,7 @@ t.test('bounds', async (t) => {
     ['a ratio', { ratio, bound: { of: 'ratio', is: 'at least', limit: 0.95 } }, true],
     ['a ratio that is too low', { ratio, bound: { of: 'ratio', is: 'at least', limit: 0.98 } }, false],
     ['a ratio that equal sides show too', { ratio, same: { ratio: 1, low: 0.96, high: 1.04 }, bound: beyond }, true],
+    ['or the other way round', { ratio, same: { ratio: 1.03, low: 1.02, high: 1.04 }, bound: beyond }, true],
     ['one that they do not show', { ratio, same: { ratio: 1, low: 0.98, high: 1.02 }, bound: beyond }, false],
     ['one of too few rounds', { ratio, same: { ratio: 1, low: -Infinity, high: Infinity }, bound: beyond }, false],
     ['no ratio', { bound: { of: 'ratio', is: 'at least', limit: 0.1 } }, false],
