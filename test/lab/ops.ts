@@ -1,6 +1,7 @@
 // `lab ops`: what operators do by kubectl, on nodes that nobody can dial: one behind a symmetric NAT and one that gets
 // nothing out but TCP to port 443, both far from the cloud. kubectl runs in the cloud against the relay's API.
 
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -45,6 +46,8 @@ const SITES: ReadonlyMap<string, NatName> = new Map([
   ['south', 'udp-blocked'],
 ])
 const NAMESPACE = 'ops'
+const REBOOT = 'logs through a reboot'
+const BACK_WITHIN_MS = 15_000
 const WEB_PORT = 8080
 /** A first session, over a link with a delay. */
 const REACHED_WITHIN_MS = 30_000
@@ -54,9 +57,10 @@ const WEBSOCKET_SINCE_MINOR = 31
 
 /** @returns 0 if every command did what it should. */
 export async function ops(values: OpsValues): Promise<number> {
-  const unknown = values.cases.filter((name) => !CASE_NAMES.includes(name))
+  const names = [...CASE_NAMES, REBOOT]
+  const unknown = values.cases.filter((name) => !names.includes(name))
   if (unknown.length > 0)
-    throw new UsageError(`--cases ${unknown.join(',')}: no such case; there are ${CASE_NAMES.join(', ')}`)
+    throw new UsageError(`--cases ${unknown.join(',')}: no such case; there are ${names.join(', ')}`)
   let code = 1
   await runUntilSignal(async (signal) => {
     const result = await runOps(values, say, signal)
@@ -112,6 +116,11 @@ export async function runOps(
         const wanted = (name: string) => cases.length === 0 || cases.includes(name)
         const ran = await runSuite(kubectl, target, onOutcome, wanted, protocolsOf(version))
         outcomes.push(...ran.map((outcome) => ({ ...outcome, kubectl: version })))
+      }
+      if (cases.length === 0 || cases.includes(REBOOT)) {
+        const outcome = await reboot(lab, kubectlIn(lab, [programs[0]!, ...config]), node)
+        progress(`${node} ${REBOOT}: ${outcome.ok ? 'ok' : 'WRONG'} in ${outcome.ms} ms: ${outcome.detail}`)
+        outcomes.push({ ...outcome, kubectl: versions[0]! })
       }
       nodes.push({ node, nat, rttMs: await roundTripMs(lab, node), outcomes })
     }
@@ -185,6 +194,48 @@ async function reached(lab: Lab, config: readonly string[], node: string): Promi
     if (code === 0) return
     if (Date.now() > deadline) throw new Error(`node ${node} is not reached: ${stderr.trim()}`)
   }
+}
+
+/** The agent and the pod's server die; who followed the log is told, and what it said before can still be read. */
+async function reboot(lab: Lab, kubectl: Kubectl, node: string): Promise<Outcome> {
+  const pod = `${node}-ops`
+  const logs = ['logs', '-n', NAMESPACE, pod, '-c', 'web']
+  const startedMs = performance.now()
+  const end = (ok: boolean, detail: string): Outcome => ({
+    name: REBOOT,
+    protocol: undefined,
+    ok,
+    ms: Math.round(performance.now() - startedMs),
+    detail,
+  })
+  const before = await textOf(kubectl, logs)
+  const following = kubectl.start([...logs, '-f'], {})
+  const ended = once(following, 'close')
+  await once(following.stdout!, 'data')
+  lab.kill(node, 'agent')
+  lab.kill(pod, 'pod')
+  if ((await Promise.race([ended, sleep(BACK_WITHIN_MS)])) === undefined) {
+    following.kill('SIGKILL')
+    return end(false, `logs -f goes on ${BACK_WITHIN_MS / 1000} s after its node was gone`)
+  }
+  const goneMs = Math.round(performance.now() - startedMs)
+  for (const deadline = Date.now() + BACK_WITHIN_MS; ; await sleep(100)) {
+    const previous = await textOf(kubectl, [...logs, '--previous'])
+    if (previous === before && before !== '')
+      return end(true, `logs -f ended within ${goneMs} ms; --previous has it all`)
+    if (Date.now() > deadline)
+      return end(false, `--previous: ${JSON.stringify(previous)}, not ${JSON.stringify(before)}`)
+  }
+}
+
+async function textOf(kubectl: Kubectl, args: readonly string[]): Promise<string> {
+  const child = kubectl.start(args, {})
+  let text = ''
+  child.stdout!.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+  child.stderr!.resume()
+  child.stdin!.end()
+  await once(child, 'close')
+  return text
 }
 
 async function roundTripMs(lab: Lab, node: string): Promise<number> {

@@ -1,0 +1,24 @@
+// kubectl to nodes behind a symmetric NAT and behind one that lets TCP to port 443 out only; `npm run lab -- ops` does more.
+
+import t from 'tap'
+import { runOps } from './ops.ts'
+
+t.setTimeout(120_000)
+
+t.test('logs, exec and port-forward', async (t) => {
+  const options = {
+    id: `op${process.pid % 100_000}`,
+    rtt: 20,
+    copyMib: 1,
+    kubectl: ['kubectl'],
+    cases: ['logs', 'exec', 'port-forward', 'top'],
+    json: false,
+  }
+  const { nodes, faults } = await runOps(options, (line) => t.comment(line), new AbortController().signal)
+  t.same(faults, [])
+  t.same(
+    nodes.map(({ node, nat }) => `${node} ${nat}`),
+    ['north1 symmetric', 'south1 udp-blocked'],
+  )
+  t.ok(nodes.every(({ outcomes }) => outcomes.length === 6))
+})
