@@ -3,7 +3,7 @@
 // on two, each message would wait for the other to wake up, which takes longer than the way and differs each time.
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -36,7 +36,8 @@ export type World = {
   readonly close: () => Promise<void>
 }
 
-const GROUP_PREFIX = 'fulmar-bench-service-'
+/** Of a bench's group and of its folder, whose names end in its process id. */
+const PREFIX = 'fulmar-bench-service-'
 const SERVER = 'server'
 const READY_TIMEOUT_MS = 10_000
 const NGINX_MODULES = '/usr/lib/nginx/modules'
@@ -64,12 +65,13 @@ async function build(
   signal: AbortSignal,
 ): Promise<Omit<World, 'close'>> {
   await removeLeftovers()
-  const root = `${GROUP_PREFIX}${process.pid}`
+  const root = `${PREFIX}${process.pid}`
   const wanted = KINDS.filter((kind) => lackOf(kind) === undefined)
   const groups = new Map([SERVER, ...wanted].map((name) => [name, `${root}/${name}/work`]))
   makeCgroups([...groups.values(), ...wanted.map((kind) => `${root}/${kind}/agent`)])
   undo.push(() => removeGroup(root))
-  const folder = mkdtempSync(join(tmpdir(), 'fulmar-bench-service-'))
+  const folder = join(tmpdir(), root)
+  mkdirSync(folder)
   undo.push(() => rmSync(folder, { recursive: true }))
   const folderOf = (name: string): string => `${cgroupRoot()}/${groups.get(name)!}`
 
@@ -235,7 +237,7 @@ async function removeGroup(group: string): Promise<void> {
 
 /** Of benches that were killed: their processes hold their namespaces. */
 async function removeLeftovers(): Promise<void> {
-  for (const name of readdirSync(cgroupRoot()))
-    if (name.startsWith(GROUP_PREFIX) && !existsSync(`/proc/${name.slice(GROUP_PREFIX.length)}`))
-      await removeGroup(name)
+  const isLeft = (name: string): boolean => name.startsWith(PREFIX) && !existsSync(`/proc/${name.slice(PREFIX.length)}`)
+  for (const name of readdirSync(cgroupRoot()).filter(isLeft)) await removeGroup(name)
+  for (const name of readdirSync(tmpdir()).filter(isLeft)) rmSync(join(tmpdir(), name), { recursive: true })
 }
