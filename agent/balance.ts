@@ -145,13 +145,14 @@ function remembered(service: ClusterService, surroundings: Surroundings): Servic
 /** All that is asked about the endpoints of a service. */
 function answersOf({ endpoints }: ClusterService, { health, paths }: Surroundings): string {
   if (health === undefined && paths === undefined) return ''
-  let answers = ''
+  // Most ways are direct: with nothing to add, all services share one text.
+  let answers = paths === undefined ? '' : 'direct;'
   endpoints.forEach(({ address, node, ports }, i) => {
-    const path = node === undefined ? undefined : paths?.(node)
-    if (path !== undefined) answers += `${i} ${path};`
-    for (const { port } of ports) {
-      const reason = health?.(address, port, node)
-      if (reason !== undefined) answers += `${i} ${port} ${reason};`
+    const path = node === undefined || paths === undefined ? 'direct' : paths(node)
+    if (path !== 'direct') answers += `${i} ${path};`
+    for (const { port, protocol } of ports) {
+      const reason = health?.(address, port, node, protocol)
+      if (reason !== undefined) answers += `${i} ${protocol} ${port} ${reason};`
     }
   })
   return answers

@@ -1,7 +1,7 @@
 // Which endpoints of one port of a service to use: for callers that may go anywhere in the cluster, and for those that must
 // stay on this node. What looks dead is left out for as long as anything better is there, and never the last ones.
 
-import type { Endpoint, Port, ServicePort } from './cluster.ts'
+import type { Endpoint, Port, Protocol, ServicePort } from './cluster.ts'
 import type { ClusterService } from './services.ts'
 import { hintedLevels, preferredLevels, type Here } from './topology.ts'
 
@@ -18,7 +18,7 @@ export type Target = {
  * Why an endpoint looks dead though the API calls it ready; undefined for one that does not. Another function whenever an
  * answer may have changed.
  */
-export type Health = (address: string, port: number, node: string | undefined) => string | undefined
+export type Health = (address: string, port: number, node: string | undefined, protocol: Protocol) => string | undefined
 /** How another node is reached; undefined where that is not known. Another function whenever an answer may have changed. */
 export type Paths = (node: string) => 'direct' | 'relayed' | undefined
 

@@ -2,6 +2,7 @@
 
 import { isIP } from 'node:net'
 import { normalise } from '../lib/cidr.ts'
+import type { Health } from './choice.ts'
 import type { ClusterService, Endpoint } from './cluster.ts'
 import { readyEndpoints, type Here } from './topology.ts'
 
@@ -49,8 +50,8 @@ export type Members = {
   readonly byLabel: () => ReadonlyMap<string, readonly Endpoint[]>
 }
 
-export function membersOf(service: ClusterService, here: Here): Members {
-  const all = readyEndpoints(service, here)
+export function membersOf(service: ClusterService, here: Here, health?: Health): Members {
+  const all = readyEndpoints(service, here, health && deadBy(health))
   const addresses = [...new Set(all.map(({ address }) => address))]
   let labelled: ReadonlyMap<string, readonly Endpoint[]> | undefined
   return {
@@ -60,6 +61,14 @@ export function membersOf(service: ClusterService, here: Here): Members {
     byLabel: () => (labelled ??= Map.groupBy(all, endpointLabel)),
   }
 }
+
+/** A name leads to an address, not to a port: one port that answers is enough. */
+const deadBy =
+  (health: Health) =>
+  ({ address, node, ports }: Endpoint): boolean =>
+    ports.length === 0
+      ? health(address, 0, node, 'TCP') !== undefined
+      : ports.every(({ port, protocol }) => health(address, port, node, protocol) !== undefined)
 
 /** Where an address leads: to a service, or to an endpoint of one. */
 export type Named = { readonly service: ClusterService; readonly endpoint: Endpoint | undefined }

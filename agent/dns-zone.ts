@@ -1,5 +1,6 @@
 // What the agent's DNS answers from: the services of a snapshot, found by namespace and name, and by address.
 
+import type { Health } from './choice.ts'
 import type { Cluster, ClusterService } from './cluster.ts'
 import { membersOf, namedAddresses, type Members, type Named } from './dns-names.ts'
 import type { Here } from './topology.ts'
@@ -30,14 +31,15 @@ export type ZoneInput = {
   readonly domains: readonly string[]
   readonly servers: readonly string[]
   readonly pods?: PodNames
+  readonly health?: Health | undefined
 }
 
-export function zoneOf({ cluster, here, domains, servers, pods = 'insecure' }: ZoneInput): Zone {
+export function zoneOf({ cluster, here, domains, servers, pods = 'insecure', health }: ZoneInput): Zone {
   const services = cluster?.services ?? []
   let named: ReadonlyMap<string, readonly Named[]> | undefined
   const known = new Map<ClusterService, Members>()
   const members = (service: ClusterService): Members => {
-    const found = known.get(service) ?? membersOf(service, here)
+    const found = known.get(service) ?? membersOf(service, here, health)
     known.set(service, found)
     return found
   }

@@ -93,7 +93,7 @@ export function frontendsOf(service: ClusterService, { here, health, paths }: Su
           endpoint.ports.some(({ name, protocol }) => name === port.name && protocol === port.protocol),
       )
       const reasonOf = (endpoint: Endpoint): string | undefined =>
-        health?.(endpoint.address, numberOf(endpoint, port), endpoint.node)
+        health?.(endpoint.address, numberOf(endpoint, port), endpoint.node, port.protocol)
       const whole = targets(clusterChoice(service, serving, here, reasonOf), port)
       const needsLocal = service.localOnly || service.externalLocal
       const local = needsLocal ? targets(localChoice(serving, here, reasonOf), port) : []

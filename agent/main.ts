@@ -9,6 +9,7 @@ import { runStore } from '../lib/k8s/store-loop.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
+import { countBoot } from '../lib/net/boot.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { spareMemory } from '../lib/net/memory.ts'
@@ -21,9 +22,10 @@ import { missing, report, requirementsOf } from '../lib/preflight.ts'
 import { NO_BALANCE } from './balance.ts'
 import { agentOptions, type AgentConfig } from './config.ts'
 import { runDnsServer } from './dns-server.ts'
-import { followGateway } from './gateway-loop.ts'
+import { runHealth } from './health-loop.ts'
 import { serveHealthNodePorts } from './health-node-port-server.ts'
 import { openUpstream } from './dns-upstream-client.ts'
+import { openAgentLan } from './lan-loop.ts'
 import { registerMetrics } from './metrics.ts'
 import { openOpsClient } from './ops-client.ts'
 import { dialTarget } from './ops-dial-client.ts'
@@ -82,7 +84,29 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     node,
     zone: { domains: config.clusterDomains, servers: config.dnsAddresses, pods: config.dnsPods },
     selection: config.services,
+    health: () => health.health(),
+    paths: () => health.paths(),
   })
+
+  // What the pool knows without the cloud: which gateway is active, what is silent.
+  const lan = openAgentLan(
+    {
+      identity,
+      node,
+      boot: await countBoot(join(config.stateDir, 'agent', 'boot'), log),
+      lanPort: config.lanPort,
+      pool: () => poolOf(snapshot().cluster?.pools ?? [], node),
+      own: () => health.findings(),
+      onChange: () => onChange(),
+      onFindings: () => health.trigger(),
+      log,
+    },
+    signal,
+  )
+  const health = runHealth(
+    { node, cluster: () => snapshot().cluster, told: lan.findings, onChange: () => onChange('objects'), log },
+    signal,
+  )
 
   // What else serves services on this node: beside most of it ours comes first, to some it is left.
   const proxies = await watchProxies({ group: config.cgroup, onChange: () => onChange(), log }, signal)
@@ -96,6 +120,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     snapshot,
     dns: () => ({ ...dns.counts(), dropped: dns.dropped() }),
     upstream: () => upstream.counts(),
+    checks: () => health.counts(),
   })
 
   // Names.
@@ -195,16 +220,6 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     onChange()
   }
   const outside = followOutside({ identity: { ...identity, node, server }, onChange: onMoved }, signal)
-  const gateway = followGateway(
-    {
-      caPem: identity.caPem,
-      lanPort: config.lanPort,
-      pool: () => poolOf(snapshot().cluster?.pools ?? [], node),
-      onChange: () => onChange(),
-      log,
-    },
-    signal,
-  )
   const { vxlanPort, vxlanId, overlayPods: podsInPool } = config
   const routes = await runRoutes({ overlay: { port: vxlanPort, id: vxlanId }, numbers: numbersOf(config), log }, signal)
   const rules = runRouteRules(
@@ -213,15 +228,16 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   )
   let routed: readonly Pool[] | undefined
   onChange = (what) => {
+    health.trigger()
     nft.trigger()
     socketLb.trigger()
     const { cluster } = snapshot()
-    if (cluster === undefined || !gateway.settled()) return
+    if (cluster === undefined || !lan.settled()) return
     // Endpoints change all the time, which is no concern of routes.
     if (what === 'objects' && cluster.pools === routed) return
     routed = cluster.pools
     routes
-      .update({ node, pools: outside.routable(cluster.pools).pools, active: gateway.heard(), podsInPool })
+      .update({ node, pools: outside.routable(cluster.pools).pools, active: lan.heard(), podsInPool })
       .finally(rules.trigger)
       .catch((err: Error) => log.error({ err }, 'cannot set routes; they are tried again'))
   }
@@ -241,7 +257,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       takeovers: takeovers(),
       routes: routes.plan,
       rules: [...rules.problems(), ...healthNodePorts.problems()],
-      lan: gateway.problems(),
+      lan: [...lan.problems(), ...health.problems()],
       unroutable: outside.routable(snapshot().cluster?.pools ?? []).problems,
     })
   await serveStatus(
@@ -266,6 +282,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     outside.done,
     proxies.done,
     pods?.done,
+    health.done,
     ops?.closed,
   ])
 }

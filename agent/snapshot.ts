@@ -62,13 +62,16 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
     const [healthNow, pathsNow] = [options.health?.(), options.paths?.()]
     if (revision === store.revision && known === synced) {
       if (health === healthNow && paths === pathsNow) return snapshot
+      if (health !== healthNow) zone = undefined
       ;[health, paths] = [healthNow, pathsNow]
       const { cluster, here } = snapshot
-      snapshot = { ...snapshot, balance: cluster && balancer({ cluster, here, selection, health, paths }) }
+      zone ??= zoneOf({ ...zoneOptions, cluster, here, health })
+      snapshot = { cluster, here, balance: cluster && balancer({ cluster, here, selection, health, paths }), zone }
       return snapshot
     }
     revision = store.revision
     known = synced
+    if (health !== healthNow) zone = undefined
     ;[health, paths] = [healthNow, pathsNow]
     const cluster = synced
       ? readCluster({
@@ -84,7 +87,7 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
     if (here === undefined || !sameHere(now, here)) here = now
     // The same value while no name changed: answers are remembered by it, and nodes change all the time.
     if (zone?.synced !== synced || zone.here !== here || !sameItems(zone.services, cluster?.services ?? []))
-      zone = zoneOf({ ...zoneOptions, cluster, here })
+      zone = zoneOf({ ...zoneOptions, cluster, here, health })
     snapshot = { cluster, here, balance: cluster && balancer({ cluster, here, selection, health, paths }), zone }
     return snapshot
   }

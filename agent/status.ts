@@ -1,6 +1,6 @@
 // What the agent says of itself on its Unix socket.
 
-import type { AgentStatus } from '../lib/status.ts'
+import type { AgentStatus, SuspectStatus } from '../lib/status.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import { VERSION } from '../lib/version.ts'
 import { endpointCount } from './cluster.ts'
@@ -70,6 +70,7 @@ export function agentStatus({
       ...(path.reason === '' ? {} : { pathReason: path.reason }),
       ...(beside.length === 0 ? {} : { beside }),
     },
+    ...suspectsOf(snapshot),
     gateway: routes?.gateway,
     problems: [
       ...new Set([
@@ -86,4 +87,13 @@ export function agentStatus({
     ],
     metadata: store.status(),
   }
+}
+
+const SUSPECTS_MAX = 100
+
+function suspectsOf({ balance }: Snapshot): { readonly suspects?: readonly SuspectStatus[] } {
+  const suspects = (balance?.suspects ?? []).slice(0, SUSPECTS_MAX)
+  return suspects.length === 0
+    ? {}
+    : { suspects: suspects.map(({ node, ...each }) => ({ ...each, ...(node !== undefined && { node }) })) }
 }

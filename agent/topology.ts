@@ -64,12 +64,21 @@ export function reachable(
   }
 }
 
-/** Those to use where nothing is known of their health: names have no fallback to endpoints that drain. */
-export function readyEndpoints(service: ClusterService, here: Here): readonly Endpoint[] {
+/**
+ * Those that names lead to, which have no fallback to endpoints that drain: of the first level where one looks alive those
+ * that do; where none does on any, the first that has any.
+ */
+export function readyEndpoints(
+  service: ClusterService,
+  here: Here,
+  looksDead: (endpoint: Endpoint) => boolean = () => false,
+): readonly Endpoint[] {
   const ready = reachable(service, here).filter(({ ready }) => ready)
-  const { preference } = service
-  if (preference === undefined) return ready
-  const levels = preferredLevels(ready, preference, here)
+  const levels = service.preference === undefined ? [ready] : preferredLevels(ready, service.preference, here)
+  for (const level of levels) {
+    const alive = level.filter((endpoint) => !looksDead(endpoint))
+    if (alive.length > 0) return alive
+  }
   return levels.find((level) => level.length > 0) ?? []
 }
 

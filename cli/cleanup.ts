@@ -21,6 +21,7 @@ import {
   NFT_TABLE_GATEWAY,
   NFT_TABLE_RELAY,
   NFT_TABLE_ROUTES,
+  NFT_TABLE_WATCH,
 } from '../lib/owned.ts'
 
 const OPTIONS = {
@@ -41,6 +42,7 @@ const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] 
   { family: 'ip', name: NFT_TABLE_AGENT },
   { family: 'ip6', name: NFT_TABLE_AGENT },
   { family: 'inet', name: NFT_TABLE_ROUTES },
+  { family: 'inet', name: NFT_TABLE_WATCH },
   { family: 'inet', name: NFT_TABLE_GATEWAY },
   { family: 'inet', name: NFT_TABLE_RELAY },
 ]

@@ -1,18 +1,18 @@
 // Runs the pool's election (gateway/election.ts): hears and sends heartbeats on the LAN, keeps the term on disk, and does
 // not speak as active before this gateway forwards.
 
-import { createPrivateKey, X509Certificate } from 'node:crypto'
 import type { Pool } from '../lib/k8s/pools.ts'
-import { LanPeers } from '../lib/lan.ts'
+import type { Heard } from '../lib/lan.ts'
 import { lanAddressesOf } from '../lib/lan-addresses.ts'
 import type { Log } from '../lib/log.ts'
-import type { NodeIdentity } from '../lib/net/identity.ts'
-import { openLanSocket } from '../lib/net/lan-socket.ts'
+import type { LanChannel } from '../lib/net/lan-channel.ts'
 import { pause } from '../lib/net/lifetime.ts'
-import { encodeHeartbeat } from '../lib/wire/lan.ts'
+import type { Finding } from '../lib/wire/lan-findings.ts'
 import { Election, HEARTBEAT_MS, STEP_MS, type Kept, type Standing } from './election.ts'
 
 export type Elections = {
+  /** A gateway of our pool spoke. */
+  readonly heard: (said: Heard) => void
   /** What the others of the pool are told. */
   readonly standing: () => Standing
   /** Since when the role is what it is, Unix milliseconds. */
@@ -40,26 +40,23 @@ const OWN_AGENT_STEP_MS = 15
 
 export function runElection(
   options: {
-    readonly identity: NodeIdentity
+    readonly node: string
+    readonly lan: LanChannel
     /** Ours on the LAN; agents have the next. */
     readonly port: number
-    /** Counts starts; see lib/wire/lan.ts. */
-    readonly boot: number
     readonly kept: Kept | undefined
     readonly keep: (kept: Kept) => Promise<void>
     /** The role is another, or was just taken in another term. What it resolves before is told to nobody. */
     readonly onStanding: (standing: Standing) => Promise<void>
     /** Whether our node's agent still follows another gateway. */
     readonly isOverruled: () => Promise<boolean>
+    /** What the active gateway tells with each heartbeat. */
+    readonly findings: () => readonly Finding[]
     readonly log: Log
   },
   signal: AbortSignal,
 ): Elections {
-  const { identity, port, boot, log } = options
-  const { node } = identity
-  const certificate = new X509Certificate(identity.certificatePem)
-  const key = createPrivateKey(identity.keyPem)
-  const heard = new LanPeers(new X509Certificate(identity.caPem))
+  const { node, lan, port, log } = options
   const now = (): number => performance.now()
   const election = new Election({ node, kept: options.kept, nowMs: now() })
   let pool: Pool | undefined
@@ -67,43 +64,35 @@ export function runElection(
   let busy = false
   let beats = 0
   let beatMs = -Infinity
-  // Where the disk refuses a new boot number, the clock makes up for it, if it is right.
-  let sequence = Date.now()
 
-  const socket = openLanSocket(
-    {
-      port,
-      log,
-      onMessage: (datagram) => {
-        const isMember = (name: string) => name !== node && pool?.gateways.includes(name) === true
-        const said = heard.receive(datagram, isMember, now())
-        if (said === undefined || said.pool !== pool?.name) return
-        const known = election.standbys(now()).includes(said.node)
-        const answer = election.heard(said, now())
-        // A newcomer need not wait to learn who is active.
-        if (answer || (!known && told.role === 'active' && said.role === 'standby')) beat()
-        settle()
-      },
-    },
-    signal,
-  )
+  const heard = (said: Heard): void => {
+    if (said.pool !== pool?.name) return
+    const known = election.standbys(now()).includes(said.node)
+    const answer = election.heard(said, now())
+    // A newcomer need not wait to learn who is active.
+    if (answer || (!known && told.role === 'active' && said.role === 'standby')) beat()
+    settle()
+  }
 
   const encode = (standing: Standing, { name }: Pool) => {
     const role = standing.role === 'active' ? 'active' : 'standby'
-    return encodeHeartbeat({ ...standing, role, pool: name }, { boot, sequence: sequence++ }, { certificate, key })
+    const findings = role === 'active' ? options.findings() : []
+    return lan.encode({ kind: 'heartbeat', ...standing, role, pool: name, findings })
   }
 
   const beat = (): void => {
     if (pool === undefined || signal.aborted || !pool.gateways.includes(node)) return
     if (told.role === 'active' && !election.mayClaim(now())) return
     beatMs = now()
-    const { whole, bare } = encode(told, pool)
+    const datagrams = encode(told, pool)
+    if (datagrams === undefined) return
+    const { whole, bare } = datagrams
     for (const member of pool.nodes) {
       const isAgentsTurn = told.role === 'active'
       const toAgent = beats % CERTIFICATE_EVERY === 0 ? whole : bare
       for (const address of lanAddressesOf(member)) {
-        if (member.name !== node && pool.gateways.includes(member.name)) socket.send(whole, port, address)
-        if (isAgentsTurn) socket.send(toAgent, port + 1, address)
+        if (member.name !== node && pool.gateways.includes(member.name)) lan.send(whole, port, address)
+        if (isAgentsTurn) lan.send(toAgent, port + 1, address)
       }
     }
     beats++
@@ -146,8 +135,9 @@ export function runElection(
     while (now() < endMs && !signal.aborted && (await options.isOverruled())) {
       const own = pool?.nodes.find(({ name }) => name === node)
       if (pool === undefined || own === undefined) return
-      const { whole } = encode(standing, pool)
-      for (const address of lanAddressesOf(own)) socket.send(whole, port + 1, address)
+      const whole = encode(standing, pool)?.whole
+      if (whole === undefined) return
+      for (const address of lanAddressesOf(own)) lan.send(whole, port + 1, address)
       await pause(OWN_AGENT_STEP_MS, signal)
     }
   }
@@ -168,6 +158,7 @@ export function runElection(
   void run()
 
   return {
+    heard,
     standing: () => told,
     since: () => Math.round(Date.now() - (now() - election.sinceMs)),
     standbys: () => election.standbys(now()),
@@ -197,7 +188,7 @@ export function runElection(
       await pause(HEARTBEAT_MS, signal)
     },
     pool: () => pool,
-    problems: () => [socket.problem() ?? []].flat(),
+    problems: lan.problems,
   }
 }
 

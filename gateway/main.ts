@@ -12,12 +12,14 @@ import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
+import { openLanChannel } from '../lib/net/lan-channel.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { preferProcess } from '../lib/net/priority.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
-import type { Carrier } from '../lib/owned.ts'
+import { DEVICES, type Carrier } from '../lib/owned.ts'
 import { RUNGS } from '../lib/status.ts'
+import { linkLocalOf } from './addresses.ts'
 import { runAnnouncements } from './announcements-loop.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
@@ -28,6 +30,7 @@ import { runHandover, type Handover } from './handover-loop.ts'
 import { isFall } from './ladder.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
 import { registerMetrics, registerMoves } from './metrics.ts'
+import { runNeighbours, type Neighbours } from './neighbours-loop.ts'
 import { findOwnAddresses } from './own-address-loop.ts'
 import { openPacketClient } from './packet-client.ts'
 import { runPaths } from './path-loop.ts'
@@ -78,6 +81,7 @@ async function runGateway(
   let listening = undefined as ListenPort | undefined
   let elections = undefined as Elections | undefined
   let handover = undefined as Handover | undefined
+  let neighbours = undefined as Neighbours | undefined
 
   const pools = await followPools(
     {
@@ -226,7 +230,9 @@ async function runGateway(
         onRequest: paths.onEchoRequest,
         onReply: paths.onEchoReply,
         onRole: paths.onEchoRole,
-        onOther: (device, from, datagram) => handover?.onMessage(device, from, datagram),
+        onOther: (device, from, datagram) => {
+          if (neighbours?.onMessage(from, datagram) !== true) handover?.onMessage(device, from, datagram)
+        },
         role: role.own,
       },
       signal,
@@ -286,10 +292,48 @@ async function runGateway(
     paths.tellRole()
     announcements.trigger()
   }
+  const lan = openLanChannel(
+    {
+      identity,
+      source: 'gateway',
+      port: config.lanPort,
+      boot: state.boot,
+      isMember: (name, { kind }) => {
+        const pool = elections?.pool()
+        if (kind === 'presence') return pool?.nodes.some((member) => member.name === name) === true
+        return name !== node && pool?.gateways.includes(name) === true
+      },
+      onMessage: (said) => (said.kind === 'heartbeat' ? elections?.heard(said) : neighbours?.heard(said)),
+      log,
+    },
+    signal,
+  )
+  const alive = runNeighbours(
+    {
+      node,
+      lan,
+      agentPort: config.lanPort + 1,
+      pool: () => elections?.pool(),
+      pools: pools.list,
+      poolAt: (from) => mesh?.plan()?.peers.find((peer) => !peer.standby && linkLocalOf(peer.node) === from)?.pool,
+      isActive: () => role.own()?.active === true,
+      paths: paths.findings,
+      tell: (datagram) => {
+        for (const { node } of mesh?.plan()?.peers ?? []) {
+          const rung = mesh?.rungOf(node)
+          if (rung !== undefined) echoes.sendOther(DEVICES[rung], linkLocalOf(node), datagram)
+        }
+      },
+      log,
+    },
+    signal,
+  )
+  neighbours = alive
   elections = role.elect(mesh, tellRole, {
-    identity,
+    node,
+    lan,
     port: config.lanPort,
-    boot: state.boot,
+    findings: alive.findings,
     kept: state.election,
     keep: state.keepElection,
     isOverruled: routes.isOverruled,
@@ -330,6 +374,7 @@ async function runGateway(
     paths,
     reachability,
     pools,
+    neighbours: alive,
   }
   registerMetrics(registry, { paths: () => pathsStatus(parts), signalling, packets, probes })
   const { address: host, port } = config.metrics

@@ -9,8 +9,9 @@ import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } 
 import { linkLocalOf } from './addresses.ts'
 import type { IsInside } from './candidates.ts'
 import type { EchoServer } from './echo-server.ts'
+import type { PathFinding } from './findings.ts'
 import { Path, type PathAction } from './path.ts'
-import { candidateStatus, obstacleOf, reasonOf, silenceOf } from './path-reason.ts'
+import { candidateStatus, isDoubtful, obstacleOf, reasonOf, silenceOf } from './path-reason.ts'
 import type { Peer } from './peers.ts'
 import type { ProbeSocket } from './probe-client.ts'
 import type { Role } from './roles.ts'
@@ -56,6 +57,8 @@ export type Paths = {
   readonly onEchoRole: (from: string, role: Role) => void
   /** Our role is another: every peer with a path is told. */
   readonly tellRole: () => void
+  /** Of pools whose path is kept up and not direct, or not answered any more. */
+  readonly findings: () => readonly PathFinding[]
   /** Peers that nothing reaches. */
   readonly problems: () => readonly string[]
   /** @param endpointOf where WireGuard has a peer. */
@@ -295,6 +298,12 @@ export function runPaths(
               options.echoes().tellRole(path.rung === 'none' ? 'relay-tcp' : path.rung, linkLocal)
         }, afterMs).unref()
     },
+    findings: () =>
+      [...members.values()].flatMap(({ peer, path }): PathFinding[] => {
+        if (peer.standby || path.rung === 'cold') return []
+        if (isDoubtful(path, now())) return [{ pool: peer.pool, state: 'silent' }]
+        return path.rung === 'direct' ? [] : [{ pool: peer.pool, state: 'relayed' }]
+      }),
     problems: () =>
       [...members.values()].flatMap(({ peer, path }) => {
         if (peer.standby) return []

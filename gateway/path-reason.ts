@@ -28,6 +28,13 @@ export function silenceOf(path: Path, nowMs: number): string {
   return ms < SILENCE_MS ? '' : `the peer has not answered for ${Math.round(ms / 1000)} s, on any path`
 }
 
+/** Agents look for themselves before they believe it, so they are told sooner; a path that begins has its time. */
+const DOUBT_MS = 1_500
+
+/** Whether packets to the peer may be lost. */
+export const isDoubtful = ({ ladder }: Pick<Path, 'ladder'>, nowMs: number): boolean =>
+  ladder.rung === 'none' ? nowMs - ladder.sinceMs >= SILENCE_MS : ladder.silentMs(nowMs) >= DOUBT_MS
+
 export type Obstacle = 'udp-blocked' | 'one-nat' | 'nats'
 
 /** What is known to stand in the way before a packet is sent; behind one NAT a path inside of the site may do without it. */

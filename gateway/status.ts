@@ -7,6 +7,7 @@ import type { Reachability } from './candidates-loop.ts'
 import type { ListenPort } from './listen-port-loop.ts'
 import type { Elections } from './election-loop.ts'
 import type { Mesh } from './mesh-loop.ts'
+import type { Neighbours } from './neighbours-loop.ts'
 import type { Paths } from './path-loop.ts'
 import { remediesOf, type OwnSide } from './path-remedies.ts'
 import type { Pools } from './pools-loop.ts'
@@ -26,6 +27,7 @@ export type StatusSources = {
   readonly paths: Paths
   readonly reachability: Reachability
   readonly pools: Pools
+  readonly neighbours: Pick<Neighbours, 'silent'>
 }
 
 export function gatewayStatus(from: StatusSources, nowMs: number): GatewayStatus {
@@ -66,6 +68,9 @@ export function gatewayStatus(from: StatusSources, nowMs: number): GatewayStatus
       ...from.listening.problems(),
       ...from.paths.problems(),
       ...from.elections.problems(),
+      ...from.neighbours
+        .silent()
+        .map((node) => `node ${node} does not answer on the LAN: what runs there is left out of services`),
       ...(plan === undefined && from.elections.pool() === undefined
         ? [`the cluster knows no node ${node}: add its Node object`]
         : []),

@@ -7,17 +7,29 @@
 import { createPublicKey, X509Certificate, type KeyObject } from 'node:crypto'
 import { identityOf, type Subject } from './identity.ts'
 import type { Pool } from './k8s/pools.ts'
-import { certificateHash, decodeLan, isSignedBy, type Heartbeat, type LanDatagram, type LanStamp } from './wire/lan.ts'
+import {
+  certificateHash,
+  decodeLan,
+  isSignedBy,
+  sourceOf,
+  type Heartbeat,
+  type LanDatagram,
+  type LanMessage,
+  type LanStamp,
+} from './wire/lan.ts'
 
 export type Heard = Heartbeat & { readonly node: string }
+export type HeardMessage = LanMessage & { readonly node: string }
+/** Whom we listen to, by the objects. */
+export type IsMember = (node: string, message: LanMessage) => boolean
 
 type Certified = { readonly node: string; readonly key: KeyObject; readonly issuedMs: number }
 type Latest = LanStamp & { readonly issuedMs: number }
 
 /** Certificates that are kept ready; each renewal of a member's makes one more. */
 const MAX_CERTIFICATES = 512
-/** Nodes whose last stamp is kept. */
-const MAX_NODES = 4096
+/** Daemons whose last stamp is kept. */
+const MAX_DAEMONS = 4096
 /** Signatures checked per second, a tenth of a processor or so. */
 const CHECKS_PER_SECOND = 1_000
 
@@ -34,23 +46,24 @@ export class LanPeers {
     this.#ca = ca
   }
 
-  /** @returns undefined for whatever is not new, whole and proven. @param isMember of our pool, by the objects. */
-  receive(datagram: Buffer, isMember: (node: string) => boolean, nowMs: number): Heard | undefined {
+  /** @returns undefined for whatever is not new, whole and proven. */
+  receive(datagram: Buffer, isMember: IsMember, nowMs: number): HeardMessage | undefined {
     const said = decodeLan(datagram)
     const heard = said && this.#prove(said, isMember, nowMs)
     if (heard === undefined) this.refused++
     return heard
   }
 
-  #prove(said: LanDatagram, isMember: (node: string) => boolean, nowMs: number): Heard | undefined {
+  #prove(said: LanDatagram, isMember: IsMember, nowMs: number): HeardMessage | undefined {
     const certified = this.#certificates.get(said.certificateHash) ?? this.#certify(said, nowMs)
-    if (certified === undefined || !isMember(certified.node)) return undefined
+    if (certified === undefined || !isMember(certified.node, said.message)) return undefined
     const { node, key, issuedMs } = certified
-    if (!isLater({ ...said, issuedMs }, this.#latest.get(node))) return undefined
+    const daemon = `${sourceOf(said.message)} ${node}`
+    if (!isLater({ ...said, issuedMs }, this.#latest.get(daemon))) return undefined
     if (!this.#mayCheck(nowMs) || !isSignedBy(said, key)) return undefined
-    if (this.#latest.size >= MAX_NODES && !this.#latest.has(node)) return undefined
-    this.#latest.set(node, { boot: said.boot, sequence: said.sequence, issuedMs })
-    return { ...said.heartbeat, node }
+    if (this.#latest.size >= MAX_DAEMONS && !this.#latest.has(daemon)) return undefined
+    this.#latest.set(daemon, { boot: said.boot, sequence: said.sequence, issuedMs })
+    return { ...said.message, node }
   }
 
   #certify(said: LanDatagram, nowMs: number): Certified | undefined {

@@ -60,6 +60,7 @@ export const LEAST_MTU = 1280
 /** nft tables; the agent's come one per family, since its maps are keyed by address. */
 export const NFT_TABLE_AGENT = 'fulmar'
 export const NFT_TABLE_ROUTES = 'fulmar-routes'
+export const NFT_TABLE_WATCH = 'fulmar-watch'
 export const NFT_TABLE_GATEWAY = 'fulmar-gateway'
 export const NFT_TABLE_RELAY = 'fulmar-relay'
 /** Conntrack entries of relayed sessions carry this mark and the session's port; STUN to these ports has its own zone. */

@@ -28,6 +28,7 @@ const PATH_GRACE_MS = 5_000
 /** A table names the first few; all of them are in the JSON. */
 const MAX_PROBLEMS = 50
 const MAX_PLACES = 4
+const MAX_SUSPECTS = 20
 const MAX_SESSIONS = 50
 /** Of more pairs than that, `fulmar paths POOL` tells the story. */
 const MAX_STORIES = 4
@@ -45,7 +46,8 @@ export function renderStatus(
   const oneHost = new Set(statuses.map(({ host }) => host)).size === 1
   const sections = [
     problemsText([...silentProblems(silent), ...statuses.flatMap((entry) => problemsOf(entry, nowMs))], width),
-    agents.length > 0 && `Agents\n${agentsTable(agents, nowMs, width)}${servicePathsText(agents, width)}`,
+    agents.length > 0 &&
+      `Agents\n${agentsTable(agents, nowMs, width)}${servicePathsText(agents, width)}${suspectsText(agents, width)}`,
     gateways.length > 0 && `Gateways\n${gatewaysTable(gateways, nowMs, width)}`,
     gateways.length > 0 && `Paths\n${pathsText(gateways, nowMs, oneHost, width)}`,
     ...relays.map((relay) => relayText(relay, nowMs, width)),
@@ -139,6 +141,23 @@ function agentsTable(agents: readonly { host: string; status: AgentStatus }[], n
     ...wrappedColumnsOf('METADATA'),
   ]
   return renderTable(columns, rows, '  ', width)
+}
+
+/** Endpoints that are left out, once for all nodes that leave them out. */
+function suspectsText(agents: readonly { status: AgentStatus }[], width: number): string {
+  const lines = agents.flatMap(({ status: { node, suspects = [] } }) =>
+    suspects.map(({ service, address, port, node: on, reason, used }) => {
+      const where = `${address.includes(':') ? `[${address}]` : address}:${port}${on === undefined ? '' : ` on ${on}`}`
+      const what = used ? 'used for want of a better one' : 'left out'
+      return { node, text: `${service}: endpoint ${where} is ${what}: ${reason}` }
+    }),
+  )
+  const grouped = [...Map.groupBy(lines, ({ text }) => text)].map(([text, those]) => {
+    const nodes = listText([...new Set(those.map(({ node }) => node))], MAX_PLACES)
+    return paragraph('  ', '    ', `${nodes}: ${text}`, width)
+  })
+  const rest = grouped.length - MAX_SUSPECTS
+  return `${grouped.slice(0, MAX_SUSPECTS).join('')}${rest > 0 ? `  and ${rest} more endpoints\n` : ''}`
 }
 
 /** Where nft serves TCP calls of a node's own processes and not BPF, or nothing does, and why; and beside whom. */

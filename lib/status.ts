@@ -106,6 +106,19 @@ export type GatewayStatus = {
   readonly metadata: MetadataStatus
 }
 
+/** A ready endpoint of a service that looks dead from a node. */
+export type SuspectStatus = {
+  /** `namespace/name` */
+  readonly service: string
+  readonly portName: string
+  readonly address: string
+  readonly port: number
+  readonly node?: string
+  readonly reason: string
+  /** It is used none the less, since there is no better one. */
+  readonly used: boolean
+}
+
 export type AgentStatus = {
   readonly kind: 'agent'
   readonly version: string
@@ -135,6 +148,8 @@ export type AgentStatus = {
     /** Other service proxies on the node, such as `kube-proxy (iptables)`; absent where there are none. */
     readonly beside?: readonly string[]
   }
+  /** Endpoints that are left out though the API calls them ready, the first hundred; absent where there are none. */
+  readonly suspects?: readonly SuspectStatus[]
   /** The gateway that traffic to other pools is routed to; empty if this node is the gateway. */
   readonly gateway:
     | { readonly node: string; readonly address: string; readonly transport?: 'on-link' | 'vxlan' }

@@ -20,7 +20,12 @@ const RETRY_MS = 5_000
 const RECEIVE_BYTES = 1 << 18
 
 export function openLanSocket(
-  options: { readonly port: number; readonly onMessage: (datagram: Buffer) => void; readonly log: Log },
+  options: {
+    readonly port: number
+    /** @param answer sends to where it came from. */
+    readonly onMessage: (datagram: Buffer, answer: (datagram: Buffer) => void) => void
+    readonly log: Log
+  },
   signal: AbortSignal,
 ): LanSocket {
   const { port, log } = options
@@ -44,7 +49,11 @@ export function openLanSocket(
         if (signal.aborted) return void socket.close()
         signal.addEventListener('abort', () => socket.close(), { once: true })
         socket.on('error', (err) => log.debug({ err }, 'the LAN socket met an error'))
-        socket.on('message', (datagram) => options.onMessage(datagram))
+        socket.on('message', (datagram, { port, address }) =>
+          options.onMessage(datagram, (answer) => {
+            if (!signal.aborted) socket.send(answer, port, address, () => {})
+          }),
+        )
         open = { socket, dual: 'address' in socket.address() && socket.address().family === 'IPv6' }
         problem = undefined
       } catch (cause) {

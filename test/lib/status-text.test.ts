@@ -269,6 +269,32 @@ t.test('other service proxies', async (t) => {
   t.notMatch(text, /beside Cilium/)
 })
 
+t.test('endpoints that are left out, and why', async (t) => {
+  const suspect = {
+    service: 'shop/web',
+    portName: 'http',
+    address: 'fd00:244:2::10',
+    port: 8080,
+    node: 'sylt2',
+    reason: 'its node is silent',
+    used: false,
+  }
+  const other = { ...suspect, address: '10.244.3.10', reason: 'it refuses connections', used: true }
+  const statuses = ['sylt1', 'sylt3'].map((node) => ({
+    host: node,
+    status: agent(node, 'sylt', { suspects: node === 'sylt1' ? [suspect, other] : [suspect] }),
+  }))
+  const text = renderStatus(statuses, NOW, [], 200)
+  t.match(
+    text,
+    /\n {2}sylt1, sylt3: shop\/web: endpoint \[fd00:244:2::10\]:8080 on sylt2 is left out: its node is silent\n/,
+  )
+  t.match(
+    text,
+    /\n {2}sylt1: shop\/web: endpoint 10\.244\.3\.10:8080 on sylt2 is used for want of a better one: it refuses/,
+  )
+})
+
 t.test('nothing to tell', async (t) => {
   t.equal(renderStatus([], NOW), 'No problems\n')
   t.match(renderStatus([{ host: 'a1', status: gateway('a', []) }], NOW), /Paths\n  none: no other pool is known\n/)
