@@ -13,6 +13,8 @@ export type HealthNodePortOptions = {
   readonly addresses: () => readonly string[]
   /** Whether services are carried as they are wanted. */
   readonly healthy: () => boolean
+  /** Another service proxy is on this node: it answers where it has the port. */
+  readonly answered?: () => boolean
   readonly log: Log
 }
 export type HealthNodePorts = {
@@ -26,7 +28,7 @@ export type HealthNodePorts = {
 const MAX_CONNECTIONS = 32
 
 export function serveHealthNodePorts(options: HealthNodePortOptions, signal: AbortSignal): HealthNodePorts {
-  const { checks, addresses, healthy, log } = options
+  const { checks, addresses, healthy, answered = () => false, log } = options
   const servers = new Map<string, Server>()
   let byPort = new Map<number, HealthCheck>()
   let problems: readonly string[] = []
@@ -65,11 +67,16 @@ export function serveHealthNodePorts(options: HealthNodePortOptions, signal: Abo
         close(server)
       }
     const failed: string[] = []
+    let left = 0
     for (const [key, { address, port }] of wanted) {
       if (servers.has(key)) continue
       try {
         servers.set(key, await listen(answer(port), address, port))
       } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE' && answered()) {
+          left++
+          continue
+        }
         const { namespace, name } = byPort.get(port)!
         failed.push(
           `service ${namespace}/${name}: cannot listen on healthCheckNodePort ${port} of ${address}: ${(error as Error).message}; ` +
@@ -79,6 +86,7 @@ export function serveHealthNodePorts(options: HealthNodePortOptions, signal: Abo
     }
     problems = [...shared, ...failed]
     if (failed.length > 0) throw new Error(failed[0])
+    if (left > 0) throw new Error(`another service proxy listens on ${left} of the healthCheckNodePorts`)
   }
 
   const upkeep = createUpkeep(

@@ -174,6 +174,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       checks: () => balance()?.healthChecks ?? [],
       addresses: nft.nodeAddresses,
       healthy: nft.loaded,
+      answered: () => proxies.here().names.length > 0,
       log,
     },
     signal,

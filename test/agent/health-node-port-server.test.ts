@@ -75,11 +75,13 @@ t.test('a port that is taken is told, and tried again', async (t) => {
   await new Promise((resolve) => blocker.once('listening', resolve))
   const controller = new AbortController()
   t.teardown(() => controller.abort())
+  let beside = false
   const server = serveHealthNodePorts(
     {
       checks: () => [check(port, 1), check(port, 1, 'twin')],
       addresses: () => ['127.0.0.1'],
       healthy: () => true,
+      answered: () => beside,
       log,
     },
     controller.signal,
@@ -91,6 +93,10 @@ t.test('a port that is taken is told, and tried again', async (t) => {
     /healthCheckNodePort \d+ is claimed by services shop\/web and shop\/twin/,
     /service shop\/web: cannot listen on healthCheckNodePort \d+ of 127.0.0.1: .*EADDRINUSE/,
   ])
+  beside = true
+  server.trigger()
+  for (let i = 0; i < 100 && server.problems().length > 1; i++) await new Promise((resolve) => setTimeout(resolve, 10))
+  t.equal(server.problems().length, 1, 'another proxy answers there')
   await new Promise((resolve) => blocker.close(resolve))
   await server.idle()
   t.equal(server.problems().length, 1)

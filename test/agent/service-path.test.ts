@@ -1,15 +1,17 @@
 // The agent as a process: what serves TCP calls, by its flags and by what the machine has.
 
-import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { closeSync, existsSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { exit, mov } from '../../lib/bpf/assembler.ts'
+import { createLink, detachLink, loadProgram } from '../../lib/bpf/program.ts'
 import { fetchStatus } from '../../lib/net/status-client.ts'
 import type { AgentStatus } from '../../lib/status.ts'
-import { isRoot } from '../lib/netns.ts'
+import { isRoot, until } from '../lib/netns.ts'
 import { enterCage } from './cage.ts'
 import { serveApi, writeIdentity } from './joined.ts'
 import { ip } from './namespace.ts'
@@ -60,14 +62,19 @@ if (cage !== undefined) {
   const pins = '/sys/fs/bpf/fulmar'
   let agent: ChildProcess | undefined
   const kill = (): Promise<unknown> => new Promise((resolve) => agent!.once('exit', resolve) && agent!.kill('SIGKILL'))
-  /** @returns its status once it has decided. */
+  const inNft = () => {
+    const listed = spawnSync('nft', ['list', 'map', 'ip', 'fulmar', 'services'], { encoding: 'utf8' })
+    return listed.stdout.includes('10.96.0.1')
+  }
+  /** @returns its status once it has decided, and nft has what it is to have. */
   const start = async (...flags: readonly string[]): Promise<AgentStatus> => {
     const common = ['--state-dir', state, '--run-dir', runDir, '--log-level', process.env['LOG'] ?? 'silent']
     agent = spawn(process.execPath, [program, 'agent', ...common, ...flags], { stdio: 'inherit' })
     for (;;) {
       const found = await fetchStatus(join(runDir, 'agent.sock')).catch(() => undefined)
-      if (found?.kind === 'agent' && found.services.count === 1 && found.services.pathReason !== 'it has not begun yet')
-        return found
+      const { count, path, pathReason } = found?.kind === 'agent' ? found.services : {}
+      if (found?.kind === 'agent' && count === 1 && pathReason !== 'it has not begun yet')
+        if (inNft() === (path !== 'none')) return found
       await sleep(20)
     }
   }
@@ -97,6 +104,50 @@ if (cage !== undefined) {
     t.strictSame(about(problems), [])
     t.notOk(existsSync(pins))
     t.equal(await call('tcp', '10.96.0.1', 80), 'here')
+    await kill()
+  })
+
+  t.test('what Cilium serves is left to it, unless told otherwise', async (t) => {
+    const status = async (): Promise<AgentStatus> => {
+      const found = await fetchStatus(join(runDir, 'agent.sock'))
+      if (found.kind !== 'agent') throw new Error(`a ${found.kind} answers`)
+      return found
+    }
+    const pathBecomes = (path: AgentStatus['services']['path']) =>
+      until(`the service path is ${path}`, 10_000, async () => (await status()).services.path === path)
+    const none = await start('--cgroup', cage.group, '--service-path', 'none')
+    t.match(none.services, { path: 'none', pathReason: 'it is told to be none' })
+    t.notOk(existsSync(pins), 'told to serve nothing')
+    await kill()
+
+    t.match((await start('--cgroup', cage.group)).services, { path: 'bpf' })
+
+    ip('link', 'add', 'cilium_host', 'type', 'veth', 'peer', 'name', 'cilium_net')
+    const program = loadProgram('cil_sock4_connect', 'connect4', [mov('r0', 1), exit()], { maps: {}, constants: {} })
+    const link = createLink(program, cage.group, 'connect4')
+    await pathBecomes('none')
+    const reason = 'Cilium replaces kube-proxy on this node (it runs cil_sock4_conne)'
+    t.match((await status()).services, { pathReason: reason, beside: ['Cilium'] })
+    t.notOk(existsSync(pins), 'BPF is detached')
+    await until('nft has no services', 2_000, async () => !inNft())
+
+    await kill()
+    t.match((await start('--cgroup', cage.group)).services, { path: 'none' }, 'from the start')
+    t.notOk(inNft(), 'and nothing comes back')
+    await kill()
+    t.match((await start('--cgroup', cage.group, '--service-path', 'bpf')).services, {
+      path: 'bpf',
+      beside: ['Cilium'],
+    })
+    t.equal(await call('tcp', '10.96.0.1', 80), 'here', 'told otherwise')
+    await kill()
+    t.match((await start('--cgroup', cage.group)).services, { path: 'none' })
+    detachLink(link)
+    for (const fd of [link, program]) closeSync(fd)
+    await pathBecomes('bpf')
+    t.ok(inNft())
+    t.equal(await call('tcp', '10.96.0.1', 80), 'here', 'Cilium is gone')
+    ip('link', 'del', 'cilium_host')
     await kill()
   })
 
