@@ -301,7 +301,7 @@ export function runPaths(
     findings: () =>
       [...members.values()].flatMap(({ peer, path }): PathFinding[] => {
         if (peer.standby || path.rung === 'cold') return []
-        if (isDoubtful(path, now())) return [{ pool: peer.pool, state: 'silent' }]
+        if (isDoubtful(path.ladder, now())) return [{ pool: peer.pool, state: 'silent' }]
         return path.rung === 'direct' ? [] : [{ pool: peer.pool, state: 'relayed' }]
       }),
     problems: () =>

@@ -2,6 +2,7 @@
 
 import { formatSocketAddress, parseSocketAddress } from '../lib/address.ts'
 import type { CandidateStatus, NatBehaviour } from '../lib/status.ts'
+import type { Ladder } from './ladder.ts'
 import type { Path } from './path.ts'
 import type { TriedCandidate } from './punch.ts'
 
@@ -32,7 +33,7 @@ export function silenceOf(path: Path, nowMs: number): string {
 const DOUBT_MS = 1_500
 
 /** Whether packets to the peer may be lost. */
-export const isDoubtful = ({ ladder }: Pick<Path, 'ladder'>, nowMs: number): boolean =>
+export const isDoubtful = (ladder: Pick<Ladder, 'rung' | 'sinceMs' | 'silentMs'>, nowMs: number): boolean =>
   ladder.rung === 'none' ? nowMs - ladder.sinceMs >= SILENCE_MS : ladder.silentMs(nowMs) >= DOUBT_MS
 
 export type Obstacle = 'udp-blocked' | 'one-nat' | 'nats'

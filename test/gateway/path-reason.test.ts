@@ -1,5 +1,5 @@
 import t from 'tap'
-import { obstacleOf, reasonOf, type Obstacle } from '../../gateway/path-reason.ts'
+import { isDoubtful, obstacleOf, reasonOf, type Obstacle } from '../../gateway/path-reason.ts'
 import { Path } from '../../gateway/path.ts'
 import type { NatBehaviour } from '../../lib/status.ts'
 
@@ -37,4 +37,17 @@ for (const [name, own, peer, expected] of rows) {
 t.test('a cold pair', async (t) => {
   const path = new Path({ controlling: true, rung: 'cold', nowMs: 0, coldAfterMs: 1e9, always: false })
   t.match(reasonOf(path, SYMMETRIC, SYMMETRIC, 'south', 1000), /^no traffic: the first packet .* wakes it$/)
+})
+
+t.test('when agents are told that a path is silent', async (t) => {
+  for (const [name, rung, silentMs, expected] of [
+    ['it answers', 'direct', 0, false],
+    ['a burst of echoes is under way', 'direct', 800, false],
+    ['silent', 'direct', 1_600, true],
+    ['over the relay', 'relay-tcp', 1_600, true],
+    ['it begins', 'none', 0, false],
+    ['cold', 'cold', 0, false],
+  ] as const)
+    t.equal(isDoubtful({ rung, sinceMs: 0, silentMs: () => silentMs }, 2_000), expected, name)
+  t.ok(isDoubtful({ rung: 'none', sinceMs: 0, silentMs: () => 0 }, 3_500), 'it never came up')
 })
