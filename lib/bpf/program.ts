@@ -15,6 +15,8 @@ const LOG_BYTES = 1 << 20
 const LOG_LINES = 30
 const LOG_LEVEL = 1
 const NAME_BYTES_MAX = 15
+/** A signal on its way, of a child that ended for example, stops the verifier; it has arrived by the next attempt. */
+const ATTEMPTS = 5
 /** Some helpers are for such programs only. */
 const LICENSE = 'GPL\0'
 
@@ -34,7 +36,12 @@ export function loadProgram(name: string, hook: Hook, program: Program, symbols:
       .text(48, name.slice(0, NAME_BYTES_MAX))
       .u32(68, HOOKS[hook])
     if (log !== undefined) attributes.u32(24, LOG_LEVEL).u32(28, log.length).pointer(32, log)
-    return bpf('PROG_LOAD', attributes, `program ${name}`)
+    for (let n = 1; ; n++)
+      try {
+        return bpf('PROG_LOAD', attributes, `program ${name}`)
+      } catch (error) {
+        if ((error as BpfError).code !== 'EAGAIN' || n === ATTEMPTS) throw error
+      }
   }
   try {
     return attempt(undefined)
