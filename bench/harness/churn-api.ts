@@ -51,6 +51,8 @@ const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6
 const SERVICES = '/api/v1/services'
 const SLICES = '/apis/discovery.k8s.io/v1/endpointslices'
 const NODES = '/api/v1/nodes'
+/** Those of the node: none. */
+const PODS = '/api/v1/pods'
 
 function collection(kind: string, apiVersion: string, texts: readonly string[]): Collection {
   return { kind, apiVersion, texts: [...texts], pages: new Map(), events: [], watchers: new Set() }
@@ -163,6 +165,7 @@ serve({
     const each = (text: (service: number) => string) => Array.from({ length: size.services }, (_, i) => text(i))
     collections = new Map([
       [NODES, collection('Node', 'v1', nodeTexts())],
+      [PODS, collection('Pod', 'v1', [])],
       [SERVICES, collection('Service', 'v1', each(serviceText))],
       [
         SLICES,

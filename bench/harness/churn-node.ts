@@ -48,6 +48,7 @@ mount -t bpf bpf /sys/fs/bpf && ip link set lo up && ip link add eth0 type veth 
 ip link set eth0 up && ip link set eth1 up && ip addr add ${NODE_ADDRESS}/24 dev eth0 && ip route add default dev eth0 &&
 for prefix in ${[...ENDPOINT_PREFIXES, SERVICE_PREFIX].join(' ')}; do ip route add local $prefix dev lo src ${NODE_ADDRESS}; done &&
 echo ready && cat`
+const LOG_CHARS = 400
 const PROGRAM = `${import.meta.dirname}/../../cli/main.ts`
 const GROUPS = ['served/agent', 'served/others', 'served', 'left', ''] as const
 
@@ -145,7 +146,8 @@ function logOf(child: ChildProcess): RunningAgent['logged'] {
   createInterface(child.stdout!).on('line', (text) => {
     const fields = JSON.parse(text) as Record<string, unknown>
     const line = { atMs: nowMs(), fields }
-    if (fields['level'] !== 'info' && fields['level'] !== 'debug') process.stderr.write(`agent: ${text}\n`)
+    if (fields['level'] !== 'info' && fields['level'] !== 'debug')
+      process.stderr.write(`agent: ${text.slice(0, LOG_CHARS)}\n`)
     const message = String(fields['msg'])
     if (!found.has(message)) found.set(message, line)
     for (const resolve of waiting.get(message) ?? []) resolve(line)
