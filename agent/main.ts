@@ -151,6 +151,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     config.dnsPort === 53 ? takeoversOf(snapshot().cluster, config.clusterDnsService, dns.listening()) : []
 
   // Services.
+  let synced = false
   const nft = runNft(
     {
       snapshot: () => {
@@ -163,6 +164,9 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       takeovers,
       onSync: (sync) => {
         metrics.onSync(sync)
+        // The first one is of all services.
+        if (!synced) memory.releaseSoon()
+        synced = true
         healthNodePorts.trigger()
       },
       log,
