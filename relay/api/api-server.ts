@@ -1,7 +1,7 @@
 // The embedded Kubernetes API over a folder of manifests: discovery, get, list, watch, and the few writes that nodes do.
 // The relay terminates TLS and says who calls; here is everything from the request on.
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -128,6 +128,8 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
     if (caller.kind === 'anonymous') return refuse(stream, status.UNAUTHORIZED)
     const asked = parseRequest(request.method ?? 'GET', request.url ?? '/')
     if (asked.kind !== 'resource' || !isForKubelet(asked)) return refuse(stream, status.noSuchPath)
+    // A browser shows its user's certificate to whoever asks: a page of somebody else must not open a shell by it.
+    if (!isSameOrigin(request.headers)) return refuse(stream, status.FOREIGN_ORIGIN)
     if (!(await isLoaded())) return refuse(stream, status.STARTING)
     const plan = planCall(asked, caller)
     if (plan.kind === 'refused') return refuse(stream, plan.failure)
@@ -283,6 +285,11 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
       return { directory, objects: cluster.size, problems }
     },
   }
+}
+
+/** kubectl says no origin; a browser says that of its page. */
+function isSameOrigin({ origin, host }: IncomingHttpHeaders): boolean {
+  return origin === undefined || URL.parse(origin)?.origin === URL.parse(`https://${host}`)?.origin
 }
 
 type Body =

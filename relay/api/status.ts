@@ -31,6 +31,11 @@ export const UPGRADE_REQUIRED: Failure = {
   reason: 'BadRequest',
   message: 'Upgrade request required: ask by WebSocket or SPDY, as kubectl does',
 }
+export const FOREIGN_ORIGIN: Failure = {
+  code: 403,
+  reason: 'Forbidden',
+  message: 'a page of another origin may not ask for this',
+}
 export const STARTING: Failure = {
   code: 503,
   reason: 'ServiceUnavailable',

@@ -216,6 +216,19 @@ t.test('what kubelets answer', async (t) => {
     t.equal(answer.split('HTTP/1.1').length, 2, 'one answer')
   })
 
+  await t.test('a page of another origin opens no shell', async (t) => {
+    const ask = (origin: string) =>
+      conversation(port, mesh.authority, adminPair, [
+        `GET /api/v1/namespaces/ops/pods/edge-ops/exec?container=shell&stdout=true HTTP/1.1\r\nHost: relay:443\r\n` +
+          `Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: ${origin}\r\n\r\n`,
+      ])
+    t.match(await ask('https://evil.example'), /^HTTP\/1\.1 403 /)
+    t.match(await ask('null'), /^HTTP\/1\.1 403 /)
+    t.match(await ask('https://relay:8443'), /^HTTP\/1\.1 403 /)
+    t.match(await ask('http://relay:443'), /^HTTP\/1\.1 403 /)
+    t.match(await ask('https://relay'), /you must specify a command/, 'its own page may')
+  })
+
   await t.test('a client that goes is gone at the kubelet', async (t) => {
     const tls = connectTls({ port, host: '127.0.0.1', ...clientOptions(mesh.authority, adminPair) })
     tls.on('error', () => {})
