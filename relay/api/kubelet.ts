@@ -96,19 +96,18 @@ function containerOf(
 ):
   | { readonly kind: 'container'; readonly name: string }
   | { readonly kind: 'refused'; readonly failure: status.Failure } {
-  const names = (spec?.containers ?? []).map(({ name }) => name ?? '')
+  const names = (spec?.containers ?? []).map(({ name }) => name)
+  const others = [...(spec?.initContainers ?? []), ...(spec?.ephemeralContainers ?? [])].map(({ name }) => name)
   const pod = metadata?.name ?? ''
   if (asked !== '')
-    return names.includes(asked)
+    return names.includes(asked) || others.includes(asked)
       ? { kind: 'container', name: asked }
       : refused(status.badRequest(`container ${asked} is not valid for pod ${pod}`))
   const [first, ...more] = names
   if (first === undefined) return refused(status.badRequest(`pod ${pod} has no container`))
   if (more.length === 0) return { kind: 'container', name: first }
   return refused(
-    status.badRequest(
-      `a container name must be specified for pod ${pod}, choose one of: [${names.map((name) => name).join(' ')}]`,
-    ),
+    status.badRequest(`a container name must be specified for pod ${pod}, choose one of: [${names.join(' ')}]`),
   )
 }
 

@@ -18,6 +18,11 @@ const objects: readonly KubernetesObject[] = [
   pod('one', 'edge', 'web'),
   pod('two', 'far', 'web', 'side'),
   pod('pending', undefined, 'web'),
+  {
+    kind: 'Pod',
+    metadata: { name: 'late', namespace: 'shop' },
+    spec: { nodeName: 'edge', containers: [{ name: 'web' }], initContainers: [{ name: 'init' }] },
+  } as KubernetesObject,
   pod('lost', 'gone', 'web'),
 ]
 const get: Lookup = ({ kind }, _namespace, name) =>
@@ -46,6 +51,8 @@ const calls: readonly (readonly [path: string, wanted: string])[] = [
   ['/api/v1/nodes/far/proxy/', 'far:10350 /'],
   ['/api/v1/nodes/far/proxy/metrics/resource?a=b&watch=true', 'far:10350 /metrics/resource?a=b&watch=true'],
   ['/api/v1/nodes/far/proxy/a%2Fb//c', 'far:10350 /a%2Fb//c'],
+  [`${pods}/late/log`, 'edge:10250 /containerLogs/shop/late/web'],
+  [`${pods}/late/log?container=init`, 'edge:10250 /containerLogs/shop/late/init'],
   [`${pods}/two/log`, '400 a container name must be specified for pod two, choose one of: [web side]'],
   [`${pods}/two/log?container=none`, '400 container none is not valid for pod two'],
   [`${pods}/pending/log`, '400 pod pending does not have a host assigned'],
