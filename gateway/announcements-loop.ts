@@ -27,12 +27,20 @@ export type Announcements = {
   readonly trigger: () => void
   /** @returns whether it is news; what does not verify is logged and dropped. */
   readonly receive: (node: string, signed: SignedAnnouncement) => boolean
+  /** Drops those of nodes that the cluster has not named for a week. @param nodes that it names now. */
+  readonly retain: (nodes: ReadonlySet<string>, nowMs: number) => void
 }
+
+/** The object of a node that is away may be gone for days; without its announcement it is not reached before its next. */
+const FORGET_MS = 7 * 24 * 3_600_000
 
 export function runAnnouncements(
   options: {
     readonly identity: Pick<NodeIdentity, 'node' | 'certificatePem' | 'keyPem' | 'caPem'>
-    readonly state: Pick<GatewayState, 'announcements' | 'nextSequence' | 'saveAnnouncement' | 'saveOrder'>
+    readonly state: Pick<
+      GatewayState,
+      'announcements' | 'nextSequence' | 'saveAnnouncement' | 'removeAnnouncement' | 'saveOrder'
+    >
     /** What there is to announce. */
     readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat' | 'role'>
     /** Ours is another. */
@@ -47,6 +55,8 @@ export function runAnnouncements(
   const ca = new X509Certificate(identity.caPem)
   const peers = new Map<string, Received>()
   const signedBy = new Map<string, SignedAnnouncement>()
+  /** Nodes that the cluster does not name. */
+  const missingSinceMs = new Map<string, number>()
   let own: SignedAnnouncement | undefined
   let ownText = ''
 
@@ -100,6 +110,19 @@ export function runAnnouncements(
       state.saveAnnouncement(node, signed)
       if (peers.get(node)?.wireguardKey !== key) state.saveOrder([...peers.keys()])
       return true
+    },
+    retain: (nodes, nowMs) => {
+      // Objects that do not name us are not those of our cluster, or not all of them.
+      if (!nodes.has(identity.node)) return
+      for (const node of peers.keys()) {
+        const sinceMs = missingSinceMs.get(node) ?? nowMs
+        if (nodes.has(node)) missingSinceMs.delete(node)
+        else missingSinceMs.set(node, sinceMs)
+        if (nodes.has(node) || nowMs - sinceMs < FORGET_MS) continue
+        for (const known of [peers, signedBy, missingSinceMs]) known.delete(node)
+        state.removeAnnouncement(node)
+        log.info({ peer: node }, 'a gateway whose node is gone is forgotten')
+      }
     },
   }
 }

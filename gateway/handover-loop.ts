@@ -53,6 +53,8 @@ export function runHandover(
     /** Makes fm-leave, listening on a port, and keeps it until the signal aborts. */
     readonly openDevice: Parameters<typeof createLeaveDevice>[0]['open']
     readonly send: (device: string, to: string, datagram: Buffer) => void
+    /** There are packets for a peer, or there will be. */
+    readonly wake: (node: string) => void
     readonly roles: Pick<RoleKeeper, 'handOver' | 'forgetHandOver'>
     readonly log: Log
   },
@@ -146,11 +148,16 @@ export function runHandover(
     const isKnown = known?.id === id
     switch (kind) {
       case 'leave': {
-        const isReady = peers.some(({ node, pool }) => node === successor && pool === peer.pool && mesh.rungOf(node))
-        if (!isKnown && (peer.standby || !isReady)) return false
-        if (!isKnown) accept({ id, peer, successor })
+        const isPeer = peers.some(({ node, pool }) => node === successor && pool === peer.pool)
+        if (!isKnown && (peer.standby || !isPeer)) return false
         // It may take a moment, in which we are not to be taken for dead.
         tellBusy()
+        if (!isKnown && mesh.rungOf(successor) === undefined) {
+          // It asks again; without a path to the successor everything that we send there meanwhile would wait for one.
+          options.wake(successor)
+          return false
+        }
+        if (!isKnown) accept({ id, peer, successor })
         await device.apply()
         return true
       }

@@ -51,6 +51,9 @@ import { createStunClient } from './stun-client.ts'
 import { runTraffic } from './traffic-loop.ts'
 import { openWireGuard } from './wireguard-loop.ts'
 
+/** How often it is looked for nodes that are gone. */
+const FORGET_LOOK_MS = 3_600_000
+
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const config = readOptions('fulmar gateway [--flag VALUE]…', gatewayOptions, argv, env)
   if (typeof config === 'number') return config
@@ -112,6 +115,11 @@ async function runGateway(
     signal,
   )
 
+  const forgetting = setInterval(() => {
+    const nodes = pools.list().flatMap((pool) => pool.nodes.map(({ name }) => name))
+    announcements.retain(new Set(nodes), performance.now())
+  }, FORGET_LOOK_MS).unref()
+  signal.addEventListener('abort', () => clearInterval(forgetting), { once: true })
   for (const [peer, said] of announcements.peers) role.learn(peer, said.role, said.certifiedMs)
   const onAnnouncement = (peer: string): void => {
     const said = announcements.peers.get(peer)!
@@ -340,7 +348,10 @@ async function runGateway(
     log,
   })
   const openDevice = (port: number, signal: AbortSignal) => openDevices(signal, { rung: 'leave', port })
-  const following = runHandover({ mesh, openDevice, send: echoes.sendOther, roles: role, log }, signal)
+  const following = runHandover(
+    { mesh, openDevice, send: echoes.sendOther, wake: paths.traffic, roles: role, log },
+    signal,
+  )
   handover = following
   beforeEnd(() => elections.leave(following.prepare))
   mesh.trigger()

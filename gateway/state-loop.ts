@@ -43,6 +43,7 @@ export type GatewayState = {
   readonly nextSequence: () => Promise<number>
   /** Each saves soon; a full disk is logged, and the gateway goes on. */
   readonly saveAnnouncement: (node: string, announcement: SignedAnnouncement) => void
+  readonly removeAnnouncement: (node: string) => void
   readonly saveOrder: (nodes: readonly string[]) => void
 }
 
@@ -75,6 +76,7 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
   await keep(bootFile, String(boot))
 
   const files = openAnnouncements(folder, log)
+  signal.addEventListener('abort', () => void files.flushed(), { once: true })
   const orderFile = join(folder, 'order.json')
   let order: readonly string[] = []
   const orderSaver = createUpkeep(
@@ -106,6 +108,7 @@ export async function loadState(stateDir: string, log: Log, signal: AbortSignal)
       return sequence
     },
     saveAnnouncement: files.save,
+    removeAnnouncement: files.remove,
     saveOrder: (nodes) => {
       order = nodes
       orderSaver.trigger()

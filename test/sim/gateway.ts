@@ -183,6 +183,7 @@ export class SimGateway {
           announcements: this.#kept,
           nextSequence: async () => ++this.#sequence,
           saveAnnouncement: (peer, announcement) => void this.#kept.set(peer, announcement),
+          removeAnnouncement: (peer) => void this.#kept.delete(peer),
           saveOrder: () => {},
         },
         facts: () => ({ wireguardKey: publicKey, ...this.#facts, role: ROLE }),
