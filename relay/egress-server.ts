@@ -25,6 +25,8 @@ export type EgressServerOptions = {
   readonly users: readonly string[]
   readonly dial: ConnectDial
   readonly log: Log
+  /** For a request to come; what follows it has all the time that there is. */
+  readonly requestMs?: number
 }
 
 export type EgressServer = {
@@ -41,7 +43,7 @@ const SOCKET_UMASK = 0o117
 
 /** @throws UsageError naming the socket, or the address and port, that cannot be had. */
 export async function runEgressServer(options: EgressServerOptions, signal: AbortSignal): Promise<EgressServer> {
-  const { socket, listen, log, users } = options
+  const { socket, listen, log, users, requestMs = REQUEST_MS } = options
   const tlsServers: ReturnType<typeof https.createServer>[] = []
   const addresses: Where[] = []
   const servers: Server[] = []
@@ -62,7 +64,10 @@ export async function runEgressServer(options: EgressServerOptions, signal: Abor
     })
     servers.push(server)
   }
-  const times = { headersTimeout: REQUEST_MS, requestTimeout: REQUEST_MS, requireHostHeader: false }
+  const times = {
+    ...{ headersTimeout: requestMs, requestTimeout: requestMs, requireHostHeader: false },
+    connectionsCheckingInterval: Math.ceil(requestMs / 4),
+  }
   try {
     if (socket !== undefined) {
       await removeStale(socket)
@@ -76,7 +81,7 @@ export async function runEgressServer(options: EgressServerOptions, signal: Abor
         ...contextOf(options.certificate, options.authorityPem),
         requestCert: true,
         rejectUnauthorized: true,
-        handshakeTimeout: REQUEST_MS,
+        handshakeTimeout: requestMs,
         // A connection that is half closed goes on in the other direction; Node's default ends it.
         allowHalfOpen: true,
       })

@@ -243,7 +243,7 @@ t.test('over TLS, for the certificates that may', async (t) => {
   const server = await runEgressServer(
     {
       ...{ socket: undefined, listen: [{ address: '127.0.0.1', port: 0 }], users: ['kube-apiserver'], log },
-      ...{ certificate: mesh.server, authorityPem: mesh.authority.certificatePem },
+      ...{ certificate: mesh.server, authorityPem: mesh.authority.certificatePem, requestMs: 300 },
       dial: async () => {
         const socket = connect({ host: '127.0.0.1', port: echo.port, allowHalfOpen: true })
         await once(socket, 'connect')
@@ -272,4 +272,19 @@ t.test('over TLS, for the certificates that may', async (t) => {
   t.equal(await answer(await client('someone')), refusal)
   t.equal(await answer(await mesh.node('edge-7')), refusal)
   await t.rejects(answer(undefined), 'without one there is no connection')
+
+  const { certificatePem: cert, keyPem: key } = await client('kube-apiserver')
+  const idle = connectTls({
+    ...{ host: '127.0.0.1', port: server.addresses[0]!.port, ca: mesh.authority.certificatePem, cert, key },
+  })
+  idle.write(request('edge-7:10250'))
+  await answerOf(idle)
+  await wait(1_500)
+  idle.write('still here')
+  idle.resume()
+  t.equal(String((await once(idle, 'data'))[0]), 'still here', 'a stream may be silent for longer than any time limit')
+  idle.destroy()
+  const slow = connect({ host: '127.0.0.1', port: server.addresses[0]!.port })
+  await once(slow, 'close')
+  t.pass('who sends no request is not waited for')
 })
