@@ -144,19 +144,21 @@ export class Ledger {
 
     const [before, beforeEntries] = [this.#services, this.#entries]
     const anew = entriesOf !== this.#entriesOf
-    const entries: (readonly Entry[])[] = []
+    // Of its size at once: a list of tens of thousands that grows leaves several behind.
+    const entries = Array<readonly Entry[]>(services.length)
+    let position = 0
     const added: (readonly Entry[])[] = []
     let i = 0
     for (const service of services) {
       if (before[i] === service && !anew) {
-        entries.push(beforeEntries[i++]!)
+        entries[position++] = beforeEntries[i++]!
         continue
       }
       for (; i < before.length && before[i]!.service < service.service; i++) disclaim(beforeEntries[i]!)
       const known = before[i]?.service === service.service ? i++ : undefined
       if (known !== undefined) disclaim(beforeEntries[known]!)
       const wanted = entriesOf(service)
-      entries.push(wanted)
+      entries[position++] = wanted
       added.push(wanted)
     }
     for (; i < before.length; i++) disclaim(beforeEntries[i]!)

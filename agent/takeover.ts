@@ -3,6 +3,7 @@
 
 import type { Family } from '../lib/cidr.ts'
 import type { Cluster } from './cluster.ts'
+import { findService } from './dns-zone.ts'
 import { tableOf } from './nft.ts'
 
 export type Takeover = {
@@ -20,9 +21,7 @@ export function takeoversOf(
   service: { readonly namespace: string; readonly name: string } | undefined,
   listening: readonly string[],
 ): readonly Takeover[] {
-  const found = cluster?.services.find(
-    ({ namespace, name }) => namespace === service?.namespace && name === service?.name,
-  )
+  const found = cluster && service && findService(cluster.services, service.namespace, service.name)
   return (found?.clusterIps ?? []).flatMap(({ family, address }) => {
     const to = listening.find((own) => own.includes(':') === (family === 6))
     return to === undefined ? [] : [{ family, clusterIp: address, to }]
