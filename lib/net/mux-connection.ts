@@ -49,7 +49,11 @@ export function openMuxConnection(
     scheduled = true
     setImmediate(pump)
   }
-  const session = new MuxSession(side, { ...events, ready: schedule })
+  // Who closes an idle session must not cut off the frame by which it became idle.
+  const idle = (): void => {
+    if (session.streams === 0) events.idle()
+  }
+  const session = new MuxSession(side, { ...events, ready: schedule, idle: () => void setImmediate(idle) })
 
   socket.on('message', (data, isBinary) => {
     heardMs = performance.now()

@@ -7,8 +7,13 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
+import { WebSocketServer } from 'ws'
+import { openOpsClient } from '../../agent/ops-client.ts'
+import { dialTarget } from '../../agent/ops-dial-client.ts'
+import { openMuxConnection, type MuxConnection } from '../../lib/net/mux-connection.ts'
+import { MuxDuplex } from '../../lib/net/mux-duplex.ts'
 import { encodeMux, MUX_PATH, writeDataHeader } from '../../lib/wire/mux.ts'
-import { closeCode } from './mesh.ts'
+import { closeCode, log } from './mesh.ts'
 import { createOps, listen, NEVER, textOf, until } from './ops.ts'
 
 const echo = (socket: Socket): void => void socket.pipe(socket)
@@ -286,6 +291,49 @@ t.test('a newer session takes new streams, the older ends with its last', async 
   await until(() => !relay.list().some(({ leaving, streams }) => leaving && streams > 0))
   young.write('x')
   await once(young, 'data')
+})
+
+t.test('an agent that is sent away has its next session first, and ends its streams on the last', async (t) => {
+  const { relay, identity, mesh } = await createOps(t)
+  const leaving = new WebSocketServer({ noServer: true })
+  const closed: number[] = []
+  let first: MuxConnection | undefined
+  const { port } = await mesh.listen({
+    ops: (request, stream, head) =>
+      leaving.handleUpgrade(request, stream, head, (socket) => {
+        const events = { opened: () => {}, goAway: () => {}, pong: () => {}, idle: () => {} }
+        const greeted = (): void => connection.session.greet('{}')
+        const connection = openMuxConnection(socket, 'opener', { ...events, greeted }, () => closed.push(Date.now()))
+        first = connection
+      }),
+  })
+  const server = await listen(t, echo)
+  const mine = await identity('edge-7')
+  const client = openOpsClient(
+    {
+      identity: { ...mine, relays: [`https://127.0.0.1:${port}`, ...mine.relays] },
+      dial: (host, target) => dialTarget({ node: 'edge-7', kubeletPort: server.port, targets: [] }, host, target),
+      log,
+    },
+    mesh.signal,
+  )
+  mesh.holds(client.closed)
+  await until(() => first?.session.usable === true)
+  const opened = Promise.withResolvers<void>()
+  const old = new MuxDuplex(first!.session.open('edge-7', server.port)!, {
+    onOpened: opened.resolve,
+    onRefused: opened.reject,
+  })
+  await opened.promise
+  first!.session.goAway('this relay is drained')
+  await until(() => relay.absence('edge-7') === undefined, 'it goes to the next relay')
+  t.equal(closed.length, 0, 'and has not left the first')
+  old.write('x')
+  t.equal(String((await once(old, 'data'))[0]), 'x')
+  old.end()
+  old.resume()
+  await until(() => closed.length === 1, 'it leaves with its last stream')
+  t.ok(await relay.dial('edge-7', self(server.port), NEVER))
 })
 
 t.test('streams on a session that was cut end when the next is there', async (t) => {
