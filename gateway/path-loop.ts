@@ -167,7 +167,8 @@ export function runPaths(
     }
     stepping = false
     clearTimeout(timer)
-    timer = setTimeout(step, Math.max(1, nextMs - now()))
+    // Node cuts fractions off: a timer that is early finds nothing to do and waits again.
+    timer = setTimeout(step, Math.max(1, Math.ceil(nextMs - now())))
   }
   signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
 
