@@ -18,12 +18,13 @@ import { isRoot, until } from '../lib/netns.ts'
 import { KUBE_PROXIES, type Forward } from './kube-proxy.ts'
 import { answerSctp, callSctp } from './sctp.ts'
 import { destination, objectsOf, type Case, type CaseCall } from './service-cases.ts'
-import { ADDRESSES, buildWorld, NODES, PORT, type Place } from './service-world.ts'
+import { ADDRESSES, buildWorld, NODES, PORT, SECOND_PORT, type Place } from './service-world.ts'
 
 const NODE_PORTS = ['192.168.0.0/16', 'fd00:192::/32']
 const SERVICE_CIDRS = ['10.96.0.0/16', 'fd00:96::/64', '10.96.0.0/24']
 const AFFINITY_SECONDS = 2
-const all: Case['endpoints'] = [['a'], ['b'], ['far']]
+/** Many, so that chance soon picks another. */
+const all: Case['endpoints'] = [['a'], ['b'], ['far'], ['a', 'ready', SECOND_PORT], ['b', 'ready', SECOND_PORT]]
 const sctp: Case['ports'] = [{ name: 'sctp', protocol: 'SCTP', port: 82, nodePort: 30_224 }]
 const CASES: Readonly<Record<number, Case>> = {
   220: { name: 'NodePort', spec: { type: 'NodePort' }, endpoints: [['a']], calls: [] },
@@ -186,11 +187,11 @@ if (cage !== undefined) {
           const call = () => ask(from, protocol, clusterIp(222, family), 80)
           const first = await call()
           const seen = new Set([first])
-          for (let i = 0; i < 8; i++) {
+          for (let i = 0; i < 6; i++) {
             await sleep((AFFINITY_SECONDS * 1_000) / 4)
             seen.add(await call())
           }
-          t.strictSame([...seen], [first], `${title}: for twice as long, since it is used`)
+          t.strictSame([...seen], [first], `${title}: for longer, since it is used`)
           let other = first
           for (let i = 0; i < 12 && other === first; i++) {
             await sleep(AFFINITY_SECONDS * 1_000 + 300)
