@@ -16,10 +16,16 @@ const OPTIONS = {
   watch: { name: 'watch', doc: 'again whenever a path changes, until Ctrl-C', fallback: 'false', parse: flag },
   runDir: runDirOption('where the daemons’ sockets are'),
 } satisfies Options
-const USAGE = 'fulmar paths [POOL] [--json] [--watch] [--run-dir DIR]'
+const USAGE = 'fulmar paths [POOL|NODE] [--json] [--watch] [--run-dir DIR]'
 
 type Found =
-  | { readonly kind: 'found'; readonly gateway: GatewayStatus; readonly paths: readonly PathStatus[] }
+  | {
+      readonly kind: 'found'
+      readonly gateway: GatewayStatus
+      readonly paths: readonly PathStatus[]
+      /** One pool was asked for: the paths are those to its gateways, the active one's first. */
+      readonly one: boolean
+    }
   | { readonly kind: 'none'; readonly reason: string }
 
 const WATCH_MS = 1_000
@@ -36,7 +42,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   const errors =
     parsed.kind === 'invalid'
       ? parsed.errors
-      : parsed.positional.slice(1).map((word) => `${word}: nothing is expected here; one POOL at a time`)
+      : parsed.positional.slice(1).map((word) => `${word}: nothing is expected here; one POOL or NODE at a time`)
   if (parsed.kind === 'invalid' || errors.length > 0) {
     for (const error of errors) process.stderr.write(`fulmar paths: ${error}\n`)
     return EX_USAGE
@@ -80,10 +86,9 @@ function jsonOf({ gateway, paths }: Extract<Found, { kind: 'found' }>) {
   return { node, pool, nat, candidates, paths }
 }
 
-function textOf({ gateway, paths }: Extract<Found, { kind: 'found' }>): string {
+function textOf({ gateway, paths, one }: Extract<Found, { kind: 'found' }>): string {
   const [nowMs, width] = [Date.now(), lineWidth()]
-  const [only, ...others] = paths
-  if (only !== undefined && others.length === 0) return renderPath(gateway, only, nowMs, width)
+  if (one || paths.length === 1) return paths.map((path) => renderPath(gateway, path, nowMs, width)).join('\n')
   const hint = paths.length === 0 ? '' : '\nfulmar paths POOL tells the whole story of one.\n'
   return renderPaths(gateway, nowMs, width) + hint
 }
@@ -94,9 +99,10 @@ function find(answers: readonly Answer[], pool: string | undefined, runDir: stri
   const agent = statusOf(answers, 'agent')
   if (gateway.paths.length === 0 && agent?.gateway !== undefined)
     return { kind: 'none', reason: `the gateway here stands by; ${activeGateway(agent.pool, agent.gateway.node)}` }
-  if (pool === undefined) return { kind: 'found', gateway, paths: gateway.paths }
+  if (pool === undefined) return { kind: 'found', gateway, paths: gateway.paths, one: false }
   const paths = gateway.paths.filter((path) => path.pool === pool || path.node === pool)
-  if (paths.length > 0) return { kind: 'found', gateway, paths }
+  const activeFirst = paths.toSorted((a, b) => Number(a.standby ?? false) - Number(b.standby ?? false))
+  if (paths.length > 0) return { kind: 'found', gateway, paths: activeFirst, one: true }
   const known = gateway.paths.map((path) => path.pool)
   const meant = suggest(pool, known)
   const hint =

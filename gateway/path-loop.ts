@@ -328,7 +328,7 @@ export function runPaths(
           ...(mtu === undefined ? {} : { mtu }),
           reason: reasonOf(path, own, peer.announcement.nat, peer.pool, nowMs),
           ...(endpoint === undefined ? {} : { endpoint }),
-          candidates: [...path.punch.candidates.values()].map(candidateStatus),
+          candidates: [...path.punch.candidates.values()].map((candidate) => candidateStatus(candidate, nowMs)),
           peerNat: peer.announcement.nat,
           history: history.map(({ atMs, rung, why }) => ({ at: unix(atMs), rung, why })),
         }

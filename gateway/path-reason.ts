@@ -2,6 +2,7 @@
 
 import { formatSocketAddress, parseSocketAddress } from '../lib/address.ts'
 import type { CandidateStatus, NatBehaviour } from '../lib/status.ts'
+import { durationText } from '../lib/text-table.ts'
 import type { Ladder } from './ladder.ts'
 import type { Path } from './path.ts'
 import type { TriedCandidate } from './punch.ts'
@@ -14,7 +15,7 @@ export function reasonOf(path: Path, own: NatBehaviour, peer: NatBehaviour, peer
   const parts = [
     silence,
     path.rung === 'none' ? 'no path yet' : path.ladder.cameFrom === 'direct' ? path.ladder.why : '',
-    obstacleText(own, peer, peerPool) ?? tried(path),
+    obstacleText(own, peer, peerPool) ?? tried(path, nowMs),
     path.punch.trying ? 'trying now' : nextTry(path, nowMs),
   ]
   return parts.filter((part) => part !== '').join('; ')
@@ -82,13 +83,20 @@ const describe = ({ mapping, filtering }: NatBehaviour): string =>
       ? 'port restricted'
       : filtering
 
-function tried(path: Path): string {
+function tried(path: Path, nowMs: number): string {
   const candidates = [...path.punch.candidates.values()]
   if (candidates.length === 0) return 'the peer has announced no address yet'
   const probes = candidates.reduce((sum, candidate) => sum + candidate.probes, 0)
   if (probes === 0) return ''
   if (candidates.some(({ refused }) => refused)) return 'probes were answered, but WireGuard did not get through'
-  return `${probes} probes to ${candidates.length} addresses${candidates.some(({ answeredMs }) => answeredMs > -Infinity) ? '' : ' without an answer'}`
+  const answeredMs = Math.max(...candidates.map((candidate) => candidate.answeredMs))
+  const answer =
+    answeredMs === -Infinity
+      ? ' without an answer'
+      : nowMs - answeredMs < ANSWER_MS
+        ? ''
+        : `, the last answer ${durationText(nowMs - answeredMs)} ago`
+  return `${probes} probes to ${candidates.length} addresses${answer}`
 }
 
 function nextTry(path: Path, nowMs: number): string {
@@ -96,15 +104,20 @@ function nextTry(path: Path, nowMs: number): string {
   return seconds > 0 && seconds < 3600 ? `next try in ${seconds} s` : ''
 }
 
-export function candidateStatus(candidate: TriedCandidate): CandidateStatus {
-  const { rttMs, probes, refused } = candidate
-  const result =
-    rttMs !== undefined
-      ? `answered in ${rttMs.toFixed(1)} ms${refused ? ', but WireGuard did not get through' : ''}`
-      : probes === 0
-        ? 'not tried yet'
-        : `no answer to ${probes} probes`
-  const answered = refused ? 'refused' : 'answered'
-  const outcome = rttMs !== undefined ? answered : probes === 0 ? 'untried' : 'silent'
-  return { address: formatSocketAddress(candidate.address), kind: candidate.kind, result, outcome }
+/** Longer than an answer takes: probes that are older have none. */
+const ANSWER_MS = 3_000
+
+export function candidateStatus(candidate: TriedCandidate, nowMs: number): CandidateStatus {
+  const { kind, rttMs, probes, unanswered, answeredMs, refused } = candidate
+  const address = formatSocketAddress(candidate.address)
+  if (rttMs === undefined)
+    return probes === 0
+      ? { address, kind, result: 'not tried yet', outcome: 'untried' }
+      : { address, kind, result: `no answer to ${probes} probes`, outcome: 'silent' }
+  const answered = `answered in ${rttMs.toFixed(1)} ms`
+  if (refused) return { address, kind, result: `${answered}, but WireGuard did not get through`, outcome: 'refused' }
+  if (unanswered === 0 || nowMs - answeredMs < ANSWER_MS)
+    return { address, kind, result: answered, outcome: 'answered' }
+  const since = `${answered} ${durationText(nowMs - answeredMs)} ago, and to none of ${unanswered} probes since`
+  return { address, kind, result: since, outcome: 'silent' }
 }

@@ -16,7 +16,10 @@ export type PunchAction =
 export type TriedCandidate = {
   readonly kind: CandidateKind | 'peer-reflexive'
   readonly address: SocketAddress
+  /** In this attempt, or in the last. */
   probes: number
+  /** Since its last answer. */
+  unanswered: number
   rttMs: number | undefined
   answeredMs: number
   /** WireGuard did not get through although probes did: not chosen again in this attempt. */
@@ -113,6 +116,7 @@ export class Punch {
     if (candidate === undefined) return
     candidate.rttMs = rttMs
     candidate.answeredMs = nowMs
+    candidate.unanswered = 0
   }
 
   endpointSet(to: SocketAddress, nowMs: number): void {
@@ -179,7 +183,15 @@ export class Punch {
   }
 
   #add(kind: TriedCandidate['kind'], address: SocketAddress): TriedCandidate {
-    const candidate = { kind, address, probes: 0, rttMs: undefined, answeredMs: -Infinity, refused: false }
+    const candidate = {
+      kind,
+      address,
+      probes: 0,
+      unanswered: 0,
+      rttMs: undefined,
+      answeredMs: -Infinity,
+      refused: false,
+    }
     this.candidates.set(formatSocketAddress(address), candidate)
     return candidate
   }
@@ -228,6 +240,7 @@ export class Punch {
 
   #probe(candidate: TriedCandidate, ttl: number | undefined): void {
     candidate.probes++
+    candidate.unanswered++
     this.#actions.push({ kind: 'probe', to: candidate.address, ttl })
   }
 

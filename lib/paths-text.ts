@@ -10,8 +10,13 @@ export function renderPaths({ node, pool, paths }: GatewayStatus, nowMs: number,
   const title = `Paths of pool ${pool}, from its gateway on ${node}\n`
   if (paths.length === 0) return `${title}  none: no other pool is known, or this gateway stands by\n`
   const rows = paths
-    .toSorted((a, b) => (a.pool < b.pool ? -1 : a.pool > b.pool ? 1 : 0))
-    .map((path) => [path.pool, path.rung, ...qualityCells(path, path.since, nowMs), path.reason || '-'])
+    .toSorted((a, b) => (a.pool < b.pool ? -1 : a.pool > b.pool ? 1 : Number(!!a.standby) - Number(!!b.standby)))
+    .map((path) => [
+      path.standby ? `${path.pool} (${path.node}, standby)` : path.pool,
+      path.rung,
+      ...qualityCells(path, path.since, nowMs),
+      path.reason || '-',
+    ])
   const columns = [
     { title: 'TO POOL' },
     { title: 'PATH' },
@@ -47,7 +52,7 @@ export function renderPath(gateway: GatewayStatus, path: PathStatus, nowMs: numb
     path.endpoint === undefined ? undefined : `peer at ${path.endpoint}`,
   ].filter((fact) => fact !== undefined)
   return [
-    `${pool} → ${path.pool}: ${path.rung} for ${durationText(nowMs - path.since)} (${node} → ${path.node})\n`,
+    `${pool} → ${path.pool}: ${path.rung} for ${durationText(nowMs - path.since)} (${node} → ${path.node}${path.standby ? ', which stands by' : ''})\n`,
     facts.length === 0 ? '' : `  ${facts.join(', ')}\n`,
     ownLines(gateway, '  ', width),
     pathStory(pool, path, nowMs, '  ', width),

@@ -75,6 +75,18 @@ const rows: Readonly<Record<string, Row>> = {
       /^north → south: relay-udp for 1m0\ds \(north1 → south1\)\n +NAT here +none \(mapping none, filtering none\), seen at 203\.0\.113\.7:51820\n +why +NATs do[\s\S]*192\.168\.2\.11:40112 +host +no answer to 40 probes\n +for a better path, one of\n +- forward UDP port 40112\n +- give south IPv6\n$/,
   },
   'by its node': { daemons: [gateway(path('kiel'), relayed)], argv: ['south1'], code: 0, stdout: /^north → south: / },
+  'a pool with a standby': {
+    daemons: [gateway(path('kiel'), path('south', { node: 'south2', standby: true }), relayed)],
+    argv: ['south'],
+    code: 0,
+    stdout:
+      /^north → south: relay-udp .*\(north1 → south1\)\n[\s\S]*\nnorth → south: .*\(north1 → south2, which stands by\)\n/,
+  },
+  'a table with a standby': {
+    daemons: [gateway(path('south', { node: 'south2', standby: true }), relayed)],
+    code: 0,
+    stdout: /\n +south +relay-udp .*\n +south \(south2, standby\) +direct /,
+  },
   'a single pair': { daemons: [gateway(relayed)], code: 0, stdout: /^north → south: / },
   'one without a path': { daemons: [gateway(path('kiel', { rung: 'none' }))], code: 1, stdout: /^north → kiel: none/ },
   'no other pool': { daemons: [gateway()], code: 0, stdout: /none: no other pool is known/ },

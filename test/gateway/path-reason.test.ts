@@ -1,6 +1,7 @@
 import t from 'tap'
-import { isDoubtful, obstacleOf, reasonOf, type Obstacle } from '../../gateway/path-reason.ts'
+import { candidateStatus, isDoubtful, obstacleOf, reasonOf, type Obstacle } from '../../gateway/path-reason.ts'
 import { Path } from '../../gateway/path.ts'
+import type { TriedCandidate } from '../../gateway/punch.ts'
 import type { NatBehaviour } from '../../lib/status.ts'
 
 const nat = (
@@ -50,4 +51,30 @@ t.test('when agents are told that a path is silent', async (t) => {
   ] as const)
     t.equal(isDoubtful({ rung, sinceMs: 0, silentMs: () => silentMs }, 2_000), expected, name)
   t.ok(isDoubtful({ rung: 'none', sinceMs: 0, silentMs: () => 0 }, 3_500), 'it never came up')
+})
+
+t.test('what came of a candidate', async (t) => {
+  const address = { address: '198.18.2.2', port: 5, family: 4 } as const
+  const tried = (more: Partial<TriedCandidate>): TriedCandidate => ({
+    kind: 'reflexive',
+    address,
+    probes: 0,
+    unanswered: 0,
+    rttMs: undefined,
+    answeredMs: -Infinity,
+    refused: false,
+    ...more,
+  })
+  const once = { probes: 40, rttMs: 1.62, answeredMs: 77_000 }
+  for (const [candidate, result, outcome] of [
+    [tried({}), 'not tried yet', 'untried'],
+    [tried({ probes: 40, unanswered: 40 }), 'no answer to 40 probes', 'silent'],
+    [tried(once), 'answered in 1.6 ms', 'answered'],
+    [tried({ ...once, answeredMs: 99_000, unanswered: 2 }), 'answered in 1.6 ms', 'answered'],
+    [tried({ ...once, unanswered: 32 }), 'answered in 1.6 ms 23s ago, and to none of 32 probes since', 'silent'],
+    [tried({ ...once, refused: true }), 'answered in 1.6 ms, but WireGuard did not get through', 'refused'],
+  ] as const) {
+    const told = candidateStatus(candidate, 100_000)
+    t.same([told.result, told.outcome], [result, outcome], result)
+  }
 })
