@@ -44,14 +44,7 @@ export async function runInformer(
   while (!signal.aborted) {
     try {
       if (version === undefined) {
-        sink.listing()
-        let listed = ''
-        for await (const { items, resourceVersion } of client.pages(served[asked]!, signal)) {
-          for (const item of items) sink.put(item)
-          listed = resourceVersion
-        }
-        sink.listed()
-        version = listed
+        version = await list(client, served[asked]!, sink, signal)
       }
       const timeoutSeconds = Math.round(WATCH_SECONDS * (1 + Math.random()))
       const events = await client.watch(served[asked]!, signal, { resourceVersion: version, timeoutSeconds })
@@ -85,6 +78,18 @@ export async function runInformer(
       await pause(Math.max(Math.min(askedMs, BACKOFF.capMs), backoffMs(BACKOFF, ++failures, Math.random())))
     }
   }
+}
+
+/** By itself, since a function that waits for changes would hold on to the last page. @returns the list's version. */
+async function list(client: ApiClient, resource: Resource, sink: InformerSink, signal: AbortSignal): Promise<string> {
+  let version = ''
+  sink.listing()
+  for await (const { items, resourceVersion } of client.pages(resource, signal)) {
+    for (const item of items) sink.put(item)
+    version = resourceVersion
+  }
+  sink.listed()
+  return version
 }
 
 /** Resources of custom definitions may be absent; built-in groups have no dot, or end in .k8s.io. */

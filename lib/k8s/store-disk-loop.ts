@@ -95,6 +95,8 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
           statements = undefined
         }
         writeBatch(database)
+        // What was written is not asked for again while this process lives.
+        if (rows.size === 0) database.exec('PRAGMA shrink_memory')
         if (failure !== undefined) log.info({ file }, 'store is written to disk again')
         failure = undefined
         await tick()

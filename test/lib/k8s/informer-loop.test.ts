@@ -14,7 +14,10 @@ function serverWith(version: string | undefined) {
       yield { items: [{ metadata: { name: 'north' } }], resourceVersion: '7' }
     },
     watch: (_resource: Resource, signal: AbortSignal) =>
-      new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error))),
+      new Promise((_resolve, reject) => {
+        if (signal.aborted) reject(signal.reason as Error)
+        else signal.addEventListener('abort', () => reject(signal.reason as Error))
+      }),
   } as unknown as ApiClient
   return { client, asked }
 }
