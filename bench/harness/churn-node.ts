@@ -13,6 +13,8 @@ import { createAuthority, createClient, issueServer, validFor, type KeyPair } fr
 import { run } from '../../lib/net/exec.ts'
 import { identityPaths } from '../../lib/net/identity.ts'
 import { NFT_TABLE_AGENT } from '../../lib/owned.ts'
+import { COMPILE_CACHE } from '../../test/lab/paths.ts'
+import { warmCompileCache } from '../../test/lab/warm.ts'
 import { remoteOf, type Remote } from '../../test/lib/netns.ts'
 import { ENDPOINT_PREFIXES, NODE, NODE_ADDRESS, SERVICE_PREFIX } from './churn-world.ts'
 import { cgroupCpuMs } from './cpu.ts'
@@ -49,12 +51,15 @@ ip link set eth0 up && ip link set eth1 up && ip addr add ${NODE_ADDRESS}/24 dev
 for prefix in ${[...ENDPOINT_PREFIXES, SERVICE_PREFIX].join(' ')}; do ip route add local $prefix dev lo src ${NODE_ADDRESS}; done &&
 echo ready && cat`
 const LOG_CHARS = 400
+/** Without its types, as it is published. */
+const COMPILED = { ...process.env, NODE_COMPILE_CACHE: COMPILE_CACHE }
 const PROGRAM = `${import.meta.dirname}/../../cli/main.ts`
 const GROUPS = ['served/agent', 'served/others', 'served', 'left', ''] as const
 
 export const nowMs = (): number => Number(process.hrtime.bigint()) / 1e6
 
 export async function openChurnNode(): Promise<ChurnNode> {
+  await warmCompileCache()
   const folder = mkdtempSync(join(tmpdir(), 'bch'))
   const root = `${cgroupMount()}/bch${process.pid}`
   for (const group of GROUPS) mkdirSync(`${root}/${group}`, { recursive: true })
@@ -96,6 +101,7 @@ export async function openChurnNode(): Promise<ChurnNode> {
       const startedMs = nowMs()
       const child = spawn('nsenter', [...enter('served/agent'), process.execPath, PROGRAM, 'agent', ...flags], {
         stdio: ['ignore', 'pipe', 'inherit'],
+        env: COMPILED,
       })
       return {
         pid: child.pid!,
