@@ -140,7 +140,7 @@ export async function main([name = '', ...argv]: readonly string[]): Promise<num
   if (found !== undefined) return found.run(argv)
   const hint = suggest(name, Object.keys(COMMANDS))
   throw new UsageError(
-    `${name}: no such command${hint === undefined ? '' : `, is it ${hint}?`} there are ${Object.keys(COMMANDS).join(', ')}`,
+    `${name}: no such command${hint === undefined ? '' : `, is it ${hint}?`}; there are ${Object.keys(COMMANDS).join(', ')}`,
   )
 }
 

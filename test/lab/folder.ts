@@ -40,6 +40,8 @@ export function readFolder(directory: string): Objects {
   } catch (cause) {
     throw new UsageError(`--manifests ${directory}: cannot be read as a folder; name a folder of YAML files`, { cause })
   }
+  if (files.length === 0)
+    throw new UsageError(`--manifests ${directory}: has no file that ends in .yaml, .yml or .json`)
   const problems: string[] =
     files.length > FILES_MAX ? [`${directory}: only the first ${FILES_MAX} files are read`] : []
   const objects = files.slice(0, FILES_MAX).flatMap((name) => readObjects(join(directory, name), problems))

@@ -18,7 +18,7 @@ import { followNodes } from './kubelets.ts'
 import { generateManifests } from './manifests.ts'
 import { parseId, pathsOf } from './names.ts'
 import type { Cut } from './nat.ts'
-import { generatedPools, type LabOptions } from './options.ts'
+import { DEFAULT_NODES, generatedPools, type LabOptions } from './options.ts'
 import { SHOP } from './paths.ts'
 import { reportNodes, startGateways, startKubelets, startNodes, startPods, type StartOptions } from './start.ts'
 import { takeLock, writeState, type LabState } from './state.ts'
@@ -38,8 +38,6 @@ export type OpenOptions = {
 }
 export type ExecOptions = { readonly input?: string; readonly timeoutMs?: number; readonly signal?: AbortSignal }
 type LabEvents = { readonly event: [LabEvent] }
-
-const DEFAULT_NODES = 2
 
 /**
  * Makes a lab and starts what runs in it. Rubble of a dead lab of the same id is removed first.

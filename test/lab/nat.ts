@@ -61,6 +61,7 @@ export function natsOf(name: NatName): readonly [Nat] | readonly [Nat, Nat] {
 function parseNat(text: string): Nat {
   const [word, ...parameters] = text.split('/')
   const type = NAT_TYPES.find((known) => known === word)
+  if (word === DOUBLE) throw new Error(`${DOUBLE} is two NATs already, ${DOUBLE_NAT}: it stands alone`)
   if (type === undefined) throw new Error(`${JSON.stringify(word)} is no NAT type: ${NAT_TYPES.join(', ')}, ${DOUBLE}`)
   let nat: Nat = { type, seed: DEFAULT_SEED, expireSeconds: undefined }
   for (const parameter of parameters) {

@@ -8,6 +8,9 @@ import type { Lab } from './lab.ts'
 import { NAT_SYNTAX, NAT_TYPES, parseNatName, type NatName } from './nat.ts'
 import { NODES_MAX, SITES_MAX, UNDERLAYS, type Underlay } from './plan.ts'
 
+/** Of generated pools. */
+export const DEFAULT_NODES = 2
+
 /** How a lab is asked for in code; the flags of `up` are the same. */
 export type LabOptions = {
   readonly id?: string | undefined
@@ -89,7 +92,7 @@ export const UP = {
   } satisfies Option<readonly string[]>,
   nodes: {
     name: 'nodes',
-    doc: 'nodes in each of --pools (default 2)',
+    doc: `nodes in each of --pools (default ${DEFAULT_NODES})`,
     value: 'N',
     fallback: '',
     parse: (value) => (value === '' ? 0 : integer(1, NODES_MAX)(value)),
@@ -141,6 +144,13 @@ export const UP = {
     },
   } satisfies Option<boolean>,
   warm: flagOption('warm', 'gateways keep all paths up, with traffic or without'),
+  coldAfter: {
+    name: 'cold-after',
+    doc: 'seconds without traffic after which gateways send nothing to keep a path up (default 600)',
+    value: 'SECONDS',
+    fallback: '',
+    parse: (value) => (value === '' ? 0 : integer(1, 1_000_000)(value)),
+  } satisfies Option<number>,
   noRestart: flagOption('no-restart', 'leave processes that die dead'),
   noDaemons: flagOption('no-daemons', 'hosts, NATs and pods only'),
   detach: flagOption('detach', 'return when everything runs'),
@@ -149,10 +159,13 @@ export const UP = {
 
 /** @throws UsageError for flags that do not go together. */
 export function labOptionsOf(values: Values<typeof UP>): LabOptions {
-  const { pools: names, nodes, manifests, warm, noRestart, noDaemons, ...rest } = values
+  const { pools: names, nodes, manifests, warm, coldAfter, noRestart, noDaemons, ...rest } = values
   const errors = [
     ...(manifests !== undefined && names.length > 0 ? ['--manifests and --pools: give one of them'] : []),
     ...(nodes > 0 && names.length === 0 ? ['--nodes: counts the nodes of --pools, which is not given'] : []),
+    ...(names.length > 0 && values.gateways > (nodes || DEFAULT_NODES)
+      ? [`--gateways ${values.gateways}: a pool has ${nodes || DEFAULT_NODES} nodes; give --nodes ${values.gateways}`]
+      : []),
   ]
   if (errors.length > 0) throw new UsageError(errors.join('\n'))
   return {
@@ -160,7 +173,7 @@ export function labOptionsOf(values: Values<typeof UP>): LabOptions {
     ...(names.length > 0 ? { pools: names } : {}),
     ...(nodes > 0 ? { nodes } : {}),
     ...(manifests === undefined ? {} : { manifests }),
-    gatewayFlags: warm ? ['--warm', 'all'] : [],
+    gatewayFlags: [...(warm ? ['--warm', 'all'] : []), ...(coldAfter > 0 ? ['--cold-after', String(coldAfter)] : [])],
     restart: !noRestart,
     kubelets: true,
     until: noDaemons ? 'hosts' : 'all',
