@@ -124,9 +124,11 @@ export function openAgentLan(
   const say = ({ nodes, gateways }: Pool): void => {
     saidMs = now()
     ownSaid = JSON.stringify(options.own())
+    // The gateway on our own node needs no sign of life, but passes on what we found.
+    const isToldHere = options.own().length > 0
     const gateway = active()
     const others = gateways.filter((name) => name !== gateway).slice(0, TOLD_GATEWAYS - 1)
-    const to = [...others, gateway].filter((name) => name !== undefined && name !== node)
+    const to = [...others, gateway].filter((name) => name !== undefined && (name !== node || isToldHere))
     if (to.length === 0) return
     const datagram = presence(false)
     if (datagram === undefined) return

@@ -95,8 +95,8 @@ export function runNeighbours(
 
   return {
     heard: (said) => {
-      if (said.pool !== pool()?.name || said.node === node) return
-      liveness.sign(said.node, now())
+      if (said.pool !== pool()?.name) return
+      if (said.node !== node) liveness.sign(said.node, now())
       if (said.findings !== undefined) findings.fromAgent(said.findings, now())
     },
     onMessage: (from, datagram) => {

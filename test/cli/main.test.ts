@@ -30,7 +30,7 @@ const rows: readonly [argv: readonly string[], code: number, stdout: RegExp, std
     /^$/,
     /--colour: no such flag; see --help\n.*x: nothing|--colour: no such flag/,
   ],
-  [['help', 'paths'], 0, /^fulmar paths \[POOL\] \[--json\] \[--watch\]/, /^$/],
+  [['help', 'paths'], 0, /^fulmar paths \[POOL\|NODE\] \[--json\] \[--watch\]/, /^$/],
   [['kubeconfig', 'admin', '--server', 'https://x'], 64, /^$/, /^fulmar kubeconfig: admin: nothing is expected here/],
   [['token', '--node', 'h1'], 64, /^$/, /^fulmar token: create: is missing; write fulmar token create --node/],
   [['token', 'create', 'x', '--node', 'h1'], 64, /^$/, /^fulmar token: x: nothing is expected here/],

@@ -205,7 +205,8 @@ if (cage !== undefined) {
 
   await t.test('SCTP', async (t) => {
     const children = await answerSctp(world.namespaceOf('a'), 'a', PORT)
-    t.teardown(() => children.forEach((child) => child.kill()))
+    // One that waits in the kernel for a packet hears of no other signal.
+    t.teardown(() => children.forEach((child) => child.kill('SIGKILL')))
     for (const family of FAMILIES) {
       const call = (from: Place, address: string, port: number) => callSctp(world.namespaceOf(from), address, port)
       t.equal(call('c', ADDRESSES.a[family], PORT), `a ${ADDRESSES.c[family]}`, `a direct call over IPv${family}`)
