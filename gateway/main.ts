@@ -15,7 +15,6 @@ import { loadIdentity } from '../lib/net/identity.ts'
 import { openLanChannel } from '../lib/net/lan-channel.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { preferProcess } from '../lib/net/priority.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import { DEVICES, type Carrier } from '../lib/owned.ts'
 import { RUNGS } from '../lib/status.ts'
@@ -71,7 +70,6 @@ async function runGateway(
   const numbers = numbersOf(config)
   const registry = createRegistry('gateway')
   await refuseSecond(config.runDir, 'gateway')
-  preferProcess()
   const moved = registerMoves(registry)
   const identity = withFlags(await loadIdentity(config.stateDir), config)
   const { node } = identity

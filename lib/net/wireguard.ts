@@ -4,7 +4,6 @@
 import { readFile } from 'node:fs/promises'
 import { groupOutside } from './cgroup.ts'
 import { run, ExecError } from './exec.ts'
-import { NICENESS } from './priority.ts'
 import { getDevice, setDevice, setPeers } from './wireguard-uapi.ts'
 
 export type DevicePeer = {
@@ -80,6 +79,12 @@ export function peerWords(change: PeerSettings): readonly string[] {
     ...(keepaliveSeconds === undefined ? [] : ['persistent-keepalive', String(keepaliveSeconds)]),
   ]
 }
+
+/**
+ * The data path comes before pods, as it does where the kernel has WireGuard. The gateway does not: with it before pods,
+ * hand-overs over the relay lost packets on a busy machine (measured).
+ */
+const NICENESS = -10
 
 /**
  * Leaves the service's group, if there is one; where that is not permitted, a wireguard-go that ends with the service is
