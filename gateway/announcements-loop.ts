@@ -27,12 +27,13 @@ export type Announcements = {
   readonly trigger: () => void
   /** @returns whether it is news; what does not verify is logged and dropped. */
   readonly receive: (node: string, signed: SignedAnnouncement) => boolean
-  /** Drops those of nodes that the cluster has not named for a week. @param nodes that it names now. */
-  readonly retain: (nodes: ReadonlySet<string>, nowMs: number) => void
+  /** Drops those of nodes that the cluster has not named for a week; done by itself every hour. */
+  readonly forget: (nowMs: number) => void
 }
 
 /** The object of a node that is away may be gone for days; without its announcement it is not reached before its next. */
 const FORGET_MS = 7 * 24 * 3_600_000
+const FORGET_LOOK_MS = 3_600_000
 
 export function runAnnouncements(
   options: {
@@ -43,6 +44,8 @@ export function runAnnouncements(
     >
     /** What there is to announce. */
     readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat' | 'role'>
+    /** Nodes that the cluster names now. */
+    readonly nodes: () => ReadonlySet<string>
     /** Ours is another. */
     readonly onOwn: (announcement: SignedAnnouncement) => void
     readonly log: Log
@@ -97,6 +100,23 @@ export function runAnnouncements(
     signal,
   )
 
+  const forget = (nowMs: number): void => {
+    const nodes = options.nodes()
+    // Objects that do not name us are not those of our cluster, or not all of them.
+    if (!nodes.has(identity.node)) return
+    for (const node of peers.keys()) {
+      const sinceMs = missingSinceMs.get(node) ?? nowMs
+      if (nodes.has(node)) missingSinceMs.delete(node)
+      else missingSinceMs.set(node, sinceMs)
+      if (nodes.has(node) || nowMs - sinceMs < FORGET_MS) continue
+      for (const known of [peers, signedBy, missingSinceMs]) known.delete(node)
+      state.removeAnnouncement(node)
+      log.info({ peer: node }, 'a gateway whose node is gone is forgotten')
+    }
+  }
+  const forgetting = setInterval(() => forget(performance.now()), FORGET_LOOK_MS).unref()
+  signal.addEventListener('abort', () => clearInterval(forgetting), { once: true })
+
   return {
     peers,
     own: () => own,
@@ -111,18 +131,6 @@ export function runAnnouncements(
       if (peers.get(node)?.wireguardKey !== key) state.saveOrder([...peers.keys()])
       return true
     },
-    retain: (nodes, nowMs) => {
-      // Objects that do not name us are not those of our cluster, or not all of them.
-      if (!nodes.has(identity.node)) return
-      for (const node of peers.keys()) {
-        const sinceMs = missingSinceMs.get(node) ?? nowMs
-        if (nodes.has(node)) missingSinceMs.delete(node)
-        else missingSinceMs.set(node, sinceMs)
-        if (nodes.has(node) || nowMs - sinceMs < FORGET_MS) continue
-        for (const known of [peers, signedBy, missingSinceMs]) known.delete(node)
-        state.removeAnnouncement(node)
-        log.info({ peer: node }, 'a gateway whose node is gone is forgotten')
-      }
-    },
+    forget,
   }
 }

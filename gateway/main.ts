@@ -12,24 +12,21 @@ import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
-import { openLanChannel } from '../lib/net/lan-channel.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
-import { DEVICES, type Carrier } from '../lib/owned.ts'
+import type { Carrier } from '../lib/owned.ts'
 import { RUNGS } from '../lib/status.ts'
-import { linkLocalOf } from './addresses.ts'
 import { runAnnouncements } from './announcements-loop.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
 import { openEchoServer } from './echo-server.ts'
-import type { Elections } from './election-loop.ts'
+import { openGatewayLan, type GatewayLan } from './lan-loop.ts'
 import { openListenPort, type ListenPort } from './listen-port-loop.ts'
 import { runHandover, type Handover } from './handover-loop.ts'
 import { isFall } from './ladder.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
 import { registerMetrics, registerMoves } from './metrics.ts'
-import { runNeighbours, type Neighbours } from './neighbours-loop.ts'
 import { findOwnAddresses } from './own-address-loop.ts'
 import { openPacketClient } from './packet-client.ts'
 import { runPaths } from './path-loop.ts'
@@ -49,9 +46,6 @@ import { gatewayStatus, pathsStatus } from './status.ts'
 import { createStunClient } from './stun-client.ts'
 import { runTraffic } from './traffic-loop.ts'
 import { openWireGuard } from './wireguard-loop.ts'
-
-/** How often it is looked for nodes that are gone. */
-const FORGET_LOOK_MS = 3_600_000
 
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const config = readOptions('fulmar gateway [--flag VALUE]…', gatewayOptions, argv, env)
@@ -80,9 +74,8 @@ async function runGateway(
   // What the loops below tell each other of comes after some of them.
   let mesh = undefined as Mesh | undefined
   let listening = undefined as ListenPort | undefined
-  let elections = undefined as Elections | undefined
+  let lan = undefined as GatewayLan | undefined
   let handover = undefined as Handover | undefined
-  let neighbours = undefined as Neighbours | undefined
 
   const pools = await followPools(
     {
@@ -107,17 +100,12 @@ async function runGateway(
         nat: reachability.nat(),
         role: role.own(),
       }),
+      nodes: () => new Set(pools.list().flatMap((pool) => pool.nodes.map(({ name }) => name))),
       onOwn: (announcement) => void signalling.send({ kind: 'announce', node, announcement }),
       log,
     },
     signal,
   )
-
-  const forgetting = setInterval(() => {
-    const nodes = pools.list().flatMap((pool) => pool.nodes.map(({ name }) => name))
-    announcements.retain(new Set(nodes), performance.now())
-  }, FORGET_LOOK_MS).unref()
-  signal.addEventListener('abort', () => clearInterval(forgetting), { once: true })
   for (const [peer, said] of announcements.peers) role.learn(peer, said.role, said.certifiedMs)
   const onAnnouncement = (peer: string): void => {
     const said = announcements.peers.get(peer)!
@@ -237,7 +225,7 @@ async function runGateway(
         onReply: paths.onEchoReply,
         onRole: paths.onEchoRole,
         onOther: (device, from, datagram) => {
-          if (neighbours?.onMessage(from, datagram) !== true) handover?.onMessage(device, from, datagram)
+          if (lan?.neighbours.onMessage(from, datagram) !== true) handover?.onMessage(device, from, datagram)
         },
         role: role.own,
       },
@@ -279,7 +267,7 @@ async function runGateway(
       node,
       pools: () => {
         const known = pools.list()
-        elections?.setPool(poolOf(known, node))
+        lan?.elections.setPool(poolOf(known, node))
         return known
       },
       announcements: announcements.peers,
@@ -294,57 +282,28 @@ async function runGateway(
     },
     signal,
   )
-  const tellRole = () => {
-    paths.tellRole()
-    announcements.trigger()
-  }
-  const lan = openLanChannel(
+
+  // The pool's LAN: who of its gateways is active, which nodes are alive, and the role handed over.
+  const { elections, neighbours } = openGatewayLan(
     {
       identity,
-      source: 'gateway',
       port: config.lanPort,
-      boot: state.boot,
-      isMember: (name, { kind }) => {
-        const pool = elections?.pool()
-        if (kind === 'presence') return pool?.nodes.some((member) => member.name === name) === true
-        return name !== node && pool?.gateways.includes(name) === true
-      },
-      onMessage: (said) => (said.kind === 'heartbeat' ? elections?.heard(said) : neighbours?.heard(said)),
-      log,
-    },
-    signal,
-  )
-  const alive = runNeighbours(
-    {
-      node,
-      lan,
-      agentPort: config.lanPort + 1,
-      pool: () => elections?.pool(),
+      state,
+      roles: role,
       pools: pools.list,
-      poolAt: (from) => mesh?.plan()?.peers.find((peer) => !peer.standby && linkLocalOf(peer.node) === from)?.pool,
-      isActive: () => role.own()?.active === true,
+      mesh,
       paths: paths.findings,
-      tell: (datagram) => {
-        for (const { node } of mesh?.plan()?.peers ?? []) {
-          const rung = mesh?.rungOf(node)
-          if (rung !== undefined) echoes.sendOther(DEVICES[rung], linkLocalOf(node), datagram)
-        }
+      echoes,
+      tellRole: () => {
+        paths.tellRole()
+        announcements.trigger()
       },
+      isOverruled: routes.isOverruled,
       log,
     },
     signal,
   )
-  neighbours = alive
-  elections = role.elect(mesh, tellRole, {
-    node,
-    lan,
-    port: config.lanPort,
-    findings: alive.findings,
-    kept: state.election,
-    keep: state.keepElection,
-    isOverruled: routes.isOverruled,
-    log,
-  })
+  lan = { elections, neighbours }
   const openDevice = (port: number, signal: AbortSignal) => openDevices(signal, { rung: 'leave', port })
   const following = runHandover(
     { mesh, openDevice, send: echoes.sendOther, wake: paths.traffic, roles: role, log },
@@ -352,6 +311,7 @@ async function runGateway(
   )
   handover = following
   beforeEnd(() => elections.leave(following.prepare))
+
   mesh.trigger()
   listening.start(async (port) => {
     await wireguard.setPort('direct', port)
@@ -383,7 +343,7 @@ async function runGateway(
     paths,
     reachability,
     pools,
-    neighbours: alive,
+    neighbours,
   }
   registerMetrics(registry, { paths: () => pathsStatus(parts), signalling, packets, probes })
   const { address: host, port } = config.metrics

@@ -187,6 +187,7 @@ export class SimGateway {
           saveOrder: () => {},
         },
         facts: () => ({ wireguardKey: publicKey, ...this.#facts, role: ROLE }),
+        nodes: () => new Set(this.#world.nodes().map(({ metadata }) => metadata?.name ?? '')),
         onOwn: (announcement) => void send({ kind: 'announce', node, announcement }),
         log,
       },
