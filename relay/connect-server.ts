@@ -21,8 +21,6 @@ export type ConnectOptions = {
    * spoke, or a second passed.
    */
   readonly speaksFirst?: boolean
-  readonly onOpen?: () => void
-  readonly onClose?: () => void
 }
 
 const QUIET_MS = 1_000
@@ -51,14 +49,12 @@ export function answerConnect(options: ConnectOptions, request: IncomingMessage,
       if (stream.destroyed) return breakOff(far)
       const startedMs = performance.now()
       log.info({ addr: `${host}:${port}`, caller }, 'stream opened')
-      options.onOpen?.()
       stream.write(ESTABLISHED)
       if (head.length > 0) far.write(head)
       const join = (): void =>
         splice(stream, far, (err) => {
           const seconds = Math.round((performance.now() - startedMs) / 100) / 10
           log.info({ addr: `${host}:${port}`, caller, seconds, ...(err && { reason: err.message }) }, 'stream closed')
-          options.onClose?.()
         })
       if (head.length > 0 || options.speaksFirst !== true) join()
       else afterFirstWord(stream, far, join)
@@ -104,7 +100,7 @@ function afterFirstWord(stream: Duplex, far: Duplex, join: () => void): void {
 }
 
 /** `HOST:PORT` or `[IPV6]:PORT`. */
-export function parseTarget(authority: string): { readonly host: string; readonly port: number } | undefined {
+function parseTarget(authority: string): { readonly host: string; readonly port: number } | undefined {
   const [, bracketed, plain, digits] = /^(?:\[([0-9a-f:.]+)\]|([^:/?#@[\]\s]{1,253})):(\d{1,5})$/i.exec(authority) ?? []
   const host = bracketed ?? plain
   const port = Number(digits)

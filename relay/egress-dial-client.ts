@@ -40,7 +40,7 @@ export function createEgressDial(options: {
 }
 
 /** @throws NodeDialError */
-export async function dialStraight(host: string, port: number, signal: AbortSignal): Promise<Duplex> {
+async function dialStraight(host: string, port: number, signal: AbortSignal): Promise<Duplex> {
   const address = await resolved(host)
   const where = formatSocketAddress({ address, port })
   const late = AbortSignal.any([signal, AbortSignal.timeout(DIAL_MS)])

@@ -6,8 +6,8 @@ import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { breakOff, splice } from '../lib/net/splice.ts'
-import { MAX_HELLO_BYTES, nameInHello } from '../lib/wire/client-hello.ts'
-import { NodeDialError, type DialNode } from './node-dial.ts'
+import { nameInHello } from '../lib/wire/client-hello.ts'
+import { KUBELET_PORT, NodeDialError, type DialNode } from './node-dial.ts'
 
 export type KubeletServerOptions = {
   readonly listen: readonly Pick<SocketAddress, 'address' | 'port'>[]
@@ -25,8 +25,6 @@ export type KubeletServer = {
   readonly closed: Promise<void>
 }
 
-/** The kubelet's own. */
-const KUBELET_PORT = 10250
 const MAX_CONNECTIONS = 10_000
 const HELLO_MS = 5_000
 /** A hello comes in one segment, or a few. */
@@ -127,7 +125,7 @@ function accept({ nodeOf, dial, log, helloMs = HELLO_MS }: KubeletServerOptions,
 
 const TOO_MANY = {
   kind: 'no hello',
-  reason: `its ClientHello came in over ${MAX_SEGMENTS} pieces, or has over ${MAX_HELLO_BYTES} bytes`,
+  reason: `its ClientHello came in over ${MAX_SEGMENTS} pieces`,
 } as const
 
 function listening(server: Server, { address, port }: Pick<SocketAddress, 'address' | 'port'>): Promise<void> {

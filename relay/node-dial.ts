@@ -3,6 +3,9 @@
 
 import type { Duplex } from 'node:stream'
 
+/** Where a kubelet listens unless its node's object says otherwise. */
+export const KUBELET_PORT = 10250
+
 export type NodeTarget = {
   /**
    * The node's own name for the node itself, wherever its kubelet listens; else an address or a name, which the agent

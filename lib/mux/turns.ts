@@ -23,10 +23,6 @@ export class Turns<F extends Flow> {
     ;(sparse ? this.#sparse : this.#bulk).push({ flow, deficit: QUANTUM_BYTES })
   }
 
-  get empty(): boolean {
-    return this.#queued.size === 0
-  }
-
   /**
    * Lets the flow whose turn it is send one frame.
    * @param send @returns the bytes that it sent.

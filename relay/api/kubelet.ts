@@ -3,8 +3,9 @@
 
 import { GROUP_MASTERS, type Identity } from '../../lib/identity.ts'
 import type { KubernetesObject, Node, Pod } from '../../lib/k8s/objects.ts'
+import { KUBELET_PORT } from '../node-dial.ts'
 import { builtIn, type Kind } from './kinds.ts'
-import type { ResourceRequest } from './request.ts'
+import { isTrue, type ResourceRequest } from './request.ts'
 import * as status from './status.ts'
 
 export type KubeletCall = {
@@ -21,7 +22,6 @@ export type KubeletCall = {
 export type KubeletPlan = KubeletCall | { readonly kind: 'refused'; readonly failure: status.Failure }
 export type Lookup = (kind: Kind, namespace: string, name: string) => KubernetesObject | undefined
 
-const KUBELET_PORT = 10250
 const STREAMS: readonly string[] = ['exec', 'attach', 'portforward']
 const POD_SUBRESOURCES: readonly string[] = ['log', ...STREAMS]
 const LOG_OPTIONS = [
@@ -116,4 +116,3 @@ function only(query: URLSearchParams, names: readonly string[]): URLSearchParams
 }
 
 const refused = (failure: status.Failure) => ({ kind: 'refused', failure }) as const
-const isTrue = (text: string | null): boolean => text === 'true' || text === '1'
