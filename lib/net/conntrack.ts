@@ -1,12 +1,12 @@
 // Flows that the kernel tracks, deleted one by one by their tuple (ctnetlink): it is found by its hash, where `conntrack -D`
 // walks the whole table, which all namespaces share and which takes 20 ms, for each command.
 //
-//   nfgenmsg: u8 family, u8 version 0, u16 0 | attributes, each: u16 length, u16 type, value, pad to 4
+//   nfgenmsg: u8 family, u8 version 0, u16 0 | attributes (lib/net/netfilter.ts)
 //   TUPLE_ORIG { IP { src, dst }, PROTO { u8 number, u16 source port, u16 destination port } }, ports in network order
 
-import { createNetlink, parseError, Protocol } from 'netlink'
 import { writeAddress } from '../address.ts'
 import type { Family } from '../cidr.ts'
+import { AF, attribute, CONNTRACK, ENOENT, errnoOf, openNetfilter, TIMEOUT_MS } from './netfilter.ts'
 
 /** The first direction of a flow, as it was before any translation. */
 export type UdpFlow = {
@@ -17,7 +17,7 @@ export type UdpFlow = {
   readonly destinationPort: number
 }
 
-const CT_DELETE = (1 << 8) | 2
+const CT_DELETE = CONNTRACK | 2
 const NESTED = 0x8000
 const TUPLE_ORIG = 1
 const TUPLE = { ip: 1, proto: 2 }
@@ -27,26 +27,20 @@ const IP: Readonly<Record<Family, { readonly src: number; readonly dst: number }
 }
 const PROTO = { number: 1, sourcePort: 2, destinationPort: 3 }
 const UDP = 17
-const AF: Readonly<Record<Family, number>> = { 4: 2, 6: 10 }
-const MESSAGE_ERROR = 2
-const ENOENT = -2
-const TIMEOUT_MS = 2_000
 
 /**
  * Those that are gone already count as deleted.
  * @throws Error with what the kernel said, after which the others are deleted none the less.
  */
 export async function deleteUdpFlows(flows: readonly UdpFlow[]): Promise<void> {
-  const socket = createNetlink(Protocol.NETFILTER, { ref: false } as Parameters<typeof createNetlink>[1])
-  socket.on('error', () => undefined)
+  const socket = openNetfilter()
   try {
     let failed: Error | undefined
     for (const flow of flows) {
       const [[answer]] = await socket.request(CT_DELETE, encodeFlow(flow), { checkError: false, timeout: TIMEOUT_MS })
-      if (answer?.type !== MESSAGE_ERROR) continue
-      const { errno } = parseError(answer.data, answer.flags)
+      const errno = errnoOf(answer)
       if (errno !== 0 && errno !== ENOENT)
-        failed = new Error(`conntrack: cannot delete the flow to ${flow.destination}: errno ${-errno}`)
+        failed = new Error(`conntrack: cannot delete the flow to ${flow.destination}: errno ${errno}`)
     }
     if (failed !== undefined) throw failed
   } finally {
@@ -58,28 +52,21 @@ export async function deleteUdpFlows(flows: readonly UdpFlow[]): Promise<void> {
 export function encodeFlow({ family, source, sourcePort, destination, destinationPort }: UdpFlow): Buffer {
   return Buffer.concat([
     Buffer.from([AF[family], 0, 0, 0]),
-    attribute(TUPLE_ORIG | NESTED, [
-      attribute(TUPLE.ip | NESTED, [
-        attribute(IP[family].src, [addressBytes(source, family)]),
-        attribute(IP[family].dst, [addressBytes(destination, family)]),
-      ]),
-      attribute(TUPLE.proto | NESTED, [
-        attribute(PROTO.number, [Buffer.from([UDP])]),
-        attribute(PROTO.sourcePort, [portBytes(sourcePort)]),
-        attribute(PROTO.destinationPort, [portBytes(destinationPort)]),
-      ]),
-    ]),
+    attribute(
+      TUPLE_ORIG | NESTED,
+      attribute(
+        TUPLE.ip | NESTED,
+        attribute(IP[family].src, addressBytes(source, family)),
+        attribute(IP[family].dst, addressBytes(destination, family)),
+      ),
+      attribute(
+        TUPLE.proto | NESTED,
+        attribute(PROTO.number, Buffer.from([UDP])),
+        attribute(PROTO.sourcePort, portBytes(sourcePort)),
+        attribute(PROTO.destinationPort, portBytes(destinationPort)),
+      ),
+    ),
   ])
-}
-
-/** Lengths and types are in the byte order of the host, which is little-endian on every machine that Node 26 is built for but s390x. */
-export function attribute(type: number, content: readonly Buffer[]): Buffer {
-  const value = Buffer.concat(content)
-  const padded = Buffer.alloc((4 + value.length + 3) & ~3)
-  padded.writeUInt16LE(4 + value.length, 0)
-  padded.writeUInt16LE(type, 2)
-  value.copy(padded, 4)
-  return padded
 }
 
 function addressBytes(address: string, family: Family): Buffer {
