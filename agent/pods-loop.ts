@@ -1,7 +1,7 @@
 // Follows this node's own pods, and finds the cgroups of those that the socket load balancer leaves alone. What was found
 // stands in a file, since an agent that starts without the cloud must leave the same ones alone.
 
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ApiClient } from '../lib/k8s/api-client.ts'
 import { runInformer } from '../lib/k8s/informer-loop.ts'
@@ -54,22 +54,15 @@ export function followPods({ client, node, cgroups, file, log }: PodsOptions, si
     groups = now
     log.info({ pods: now.length }, 'pods that BPF leaves to nft')
     try {
-      writeFileSync(file, now.map((group) => `${group}\n`).join(''))
+      writeFileSync(`${file}.tmp`, now.map((group) => `${group}\n`).join(''))
+      renameSync(`${file}.tmp`, file)
     } catch (err) {
       log.warn({ err }, 'which pods BPF leaves to nft cannot be written down')
     }
   }
 
-  const fieldSelector = `spec.nodeName=${node}`
-  const own: ApiClient = {
-    ...client,
-    list: (resource, signal) => client.list(resource, signal, { fieldSelector }),
-    pages: (resource, signal) => client.pages(resource, signal, { fieldSelector }),
-    watch: (resource, signal, options) => client.watch(resource, signal, { ...options, fieldSelector }),
-  }
   const done = runInformer(
-    own,
-    PODS,
+    { client, resource: PODS, selection: { fieldSelector: `spec.nodeName=${node}` } },
     {
       listing: () => seen.clear(),
       listed: () => {

@@ -3,10 +3,16 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { backoffMs, type Backoff } from '../backoff.ts'
-import type { ApiClient } from './api-client.ts'
+import type { ApiClient, Selection } from './api-client.ts'
 import { ApiError, isExpired, isNotFound } from './api-error.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
 
+export type InformerSource = {
+  readonly client: ApiClient
+  readonly resource: Resource
+  /** What is asked for of the resource, where that is not all. */
+  readonly selection?: Selection
+}
 export type InformerSink = {
   /** A list begins; it may break off, and begin again. */
   readonly listing: () => void
@@ -29,12 +35,8 @@ const WATCH_MIN_MS = 1_000
 const WATCH_SECONDS = 300
 
 /** Ends when the signal aborts; never rejects. */
-export async function runInformer(
-  client: ApiClient,
-  resource: Resource,
-  sink: InformerSink,
-  signal: AbortSignal,
-): Promise<void> {
+export async function runInformer(source: InformerSource, sink: InformerSink, signal: AbortSignal): Promise<void> {
+  const { client, resource, selection = {} } = source
   const served = [resource, ...(resource.olderVersions ?? []).map((version) => ({ ...resource, version }))]
   let asked = 0
   let version: string | undefined
@@ -44,10 +46,11 @@ export async function runInformer(
   while (!signal.aborted) {
     try {
       if (version === undefined) {
-        version = await list(client, served[asked]!, sink, signal)
+        version = await list({ client, resource: served[asked]!, selection }, sink, signal)
       }
       const timeoutSeconds = Math.round(WATCH_SECONDS * (1 + Math.random()))
-      const events = await client.watch(served[asked]!, signal, { resourceVersion: version, timeoutSeconds })
+      const options = { ...selection, resourceVersion: version, timeoutSeconds }
+      const events = await client.watch(served[asked]!, signal, options)
       const since = performance.now()
       sink.heard()
       for await (const event of events) {
@@ -81,10 +84,14 @@ export async function runInformer(
 }
 
 /** By itself, since a function that waits for changes would hold on to the last page. @returns the list's version. */
-async function list(client: ApiClient, resource: Resource, sink: InformerSink, signal: AbortSignal): Promise<string> {
+async function list(
+  { client, resource, selection }: InformerSource,
+  sink: InformerSink,
+  signal: AbortSignal,
+): Promise<string> {
   let version = ''
   sink.listing()
-  for await (const { items, resourceVersion } of client.pages(resource, signal)) {
+  for await (const { items, resourceVersion } of client.pages(resource, signal, selection)) {
     for (const item of items) sink.put(item)
     version = resourceVersion
   }

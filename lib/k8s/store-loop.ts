@@ -56,7 +56,9 @@ export async function runStore(options: StoreOptions, signal: AbortSignal): Prom
       return [keyOf(resource), new Followed({ resource, keep, disk, log, changed, listed })] as const
     }),
   )
-  const informers = resources.map((resource) => runInformer(client, resource, followed.get(keyOf(resource))!, signal))
+  const informers = resources.map((resource) =>
+    runInformer({ client, resource }, followed.get(keyOf(resource))!, signal),
+  )
   const done = Promise.all(informers).then(() => {
     due?.()
     return disk.close()

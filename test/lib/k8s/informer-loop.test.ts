@@ -35,7 +35,7 @@ async function follow(client: ApiClient, resource: Resource) {
     heard: () => undefined,
     failed: (error: Error) => void failures.push(error),
   }
-  const done = runInformer(client, resource, sink, life.signal)
+  const done = runInformer({ client, resource }, sink, life.signal)
   const names = (await items).map(({ metadata }) => metadata?.name)
   life.abort()
   await done
