@@ -6,19 +6,19 @@ import type { IncomingMessage, Server } from 'node:http'
 import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
-import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { formatSocketAddress } from '../lib/address.ts'
 import type { KeyPair } from '../lib/certificates.ts'
 import { GROUP_MASTERS, identityOf } from '../lib/identity.ts'
 import type { Log } from '../lib/log.ts'
 import { http, https } from '../lib/net/http.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { answerConnect, refuseConnect, type ConnectDial } from './connect-server.ts'
-
-type Where = Pick<SocketAddress, 'address' | 'port'>
+import { addressOf, listen, type ListenAddress } from './listen-server.ts'
+import { contextOf } from './tls-server.ts'
 
 export type EgressServerOptions = {
   readonly socket: string | undefined
-  readonly listen: readonly Where[]
+  readonly listen: readonly ListenAddress[]
   readonly certificate: KeyPair
   readonly authorityPem: string
   /** Users that may, beside the group system:masters. */
@@ -30,7 +30,7 @@ export type EgressServerOptions = {
 }
 
 export type EgressServer = {
-  readonly addresses: readonly Where[]
+  readonly addresses: readonly ListenAddress[]
   readonly setCertificate: (certificate: KeyPair) => void
   /** Resolves when the signal aborted and the listeners are closed. */
   readonly closed: Promise<void>
@@ -38,14 +38,12 @@ export type EgressServer = {
 
 const MAX_CONNECTIONS = 10_000
 const REQUEST_MS = 10_000
-/** kube-apiserver in a static pod runs as root; others that may are of the socket's group. */
-const SOCKET_UMASK = 0o117
 
 /** @throws UsageError naming the socket, or the address and port, that cannot be had. */
 export async function runEgressServer(options: EgressServerOptions, signal: AbortSignal): Promise<EgressServer> {
-  const { socket, listen, log, users, requestMs = REQUEST_MS } = options
+  const { socket, log, users, requestMs = REQUEST_MS } = options
   const tlsServers: ReturnType<typeof https.createServer>[] = []
-  const addresses: Where[] = []
+  const addresses: ListenAddress[] = []
   const servers: Server[] = []
   const streams = new Set<Duplex>()
   const serve = (server: Server, callerOf: (request: IncomingMessage) => string | undefined): void => {
@@ -73,9 +71,9 @@ export async function runEgressServer(options: EgressServerOptions, signal: Abor
       await removeStale(socket)
       const server = http.createServer(times)
       serve(server, () => 'egress socket')
-      await listening(server, socket)
+      await listen(server, socket, '--egress-socket', log)
     }
-    for (const where of listen) {
+    for (const where of options.listen) {
       const server = https.createServer({
         ...times,
         ...contextOf(options.certificate, options.authorityPem),
@@ -92,8 +90,8 @@ export async function runEgressServer(options: EgressServerOptions, signal: Abor
         return may ? identity.user : undefined
       })
       tlsServers.push(server)
-      await listening(server, where)
-      addresses.push(server.address() as { address: string; port: number })
+      await listen(server, where, '--egress-listen', log)
+      addresses.push(addressOf(server))
     }
   } catch (error) {
     for (const server of servers) server.close()
@@ -120,13 +118,6 @@ export async function runEgressServer(options: EgressServerOptions, signal: Abor
   }
 }
 
-const contextOf = (pair: KeyPair, authorityPem: string) => ({
-  key: pair.keyPem,
-  cert: pair.certificatePem + authorityPem,
-  ca: authorityPem,
-  minVersion: 'TLSv1.2' as const,
-})
-
 /** What a killed relay left behind. @throws UsageError where something answers. */
 async function removeStale(path: string): Promise<void> {
   if (!existsSync(path)) return
@@ -137,28 +128,4 @@ async function removeStale(path: string): Promise<void> {
   probe.destroy()
   if (alive) throw new UsageError(`${path}: another process listens there; choose another by --egress-socket`)
   rmSync(path)
-}
-
-function listening(server: Server, where: string | Where): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const name = typeof where === 'string' ? where : formatSocketAddress(where)
-    const flag = typeof where === 'string' ? '--egress-socket' : '--egress-listen'
-    server.once('error', (cause) =>
-      reject(new UsageError(`cannot listen on ${name}: ${cause.message}; choose another by ${flag}`, { cause })),
-    )
-    server.once('listening', () => {
-      server.removeAllListeners('error')
-      server.on('error', () => {})
-      resolve()
-    })
-    if (typeof where !== 'string')
-      return void server.listen({ host: where.address, port: where.port, ipv6Only: where.address.includes(':') })
-    // bind() happens inside listen(), so there is no moment in which others may connect.
-    const umask = process.umask(SOCKET_UMASK)
-    try {
-      server.listen(where)
-    } finally {
-      process.umask(umask)
-    }
-  })
 }

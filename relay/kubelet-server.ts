@@ -2,15 +2,15 @@
 // kubelet with that very handshake. TLS passes through; the kubelet decides who may do what.
 
 import { createServer, type Server, type Socket } from 'node:net'
-import { formatSocketAddress, type SocketAddress } from '../lib/address.ts'
+import { formatSocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
-import { UsageError } from '../lib/net/lifetime.ts'
 import { breakOff, splice } from '../lib/net/splice.ts'
 import { nameInHello } from '../lib/wire/client-hello.ts'
+import { addressOf, listen, type ListenAddress } from './listen-server.ts'
 import { KUBELET_PORT, NodeDialError, type DialNode } from './node-dial.ts'
 
 export type KubeletServerOptions = {
-  readonly listen: readonly Pick<SocketAddress, 'address' | 'port'>[]
+  readonly listen: readonly ListenAddress[]
   /** The node that a name stands for; undefined for none. */
   readonly nodeOf: (name: string) => string | undefined
   readonly dial: DialNode
@@ -20,7 +20,7 @@ export type KubeletServerOptions = {
 
 export type KubeletServer = {
   /** Where it listens; port 0 has become a real one. */
-  readonly addresses: readonly Pick<SocketAddress, 'address' | 'port'>[]
+  readonly addresses: readonly ListenAddress[]
   /** Resolves when the signal aborted and the last connection ended. */
   readonly closed: Promise<void>
 }
@@ -39,11 +39,11 @@ const DECODE_ERROR = alert(50)
 
 /** @throws UsageError naming the address and port that cannot be had. */
 export async function runKubeletServer(options: KubeletServerOptions, signal: AbortSignal): Promise<KubeletServer> {
-  const { listen, log } = options
+  const { log } = options
   const sockets = new Set<Socket>()
   const servers: Server[] = []
   try {
-    for (const where of listen) {
+    for (const where of options.listen) {
       const server = createServer(
         { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
         (socket) => {
@@ -53,8 +53,7 @@ export async function runKubeletServer(options: KubeletServerOptions, signal: Ab
         },
       )
       server.maxConnections = MAX_CONNECTIONS
-      await listening(server, where)
-      server.on('error', (err) => log.error({ err }, 'cannot accept a connection for a kubelet'))
+      await listen(server, where, '--kubelet-listen', log)
       servers.push(server)
     }
   } catch (error) {
@@ -68,7 +67,7 @@ export async function runKubeletServer(options: KubeletServerOptions, signal: Ab
   }
   if (signal.aborted) stop()
   else signal.addEventListener('abort', stop, { once: true })
-  const addresses = servers.map((server) => server.address() as { address: string; port: number })
+  const addresses = servers.map(addressOf)
   log.info({ addresses: addresses.map(formatSocketAddress) }, 'relay listens for kubelets')
   return { addresses, closed: closed.then(() => undefined) }
 }
@@ -127,18 +126,3 @@ const TOO_MANY = {
   kind: 'no hello',
   reason: `its ClientHello came in over ${MAX_SEGMENTS} pieces`,
 } as const
-
-function listening(server: Server, { address, port }: Pick<SocketAddress, 'address' | 'port'>): Promise<void> {
-  const where = formatSocketAddress({ address, port })
-  return new Promise((resolve, reject) => {
-    const refused = (cause: Error): void =>
-      reject(
-        new UsageError(`cannot listen on ${where}: ${cause.message}; choose another by --kubelet-listen`, { cause }),
-      )
-    server.once('error', refused)
-    server.listen({ host: address, port, ipv6Only: address.includes(':') }, () => {
-      server.off('error', refused)
-      resolve()
-    })
-  })
-}

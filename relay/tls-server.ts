@@ -12,16 +12,15 @@ import type { KeyPair } from '../lib/certificates.ts'
 import { identityOf, type Identity } from '../lib/identity.ts'
 import type { Log } from '../lib/log.ts'
 import { https } from '../lib/net/http.ts'
-import { UsageError } from '../lib/net/lifetime.ts'
-import { mayUpgrade } from './api/request.ts'
 import { JOIN_PATH } from '../lib/wire/join.ts'
 import { MUX_PATH } from '../lib/wire/mux.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
 import { SIGNAL_PATH } from '../lib/wire/signal.ts'
+import { mayUpgrade } from './api/request.ts'
+import { addressOf, listen, type ListenAddress } from './listen-server.ts'
 import { createPrefixLimit } from './prefix-limit.ts'
 import { refuseUpgrade, type Caller } from './websocket-server.ts'
 
-export type ListenAddress = { readonly address: string; readonly port: number }
 export type Upgrade = (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Caller) => void
 
 /** @param stream with allowHalfOpen. */
@@ -68,19 +67,12 @@ const WEBSOCKET_PATHS: readonly string[] = [SIGNAL_PATH, PACKETS_PATH, MUX_PATH]
 
 /** @throws UsageError naming the address and port that cannot be had. */
 export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Promise<TlsServer> {
-  const { log } = options
-  const contextOf = (pair: KeyPair) => ({
-    key: pair.keyPem,
-    // Whoever joins finds the CA in the chain, by its hash.
-    cert: pair.certificatePem + options.authorityPem,
-    ca: options.authorityPem,
-    minVersion: 'TLSv1.2' as const,
-  })
+  const { log, authorityPem } = options
   const servers: Server[] = []
   try {
     for (const where of options.listen) {
       const server = https.createServer({
-        ...contextOf(options.certificate),
+        ...contextOf(options.certificate, authorityPem),
         requestCert: true,
         rejectUnauthorized: false,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
@@ -95,13 +87,13 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
       server.on('upgrade', (request, stream, head) => dispatchUpgrade(options, request, stream, head))
       server.on('connect', (request: IncomingMessage, stream, head) => dispatchConnect(options, request, stream, head))
       server.on('tlsClientError', (err) => log.debug({ err }, 'TLS handshake failed'))
-      if (await listen(server, where, options.listen.length > 1, log)) servers.push(server)
+      if (await listenIfPossible(server, where, options.listen.length > 1, log)) servers.push(server)
     }
   } catch (error) {
     for (const server of servers) server.close()
     throw error
   }
-  const addresses = servers.map((server) => server.address() as { address: string; port: number })
+  const addresses = servers.map(addressOf)
   const ended = Promise.all(
     servers.map((server) => new Promise<void>((resolve) => server.once('close', () => resolve()))),
   )
@@ -117,11 +109,20 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
   return {
     addresses,
     setCertificate(pair) {
-      for (const server of servers) server.setSecureContext(contextOf(pair))
+      for (const server of servers) server.setSecureContext(contextOf(pair, authorityPem))
     },
     closed: ended.then(() => undefined),
   }
 }
+
+/** What the relay shows, and by whom it lets callers show who they are. */
+export const contextOf = (pair: KeyPair, authorityPem: string) => ({
+  key: pair.keyPem,
+  // Whoever joins finds the CA in the chain, by its hash.
+  cert: pair.certificatePem + authorityPem,
+  ca: authorityPem,
+  minVersion: 'TLSv1.2' as const,
+})
 
 function dispatch({ routes }: TlsOptions, request: IncomingMessage, response: ServerResponse): void {
   const path = pathOf(request)
@@ -144,7 +145,7 @@ function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, 
   if (upgrade === undefined) return refuseUpgrade(stream, 404, `${path}: there is no such WebSocket`)
   const socket = request.socket as TLSSocket
   const { identity, reason, expiresAtMs } = certificateOf(socket)
-  const address = addressOf(socket)
+  const address = callerAddress(socket)
   if (identity.kind !== 'node') {
     const told = mayLog(socket.remoteAddress ?? '', performance.now())
     log[told ? 'warn' : 'debug']({ addr: address, path, reason }, 'session refused')
@@ -220,40 +221,19 @@ const anonymous = (reason: string): CallerCertificate => ({ identity: { kind: 'a
 
 const pathOf = (request: IncomingMessage): string => (request.url ?? '').split('?', 1)[0]!
 
-function addressOf({ remoteAddress = '', remotePort = 0 }: TLSSocket): string {
+function callerAddress({ remoteAddress = '', remotePort = 0 }: TLSSocket): string {
   return formatSocketAddress({ address: canonicalAddress(remoteAddress) ?? remoteAddress, port: remotePort })
 }
 
 /** @returns false where this machine lacks the address family and there are other addresses to listen on. */
-function listen(server: Server, { address, port }: ListenAddress, optional: boolean, log: Log): Promise<boolean> {
-  const { promise, resolve, reject } = Promise.withResolvers<boolean>()
-  const where = formatSocketAddress({ address, port })
-  const refused = (cause: NodeJS.ErrnoException): void => {
-    if (cause.code === 'EAFNOSUPPORT' && optional) {
-      log.warn({ addr: where }, 'this machine has no such address family; not listening there')
-      return resolve(false)
-    }
-    reject(new UsageError(`cannot listen on ${where}: ${remedyOf(cause, port)}`, { cause }))
-  }
-  server.once('error', refused)
-  server.listen({ host: address, port, ipv6Only: address.includes(':') }, () => {
-    server.off('error', refused)
-    // Out of file descriptors, most likely; those who are connected go on.
-    server.on('error', (err) => log.error({ err, addr: where }, 'cannot accept a connection'))
-    resolve(true)
-  })
-  return promise
-}
-
-function remedyOf(cause: NodeJS.ErrnoException, port: number): string {
-  switch (cause.code) {
-    case 'EADDRINUSE':
-      return `another process has it (ss -ltnp 'sport = :${port}' names it); stop that or choose another by --listen`
-    case 'EACCES':
-      return `ports below 1024 need root or CAP_NET_BIND_SERVICE; or choose another by --listen`
-    case 'EADDRNOTAVAIL':
-      return 'this machine does not have the address; choose another by --listen'
-    default:
-      return cause.message
+async function listenIfPossible(server: Server, where: ListenAddress, optional: boolean, log: Log): Promise<boolean> {
+  try {
+    await listen(server, where, '--listen', log)
+    return true
+  } catch (error) {
+    const { code } = (error as Error).cause as NodeJS.ErrnoException
+    if (code !== 'EAFNOSUPPORT' || !optional) throw error
+    log.warn({ addr: formatSocketAddress(where) }, 'this machine has no such address family; not listening there')
+    return false
   }
 }
