@@ -1,9 +1,9 @@
 // Follows the health of endpoints without the cloud: takes what the pool's gateway tells and which calls of this node go
 // unanswered, tries what is doubted, and gives the chooser what it needs to know (agent/health.ts).
 
-import { connect } from 'node:net'
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
+import { connectTcp } from '../lib/net/tcp-connect.ts'
 import type { Finding } from '../lib/wire/lan-findings.ts'
 import type { Health, Paths } from './choice.ts'
 import type { Cluster } from './cluster.ts'
@@ -68,8 +68,7 @@ export function runHealth(
   }
   const watch = runCallWatch({ pools: () => cluster()?.pools, onUnanswered: doubt, log }, signal)
 
-  /** What was logged. */
-  let told: ReadonlySet<string> = new Set()
+  let logged: ReadonlySet<string> = new Set()
   const refresh = (): void => {
     const facts = {
       node,
@@ -82,8 +81,8 @@ export function runHealth(
     view = viewOf(facts)
     if (view === before) return
     for (const [key, verdict] of facts.dead)
-      if (!told.has(`${key} ${verdict}`)) log.warn({ addr: key, verdict }, 'an endpoint does not answer')
-    told = new Set([...facts.dead].map(([key, verdict]) => `${key} ${verdict}`))
+      if (!logged.has(`${key} ${verdict}`)) log.warn({ addr: key, verdict }, 'an endpoint does not answer')
+    logged = new Set([...facts.dead].map(([key, verdict]) => `${key} ${verdict}`))
     options.onChange()
   }
 
@@ -145,20 +144,13 @@ export function runHealth(
 }
 
 /** A connection that is opened and closed, and nothing said. */
-function tryOnce(key: string, signal: AbortSignal): Promise<Outcome> {
-  const [host, port] = key.split(' ')
-  return new Promise((resolve) => {
-    const socket = connect({ host: host!, port: Number(port) })
-    const end = (outcome: Outcome): void => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', stop)
-      socket.destroy()
-      resolve(outcome)
-    }
-    const stop = (): void => end('silent')
-    const timer = setTimeout(stop, CHECK_MS)
-    signal.addEventListener('abort', stop)
-    socket.once('connect', () => end('open'))
-    socket.on('error', ({ code }: NodeJS.ErrnoException) => end(code === 'ECONNREFUSED' ? 'refused' : 'silent'))
-  })
+async function tryOnce(key: string, signal: AbortSignal): Promise<Outcome> {
+  const [address, port] = key.split(' ')
+  try {
+    const socket = await connectTcp(address!, Number(port), AbortSignal.any([signal, AbortSignal.timeout(CHECK_MS)]))
+    socket.destroy()
+    return 'open'
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ECONNREFUSED' ? 'refused' : 'silent'
+  }
 }

@@ -4,6 +4,7 @@
 import { connect, type Socket } from 'node:net'
 
 const KEEP_ALIVE_MS = 60_000
+const CARRYING = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }
 
 /**
  * @param address not a name.
@@ -12,10 +13,7 @@ const KEEP_ALIVE_MS = 60_000
  */
 export function connectTcp(address: string, port: number, signal: AbortSignal): Promise<Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
-  const socket = connect({
-    ...{ host: address, port, allowHalfOpen: true, noDelay: true },
-    ...{ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
-  })
+  const socket = connect({ ...CARRYING, host: address, port })
   const onLate = (): void => void socket.destroy(new Error('too late'))
   const settle = (): void => {
     socket.off('error', onError)
