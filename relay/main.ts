@@ -109,7 +109,7 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
       ? undefined
       : await runStunServer({ addresses: config.stun, ports: config.stunPorts, log }, signal)
 
-  const parts = { startedAt, config, signals, packets, sessions, ops, stun, udpRelay, api }
+  const parts = { startedAt, config, signals, packets, sessions, stun, udpRelay, api }
   const updateMetrics = addRelayMetrics(registry, parts)
   const socket = join(config.runDir, 'relay.sock')
   const metrics = { host: config.metrics.address, port: config.metrics.port }

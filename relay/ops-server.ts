@@ -7,7 +7,6 @@ import type { KeyPair } from '../lib/certificates.ts'
 import type { KubernetesObject } from '../lib/k8s/objects.ts'
 import type { Log } from '../lib/log.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
-import type { RelayStatus } from '../lib/status.ts'
 import type { RelayConfig } from './config.ts'
 import { answerConnect, refuseConnect } from './connect-server.ts'
 import { createEgressDial } from './egress-dial-client.ts'
@@ -35,7 +34,6 @@ export type OpsServerOptions = {
 export type OpsServer = {
   readonly connect: Connect
   readonly setCertificate: (certificate: KeyPair) => void
-  readonly status: () => NonNullable<RelayStatus['ops']>
   readonly closed: Promise<void>
 }
 
@@ -94,11 +92,6 @@ export async function runOpsServer(options: OpsServerOptions, signal: AbortSigna
   return {
     connect: proxy,
     setCertificate: egress.setCertificate,
-    status: () => ({
-      streams: sessions.list().reduce((sum, { streams }) => sum + streams, 0),
-      dials: sessions.counts.dials,
-      failures: { ...sessions.counts.failures },
-    }),
     closed: Promise.all([egress.closed, kubelets.closed]).then(() => undefined),
   }
 }

@@ -6,9 +6,8 @@ import { counter, counterFrom, gaugeFrom, type Registry } from '../lib/metrics.t
 import type { RelayStatus } from '../lib/status.ts'
 import { VERSION } from '../lib/version.ts'
 import type { RelayConfig } from './config.ts'
-import type { OpsServer } from './ops-server.ts'
 import type { PacketServer } from './packet-server.ts'
-import type { OpsSessions } from './session-server.ts'
+import type { OpsSessions, OpsSessionState } from './session-server.ts'
 import type { StunServer } from './stun-server.ts'
 import { isUnspecified } from './stun.ts'
 import type { Session, Sessions } from './websocket-server.ts'
@@ -18,24 +17,29 @@ export type Parts = {
   readonly config: Pick<RelayConfig, 'public' | 'stun' | 'stunPorts'>
   readonly signals: { readonly sessions: Sessions }
   readonly packets: PacketServer
-  readonly sessions?: Pick<OpsSessions, 'list'>
-  readonly ops?: Pick<OpsServer, 'status'>
+  readonly sessions: Pick<OpsSessions, 'list' | 'counts'>
   readonly stun: Pick<StunServer, 'requests' | 'limited'> | undefined
   readonly udpRelay: { readonly status: () => NonNullable<RelayStatus['udpRelay']> } | undefined
   readonly api: { readonly status: () => RelayStatus['manifests'] } | undefined
 }
 
 export function relayStatus(parts: Parts): RelayStatus {
-  const { startedAt, config, signals, packets, sessions, ops, stun, udpRelay, api } = parts
+  const { startedAt, config, signals, packets, sessions, stun, udpRelay, api } = parts
+  const opsSessions = sessions.list()
+  const { dials, failures } = sessions.counts
   const { forwarded, bytes, overKeepalive, dropped } = packets.totals
   return {
     kind: 'relay',
     version: VERSION,
     startedAt,
     stun: { addresses: stunServers(config), requests: stun?.requests() ?? 0 },
-    sessions: [...listed('signal', signals.sessions), ...listed('packets', packets.sessions), ...listedOps(sessions)],
+    sessions: [
+      ...listed('signal', signals.sessions),
+      ...listed('packets', packets.sessions),
+      ...listedOps(opsSessions),
+    ],
     packets: { forwarded, bytes, overKeepalive, dropped, pairs: [...packets.pairs()] },
-    ...(ops && { ops: ops.status() }),
+    ops: { streams: streamsOf(opsSessions), dials, failures: { ...failures } },
     udpRelay: udpRelay?.status(),
     manifests: api?.status(),
   }
@@ -64,14 +68,17 @@ function listed(kind: 'signal' | 'packets', { byNode }: Sessions): RelayStatus['
     .toSorted((a, b) => (a.node < b.node ? -1 : 1))
 }
 
-const listedOps = (sessions: Pick<OpsSessions, 'list'> | undefined): RelayStatus['sessions'] =>
-  (sessions?.list() ?? [])
+const listedOps = (sessions: readonly OpsSessionState[]): RelayStatus['sessions'] =>
+  sessions
     .map(({ node, address, since, streams }) => ({ node, kind: 'ops' as const, address, since, streams }))
     .toSorted((a, b) => (a.node < b.node ? -1 : 1))
 
+const streamsOf = (sessions: readonly OpsSessionState[]): number =>
+  sessions.reduce((sum, { streams }) => sum + streams, 0)
+
 /** Registers the relay's metrics. @returns what brings the counters of pairs up to date, for now and then. */
 export function addRelayMetrics(registry: Registry, parts: Parts): () => void {
-  const { signals, packets, sessions, ops, stun, udpRelay } = parts
+  const { signals, packets, sessions, stun, udpRelay } = parts
   const { totals } = packets
   gaugeFrom(
     registry,
@@ -101,25 +108,17 @@ export function addRelayMetrics(registry: Registry, parts: Parts): () => void {
     'Datagrams to STUN that were dropped because their network had its share',
     () => stun?.limited() ?? 0,
   )
-  if (sessions !== undefined)
-    gaugeFrom(
-      registry,
-      'fulmar_relay_ops_sessions',
-      'Sessions of agents, by which nodes are reached',
-      () => sessions.list().length,
-    )
-  if (ops !== undefined) {
-    const { status } = ops
-    gaugeFrom(registry, 'fulmar_relay_ops_streams', 'Streams to nodes', () => status().streams)
-    counterFrom(registry, 'fulmar_relay_ops_dials_total', 'Streams to nodes that were asked for', () => status().dials)
-    for (const failure of ['offline', 'refused', 'failed', 'timeout', 'busy'] as const)
-      counterFrom(
-        registry,
-        `fulmar_relay_ops_dials_${failure}_total`,
-        FAILURES[failure],
-        () => status().failures[failure],
-      )
-  }
+  gaugeFrom(
+    registry,
+    'fulmar_relay_ops_sessions',
+    'Sessions of agents, by which nodes are reached',
+    () => sessions.list().length,
+  )
+  gaugeFrom(registry, 'fulmar_relay_ops_streams', 'Streams to nodes', () => streamsOf(sessions.list()))
+  const { counts } = sessions
+  counterFrom(registry, 'fulmar_relay_ops_dials_total', 'Streams to nodes that were asked for', () => counts.dials)
+  for (const failure of ['offline', 'refused', 'failed', 'timeout', 'busy'] as const)
+    counterFrom(registry, `fulmar_relay_ops_dials_${failure}_total`, FAILURES[failure], () => counts.failures[failure])
   if (udpRelay !== undefined) {
     const { status } = udpRelay
     gaugeFrom(registry, 'fulmar_relay_udp_sessions', 'Sessions over UDP', () => status().sessions.length)
