@@ -51,28 +51,17 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
   const readCluster = createClusterReader()
   const balancer = createBalancer()
   let revision: number | undefined
-  let known = false
+  let synced = false
   let health: Health | undefined
   let paths: Paths | undefined
-  let snapshot: Snapshot
-  let here: Here | undefined
-  let zone: Zone | undefined
-  return () => {
-    const synced = [SERVICES, ENDPOINT_SLICES, NODES].every((resource) => store.synced(resource))
-    const [healthNow, pathsNow] = [options.health?.(), options.paths?.()]
-    if (revision === store.revision && known === synced) {
-      if (health === healthNow && paths === pathsNow) return snapshot
-      if (health !== healthNow) zone = undefined
-      ;[health, paths] = [healthNow, pathsNow]
-      const { cluster, here } = snapshot
-      zone ??= zoneOf({ ...zoneOptions, cluster, here, health })
-      snapshot = { cluster, here, balance: cluster && balancer({ cluster, here, selection, health, paths }), zone }
-      return snapshot
-    }
+  let snapshot: Snapshot | undefined
+
+  /** Both are the same values while nothing of them changed: what was made for a service here is remembered by them. */
+  const read = (): Pick<Snapshot, 'cluster' | 'here'> => {
+    const syncedNow = [SERVICES, ENDPOINT_SLICES, NODES].every((resource) => store.synced(resource))
+    if (snapshot !== undefined && revision === store.revision && synced === syncedNow) return snapshot
     revision = store.revision
-    known = synced
-    if (health !== healthNow) zone = undefined
-    ;[health, paths] = [healthNow, pathsNow]
+    synced = syncedNow
     const cluster = synced
       ? readCluster({
           services: store.list(KEPT_SERVICES),
@@ -82,13 +71,26 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
           gateways: store.list(RAVEN_GATEWAYS),
         })
       : undefined
-    const now = hereOf(cluster ?? {}, node)
-    // The same value while nothing changed: what was made for a service here is remembered by it.
-    if (here === undefined || !sameHere(now, here)) here = now
+    const here = hereOf(cluster ?? {}, node)
+    return { cluster, here: snapshot !== undefined && sameHere(here, snapshot.here) ? snapshot.here : here }
+  }
+
+  return () => {
+    const { cluster, here } = read()
+    const [healthNow, pathsNow] = [options.health?.(), options.paths?.()]
+    const sameHealth = health === healthNow
+    if (snapshot?.cluster === cluster && snapshot?.here === here && sameHealth && paths === pathsNow) return snapshot
+    ;[health, paths] = [healthNow, pathsNow]
     // The same value while no name changed: answers are remembered by it, and nodes change all the time.
-    if (zone?.synced !== synced || zone.here !== here || !sameItems(zone.services, cluster?.services ?? []))
-      zone = zoneOf({ ...zoneOptions, cluster, here, health })
-    snapshot = { cluster, here, balance: cluster && balancer({ cluster, here, selection, health, paths }), zone }
+    const zone = snapshot?.zone
+    const sameNames =
+      sameHealth && zone?.synced === synced && zone.here === here && sameItems(zone.services, cluster?.services ?? [])
+    snapshot = {
+      cluster,
+      here,
+      balance: cluster && balancer({ cluster, here, selection, health, paths }),
+      zone: sameNames ? zone : zoneOf({ ...zoneOptions, cluster, here, health }),
+    }
     return snapshot
   }
 }

@@ -57,7 +57,7 @@ function handshakeIn(bytes: Buffer): Buffer | HelloName {
     : { kind: 'partial' }
 }
 
-/** @throws RangeError where a length leads beyond the end. */
+/** @throws RangeError where a length leads beyond the end, or not to it. */
 function nameOf(hello: Buffer): string | undefined {
   let at = 2 + 32
   at += 1 + hello.readUInt8(at)
@@ -67,17 +67,19 @@ function nameOf(hello: Buffer): string | undefined {
   if (at === hello.length) return undefined
   const end = at + 2 + hello.readUInt16BE(at)
   at += 2
+  let name: string | undefined
   while (at < end) {
-    const type = hello.readUInt16BE(at)
-    const size = hello.readUInt16BE(at + 2)
-    if (type !== SERVER_NAME) {
-      at += 4 + size
-      continue
-    }
-    const nameBytes = hello.readUInt16BE(at + 7)
-    if (hello.readUInt8(at + 6) !== HOST_NAME || at + 9 + nameBytes > hello.length)
-      throw new RangeError('beyond the end')
-    return hello.toString('latin1', at + 9, at + 9 + nameBytes).toLowerCase()
+    const next = at + 4 + hello.readUInt16BE(at + 2)
+    if (hello.readUInt16BE(at) === SERVER_NAME) name = hostNameIn(hello.subarray(at + 4, next))
+    at = next
   }
-  return undefined
+  if (at !== end || end !== hello.length) throw new RangeError('extensions that do not end where the hello does')
+  return name
+}
+
+/** @param list RFC 6066 §3: of one name, since there is one type of them. */
+function hostNameIn(list: Buffer): string {
+  const end = 5 + list.readUInt16BE(3)
+  if (list.readUInt8(2) !== HOST_NAME || end > list.length) throw new RangeError('no host name')
+  return list.toString('latin1', 5, end).toLowerCase()
 }

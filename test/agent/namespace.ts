@@ -2,6 +2,7 @@
 // namespace with `pod` namespaces beside it, each with a veth to the host and its own addresses.
 
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const INSIDE = 'FULMAR_TEST_NAMESPACE'
@@ -12,25 +13,32 @@ export function enterNamespace(prefix: string, url: string): string | undefined 
   if (inside !== undefined) return inside
   const name = `${prefix}${process.pid}`
   const host = `${name}-host`
+  // What a test left that was killed.
+  removeNamespaces((owner) => owner.startsWith(prefix) && !isAlive(owner.slice(prefix.length)))
   ip('netns', 'add', host)
   ip('-n', host, 'link', 'set', 'lo', 'up')
-  const cleanUp = (): void => {
-    for (const line of ip('netns', 'list').split('\n')) {
-      const [namespace] = line.split(' ')
-      if (namespace?.startsWith(`${name}-`)) spawnSync('ip', ['netns', 'del', namespace])
-    }
-  }
   const child = spawn('ip', ['netns', 'exec', host, process.execPath, fileURLToPath(url)], {
     stdio: 'inherit',
     env: { ...process.env, [INSIDE]: name },
   })
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
   child.on('exit', (code, signal) => {
-    cleanUp()
+    removeNamespaces((owner) => owner === name)
     process.exitCode = code ?? (signal === null ? 0 : 1)
   })
   return undefined
 }
+
+/** @param isOurs whether a test's namespaces go, by their prefix. */
+function removeNamespaces(isOurs: (owner: string) => boolean): void {
+  for (const line of ip('netns', 'list').split('\n')) {
+    const [namespace = ''] = line.split(' ')
+    const [owner] = /^\w+-\d+(?=-)/.exec(namespace) ?? []
+    if (owner !== undefined && isOurs(owner)) spawnSync('ip', ['netns', 'del', namespace])
+  }
+}
+
+const isAlive = (pid: string): boolean => existsSync(`/proc/${pid}`)
 
 /** A namespace with one veth to the host; `addresses` are pairs of the pod's and the host's. */
 export function addPod(

@@ -170,25 +170,35 @@ async function udpFlows(path: DataPath): Promise<void> {
   })
 }
 
+/** Of a flow, until it is where it should be. */
+const QUESTIONS = 60
+const UNANSWERED = 6
+
 async function openFlow(address: string, port: number, family: Family) {
   const socket: Socket = createSocket(`udp${family}`)
   let heard: string | undefined
   socket.on('message', (data) => (heard = data.toString().split(' ')[0]))
   socket.on('error', () => undefined)
   await new Promise<void>((resolve) => socket.connect(port, address, resolve))
-  /** Whether that one answers, within so many questions. */
-  const until = async (name: string, questions = 60): Promise<boolean> => {
+  const ask = async (): Promise<void> => {
+    socket.send('?', () => undefined)
+    await sleep(25)
+  }
+  /** Whether that one answers, within QUESTIONS. */
+  const until = async (name: string): Promise<boolean> => {
     heard = undefined
-    for (let i = 0; i < questions && heard !== name; i++) {
-      socket.send('?', () => undefined)
-      await sleep(25)
-    }
+    for (let i = 0; i < QUESTIONS && heard !== name; i++) await ask()
     return heard === name
   }
-  /** Whether nobody answers a few questions in a row, within many. */
+  /** Whether nobody answers UNANSWERED of them in a row: rules do not wait for flows, which go some time after them. */
   const silence = async (): Promise<boolean> => {
-    for (let i = 0; i < 10; i++) if (!(await until('b', 6))) return true
-    return false
+    let unanswered = 0
+    for (let i = 0; i < QUESTIONS && unanswered < UNANSWERED; i++) {
+      heard = undefined
+      await ask()
+      unanswered = heard === undefined ? unanswered + 1 : 0
+    }
+    return unanswered === UNANSWERED
   }
   return { socket, until, silence }
 }
