@@ -1,8 +1,10 @@
 // What does the mesh cost on the direct path, next to WireGuard set up by hand with the same MTU and hops? Three labs of one
 // plan run side by side: in one Fulmar joins the pools; in two nothing of ours runs, and wg and ip do what a person would
 // type. Pods talk by their own addresses, through the same routers with the same rules. A round measures by hand, through
-// the mesh and by hand again in the other lab, so that the two labs by hand say what the machine makes of equal sides.
+// the mesh and by hand again in the other lab, so that the two labs by hand say what the machine makes of equal sides:
+// throughput one after the other, and pings to all three in turn, since a busy moment then meets all three.
 
+import { setTimeout as pause } from 'node:timers/promises'
 import { openLab, type Lab } from '../test/lab/lab.ts'
 import { compareTriples, type Triple } from './harness/findings.ts'
 import { untilOn } from './harness/paths.ts'
@@ -15,7 +17,9 @@ const CLIENT = 'a1-client'
 const SERVER = 'b1-shop'
 const PORT = 41_500
 const BULK = { skipMs: 500, ms: 2_000 }
-const PINGS = { perSecond: 250, ms: 2_000, bytes: 64 }
+const PINGS = { perSecond: 100, ms: 6_000, bytes: 64 }
+/** Between a ping to one lab and one to the next: an answer is there by then. */
+const TURN_MS = 1_000 / PINGS.perSecond / 3
 const WARM_UP_ROUNDS = 1
 
 export const question: Study = {
@@ -26,7 +30,6 @@ export const question: Study = {
 }
 
 type Side = { readonly client: Traffic; readonly server: Traffic; readonly address: string }
-type Figures = { readonly bitsPerSecond: number; readonly rttMs: number }
 
 async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyReport> {
   await using mesh = await open('benchmesh', 'all')
@@ -46,12 +49,13 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
   const rtt: Triple[] = []
   for (let round = 1 - WARM_UP_ROUNDS; round <= rounds; round++) {
     signal.throwIfAborted()
-    const before = await measure(sides.before)
-    const value = await measure(sides.value)
-    const after = await measure(sides.after)
+    const rtts = await pingInTurn(sides)
+    const before = await throughputOf(sides.before)
+    const value = await throughputOf(sides.value)
+    const after = await throughputOf(sides.after)
     if (round < 1) continue
-    throughput.push(tripleOf(({ bitsPerSecond }) => bitsPerSecond / 1e6, before, value, after))
-    rtt.push(tripleOf(({ rttMs }) => rttMs, before, value, after))
+    throughput.push({ before, value, after })
+    rtt.push(rtts)
     progress(`round ${round} of ${rounds}: ${text(throughput.at(-1)!)} Mbit/s, ${text(rtt.at(-1)!, 3)} ms`)
   }
   return {
@@ -89,19 +93,26 @@ async function prepare(lab: Lab): Promise<Side> {
   return { client, server, address: lab.topology.pods.find(({ host }) => host === SERVER)!.addresses[0]! }
 }
 
-async function measure({ client, server, address }: Side): Promise<Figures> {
-  const { rttsMs } = await client.ping({ address, port: PORT, ...PINGS })
+/** RTT, p50, ms. */
+async function pingInTurn({ before, value, after }: Record<keyof Triple, Side>): Promise<Triple> {
+  const [first, second, third] = await Promise.all(
+    [before, value, after].map(async ({ client, address }, index) => {
+      await pause(index * TURN_MS)
+      const { rttsMs } = await client.ping({ address, port: PORT, ...PINGS })
+      return percentile(rttsMs, 0.5)
+    }),
+  )
+  return { before: first!, value: second!, after: third! }
+}
+
+/** Mbit/s of TCP. */
+async function throughputOf({ client, server, address }: Side): Promise<number> {
   const [bytesPerSecond] = await Promise.all([
     server.bytesPerSecond(BULK),
     client.bulk({ address, port: PORT, ms: BULK.skipMs + BULK.ms }),
   ])
-  return { bitsPerSecond: bytesPerSecond * 8, rttMs: percentile(rttsMs, 0.5) }
+  return (bytesPerSecond * 8) / 1e6
 }
 
-const tripleOf = (figure: (figures: Figures) => number, before: Figures, value: Figures, after: Figures): Triple => ({
-  before: figure(before),
-  value: figure(value),
-  after: figure(after),
-})
 const text = ({ before, value, after }: Triple, digits = 0): string =>
   [before, value, after].map((number) => number.toFixed(digits)).join(', ')

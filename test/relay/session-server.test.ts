@@ -13,6 +13,7 @@ import { dialTarget } from '../../agent/ops-dial-client.ts'
 import { openMuxConnection, type MuxConnection } from '../../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../../lib/net/mux-duplex.ts'
 import { encodeMux, MUX_PATH, writeDataHeader } from '../../lib/wire/mux.ts'
+import { collectGarbage } from '../garbage.ts'
 import { closeCode, log } from './mesh.ts'
 import { createOps, listen, NEVER, textOf, until } from './ops.ts'
 
@@ -116,7 +117,7 @@ t.test('50 stalled readers and 50 stalled uploads delay nobody and keep little',
   }
   await trips()
   const before = await trips()
-  global.gc?.()
+  collectGarbage()
   const memory = process.memoryUsage().arrayBuffers
   for (let i = 0; i < 50; i++) {
     // Nobody reads from it.
@@ -131,6 +132,7 @@ t.test('50 stalled readers and 50 stalled uploads delay nobody and keep little',
   await quiet()
   const beside = await trips()
   // Of relay and agent together, and of the test's own writes.
+  collectGarbage()
   const grown = process.memoryUsage().arrayBuffers - memory
   t.ok(grown < 64 << 20, `${Math.round(grown / 2 ** 20)} MiB more`)
   t.ok(beside < 1.5 * before + 0.2, `${before.toFixed(2)} ms alone, ${beside.toFixed(2)} ms beside them`)

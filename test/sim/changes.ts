@@ -1,7 +1,6 @@
 // What one change of a mesh costs the relay and the gateways, one change of each kind after the other.
 
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { collectGarbage } from '../garbage.ts'
 import type { SimGateway } from './gateway.ts'
 import type { World } from './world.ts'
 
@@ -28,9 +27,6 @@ export type Cost = {
   /** Sessions that the relay ended, and why. */
   readonly ended: readonly string[]
 }
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
 
 /** Long enough for a change to reach everybody and to be acted on. */
 const SETTLE_MS = 3_000
