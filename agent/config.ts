@@ -4,7 +4,7 @@ import { isIP } from 'node:net'
 import { parseSocketAddress } from '../lib/address.ts'
 import { parseCidr } from '../lib/cidr.ts'
 import {
-  apiServerOption,
+  apiOptions,
   bpfDirOption,
   lanPortOption,
   logLevelOption,
@@ -73,7 +73,7 @@ export const agentOptions = {
     fallback: '',
     parse: optionalText,
   },
-  server: apiServerOption,
+  ...apiOptions,
   clusterDomains: {
     name: 'cluster-domain',
     doc: "the cluster's DNS domain; of several the first is what addresses lead back to",

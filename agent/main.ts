@@ -9,6 +9,7 @@ import { runStore } from '../lib/k8s/store-loop.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
+import { apiClientOptions } from '../lib/net/api-access.ts'
 import { countBoot } from '../lib/net/boot.ts'
 import { loadIdentity } from '../lib/net/identity.ts'
 import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
@@ -62,12 +63,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const memory = spareMemory(signal)
 
   // What the cluster knows: from disk at once, from the API as it comes.
-  const client = createApiClient({
-    server,
-    ca: identity.caPem,
-    cert: identity.certificatePem,
-    key: identity.keyPem,
-  })
+  const client = createApiClient(apiClientOptions(server, identity, config))
   const store = await runStore(
     {
       resources: RESOURCES,

@@ -1,7 +1,7 @@
 // The gateway's configuration: flags, FULMAR_ variables, and what `fulmar join` wrote for the rest.
 
 import {
-  apiServerOption,
+  apiOptions,
   lanPortOption,
   logLevelOption,
   metricsOption,
@@ -20,7 +20,7 @@ export const gatewayOptions = {
     fallback: '',
     parse: list(url('https')),
   },
-  server: apiServerOption,
+  ...apiOptions,
   stun: {
     name: 'stun',
     doc: 'STUN servers, instead of those that the node joined',

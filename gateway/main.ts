@@ -80,6 +80,7 @@ async function runGateway(
   const pools = await followPools(
     {
       identity,
+      access: config,
       stateDir: config.stateDir,
       sessions: () => [signalling.address(), packets.address()],
       onChange: () => {

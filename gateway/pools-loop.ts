@@ -8,6 +8,7 @@ import type { Pool } from '../lib/k8s/pools.ts'
 import { runStore } from '../lib/k8s/store-loop.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import type { Log } from '../lib/log.ts'
+import { apiClientOptions, type ApiAccess } from '../lib/net/api-access.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { followOutside, type OutsideOptions } from '../lib/net/outside.ts'
 import type { IsInside } from './candidates.ts'
@@ -29,6 +30,7 @@ export type Pools = {
 export async function followPools(
   options: {
     readonly identity: NodeIdentity
+    readonly access: ApiAccess
     readonly stateDir: string
     readonly sessions: NonNullable<OutsideOptions['sessions']>
     readonly onChange: () => void
@@ -36,12 +38,11 @@ export async function followPools(
   },
   signal: AbortSignal,
 ): Promise<Pools> {
-  const { identity, sessions, onChange, log } = options
-  const { server, caPem: ca, certificatePem: cert, keyPem: key } = identity
+  const { identity, access, sessions, onChange, log } = options
   const store = await runStore(
     {
       resources: [NODES, NODE_POOLS, RAVEN_GATEWAYS],
-      client: createApiClient({ server, ca, cert, key }),
+      client: createApiClient(apiClientOptions(identity.server, identity, access)),
       file: join(options.stateDir, 'gateway', 'store.db'),
       log,
       onChange,

@@ -1,7 +1,7 @@
 // The options that several daemons or commands have: one row each, so that a flag is the same wherever it stands.
 
 import type { SocketAddress } from './address.ts'
-import { integer, socketAddress, text, url, type Option } from './config.ts'
+import { integer, optionalText, socketAddress, text, url, type Option } from './config.ts'
 import { BPF_DIR, LAN_PORT, NUMBERS, RUN_DIR, STATE_DIR, type Numbers } from './owned.ts'
 
 /** @param doc what this one keeps or looks for there. */
@@ -40,12 +40,29 @@ export const metricsOption = (port: number): Option<SocketAddress> => ({
   parse: socketAddress,
 })
 
-export const apiServerOption: Option<URL | undefined> = {
-  name: 'server',
-  value: 'URL',
-  doc: 'URL of the Kubernetes API, instead of the one that the node joined',
-  fallback: '',
-  parse: (value) => (value === '' ? undefined : url('https', 'http')(value)),
+/** How a daemon reaches the Kubernetes API. */
+export const apiOptions = {
+  server: {
+    name: 'server',
+    value: 'URL',
+    doc: 'URL of the Kubernetes API, instead of the one that the node joined',
+    fallback: '',
+    parse: (value) => (value === '' ? undefined : url('https', 'http')(value)),
+  } satisfies Option<URL | undefined>,
+  serverToken: {
+    name: 'server-token',
+    value: 'FILE',
+    doc: 'a bearer token for it, such as of a ServiceAccount, instead of the certificate of the node',
+    fallback: '',
+    parse: optionalText,
+  } satisfies Option<string | undefined>,
+  serverCa: {
+    name: 'server-ca',
+    value: 'FILE',
+    doc: 'the CA of its certificate (PEM), instead of the one of this mesh',
+    fallback: '',
+    parse: optionalText,
+  } satisfies Option<string | undefined>,
 }
 
 const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error', 'silent']
