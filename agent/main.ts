@@ -11,7 +11,7 @@ import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { apiClientOptions } from '../lib/net/api-access.ts'
 import { countBoot } from '../lib/net/boot.ts'
-import { loadIdentity } from '../lib/net/identity.ts'
+import { followIdentity } from '../lib/net/identity-loop.ts'
 import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { spareMemory } from '../lib/net/memory.ts'
 import { ensureOwnAddress } from '../lib/net/own-address.ts'
@@ -54,7 +54,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   await refuseSecond(config.runDir, 'agent')
   const lacks = missing(await probe(requirementsOf('agent')))
   if (lacks.length > 0) throw new UsageError(`fulmar agent cannot run on this machine:\n${report(lacks)}`)
-  const identity = await loadIdentity(config.stateDir)
+  const identity = await followIdentity({ stateDir: config.stateDir, daemon: 'agent', log }, signal)
   const node = config.node ?? identity.node
   const server = String(config.server ?? identity.server)
 
@@ -281,6 +281,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     dns.done,
     store.done,
     outside.done,
+    identity.done,
     proxies.done,
     pods?.done,
     health.done,

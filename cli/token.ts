@@ -4,7 +4,7 @@
 import { X509Certificate } from 'node:crypto'
 import { spkiHash } from '../lib/certificates.ts'
 import { stateDirOption } from '../lib/common-options.ts'
-import { list, type Options } from '../lib/config.ts'
+import { duration, list, type Options } from '../lib/config.ts'
 import { openAuthorityForPeople } from '../lib/net/authority.ts'
 import { createToken, MAX_TOKEN_TTL_MS } from '../lib/net/join-tokens.ts'
 import { readOptions } from '../lib/net/options.ts'
@@ -19,14 +19,6 @@ const nodeNames = (value: string): readonly string[] => {
   if (names.length === 0) throw new Error('names no node')
   return names
 }
-/** `90s`, `30m`, `24h`. @returns milliseconds. */
-const ttl = (value: string): number => {
-  const [, digits, unit] = /^(\d+)([smh])$/.exec(value) ?? []
-  const ms = Number(digits) * ({ s: 1000, m: 60_000, h: 3600_000 }[unit ?? ''] ?? NaN)
-  if (!(ms > 0 && ms <= MAX_TOKEN_TTL_MS)) throw new Error('is not a time like 90s, 30m or 24h, which is the longest')
-  return ms
-}
-
 const OPTIONS = {
   node: { name: 'node', value: 'NAME,…', doc: 'the nodes to make tokens for', parse: nodeNames },
   ttlMs: {
@@ -34,7 +26,7 @@ const OPTIONS = {
     value: 'TIME',
     doc: 'how long they can be used, at most 24h',
     fallback: '24h',
-    parse: ttl,
+    parse: duration(1_000, MAX_TOKEN_TTL_MS),
   },
   stateDir: stateDirOption('that of the relay'),
 } satisfies Options

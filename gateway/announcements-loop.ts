@@ -37,6 +37,7 @@ const FORGET_LOOK_MS = 3_600_000
 
 export function runAnnouncements(
   options: {
+    /** May change its fields at any time; a `trigger` then signs ours anew. */
     readonly identity: Pick<NodeIdentity, 'node' | 'certificatePem' | 'keyPem' | 'caPem'>
     readonly state: Pick<
       GatewayState,
@@ -53,8 +54,6 @@ export function runAnnouncements(
   signal: AbortSignal,
 ): Announcements {
   const { identity, state, log } = options
-  const certificate = new X509Certificate(identity.certificatePem)
-  const key = createPrivateKey(identity.keyPem)
   const ca = new X509Certificate(identity.caPem)
   const peers = new Map<string, Received>()
   const signedBy = new Map<string, SignedAnnouncement>()
@@ -89,9 +88,12 @@ export function runAnnouncements(
         // How long our NAT keeps mappings is nothing to peers.
         const { lifetimeMs: _least, lifetimeBelowMs: _below, ...told } = nat
         const announcement = { node: identity.node, ...facts, nat: told }
-        const text = JSON.stringify(announcement)
+        const { certificatePem, keyPem } = identity
+        const text = JSON.stringify([announcement, certificatePem])
         if (text === ownText) return
-        own = signAnnouncement({ ...announcement, sequence: await state.nextSequence() }, certificate, key)
+        const certificate = new X509Certificate(certificatePem)
+        const sequence = await state.nextSequence()
+        own = signAnnouncement({ ...announcement, sequence }, certificate, createPrivateKey(keyPem))
         ownText = text
         options.onOwn(own)
       },

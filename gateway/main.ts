@@ -11,7 +11,7 @@ import { parseSocketAddress } from '../lib/address.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
-import { loadIdentity } from '../lib/net/identity.ts'
+import { followIdentity } from '../lib/net/identity-loop.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
@@ -65,7 +65,10 @@ async function runGateway(
   const registry = createRegistry('gateway')
   await refuseSecond(config.runDir, 'gateway')
   const moved = registerMoves(registry)
-  const identity = withFlags(await loadIdentity(config.stateDir), config)
+  const identity = await followIdentity(
+    { stateDir: config.stateDir, daemon: 'gateway', withFlags: (joined) => withFlags(joined, config), log },
+    signal,
+  )
   const { node } = identity
   const state = await loadState(config.stateDir, log, signal)
   const { ports, privateKey } = state
@@ -108,6 +111,7 @@ async function runGateway(
     signal,
   )
   for (const [peer, said] of announcements.peers) role.learn(peer, said.role, said.certifiedMs)
+  identity.onChange(announcements.trigger)
   const onAnnouncement = (peer: string): void => {
     const said = announcements.peers.get(peer)!
     role.learn(peer, said.role, said.certifiedMs)
@@ -357,5 +361,5 @@ async function runGateway(
   log.info({ node, port: listening.current(), afterMs: Math.round(performance.now()) }, 'gateway runs')
 
   await aborted(signal)
-  await Promise.all([signalling.closed, packets.closed, pools.done, traffic])
+  await Promise.all([signalling.closed, packets.closed, pools.done, traffic, identity.done])
 }

@@ -10,16 +10,30 @@ import { isIP } from 'node:net'
 export type KeyPair = { readonly certificatePem: string; readonly keyPem: string }
 export type Validity = { readonly notBefore: Date; readonly notAfter: Date }
 
-/** Clocks differ: what is issued is valid from so long ago. */
+/** Clocks differ: what is issued is valid from so long ago, or from a tenth of a short life ago. */
 const BACKDATE_MS = 5 * 60_000
+const BACKDATE_SHARE = 10
 const DAY_MS = 86_400_000
 const P256 = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
 const SERIAL_BYTES = 16
 
-export const validFor = (nowMs: number, days: number): Validity => ({
-  notBefore: new Date(nowMs - BACKDATE_MS),
-  notAfter: new Date(nowMs + days * DAY_MS),
-})
+/** @param days may be a fraction. */
+export function validFor(nowMs: number, days: number): Validity {
+  const lifeMs = days * DAY_MS
+  return {
+    notBefore: new Date(nowMs - Math.min(BACKDATE_MS, lifeMs / BACKDATE_SHARE)),
+    notAfter: new Date(nowMs + lifeMs),
+  }
+}
+
+type Dated = Pick<X509Certificate, 'validFromDate' | 'validToDate'>
+
+/** When a certificate of `validFor` was issued, to the second: what it is valid from, without the back-dating. */
+export function issuedMs({ validFromDate, validToDate }: Dated): number {
+  const spanMs = validToDate.getTime() - validFromDate.getTime()
+  const lifeMs = Math.max(spanMs - BACKDATE_MS, (spanMs * BACKDATE_SHARE) / (BACKDATE_SHARE + 1))
+  return Math.round(validToDate.getTime() - lifeMs)
+}
 
 /** SHA-256 of a certificate's SubjectPublicKeyInfo, base64url: what a join token carries of the CA (RFC 7469 §2.4). */
 export function spkiHash(certificate: X509Certificate): string {

@@ -110,6 +110,24 @@ export const integer =
       throw new Error(`is not a whole number from ${min} to ${max}`)
     return number
   }
+const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+/** In the largest unit that it is a whole number of. */
+const timeText = (ms: number): string => {
+  const [unit, unitMs] = Object.entries(UNIT_MS).findLast(([, each]) => ms % each === 0) ?? ['ms', 1]
+  return `${ms / unitMs}${unit}`
+}
+/** `90s`, `30m`, `24h`, `90d`, between two bounds in milliseconds, both included. @returns milliseconds. */
+export const duration =
+  (minMs: number, maxMs: number) =>
+  (value: string): number => {
+    const [, digits, unit] = /^(\d+)([smhd])$/.exec(value) ?? []
+    const ms = Number(digits) * (UNIT_MS[unit as keyof typeof UNIT_MS] ?? NaN)
+    if (!(ms >= minMs && ms <= maxMs))
+      throw new Error(
+        `is not a time like 90s, 30m, 24h or 90d, at least ${timeText(minMs)}, at most ${timeText(maxMs)}`,
+      )
+    return ms
+  }
 /** A comma-separated list, empty entries left out. */
 export const list =
   <T>(parse: (item: string) => T) =>

@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
 import { parseCidr } from '../lib/cidr.ts'
 import {
+  duration,
   integer,
   ipAddress,
   list,
@@ -55,6 +56,10 @@ const prefix = (value: string): string => {
   return cidr.text
 }
 
+const DAY_MS = 86_400_000
+/** A renewal must have the time to be tried a few times. */
+const MIN_LIFE_MS = 10_000
+
 export const OPTIONS = {
   listen: {
     name: 'listen',
@@ -89,6 +94,20 @@ export const OPTIONS = {
     doc: 'UDP ports for relayed sessions, two for each; the edge must reach them all; none switches it off',
     fallback: '40000-49999',
     parse: portRange,
+  },
+  certificateLifeMs: {
+    name: 'certificate-life',
+    value: 'TIME',
+    doc: 'how long the certificate of a node lives; it is renewed after 70 to 80 % of that',
+    fallback: '90d',
+    parse: duration(MIN_LIFE_MS, 3650 * DAY_MS),
+  },
+  renewalGraceMs: {
+    name: 'renewal-grace',
+    value: 'TIME',
+    doc: 'for how long after its end a certificate is still renewed, and good for nothing else',
+    fallback: '275d',
+    parse: duration(0, 3650 * DAY_MS),
   },
   manifests: {
     name: 'manifests',

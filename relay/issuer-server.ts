@@ -1,13 +1,23 @@
-// The issuer: POST /fulmar/v1/join turns a join token and a certificate request into a node's certificate. Whoever asks
-// has no certificate yet; the token is what it has. It is looked up before anything that costs.
+// The issuer: POST /fulmar/v1/join turns a join token and a certificate request into a node's certificate; whoever asks has
+// no certificate yet, and the token, which is looked up before anything that costs, is what it has. POST /fulmar/v1/renew
+// turns the certificate that a node has and a request for a new key into the next one (renewal.ts).
 
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, randomBytes, X509Certificate } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { TLSSocket } from 'node:tls'
 import { issueClient, readRequest, validFor, type CertificateRequest, type KeyPair } from '../lib/certificates.ts'
 import type { Log } from '../lib/log.ts'
 import { readToken, readTokenUse, useToken, type TokenUse } from '../lib/net/join-tokens.ts'
-import { decodeJoinRequest, MAX_JOIN_BYTES, type JoinAnswer, type JoinRefusalCode } from '../lib/wire/join.ts'
+import {
+  decodeJoinRequest,
+  decodeRenewRequest,
+  MAX_JOIN_BYTES,
+  RENEW_PATH,
+  type JoinAnswer,
+  type JoinRefusalCode,
+} from '../lib/wire/join.ts'
 import { createPrefixLimit, type PrefixLimit } from './prefix-limit.ts'
+import { judgeRenewal, type Refusal } from './renewal.ts'
 import { readBody } from './request-body.ts'
 
 export type IssuerOptions = {
@@ -16,39 +26,53 @@ export type IssuerOptions = {
   /** What a node is told of the relay: its URLs and its STUN servers. */
   readonly relays: readonly string[]
   readonly stun: readonly string[]
-  readonly nodeCertificateDays?: number
+  /** How long a node's certificate lives. */
+  readonly certificateLifeMs: number
+  /** For how long after its end it may be renewed. */
+  readonly renewalGraceMs: number
   /** Requests of one network that are looked at. */
   readonly limit?: PrefixLimit
   readonly now: () => number
   readonly log: Log
 }
 
-export type Issuer = { readonly handle: (request: IncomingMessage, response: ServerResponse) => void }
+export type Issuer = {
+  /** Of both paths. */
+  readonly handle: (request: IncomingMessage, response: ServerResponse) => void
+}
 
-/** Joins that are worked on at a time; more are told to come back. */
-const MAX_JOINS = 32
+/** Requests that are worked on at a time; more are told to come back. */
+const MAX_WORKING = 32
 const RETRY_AFTER_S = 2
 /** A large site that is set up joins at once; who guesses fills neither the disk's queue nor the log. */
 const LIMIT = { perSecond: 20, burst: 500 }
-/** Nodes do not renew their certificates yet. */
-const NODE_CERTIFICATE_DAYS = 365
+const DAY_MS = 86_400_000
+const NODES = 'system:nodes'
 
-type Refusal = { readonly status: number; readonly code: JoinRefusalCode; readonly message: string }
-type Outcome = { readonly kind: 'issued'; readonly answer: JoinAnswer } | ({ readonly kind: 'refused' } & Refusal)
+type Outcome =
+  | { readonly kind: 'issued'; readonly node: string; readonly certificate: string }
+  | ({ readonly kind: 'refused'; readonly node?: string } & Refusal)
+/** What is said of a request in the log. */
+type Deed = { readonly done: string; readonly refused: string }
+const JOIN: Deed = { done: 'node joined', refused: 'join refused' }
+const RENEWAL: Deed = { done: 'certificate renewed', refused: 'renewal refused' }
 
 export function createIssuer(options: IssuerOptions): Issuer {
-  const { log } = options
+  const { log, relays, stun, authority } = options
+  const ca = new X509Certificate(authority.certificatePem)
   const admit = createPrefixLimit(options.limit ?? LIMIT, randomBytes(4).readInt32BE())
   let working = 0
-  const answer = async (request: IncomingMessage): Promise<Outcome> => {
+  const answer = async (request: IncomingMessage, deed: Deed): Promise<Outcome> => {
     if (!admit(request.socket.remoteAddress ?? '', performance.now())) return BUSY
     if (request.method !== 'POST') return malformed('is answered to POST only')
     const body = await readBody(request, MAX_JOIN_BYTES)
     // Counted from here: whoever sends its body slowly takes nobody's place.
-    if (working >= MAX_JOINS) return BUSY
+    if (working >= MAX_WORKING) return BUSY
     working++
     try {
-      return await join(options, body)
+      const text = body?.toString()
+      const presented = (request.socket as TLSSocket).getPeerX509Certificate()
+      return await (deed === JOIN ? join(options, text) : renew(options, ca, presented, text))
     } finally {
       working--
     }
@@ -56,17 +80,19 @@ export function createIssuer(options: IssuerOptions): Issuer {
   return {
     handle(request, response) {
       const addr = request.socket.remoteAddress
-      answer(request).then(
+      const deed = request.url?.split('?', 1)[0] === RENEW_PATH ? RENEWAL : JOIN
+      answer(request, deed).then(
         (outcome) => {
           if (outcome.kind === 'issued') {
-            log.info({ node: outcome.answer.node, addr }, 'node joined')
-            return send(response, 200, outcome.answer)
+            const { node, certificate } = outcome
+            const until = new X509Certificate(certificate).validToDate.toISOString()
+            log.info({ node, addr, until }, deed.done)
+            const told: JoinAnswer = { version: 1, node, certificate, ca: authority.certificatePem, relays, stun }
+            return send(response, 200, told)
           }
-          log[outcome === BUSY ? 'debug' : 'warn'](
-            { addr, code: outcome.code, reason: outcome.message },
-            'join refused',
-          )
-          send(response, outcome.status, { code: outcome.code, message: outcome.message })
+          const { node, code, message: reason } = outcome
+          log[outcome === BUSY ? 'debug' : 'warn']({ ...(node && { node }), addr, code, reason }, deed.refused)
+          send(response, outcome.status, { code, message: reason })
         },
         (err: unknown) => {
           // Nobody is there any more to be answered.
@@ -82,9 +108,9 @@ export function createIssuer(options: IssuerOptions): Issuer {
   }
 }
 
-async function join(options: IssuerOptions, body: Buffer | undefined): Promise<Outcome> {
-  const { stateDir, authority, now } = options
-  const request = body === undefined ? undefined : decodeJoinRequest(body.toString())
+async function join(options: IssuerOptions, body: string | undefined): Promise<Outcome> {
+  const { stateDir, now } = options
+  const request = body === undefined ? undefined : decodeJoinRequest(body)
   if (request === undefined) return malformed('is not a join request; use the fulmar join of the same version')
   const token = await readToken(stateDir, request.secret)
   if (token === undefined)
@@ -93,63 +119,91 @@ async function join(options: IssuerOptions, body: Buffer | undefined): Promise<O
       'FULMAR_TOKEN_UNKNOWN',
       'the token is not known here or expired long ago; make a new one with fulmar token create',
     )
+  const { node } = token
   if (now() >= token.expiresAt) {
     const when = new Date(token.expiresAt).toISOString()
     return refuse(
       403,
       'FULMAR_TOKEN_EXPIRED',
-      `the token expired at ${when}; make a new one with fulmar token create --node ${token.node}`,
+      `the token expired at ${when}; make a new one with fulmar token create --node ${node}`,
+      node,
     )
   }
   const csr = await readRequest(request.csr)
-  if (csr === undefined)
-    return malformed('holds no certificate request that is signed by a P-256, P-384 or Ed25519 key of its own')
-  const { commonName, organization } = csr.subject
-  if (commonName !== `system:node:${token.node}` || (organization ?? NODES) !== NODES)
+  if (csr === undefined) return malformed(BAD_CSR)
+  if (!isFor(csr, node))
     return refuse(
       403,
       'FULMAR_TOKEN_OTHER_NODE',
-      `the token is for node ${token.node}, the request for ${commonName}; make a token for that node`,
+      `the token is for node ${node}, the request for ${csr.subject.commonName}; make a token for that node`,
+      node,
     )
 
   // A join whose answer was lost on a bad link may be repeated: for the same key the token gives the same certificate,
   // which nobody else can use, until it expires. For another key it is used up, whatever happens to the first.
   const key = createHash('sha256').update(csr.spki).digest('base64url')
   const use =
-    (await readTokenUse(stateDir, request.secret)) ?? (await firstUse(options, request.secret, token.node, csr, key))
+    (await readTokenUse(stateDir, request.secret)) ?? (await firstUse(options, request.secret, node, csr, key))
   if (use.key !== key)
     return refuse(
       403,
       'FULMAR_TOKEN_USED',
-      `the token for node ${token.node} was used before, by another key; make a new one with fulmar token create --node ${token.node}, ` +
+      `the token for node ${node} was used before, by another key; make a new one with fulmar token create --node ${node}, ` +
         'and if nobody of yours used it, look who did',
+      node,
     )
-  const { relays, stun } = options
-  return {
-    kind: 'issued',
-    answer: { version: 1, node: token.node, certificate: use.certificate, ca: authority.certificatePem, relays, stun },
-  }
+  return { kind: 'issued', node, certificate: use.certificate }
 }
 
-const NODES = 'system:nodes'
-
 async function firstUse(
-  { stateDir, authority, nodeCertificateDays = NODE_CERTIFICATE_DAYS, now }: IssuerOptions,
+  options: IssuerOptions,
   secret: string,
   node: string,
   csr: CertificateRequest,
   key: string,
 ): Promise<TokenUse> {
-  const subject = { commonName: `system:node:${node}`, organization: NODES }
-  const certificate = await issueClient(authority, subject, csr.spki, validFor(now(), nodeCertificateDays))
-  return useToken(stateDir, secret, { key, certificate })
+  return useToken(options.stateDir, secret, { key, certificate: await issue(options, node, csr) })
 }
 
-const refuse = (status: number, code: JoinRefusalCode, message: string): Outcome => ({
+async function renew(
+  options: IssuerOptions,
+  ca: X509Certificate,
+  presented: X509Certificate | undefined,
+  body: string | undefined,
+): Promise<Outcome> {
+  const judged = judgeRenewal(presented, ca, options.now(), options.renewalGraceMs)
+  if (judged.kind === 'refused') return judged
+  const { node } = judged
+  const request = body === undefined ? undefined : decodeRenewRequest(body)
+  if (request === undefined) return malformed('is no request for a renewal')
+  const csr = await readRequest(request.csr)
+  if (csr === undefined) return malformed(BAD_CSR)
+  if (!isFor(csr, node))
+    return refuse(
+      403,
+      'FULMAR_CERTIFICATE_OTHER_NODE',
+      `the certificate is of node ${node}, the request for ${csr.subject.commonName}: a node renews its own certificate only`,
+      node,
+    )
+  return { kind: 'issued', node, certificate: await issue(options, node, csr) }
+}
+
+const isFor = ({ subject: { commonName, organization } }: CertificateRequest, node: string): boolean =>
+  commonName === `system:node:${node}` && (organization ?? NODES) === NODES
+
+function issue({ authority, certificateLifeMs, now }: IssuerOptions, node: string, csr: CertificateRequest) {
+  const subject = { commonName: `system:node:${node}`, organization: NODES }
+  return issueClient(authority, subject, csr.spki, validFor(now(), certificateLifeMs / DAY_MS))
+}
+
+const BAD_CSR = 'holds no certificate request that is signed by a P-256, P-384 or Ed25519 key of its own'
+
+const refuse = (status: number, code: JoinRefusalCode, message: string, node?: string): Outcome => ({
   kind: 'refused',
   status,
   code,
   message,
+  ...(node !== undefined && { node }),
 })
 const BUSY = refuse(503, 'FULMAR_JOIN_BUSY', 'many nodes join right now; try again in a moment')
 const malformed = (what: string): Outcome => refuse(400, 'FULMAR_JOIN_MALFORMED', `the request ${what}`)

@@ -47,7 +47,13 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
 
   const authority = await openAuthority(stateDir, startedAt)
   const certificate = await openServerCertificate(stateDir, authority, config.public, startedAt)
-  const issuer = createIssuer({ stateDir, authority, ...advertised(config), log, now: Date.now })
+  const { certificateLifeMs, renewalGraceMs } = config
+  const issuer = createIssuer({
+    ...{ stateDir, authority, certificateLifeMs, renewalGraceMs },
+    ...advertised(config),
+    now: Date.now,
+    log,
+  })
   const places = udpPlaces(config, dialable())
   const udpPorts = Object.keys(places).length === 0 ? undefined : config.udpRelayPorts
   if (udpPorts === undefined && config.udpRelayPorts !== undefined)

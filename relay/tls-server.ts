@@ -8,11 +8,11 @@ import type { Server } from 'node:https'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
 import { canonicalAddress, formatSocketAddress } from '../lib/address.ts'
-import type { KeyPair } from '../lib/certificates.ts'
+import { issuedMs, type KeyPair } from '../lib/certificates.ts'
 import { identityOf, type Identity } from '../lib/identity.ts'
 import type { Log } from '../lib/log.ts'
 import { https } from '../lib/net/http.ts'
-import { JOIN_PATH } from '../lib/wire/join.ts'
+import { JOIN_PATH, RENEW_PATH } from '../lib/wire/join.ts'
 import { MUX_PATH } from '../lib/wire/mux.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
 import { SIGNAL_PATH } from '../lib/wire/signal.ts'
@@ -31,6 +31,7 @@ export type TlsOptions = {
   readonly certificate: KeyPair
   readonly authorityPem: string
   readonly routes: {
+    /** Of joins and renewals; who asks may have no certificate, or one that expired. */
     readonly join: (request: IncomingMessage, response: ServerResponse) => void
     readonly signal: Upgrade
     readonly packets: Upgrade
@@ -41,6 +42,8 @@ export type TlsOptions = {
     /** Of the same paths, for what goes on in another protocol. */
     readonly apiUpgrade?: (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Identity) => void
   }
+  /** Why a node's certificate, issued then, counts no more; undefined where it does. */
+  readonly refusal?: (node: string, issuedMs: number) => string | undefined
   readonly log: Log
 }
 
@@ -49,6 +52,8 @@ export type TlsServer = {
   readonly addresses: readonly ListenAddress[]
   /** Connections from now on get this certificate. */
   readonly setCertificate: (certificate: KeyPair) => void
+  /** Ends all that a node holds: sessions, requests, watches. */
+  readonly endNode: (node: string) => void
   /** Resolves when the signal aborted and the last connection ended. */
   readonly closed: Promise<void>
 }
@@ -69,6 +74,18 @@ const WEBSOCKET_PATHS: readonly string[] = [SIGNAL_PATH, PACKETS_PATH, MUX_PATH]
 export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Promise<TlsServer> {
   const { log, authorityPem } = options
   const servers: Server[] = []
+  const byNode = new Map<string, Set<TLSSocket>>()
+  const remember = (socket: TLSSocket): void => {
+    const { identity } = presentedBy(socket)
+    if (identity.kind !== 'node') return
+    const { node } = identity
+    const sockets = byNode.get(node) ?? new Set()
+    byNode.set(node, sockets.add(socket))
+    socket.once('close', () => {
+      sockets.delete(socket)
+      if (sockets.size === 0 && byNode.get(node) === sockets) byNode.delete(node)
+    })
+  }
   try {
     for (const where of options.listen) {
       const server = https.createServer({
@@ -86,6 +103,7 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
       server.on('request', (request, response) => dispatch(options, request, response))
       server.on('upgrade', (request, stream, head) => dispatchUpgrade(options, request, stream, head))
       server.on('connect', (request: IncomingMessage, stream, head) => dispatchConnect(options, request, stream, head))
+      server.on('secureConnection', remember)
       server.on('tlsClientError', (err) => log.debug({ err }, 'TLS handshake failed'))
       if (await listenIfPossible(server, where, options.listen.length > 1, log)) servers.push(server)
     }
@@ -111,6 +129,9 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
     setCertificate(pair) {
       for (const server of servers) server.setSecureContext(contextOf(pair, authorityPem))
     },
+    endNode(node) {
+      for (const socket of byNode.get(node) ?? []) socket.destroy()
+    },
     closed: ended.then(() => undefined),
   }
 }
@@ -124,27 +145,36 @@ export const contextOf = (pair: KeyPair, authorityPem: string) => ({
   minVersion: 'TLSv1.2' as const,
 })
 
-function dispatch({ routes }: TlsOptions, request: IncomingMessage, response: ServerResponse): void {
+function dispatch(options: TlsOptions, request: IncomingMessage, response: ServerResponse): void {
+  const { routes } = options
   const path = pathOf(request)
-  if (path === JOIN_PATH) return routes.join(request, response)
+  if (path === JOIN_PATH || path === RENEW_PATH) return routes.join(request, response)
   if (path.startsWith(OUR_PATHS)) {
     response.writeHead(WEBSOCKET_PATHS.includes(path) ? 426 : 404, {
       'content-type': 'text/plain',
       connection: 'close',
     })
-    return void response.end(`${path}: there is ${JOIN_PATH}, and for WebSockets ${WEBSOCKET_PATHS.join(' and ')}\n`)
+    return void response.end(
+      `${path}: there is ${JOIN_PATH}, ${RENEW_PATH}, and for WebSockets ${WEBSOCKET_PATHS.join(' and ')}\n`,
+    )
   }
-  routes.api(request, response, certificateOf(request.socket as TLSSocket).identity)
+  routes.api(request, response, certificateOf(options, request.socket as TLSSocket).identity)
 }
 
-function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
+function dispatchUpgrade(options: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
+  const { routes, log } = options
   const path = pathOf(request)
   if (routes.apiUpgrade !== undefined && !path.startsWith(OUR_PATHS))
-    return routes.apiUpgrade(request, halfOpen(stream), head, certificateOf(request.socket as TLSSocket).identity)
+    return routes.apiUpgrade(
+      request,
+      halfOpen(stream),
+      head,
+      certificateOf(options, request.socket as TLSSocket).identity,
+    )
   const upgrade = { [SIGNAL_PATH]: routes.signal, [PACKETS_PATH]: routes.packets, [MUX_PATH]: routes.ops }[path]
   if (upgrade === undefined) return refuseUpgrade(stream, 404, `${path}: there is no such WebSocket`)
   const socket = request.socket as TLSSocket
-  const { identity, reason, expiresAtMs } = certificateOf(socket)
+  const { identity, reason, expiresAtMs } = certificateOf(options, socket)
   const address = callerAddress(socket)
   if (identity.kind !== 'node') {
     const told = mayLog(socket.remoteAddress ?? '', performance.now())
@@ -154,9 +184,10 @@ function dispatchUpgrade({ routes, log }: TlsOptions, request: IncomingMessage, 
   upgrade(request, stream, head, { node: identity.node, address, expiresAtMs })
 }
 
-function dispatchConnect({ routes }: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
-  if (routes.connect === undefined) return refuseUpgrade(stream, 405, 'this relay is no proxy')
-  routes.connect(request, halfOpen(stream), head, certificateOf(request.socket as TLSSocket).identity)
+function dispatchConnect(options: TlsOptions, request: IncomingMessage, stream: Duplex, head: Buffer): void {
+  const { connect } = options.routes
+  if (connect === undefined) return refuseUpgrade(stream, 405, 'this relay is no proxy')
+  connect(request, halfOpen(stream), head, certificateOf(options, request.socket as TLSSocket).identity)
 }
 
 /**
@@ -171,18 +202,32 @@ function halfOpen(stream: Duplex): Duplex {
 /** Of each network, so that whoever has no certificate cannot fill the log. */
 const mayLog = createPrefixLimit({ perSecond: 1, burst: 32 }, randomBytes(4).readInt32BE())
 
-type CallerCertificate = { readonly identity: Identity; readonly reason: string; readonly expiresAtMs: number }
+type CallerCertificate = {
+  readonly identity: Identity
+  readonly reason: string
+  readonly expiresAtMs: number
+  readonly issuedMs: number
+}
 /** A connection's certificate does not change; requests on one connection share what it says. */
 const certificates = new WeakMap<TLSSocket, CallerCertificate>()
 
-function certificateOf(socket: TLSSocket): CallerCertificate {
+function presentedBy(socket: TLSSocket): CallerCertificate {
   let certificate = certificates.get(socket)
   if (certificate === undefined) {
     certificate = readCertificate(socket)
     certificates.set(socket, certificate)
   }
-  const expired = certificate.identity.kind !== 'anonymous' && Date.now() >= certificate.expiresAtMs
-  return expired ? anonymous('the client certificate expired') : certificate
+  return certificate
+}
+
+/** As it counts now. */
+function certificateOf({ refusal }: TlsOptions, socket: TLSSocket): CallerCertificate {
+  const certificate = presentedBy(socket)
+  const { identity } = certificate
+  if (identity.kind === 'anonymous') return certificate
+  if (Date.now() >= certificate.expiresAtMs) return anonymous('the client certificate expired')
+  const reason = identity.kind === 'node' ? refusal?.(identity.node, certificate.issuedMs) : undefined
+  return reason === undefined ? certificate : anonymous(reason)
 }
 
 function readCertificate(socket: TLSSocket): CallerCertificate {
@@ -192,11 +237,12 @@ function readCertificate(socket: TLSSocket): CallerCertificate {
   if (!socket.authorized)
     return anonymous(`the client certificate is not valid here: ${reasonOf(socket.authorizationError)}`)
   const identity = identityOf(presented.subject)
-  const { validToDate } = new X509Certificate(presented.raw)
+  const certificate = new X509Certificate(presented.raw)
   return {
     identity,
     reason: `the client certificate of ${presented.subject?.CN} is not a node's`,
-    expiresAtMs: validToDate.getTime(),
+    expiresAtMs: certificate.validToDate.getTime(),
+    issuedMs: issuedMs(certificate),
   }
 }
 
@@ -217,7 +263,12 @@ function reasonOf(error: unknown): string {
   }
 }
 
-const anonymous = (reason: string): CallerCertificate => ({ identity: { kind: 'anonymous' }, reason, expiresAtMs: 0 })
+const anonymous = (reason: string): CallerCertificate => ({
+  identity: { kind: 'anonymous' },
+  reason,
+  expiresAtMs: 0,
+  issuedMs: 0,
+})
 
 const pathOf = (request: IncomingMessage): string => (request.url ?? '').split('?', 1)[0]!
 

@@ -12,6 +12,7 @@ export type ApiClientOptions = {
   readonly server: string | URL
   /** PEM. */
   readonly ca?: string
+  /** Read anew for each request, as getters of what is renewed; requests under way end on the connection that they have. */
   readonly cert?: string
   readonly key?: string
   /** A bearer token, read anew for each request since projected tokens rotate. */
@@ -84,10 +85,11 @@ const TCP_KEEPALIVE_MS = 10_000
 export function createApiClient(options: ApiClientOptions): ApiClient {
   const server = new URL(options.server)
   const base = server.origin + server.pathname.replace(/\/$/, '')
-  const { ca, cert, key, watchIdleMs = WATCH_IDLE_MS } = options
+  const { ca, watchIdleMs = WATCH_IDLE_MS } = options
   const settings = { keepAlive: true, maxSockets: CONNECTIONS_MAX, scheduling: 'lifo' } as const
-  const agent =
-    server.protocol === 'https:'
+  const openAgent = (): Agent => {
+    const { cert, key } = options
+    return server.protocol === 'https:'
       ? new https.Agent({
           ...settings,
           ...(ca && { ca }),
@@ -96,6 +98,17 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
           minVersion: 'TLSv1.2',
         })
       : new http.Agent(settings)
+  }
+  let shown = options.cert
+  let open = openAgent()
+  const agent = (): Agent => {
+    if (options.cert !== shown) {
+      shown = options.cert
+      retire(open)
+      open = openAgent()
+    }
+    return open
+  }
   const connection: Connection = { base, agent, token: options.token }
 
   const exchange = async <T>(method: string, path: string, write: Write = {}): Promise<T> => {
@@ -161,20 +174,26 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
         body: patch,
         contentType: 'application/merge-patch+json',
       }),
-    close: () => agent.destroy(),
+    close: () => open.destroy(),
   }
 }
 
 type Connection = {
   /** The server's URL without a slash at its end. */
   readonly base: string
-  readonly agent: Agent
+  readonly agent: () => Agent
   readonly token: (() => string) | undefined
 }
 type Write = { readonly signal?: AbortSignal | undefined; readonly body?: object; readonly contentType?: string }
 type ListBody<T> = {
   readonly items?: readonly T[]
   readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string }
+}
+
+/** Connections go as soon as nothing is under way on them. */
+function retire(agent: Agent): void {
+  agent.maxFreeSockets = 0
+  for (const sockets of Object.values(agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy()
 }
 
 /** The answer to a request, its headers read and its status a success. */
@@ -195,7 +214,8 @@ function answer(
   what: string,
   retry: boolean,
 ): Promise<IncomingMessage> {
-  const { base, agent, token } = connection
+  const { base, token } = connection
+  const agent = connection.agent()
   const payload = write.body === undefined ? undefined : JSON.stringify(write.body)
   const headers: Record<string, string | number> = { accept: 'application/json' }
   if (token !== undefined) headers['authorization'] = `Bearer ${token().trim()}`

@@ -1,6 +1,8 @@
 // Who this node is, as `fulmar join` left it in the state folder, and how it proves it to the relay.
 
+import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { readIfPresent } from './files.ts'
 
 export type NodeIdentity = {
@@ -30,25 +32,44 @@ export const identityPaths = (stateDir: string) => ({
   certificate: join(stateDir, 'identity', 'node.crt'),
   key: join(stateDir, 'identity', 'node.key'),
   ca: join(stateDir, 'identity', 'ca.crt'),
-  /** The key of a join that has not succeeded yet. */
+  /** The key of a join or a renewal that has not succeeded yet, or not quite: a certificate for it counts. */
   pendingKey: join(stateDir, 'identity', 'pending.key'),
   node: join(stateDir, 'node.json'),
 })
 
+/** The certificate, and then the key, may be replaced in the middle of a look at both. */
+const LOOKS = 5
+const LOOK_AGAIN_MS = 20
+
 /** @throws IdentityError naming what is missing or damaged. */
 export async function loadIdentity(stateDir: string): Promise<NodeIdentity> {
   const paths = identityPaths(stateDir)
-  const [node, certificatePem, keyPem, caPem] = await Promise.all(
-    [paths.node, paths.certificate, paths.key, paths.ca].map(async (path) => {
-      const content = await readIfPresent(path)
-      if (content === undefined)
-        throw new IdentityError(`${path} is missing: this machine is not a node yet; run fulmar join`)
-      return content
-    }),
-  )
+  const [node, caPem] = await Promise.all([paths.node, paths.ca].map(need))
   const file = readNodeFile(node!)
   if (file === undefined) throw new IdentityError(`${paths.node} is damaged; run fulmar join --force with a new token`)
-  return { ...file, certificatePem: certificatePem!, keyPem: keyPem!, caPem: caPem! }
+  for (let look = 1; ; look++) {
+    const certificatePem = await need(paths.certificate)
+    const [pending, key] = [await readIfPresent(paths.pendingKey), await readIfPresent(paths.key)]
+    const matching = [key, pending].find((pem) => pem !== undefined && isPair(certificatePem, pem))
+    if (matching === undefined && look < LOOKS && pending !== undefined) await sleep(LOOK_AGAIN_MS)
+    else return { ...file, certificatePem, keyPem: matching ?? key ?? (await need(paths.key)), caPem: caPem! }
+  }
+}
+
+async function need(path: string): Promise<string> {
+  const content = await readIfPresent(path)
+  if (content === undefined)
+    throw new IdentityError(`${path} is missing: this machine is not a node yet; run fulmar join`)
+  return content
+}
+
+function isPair(certificatePem: string, keyPem: string): boolean {
+  try {
+    return new X509Certificate(certificatePem).checkPrivateKey(createPrivateKey(keyPem))
+  } catch {
+    // Whoever uses them says what is wrong with them.
+    return false
+  }
 }
 
 /** Options of tls.connect, https.request and ws: shows the node's certificate, accepts only what the mesh's CA issued. */

@@ -24,6 +24,7 @@ export type LanChannel = {
 }
 
 export type LanChannelOptions = {
+  /** May change its fields at any time: what is said next is signed by the new key. */
   readonly identity: Pick<NodeIdentity, 'certificatePem' | 'keyPem' | 'caPem'>
   readonly source: LanSource
   readonly port: number
@@ -58,10 +59,18 @@ export function openLanChannel(options: LanChannelOptions, signal: AbortSignal):
   }
   // Without a CA nobody is believed, and the daemon does all that it can without the LAN.
   const peers = readable(NO_CA, () => new LanPeers(new X509Certificate(identity.caPem)))
-  const own = readable(NO_KEY, () => ({
+  const readOwn = () => ({
     certificate: new X509Certificate(identity.certificatePem),
     key: createPrivateKey(identity.keyPem),
-  }))
+  })
+  let own = readable(NO_KEY, readOwn)
+  let ownPem = identity.certificatePem
+  const voice = (): typeof own => {
+    if (ownPem === identity.certificatePem) return own
+    ownPem = identity.certificatePem
+    // What cannot be read now says no more than what could be before.
+    return (own = readable(NO_KEY, readOwn) ?? own)
+  }
   // Where the disk refuses a new boot number, the clock makes up for it, if it is right.
   let sequence = Date.now()
   let asking = 0
@@ -73,7 +82,10 @@ export function openLanChannel(options: LanChannelOptions, signal: AbortSignal):
   const socket = openLanSocket({ port: options.port, onMessage: receive, log }, signal)
 
   return {
-    encode: (message) => own && encodeLan(message, { boot, sequence: sequence++ }, own),
+    encode: (message) => {
+      const speaker = voice()
+      return speaker && encodeLan(message, { boot, sequence: sequence++ }, speaker)
+    },
     send: socket.send,
     ask: (datagram, port, address, onRefused) => {
       if (signal.aborted || asking >= MAX_ASKING) return

@@ -1,7 +1,8 @@
 // A WebSocket to a relay that comes back for ever: dial, hand over what arrives, notice silence, wait, dial the next
 // relay. While none can be reached its owner goes on with what it has. A NAT that forgets the flow, or a new WAN address,
 // leaves TCP waiting for minutes: an idle session learns of it from the relay's pings, at no cost of its own, and whoever
-// misses answers has it checked at once.
+// misses answers has it checked at once. The relay ends sessions with the certificate that was shown: where the node has
+// another, the next session is there before the last one goes.
 
 import { isIP, type createConnection, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -10,6 +11,7 @@ import { WebSocket, type RawData } from 'ws'
 import { canonicalAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
 import type { Log } from '../log.ts'
+import type { LiveIdentity } from './identity-loop.ts'
 import { tlsOptions, type NodeIdentity } from './identity.ts'
 import { pause } from './lifetime.ts'
 
@@ -47,6 +49,8 @@ const CONNECT_TIMEOUT_MS = 5_000
 const HANDSHAKE_TIMEOUT_MS = 20_000
 /** The relay pings every 10 s; a session that hears nothing for so long is dead, whatever TCP believes. */
 const SILENCE_MS = 25_000
+/** Between two attempts to replace a session that works. */
+const REPLACE_MS = 60_000
 /** A pong takes a round trip, or a few where packets are lost (the first retransmission comes after 200 ms or more). */
 const CHECK_MS = 1_000
 /** Masking hides payloads from proxies that cannot look into TLS anyway; a zero mask saves XOR over every byte. */
@@ -54,11 +58,11 @@ const zeroMask = (mask: Buffer): void => void mask.fill(0)
 
 export function openRelaySession(
   options: {
-    readonly identity: NodeIdentity
+    readonly identity: NodeIdentity & Partial<Pick<LiveIdentity, 'onChange'>>
     readonly path: string
     readonly maxPayloadBytes: number
     readonly log: Log
-    /** @param stream the TLS socket below. */
+    /** Also of one that takes another's place. @param stream the TLS socket below. */
     readonly onOpen: (socket: WebSocket, stream: Duplex) => void
     readonly onMessage: (data: RawData, binary: boolean) => void
     readonly onChange: () => void
@@ -69,6 +73,8 @@ export function openRelaySession(
   let open: WebSocket | undefined
   let address: string | undefined
   let check = (): void => undefined
+  let news = Promise.withResolvers<void>()
+  identity.onChange?.(() => news.resolve())
   let state: RelaySessionState = { url: identity.relays[0]!, state: 'connecting', since: Date.now() }
   const change = (next: RelaySessionState): void => {
     state = next
@@ -76,8 +82,10 @@ export function openRelaySession(
   }
 
   /** One session from dial to end. */
-  const session = (url: string): Promise<End> => {
+  const session = (url: string): Dialled => {
     const { promise, resolve } = Promise.withResolvers<End>()
+    const opened = Promise.withResolvers<true>()
+    const { certificatePem } = identity
     const dial = (to: ConnectionOptions): TLSSocket => {
       const host = to.host ?? ''
       const dialled = tls.connect({ ...to, path: undefined, servername: isIP(host) === 0 ? host : '' })
@@ -118,7 +126,7 @@ export function openRelaySession(
       unanswered = true
       terminate(`no answer within ${CHECK_MS} ms`)
     }
-    check = () => {
+    const ask = (): void => {
       if (socket.readyState !== WebSocket.OPEN || checking !== undefined) return
       // After a stall of this process the timer is due before an answer that lies in the socket has been read.
       checking = setTimeout(() => setImmediate(onUnanswered), CHECK_MS)
@@ -131,14 +139,19 @@ export function openRelaySession(
       clearTimeout(opening)
       address = canonicalAddress(stream!.remoteAddress ?? '')
       open = socket
+      check = ask
       onHeard()
       change({ url, state: 'connected', since: Date.now() })
       options.onOpen(socket, stream!)
+      opened.resolve(true)
+      if (certificatePem !== identity.certificatePem) news.resolve()
     })
     socket.on('ping', onHeard)
     socket.on('pong', onHeard)
     socket.on('message', (data, binary) => {
       onHeard()
+      // What still comes on a session that was replaced means nothing on the new one.
+      if (open !== socket) return
       try {
         options.onMessage(data, binary)
       } catch (err) {
@@ -155,10 +168,26 @@ export function openRelaySession(
       for (const timer of [watchdog, checking, opening]) clearTimeout(timer)
       checking = undefined
       signal.removeEventListener('abort', stop)
-      open = undefined
+      if (open === socket) open = undefined
       resolve({ reason: reason ?? 'the relay closed the connection', unanswered })
     })
-    return promise
+    return { certificatePem, isOpen: () => open === socket, opened: opened.promise, ended: promise }
+  }
+
+  /** A session, and those that take its place while it lives. */
+  const sessions = async (url: string): Promise<End> => {
+    for (let current = session(url); ;) {
+      const end = await Promise.race([current.ended, news.promise.then(() => undefined)])
+      if (end !== undefined) return end
+      news = Promise.withResolvers()
+      if (!current.isOpen() || current.certificatePem === identity.certificatePem) continue
+      const next = session(url)
+      if (await Promise.race([next.opened, next.ended.then(() => false)])) current = next
+      else {
+        log.warn({ url, path: options.path }, 'no session by the new certificate; going on with the one before')
+        setTimeout(news.resolve, REPLACE_MS).unref()
+      }
+    }
   }
 
   /** A check cuts the wait short, but not to nothing: many sites may have lost one relay. */
@@ -174,7 +203,7 @@ export function openRelaySession(
     let failures = 0
     for (let attempt = 0; !signal.aborted;) {
       const url = identity.relays[attempt % identity.relays.length]!
-      const { reason, unanswered } = await session(url)
+      const { reason, unanswered } = await sessions(url)
       if (signal.aborted) return
       failures = state.state === 'connected' ? 1 : failures + 1
       log.warn({ url, path: options.path, reason }, 'no session with the relay')
@@ -186,6 +215,14 @@ export function openRelaySession(
     }
   }
   return { socket: () => open, state: () => state, address: () => address, check: () => check(), closed: run() }
+}
+
+type Dialled = {
+  /** What was shown. */
+  readonly certificatePem: string
+  readonly isOpen: () => boolean
+  readonly opened: Promise<true>
+  readonly ended: Promise<End>
 }
 
 /** How a session ended. */

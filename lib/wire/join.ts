@@ -4,16 +4,21 @@
 //
 // The machine dials the relay, finds the CA by that hash in the chain that the relay shows (as kubeadm's discovery hash
 // does), verifies the relay by it, and only then sends the secret with a certificate request: POST /fulmar/v1/join, JSON.
+//
+// A node renews its certificate with the one that it has, which it shows in TLS: POST /fulmar/v1/renew, JSON with a
+// request for a new key. The answer is that of a join.
 
 import { isIP } from 'node:net'
 
 export const JOIN_PATH = '/fulmar/v1/join'
+export const RENEW_PATH = '/fulmar/v1/renew'
 /** A request or an answer longer than this is refused. */
 export const MAX_JOIN_BYTES = 32 * 1024
 export const SECRET_BYTES = 24
 
 export type JoinToken = { readonly node: string; readonly secret: string; readonly caHash: string }
 export type JoinRequest = { readonly version: 1; readonly secret: string; readonly csr: string }
+export type RenewRequest = { readonly version: 1; readonly csr: string }
 export type JoinAnswer = {
   readonly version: 1
   readonly node: string
@@ -32,6 +37,10 @@ export type JoinRefusalCode =
   | 'FULMAR_TOKEN_EXPIRED'
   | 'FULMAR_TOKEN_USED'
   | 'FULMAR_TOKEN_OTHER_NODE'
+  | 'FULMAR_CERTIFICATE_UNKNOWN'
+  | 'FULMAR_CERTIFICATE_EXPIRED'
+  | 'FULMAR_CERTIFICATE_OTHER_NODE'
+  | 'FULMAR_NODE_DELETED'
 
 const PREFIX = 'fmj1'
 
@@ -65,6 +74,11 @@ export function decodeJoinRequest(text: string): JoinRequest | undefined {
   const { secret, csr } = value ?? {}
   if (!isBase64Url(secret, SECRET_BYTES) || typeof csr !== 'string') return undefined
   return { version: 1, secret, csr }
+}
+
+export function decodeRenewRequest(text: string): RenewRequest | undefined {
+  const { csr } = parseObject(text) ?? {}
+  return typeof csr === 'string' ? { version: 1, csr } : undefined
 }
 
 export function decodeJoinAnswer(text: string): JoinAnswer | undefined {

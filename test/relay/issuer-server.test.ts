@@ -1,12 +1,12 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { request } from 'node:https'
 import t from 'tap'
-import { createRequest } from '../../lib/certificates.ts'
+import { createClient, createRequest, issueServer, validFor, type KeyPair } from '../../lib/certificates.ts'
 import { createToken } from '../../lib/net/join-tokens.ts'
-import { JOIN_PATH, type JoinAnswer, type JoinRefusal } from '../../lib/wire/join.ts'
+import { JOIN_PATH, RENEW_PATH, type JoinAnswer, type JoinRefusal } from '../../lib/wire/join.ts'
 import { createIssuer } from '../../relay/issuer-server.ts'
 import type { PrefixLimit } from '../../relay/prefix-limit.ts'
-import { createMesh, log } from './mesh.ts'
+import { anotherAuthority, createMesh, log, nodeOf } from './mesh.ts'
 
 const newKey = (): string =>
   generateKeyPairSync('ec', {
@@ -25,6 +25,8 @@ const csrOf = (
   })
 
 const HOUR_MS = 3600_000
+const DAY_MS = 24 * HOUR_MS
+const [LIFE_DAYS, GRACE_DAYS] = [90, 30]
 
 async function start(t: { teardown(fn: () => unknown): unknown }, limit?: PrefixLimit) {
   const mesh = await createMesh(t)
@@ -34,18 +36,21 @@ async function start(t: { teardown(fn: () => unknown): unknown }, limit?: Prefix
     stateDir: mesh.stateDir,
     authority: mesh.authority,
     ...told,
+    certificateLifeMs: LIFE_DAYS * DAY_MS,
+    renewalGraceMs: GRACE_DAYS * DAY_MS,
     ...(limit && { limit }),
     now: () => nowMs,
     log,
   })
   const { port } = await mesh.listen({ join: issuer.handle })
-  const post = (body: string, method = 'POST') =>
+  const post = (body: string, method = 'POST', path = JOIN_PATH, client?: KeyPair) =>
     new Promise<{ status: number; value: JoinAnswer & JoinRefusal }>((resolve, reject) => {
       const options = {
         host: '127.0.0.1',
         port,
-        path: JOIN_PATH,
+        path,
         method,
+        ...(client && { cert: client.certificatePem, key: client.keyPem }),
         ca: mesh.authority.certificatePem,
         agent: false as const,
       }
@@ -63,6 +68,7 @@ async function start(t: { teardown(fn: () => unknown): unknown }, limit?: Prefix
     told,
     post,
     join: (secret: string, csr: string) => post(JSON.stringify({ version: 1, secret, csr })),
+    renew: (csr: string, client?: KeyPair) => post(JSON.stringify({ version: 1, csr }), 'POST', RENEW_PATH, client),
     token: (node: string) => createToken(mesh.stateDir, node, nowMs + HOUR_MS),
     pass: (ms: number) => void (nowMs += ms),
     now: () => nowMs,
@@ -80,8 +86,8 @@ t.test('a token becomes a certificate of its node', async (t) => {
   t.ok(certificate.checkPrivateKey(createPrivateKey(key)))
   t.ok(certificate.verify(new X509Certificate(mesh.authority.certificatePem).publicKey))
   t.same(certificate.keyUsage, ['1.3.6.1.5.5.7.3.2'], 'for clients')
-  const days = (certificate.validToDate.getTime() - now()) / 86_400_000
-  t.ok(days > 364 && days < 366, `${days} days`)
+  const days = (certificate.validToDate.getTime() - now()) / DAY_MS
+  t.ok(days > LIFE_DAYS - 1 && days < LIFE_DAYS + 1, `${days} days`)
   t.ok(certificate.validFromDate.getTime() <= now() - 5 * 60_000 + 1000, 'back-dated')
 })
 
@@ -147,4 +153,114 @@ t.test('what is refused, and why', async (t) => {
   t.match(await post('x'.repeat(10 << 20)), { status: 400 }, 'too long')
   t.match(await post('', 'GET'), { status: 400, value: { message: /POST/ } })
   t.equal((await join(secret, good)).status, 200, 'none of this used the token up')
+})
+
+t.test('a certificate becomes the next one, with a new key', async (t) => {
+  const { mesh, told, renew, now } = await start(t)
+  const key = newKey()
+  const present = await mesh.node('h1', validFor(now() - 60 * DAY_MS, LIFE_DAYS))
+  const { status, value } = await renew(await csrOf(key, 'system:node:h1'), present)
+  t.equal(status, 200)
+  t.match(value, { version: 1, node: 'h1', ca: mesh.authority.certificatePem, ...told })
+  const certificate = new X509Certificate(value.certificate)
+  t.equal(certificate.subject, 'O=system:nodes\nCN=system:node:h1')
+  t.ok(certificate.checkPrivateKey(createPrivateKey(key)))
+  t.ok(certificate.validToDate.getTime() > now() + (LIFE_DAYS - 1) * DAY_MS)
+  const next = { certificatePem: value.certificate, keyPem: key }
+  t.equal((await renew(await csrOf(newKey(), 'system:node:h1'), next)).status, 200, 'and that one the one after')
+})
+
+t.test('renewals: what is refused, and why', async (t) => {
+  const { mesh, renew, now } = await start(t)
+  const { authority } = mesh
+  const csr = await csrOf(newKey(), 'system:node:h1')
+  const endedDaysAgo = (days: number) => validFor(now() - (LIFE_DAYS + days) * DAY_MS, LIFE_DAYS)
+  const client = (commonName: string, organization: string | undefined) =>
+    createClient(authority, { commonName, organization }, validFor(now(), 1))
+  const foreign = await anotherAuthority()
+  const asServer = { commonName: 'system:node:h1', organization: 'system:nodes' }
+  type Row = readonly [
+    name: string,
+    client: KeyPair | undefined,
+    csr: string,
+    status: number,
+    code: string,
+    reason: RegExp,
+  ]
+  const rows: readonly Row[] = [
+    ['in its grace', await mesh.node('h1', endedDaysAgo(GRACE_DAYS - 1)), csr, 200, '', /./],
+    [
+      'after its grace',
+      await mesh.node('h1', endedDaysAgo(GRACE_DAYS + 1)),
+      csr,
+      403,
+      'FULMAR_CERTIFICATE_EXPIRED',
+      /h1 expired at .*30 days after.*fulmar join --force/,
+    ],
+    ['no certificate', undefined, csr, 401, 'FULMAR_CERTIFICATE_UNKNOWN', /no client certificate/],
+    [
+      'of another relay',
+      await nodeOf(foreign, 'h1', validFor(now(), 1)),
+      csr,
+      401,
+      'FULMAR_CERTIFICATE_UNKNOWN',
+      /another relay/,
+    ],
+    [
+      'of another relay, and expired, which is what OpenSSL says of it',
+      await nodeOf(foreign, 'h1', endedDaysAgo(1)),
+      csr,
+      401,
+      'FULMAR_CERTIFICATE_UNKNOWN',
+      /another relay/,
+    ],
+    ['of a user', await client('jane', undefined), csr, 401, 'FULMAR_CERTIFICATE_UNKNOWN', /not a node/],
+    ['of a master', await client('root', 'system:masters'), csr, 401, 'FULMAR_CERTIFICATE_UNKNOWN', /not a node/],
+    [
+      'a node’s name alone',
+      await client('system:node:h1', undefined),
+      csr,
+      401,
+      'FULMAR_CERTIFICATE_UNKNOWN',
+      /not a node/,
+    ],
+    [
+      'of a server',
+      await issueServer(authority, ['h1'], validFor(now(), 1), asServer),
+      csr,
+      401,
+      'FULMAR_CERTIFICATE_UNKNOWN',
+      /not a node/,
+    ],
+    [
+      'from the future',
+      await mesh.node('h1', validFor(now() + DAY_MS, 1)),
+      csr,
+      401,
+      'FULMAR_CERTIFICATE_UNKNOWN',
+      /valid from .* clock of the relay/,
+    ],
+    [
+      'the name of another node',
+      await mesh.node('h2'),
+      csr,
+      403,
+      'FULMAR_CERTIFICATE_OTHER_NODE',
+      /certificate is of node h2, the request for system:node:h1/,
+    ],
+    [
+      'more rights',
+      await mesh.node('h1'),
+      await csrOf(newKey(), 'system:node:h1', 'system:masters'),
+      403,
+      'FULMAR_CERTIFICATE_OTHER_NODE',
+      /own certificate only/,
+    ],
+    ['no request', await mesh.node('h1'), 'x', 400, 'FULMAR_JOIN_MALFORMED', /P-256/],
+  ]
+  for (const [name, present, request, status, code, reason] of rows) {
+    const answer = await renew(request, present)
+    t.equal(answer.status, status, name)
+    if (status !== 200) t.match(answer.value, { code, message: reason }, name)
+  }
 })

@@ -1,18 +1,21 @@
-// The network half of `fulmar join`: finds the CA that a token names at a relay, and posts the request.
+// A node's way to the issuer: finds the CA that a token names at a relay, and posts requests for certificates.
 
 import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
-import { connect, type TLSSocket } from 'node:tls'
-import { https } from '../lib/net/http.ts'
-import { spkiHash } from '../lib/certificates.ts'
+import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls'
+import { spkiHash } from '../certificates.ts'
 import {
   decodeJoinAnswer,
   decodeJoinRefusal,
   JOIN_PATH,
   MAX_JOIN_BYTES,
+  RENEW_PATH,
   type JoinAnswer,
   type JoinRequest,
-} from '../lib/wire/join.ts'
+  type RenewRequest,
+} from '../wire/join.ts'
+import { https } from './http.ts'
+import { tlsOptions, type NodeIdentity } from './identity.ts'
 
 export class JoinError extends Error {
   readonly code: string
@@ -53,33 +56,39 @@ export async function findAuthority(relay: URL, caHash: string): Promise<string>
 }
 
 /** Posts a request to a relay that must prove itself by the CA. @throws JoinError with the relay's own code if it refuses. */
-export async function postJoin(relay: URL, caPem: string, join: JoinRequest): Promise<JoinAnswer> {
-  const body = JSON.stringify(join)
+export const postJoin = (relay: URL, caPem: string, join: JoinRequest): Promise<JoinAnswer> =>
+  post(relay, JOIN_PATH, { ca: caPem, minVersion: 'TLSv1.2' }, join)
+
+/** The same, by the certificate that the node has. */
+export const postRenewal = (relay: URL, identity: NodeIdentity, renewal: RenewRequest): Promise<JoinAnswer> =>
+  post(relay, RENEW_PATH, tlsOptions(identity), renewal)
+
+async function post(relay: URL, path: string, tls: ConnectionOptions, request: object): Promise<JoinAnswer> {
+  const body = JSON.stringify(request)
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>()
   const target = targetOf(relay)
-  const post = https.request({
+  const posting = https.request({
     ...target,
-    path: JOIN_PATH,
+    ...tls,
+    path,
     method: 'POST',
     agent: false,
-    ca: caPem,
-    minVersion: 'TLSv1.2',
     timeout: TIMEOUT_MS,
     headers: { host: relay.host, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
   })
-  post.once('error', (cause) => reject(unreachable(relay, cause)))
-  post.once('timeout', () => post.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)))
-  post.once('response', (response) => {
+  posting.once('error', (cause) => reject(unreachable(relay, cause)))
+  posting.once('timeout', () => posting.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)))
+  posting.once('response', (response) => {
     let text = ''
     response.setEncoding('utf8')
     response.on('error', (cause) => reject(unreachable(relay, cause)))
     response.on('data', (chunk: string) => {
       text += chunk
-      if (text.length > MAX_JOIN_BYTES) post.destroy(new Error('the answer is too long'))
+      if (text.length > MAX_JOIN_BYTES) posting.destroy(new Error('the answer is too long'))
     })
     response.on('end', () => resolve({ status: response.statusCode ?? 0, text }))
   })
-  post.end(body)
+  posting.end(body)
   const { status, text } = await promise
   const answer = status === 200 ? decodeJoinAnswer(text) : undefined
   if (answer !== undefined) return answer

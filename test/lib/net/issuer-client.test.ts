@@ -2,10 +2,10 @@
 
 import { X509Certificate } from 'node:crypto'
 import t from 'tap'
-import { findAuthority, postJoin } from '../../cli/join-client.ts'
-import { issueServer, spkiHash, validFor, type Validity } from '../../lib/certificates.ts'
-import { runTlsServer } from '../../relay/tls-server.ts'
-import { anotherAuthority, createMesh, log } from '../relay/mesh.ts'
+import { findAuthority, postJoin } from '../../../lib/net/issuer-client.ts'
+import { issueServer, spkiHash, validFor, type Validity } from '../../../lib/certificates.ts'
+import { runTlsServer } from '../../../relay/tls-server.ts'
+import { anotherAuthority, createMesh, log } from '../../relay/mesh.ts'
 
 const DAY_MS = 86_400_000
 const REQUEST = { version: 1, secret: 'A'.repeat(32), csr: 'x' } as const

@@ -1,0 +1,111 @@
+// A daemon's identity while it runs: renewed in time by the certificate that the node has, and taken up from disk when the
+// other daemon of the node, or a person, has replaced it. Whoever holds the value reads its fields when it dials or signs.
+
+import { X509Certificate } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
+import { backoffMs } from '../backoff.ts'
+import type { Log } from '../log.ts'
+import { renewalMs, spanMsOf } from '../renewal.ts'
+import { renew } from './enrolment.ts'
+import { loadIdentity, type NodeIdentity } from './identity.ts'
+import { JoinError } from './issuer-client.ts'
+import { pause } from './lifetime.ts'
+
+/** Its fields change; `onChange` tells when. */
+export type LiveIdentity = NodeIdentity & {
+  /** The listener is called after each change, for as long as the daemon runs. */
+  readonly onChange: (listener: () => void) => void
+  /** Resolves after the signal aborted. */
+  readonly done: Promise<void>
+}
+
+export type IdentityOptions = {
+  readonly stateDir: string
+  /** The gateway leaves renewals to the agent of its node, and takes them on where there is none. */
+  readonly daemon: 'agent' | 'gateway'
+  /** Flags win over what is on disk. */
+  readonly withFlags?: (identity: NodeIdentity) => NodeIdentity
+  readonly log: Log
+}
+
+/** The disk is looked at so often. */
+const LOOK_MS = 15_000
+const RETRY = { baseMs: 30_000, capMs: 3_600_000 }
+/** Once the certificate has expired, nothing that needs the relay works. */
+const RETRY_EXPIRED_MS = 60_000
+const LEAVE_TO_AGENT_MS = 5 * 60_000
+/** Of a short life, as a share of it, so that all of this fits in. */
+const SHARE = 0.02
+
+/** @throws IdentityError where there is none. */
+export async function followIdentity(options: IdentityOptions, signal: AbortSignal): Promise<LiveIdentity> {
+  const { stateDir, log, withFlags = (identity: NodeIdentity) => identity } = options
+  let current = await loadIdentity(stateDir)
+  let certificate = read(current)
+  const listeners: (() => void)[] = []
+  const live = {
+    ...withFlags(current),
+    onChange: (listener: () => void) => void listeners.push(listener),
+    done: Promise.resolve(),
+  }
+
+  const use = (next: NodeIdentity): void => {
+    if (isDeepStrictEqual(next, current)) return
+    current = next
+    certificate = read(next)
+    Object.assign(live, withFlags(next))
+    log.info({ node: next.node, until: certificate?.validToDate.toISOString() }, 'the identity is a new one')
+    for (const listener of listeners) listener()
+  }
+  /** A folder that is being written, or was damaged under us, is no reason to give up what works. */
+  const look = async (): Promise<void> => {
+    try {
+      use(await loadIdentity(stateDir))
+    } catch (err) {
+      log.warn({ err }, 'the identity on disk cannot be read; going on with the one before')
+    }
+  }
+
+  let failures = 0
+  let nextTryMs = 0
+  const renewIfDue = async (): Promise<void> => {
+    if (certificate === undefined || performance.now() < nextTryMs) return
+    const spare = Math.min(LEAVE_TO_AGENT_MS, spanMsOf(certificate) * SHARE)
+    const dueMs = renewalMs(certificate) + (options.daemon === 'gateway' ? spare : 0)
+    const nowMs = Date.now()
+    if (nowMs < dueMs) return
+    const relay = live.relays[failures % live.relays.length]!
+    try {
+      use(await renew(stateDir, { ...current, relays: live.relays }, new URL(relay)))
+      failures = 0
+    } catch (err) {
+      const capMs = nowMs < certificate.validToDate.getTime() ? RETRY.capMs : RETRY_EXPIRED_MS
+      const baseMs = Math.min(RETRY.baseMs, spanMsOf(certificate) * SHARE)
+      nextTryMs = performance.now() + backoffMs({ baseMs, capMs }, ++failures, Math.random())
+      log.warn(
+        { ...(err instanceof JoinError ? { reason: err.message, code: err.code } : { err }), url: relay },
+        'the certificate could not be renewed; trying again',
+      )
+    }
+  }
+
+  const run = async (): Promise<void> => {
+    while (!signal.aborted) {
+      await renewIfDue()
+      const lookMs = certificate === undefined ? LOOK_MS : Math.min(LOOK_MS, spanMsOf(certificate) * SHARE)
+      await pause(lookMs, signal)
+      if (!signal.aborted) await look()
+    }
+  }
+  live.done = run()
+  return live
+}
+
+function read({ certificatePem }: NodeIdentity): X509Certificate | undefined {
+  try {
+    return new X509Certificate(certificatePem)
+  } catch {
+    // Whoever shows it or signs with it says so.
+    return undefined
+  }
+}
