@@ -1,6 +1,6 @@
-// The agent's session with a relay, on which the relay reaches this node (lib/wire/mux.ts). It comes back for ever; asked to
-// go elsewhere, it has the next session before it leaves the last. The agent dials what the relay asks for if it may
-// (ops-targets.ts), and nothing else.
+// The agent's sessions with replicas of the relay, on which they reach this node (lib/wire/mux.ts): which replicas, says
+// ops-replicas.ts. They come back for ever; who is asked to go elsewhere has the next session before it leaves the last. The
+// agent dials what the relay asks for if it may (ops-targets.ts), and nothing else.
 
 import type { Socket } from 'node:net'
 import { WebSocket } from 'ws'
@@ -12,12 +12,19 @@ import { pause } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../lib/net/mux-duplex.ts'
 import { splice } from '../lib/net/splice.ts'
+import { rendezvousOrder } from '../lib/rendezvous.ts'
+import { nameOf, readReplicas, type Replica } from '../lib/replicas.ts'
 import { VERSION } from '../lib/version.ts'
 import { MAX_MESSAGE_BYTES, MUX_PATH } from '../lib/wire/mux.ts'
 import { OpsRefusal } from './ops-dial-client.ts'
+import { planReplicas, SESSIONS } from './ops-replicas.ts'
 
 export type OpsOptions = {
   readonly identity: NodeIdentity
+  /** All that are known, now; without it those of the identity are one replica. */
+  readonly replicas?: () => readonly Replica[]
+  /** A relay told which replicas there are. */
+  readonly onReplicas?: (replicas: readonly Replica[]) => void
   /** @throws OpsRefusal */
   readonly dial: (host: string, port: number) => Promise<Socket>
   readonly log: Log
@@ -34,9 +41,13 @@ export type OpsState = {
   readonly error?: string
   readonly streams: number
 }
+export type OpsStates = OpsState & {
+  /** One for each replica that is, or should be, connected. The state of all is that of the best. */
+  readonly sessions: readonly OpsState[]
+}
 
 export type OpsClient = {
-  readonly state: () => OpsState
+  readonly state: () => OpsStates
   /** The network changed, or something else stays away: a session that does not answer within 2 s is dialled anew. */
   readonly check: () => void
   /** Resolves when the signal has aborted and everything is closed. */
@@ -51,6 +62,8 @@ const TIMES = {
   checkMs: 2_000,
   /** A session that was asked to leave ends its streams in this time. */
   leaveMs: 4 * 3600_000,
+  /** Whoever has another session takes up to so long to replace one: all agents of a replica lose it at once. */
+  quietMs: 3_000,
 }
 /** After the first failure at once or nearly so; a relay that is restarted takes 10,000 agents back within this cap. */
 const RECONNECT = { baseMs: 500, capMs: 60_000 }
@@ -60,16 +73,37 @@ const GOOD_MS = 30_000
 /** Masking hides payloads from proxies that cannot look into TLS anyway; a zero mask saves XOR over every byte. */
 const zeroMask = (mask: Buffer): void => void mask.fill(0)
 const TOKEN = Buffer.alloc(8)
+/** The list of replicas may have changed meanwhile. */
+const MAX_PAUSE_MS = 60_000
 
 /** How a session came to take no more streams. */
 type End = { readonly reason: string; readonly leaving: boolean }
+type Session = {
+  readonly replica: string
+  readonly url: string
+  /** Unix milliseconds; undefined before the relay's greeting, and when it takes no more streams. */
+  connectedAt: number | undefined
+  greeted: boolean
+  streams: () => number
+  check: () => void
+  leave: (reason: string) => void
+}
+const IDLE = { streams: () => 0, check: () => {}, leave: () => {} }
+/** What is remembered of a replica that failed. */
+type Failure = { readonly count: number; readonly retryMs: number; readonly since: number; readonly reason: string }
 
 export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClient {
   const { identity, dial, log } = options
-  const { pingMs, pongMs, checkMs, leaveMs } = { ...TIMES, ...options.times }
-  const sessions = new Set<{ readonly streams: () => number; readonly check: () => void }>()
-  let state: Omit<OpsState, 'streams'> = { url: identity.relays[0]!, state: 'connecting', since: Date.now() }
-  let hurry = new AbortController()
+  const { pingMs, pongMs, checkMs, leaveMs, quietMs: mostQuietMs } = { ...TIMES, ...options.times }
+  const replicas = options.replicas ?? (() => [identity.relays as Replica])
+  /** All connections, those that are to end included. */
+  const sessions = new Set<Session>()
+  /** Those that take streams, or will when they are connected; by the replica's name. */
+  const current = new Map<string, Session>()
+  const failures = new Map<string, Failure>()
+  let quietMs = 0
+  let startedAt = Date.now()
+  let changed = new AbortController()
   let drained = (): void => {}
 
   const serve = async (stream: MuxStream): Promise<void> => {
@@ -91,7 +125,8 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
   }
 
   /** One session; resolves when it takes no more streams, which may be long before it ends. */
-  const session = (url: string): Promise<End> => {
+  const connect = (self: Session): Promise<End> => {
+    const { url } = self
     const { promise, resolve } = Promise.withResolvers<End>()
     const socket = new WebSocket(new URL(MUX_PATH, url.replace(/^http/, 'ws')), {
       ...tlsOptions(identity),
@@ -120,21 +155,28 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     socket.once('open', () => {
       let timer: NodeJS.Timeout
       let leaving = false
+      const leave = (why: string): void => {
+        if (leaving) return
+        leaving = true
+        self.connectedAt = undefined
+        setTimeout(() => terminate('streams did not end in time'), leaveMs).unref()
+        resolve({ reason: why, leaving: true })
+        if (mux.streams === 0) socket.close()
+      }
       const { session: mux, heardMs } = openMuxConnection(
         socket,
         'acceptor',
         {
-          greeted: () => {
-            state = { url, state: 'connected', since: Date.now() }
+          greeted: (text) => {
+            self.connectedAt = Date.now()
+            self.greeted = true
             log.info({ url }, 'session with the relay')
+            onGreeting(text)
           },
           opened: (stream) => void serve(stream),
           goAway: (why) => {
-            leaving = true
             log.info({ url, reason: why }, 'the relay sends us elsewhere')
-            setTimeout(() => terminate('streams did not end in time'), leaveMs).unref()
-            resolve({ reason: why, leaving: true })
-            if (mux.streams === 0) socket.close()
+            leave(why)
           },
           pong: () => {},
           idle: () => {
@@ -162,7 +204,12 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
       const wait = (): void => {
         timer = setTimeout(() => ask(pongMs), pingMs * (1 + Math.random() / 2))
       }
-      const self = { streams: () => mux.streams, check: () => ask(checkMs) }
+      self.streams = () => mux.streams
+      self.check = () => ask(checkMs)
+      self.leave = (why) => {
+        mux.goAway(why)
+        leave(why)
+      }
       sessions.add(self)
       mux.greet(JSON.stringify({ version: 1, agent: VERSION }))
       wait()
@@ -171,36 +218,105 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
   }
 
   /** A certificate that cannot be read is no reason for the agent to end. */
-  const sessionOrReason = (url: string): Promise<End> => {
+  const connectOrReason = (self: Session): Promise<End> => {
     try {
-      return session(url)
+      return connect(self)
     } catch (error) {
       return Promise.resolve({ reason: (error as Error).message, leaving: false })
     }
   }
 
+  const onGreeting = (text: string): void => {
+    const told = readReplicas((parseOrNothing(text) as { replicas?: unknown } | undefined)?.replicas)
+    if (told !== undefined) options.onReplicas?.(told)
+    changed.abort()
+  }
+
+  /** Dials a replica, by another of its addresses after each failure. */
+  const open = async (replica: Replica): Promise<void> => {
+    const name = nameOf(replica)
+    const count = failures.get(name)?.count ?? 0
+    const url = replica[count % replica.length]!
+    const self: Session = { replica: name, url, connectedAt: undefined, greeted: false, ...IDLE }
+    current.set(name, self)
+    const startedMs = performance.now()
+    const { reason, leaving } = await connectOrReason(self)
+    current.delete(name)
+    if (signal.aborted) return
+    if (!leaving) log.warn({ url, reason }, 'no session with the relay')
+    const nowMs = performance.now()
+    const failed = nowMs - startedMs > GOOD_MS ? 1 : count + 1
+    const since = self.greeted ? Date.now() : (failures.get(name)?.since ?? startedAt)
+    failures.set(name, { count: failed, retryMs: nowMs + backoffMs(RECONNECT, failed, Math.random()), since, reason })
+    quietMs = nowMs + mostQuietMs * Math.random()
+    if (self.greeted && !isConnected()) startedAt = Date.now()
+    changed.abort()
+  }
+
+  const isConnected = (): boolean => [...current.values()].some(({ connectedAt }) => connectedAt !== undefined)
+
   const run = async (): Promise<void> => {
-    let failures = 0
-    for (let attempt = 0; !signal.aborted; attempt++) {
-      const url = identity.relays[attempt % identity.relays.length]!
-      const startedMs = performance.now()
-      const { reason, leaving } = await sessionOrReason(url)
-      if (signal.aborted) break
-      failures = performance.now() - startedMs > GOOD_MS ? 1 : failures + 1
-      if (!leaving) log.warn({ url, reason }, 'no session with the relay')
-      const since = state.state === 'connected' ? Date.now() : state.since
-      state = { url, state: 'connecting', since, error: reason }
-      hurry = new AbortController()
-      await pause(backoffMs(RECONNECT, failures, Math.random()), AbortSignal.any([signal, hurry.signal]))
+    const opened = new Set<Promise<void>>()
+    while (!signal.aborted) {
+      changed = new AbortController()
+      const all = new Map(replicas().map((replica) => [nameOf(replica), replica]))
+      const order = rendezvousOrder(identity.node, [...all.keys()])
+      const states = [...current.values()].map(({ replica, connectedAt }) => ({
+        replica,
+        connected: connectedAt !== undefined,
+      }))
+      for (const name of failures.keys()) if (!all.has(name)) failures.delete(name)
+      const retryMs = new Map([...failures].map(([name, failure]) => [name, failure.retryMs]))
+      const { dial: due, leave, againMs } = planReplicas(order, states, retryMs, quietMs, performance.now())
+      for (const name of leave) current.get(name)!.leave('other replicas of the relay are nearer to this node')
+      for (const name of due) {
+        const ended = open(all.get(name)!)
+        opened.add(ended)
+        void ended.finally(() => opened.delete(ended))
+      }
+      const pauseMs = Math.min(MAX_PAUSE_MS, againMs - performance.now())
+      await pause(Math.max(0, pauseMs), AbortSignal.any([signal, changed.signal]))
     }
+    await Promise.all(opened)
     while (sessions.size > 0) await new Promise<void>((resolve) => (drained = resolve))
   }
+
+  const stateOf = (replica: Replica): OpsState => {
+    const session = current.get(nameOf(replica))
+    const failure = failures.get(nameOf(replica))
+    const url = session?.url ?? nameOf(replica)
+    if (session?.connectedAt !== undefined)
+      return { url, state: 'connected', since: session.connectedAt, streams: session.streams() }
+    const error = failure && { error: failure.reason }
+    return { url, state: 'connecting', since: failure?.since ?? startedAt, ...error, streams: 0 }
+  }
+
+  const state = (): OpsStates => {
+    const all = replicas()
+    const order = rendezvousOrder(identity.node, all.map(nameOf))
+    const states = order.map((name) => stateOf(all.find((replica) => nameOf(replica) === name)!))
+    const wanted = states.filter((each, index) => each.state === 'connected' || index < SESSIONS)
+    const best = wanted.find((each) => each.state === 'connected') ?? { ...wanted[0]!, since: startedAt }
+    const streams = [...sessions].reduce((sum, each) => sum + each.streams(), 0)
+    return { ...best, streams, sessions: wanted }
+  }
+
   return {
-    state: () => ({ ...state, streams: [...sessions].reduce((sum, { streams }) => sum + streams(), 0) }),
+    state,
     check: () => {
       for (const { check } of sessions) check()
-      hurry.abort()
+      for (const [name, failure] of failures) failures.set(name, { ...failure, retryMs: 0 })
+      quietMs = 0
+      changed.abort()
     },
     closed: run(),
+  }
+}
+
+function parseOrNothing(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
   }
 }

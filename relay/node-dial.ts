@@ -2,6 +2,7 @@
 // runs on it is opaque to the relay; the agent decides what may be dialled.
 
 import type { Duplex } from 'node:stream'
+import type { ResetReason } from '../lib/wire/mux.ts'
 
 /** Where a kubelet listens unless its node's object says otherwise. */
 export const KUBELET_PORT = 10250
@@ -42,6 +43,17 @@ export class NodeDialError extends Error {
     super(message, options)
     this.failure = failure
   }
+}
+
+/** What a stream that was refused failed by. */
+export const failureOf = (reason: ResetReason): NodeDialFailure => FAILURES[reason]
+const FAILURES: { readonly [R in ResetReason]: NodeDialFailure } = {
+  refused: 'refused',
+  failed: 'failed',
+  timeout: 'timeout',
+  busy: 'busy',
+  cancelled: 'offline',
+  broken: 'offline',
 }
 
 /** The HTTP status that says the same. */

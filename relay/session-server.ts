@@ -9,15 +9,20 @@ import type { Log } from '../lib/log.ts'
 import { openMuxConnection, type MuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex, type MuxResetError } from '../lib/net/mux-duplex.ts'
 import { MAX_STREAMS } from '../lib/mux/receive-window.ts'
+import type { Replica } from '../lib/replicas.ts'
 import { durationText } from '../lib/text-table.ts'
-import { MAX_MESSAGE_BYTES, type ResetReason } from '../lib/wire/mux.ts'
-import { NodeDialError, type DialNode, type NodeDialFailure, type NodeTarget } from './node-dial.ts'
+import { MAX_MESSAGE_BYTES } from '../lib/wire/mux.ts'
+import { failureOf, NodeDialError, type DialNode, type NodeDialFailure, type NodeTarget } from './node-dial.ts'
 import { createBucket, type Bucket } from './token-bucket.ts'
 import { refuseUpgrade, type Caller } from './websocket-server.ts'
 
 export type OpsOptions = {
   /** The relay's name, for agents. */
   readonly relay: string
+  /** What agents are told of them; nothing where there are none. */
+  readonly replicas?: readonly Replica[]
+  /** A node can be reached from now on, or cannot any more. */
+  readonly onPresence?: (node: string, here: boolean) => void
   readonly log: Log
   /** Shorter in tests. */
   readonly times?: Partial<typeof TIMES>
@@ -34,6 +39,12 @@ export type OpsSessions = {
   readonly list: () => readonly OpsSessionState[]
   /** Why a node cannot be reached now; undefined if it can. */
   readonly absence: (node: string) => string | undefined
+  /** Nodes that can be reached. */
+  readonly here: () => readonly string[]
+  /** When those that have no session any more lost it, Unix milliseconds. */
+  readonly lost: ReadonlyMap<string, number>
+  /** Sends all agents elsewhere and takes no more of them; streams go on. */
+  readonly drain: (reason: string) => void
   readonly counts: Readonly<OpsCounts>
   /** Resolves when the signal aborted and the last session ended. */
   readonly closed: Promise<void>
@@ -87,7 +98,9 @@ type OpsSession = {
 /** What is kept of a node that was dialled, while it has a session. */
 type Dials = { pending: number; readonly bucket: Bucket }
 
-export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptions, signal: AbortSignal): OpsSessions {
+export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSessions {
+  const { relay, replicas = [], onPresence = () => {}, log, times, rate = DIAL_RATE } = options
+  const greeting = JSON.stringify({ version: 1, relay, ...(replicas.length > 0 && { replicas }) })
   const { dialMs, aliveMs, silenceMs, roundMs } = { ...TIMES, ...times }
   const startedAt = Date.now()
   const byNode = new Map<string, OpsSession[]>()
@@ -98,6 +111,7 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
   const ended = Promise.withResolvers<void>()
   let live = 0
   let slot = 0
+  let draining = false
   // @types/ws does not know closeTimeout.
   const settings: ServerOptions & { closeTimeout: number } = {
     noServer: true,
@@ -132,7 +146,7 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
         opened: () => {},
         goAway: (reason) => {
           log.info({ node, reason }, 'session takes no more streams')
-          session.leaving = true
+          leave(session)
         },
         pong: () => {},
         idle: () => {
@@ -160,7 +174,7 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
   /** Only now: whoever opens a connection and says nothing takes nobody's place. */
   const greeted = (session: OpsSession): void => {
     const { node, address, connection } = session
-    connection.session.greet(JSON.stringify({ version: 1, relay }))
+    connection.session.greet(greeting)
     const sessions = byNode.get(node) ?? []
     byNode.set(node, sessions)
     for (const older of sessions) {
@@ -173,6 +187,22 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
     if (sessions.length > MAX_SESSIONS_PER_NODE) sessions[0]!.socket.terminate()
     lost.delete(node)
     log.info({ node, addr: address, kind: 'ops' }, 'session opened')
+    if (draining) sendAway(session, 'this relay is about to stop')
+    else onPresence(node, true)
+  }
+
+  /** It takes no more streams; those that it has go on. */
+  const leave = (session: OpsSession): void => {
+    if (session.leaving) return
+    session.leaving = true
+    if (inUse(session.node) === undefined) onPresence(session.node, false)
+  }
+
+  const sendAway = (session: OpsSession, reason: string): void => {
+    if (session.leaving) return
+    session.connection.session.goAway(reason)
+    leave(session)
+    if (session.connection.session.streams === 0) session.socket.close(CLOSE_GOING_AWAY, reason)
   }
 
   /** An agent that dials anew may do so because its older session is cut; those who wait on that are told soon. */
@@ -191,6 +221,7 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
     const at = sessions?.indexOf(session) ?? -1
     if (at === -1) return
     sessions!.splice(at, 1)
+    leave(session)
     if (sessions!.length > 0) return
     byNode.delete(node)
     dials.delete(node)
@@ -252,7 +283,7 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
     const isAlive = (): void => {
       if (connection.heardMs() >= askedMs || duplex.destroyed) return
       log.info({ node, kind: 'ops' }, 'session does not answer')
-      session.leaving = true
+      leave(session)
       fail(new Silent(node))
       socket.terminate()
     }
@@ -315,6 +346,12 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
   return {
     dial,
     absence,
+    here: () => [...byNode.keys()].filter((node) => inUse(node) !== undefined),
+    lost,
+    drain(reason) {
+      draining = true
+      for (const session of [...byNode.values()].flat()) sendAway(session, reason)
+    },
     counts,
     closed: ended.promise,
     list: () =>
@@ -323,7 +360,7 @@ export function runOpsSessions({ relay, log, times, rate = DIAL_RATE }: OpsOptio
         streams: connection.session.streams,
       })),
     upgrade(request, stream, head, caller) {
-      if (signal.aborted) return refuseUpgrade(stream, 503, 'the relay stops')
+      if (signal.aborted || draining) return refuseUpgrade(stream, 503, 'the relay stops')
       if (live >= MAX_SESSIONS)
         return refuseUpgrade(stream, 503, `the relay has ${MAX_SESSIONS} sessions of agents and takes no more`)
       server.handleUpgrade(request, stream, head, (socket) => open(socket, caller))
@@ -341,15 +378,7 @@ class Silent extends NodeDialError {
 }
 
 function refusalOf(node: string, { reason, message }: MuxResetError): NodeDialError {
-  return new NodeDialError(FAILURES[reason], `${node}: ${message}`)
-}
-const FAILURES: { readonly [R in ResetReason]: NodeDialFailure } = {
-  refused: 'refused',
-  failed: 'failed',
-  timeout: 'timeout',
-  busy: 'busy',
-  cancelled: 'offline',
-  broken: 'offline',
+  return new NodeDialError(failureOf(reason), `${node}: ${message}`)
 }
 
 const where = ({ host, port }: NodeTarget): string => `${host}:${port}`

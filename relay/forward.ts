@@ -1,0 +1,63 @@
+// The way to a node when there are several relays: this relay's own session with it, else that of a replica, which is
+// asked once and asks nobody else.
+
+import { durationText } from '../lib/text-table.ts'
+import { NodeDialError, type DialNode } from './node-dial.ts'
+
+export type ForwardOptions = {
+  /** This relay's own sessions. */
+  readonly own: {
+    readonly dial: DialNode
+    readonly absence: (node: string) => string | undefined
+    /** Unix milliseconds. */
+    readonly lostAt: (node: string) => number | undefined
+  }
+  /** Names of replicas that hold a session with a node, in the order in which to ask. */
+  readonly holders: (node: string) => readonly string[]
+  /** When the last of them lost it, Unix milliseconds. */
+  readonly lostAt: (node: string) => number | undefined
+  readonly forward: (replica: string, ...dial: Parameters<DialNode>) => ReturnType<DialNode>
+  readonly now: () => number
+}
+
+export type NodeWays = {
+  readonly dial: DialNode
+  /** Why a node cannot be reached now; undefined if it can. */
+  readonly absence: (node: string) => string | undefined
+}
+
+export function createWays({ own, holders, lostAt, forward, now }: ForwardOptions): NodeWays {
+  const absence = (node: string): string | undefined => {
+    const reason = own.absence(node)
+    if (reason === undefined || holders(node).length > 0) return undefined
+    const lostAtMs = Math.max(own.lostAt(node) ?? -Infinity, lostAt(node) ?? -Infinity)
+    return lostAtMs === -Infinity ? reason : `${node} offline ${durationText(Math.max(0, now() - lostAtMs))}`
+  }
+  const dial: DialNode = async (node, target, signal) => {
+    let failure: NodeDialError | undefined
+    if (own.absence(node) === undefined)
+      try {
+        return await own.dial(node, target, signal)
+      } catch (error) {
+        failure = offline(error, signal)
+      }
+    for (const replica of holders(node))
+      try {
+        return await forward(replica, node, target, signal)
+      } catch (error) {
+        failure = offline(error, signal)
+      }
+    if (failure !== undefined) throw failure
+    // Counted and worded where it is known best, unless a replica knows better.
+    const reason = absence(node)
+    if (reason !== undefined && reason !== own.absence(node)) throw new NodeDialError('offline', reason)
+    return own.dial(node, target, signal)
+  }
+  return { dial, absence }
+}
+
+/** Another session is tried only where this one was none: whatever else a node answers, it would answer again. */
+function offline(error: unknown, signal: AbortSignal): NodeDialError {
+  if (!(error instanceof NodeDialError) || error.failure !== 'offline' || signal.aborted) throw error
+  return error
+}
