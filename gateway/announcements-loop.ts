@@ -3,9 +3,10 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { Log } from '../lib/log.ts'
+import { GONE_AFTER_MS, Members, NOTHING_KEPT } from '../lib/members.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
-import { digestsText, type SignedAnnouncement } from '../lib/wire/signal.ts'
+import { digestsText, ProtocolError, type SignedAnnouncement } from '../lib/wire/signal.ts'
 import {
   isNewer,
   MAX_PEERS,
@@ -27,11 +28,15 @@ export type Announcements = {
   readonly trigger: () => void
   /** @returns whether it is news; what does not verify is logged and dropped. */
   readonly receive: (node: string, signed: SignedAnnouncement) => boolean
-  /** Drops those of nodes that the cluster has not named for a week; done by itself every hour. */
-  readonly forget: (nowMs: number) => void
+  /**
+   * The cluster may name other nodes now. Drops those of nodes that were deleted, for which only a newer certificate counts
+   * from then on, and those of nodes that it has not named for a week, though it never did; this by itself every hour too.
+   * @param agoMs a clock that does not jump.
+   */
+  readonly look: (agoMs?: number) => void
 }
 
-/** The object of a node that is away may be gone for days; without its announcement it is not reached before its next. */
+/** A machine may join days before it is registered. */
 const FORGET_MS = 7 * 24 * 3_600_000
 const FORGET_LOOK_MS = 3_600_000
 
@@ -45,8 +50,10 @@ export function runAnnouncements(
     >
     /** What there is to announce. */
     readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat' | 'role'>
-    /** Nodes that the cluster names now. */
-    readonly nodes: () => ReadonlySet<string>
+    /** Nodes that the cluster names now, with their UIDs. */
+    readonly nodes: () => ReadonlyMap<string, string>
+    /** Some were dropped. */
+    readonly onDropped: () => void
     /** Ours is another. */
     readonly onOwn: (announcement: SignedAnnouncement) => void
     readonly log: Log
@@ -59,6 +66,11 @@ export function runAnnouncements(
   const signedBy = new Map<string, SignedAnnouncement>()
   /** Nodes that the cluster does not name. */
   const missingSinceMs = new Map<string, number>()
+  /** Of nodes that were deleted, the date of the certificate that they had. */
+  const endedMs = new Map<string, number>()
+  let members = new Members(NOTHING_KEPT, true)
+  let ownUid: string | undefined
+  let lookingAgain: NodeJS.Timeout | undefined
   let own: SignedAnnouncement | undefined
   let ownText = ''
 
@@ -66,6 +78,8 @@ export function runAnnouncements(
     try {
       const received = openAnnouncement(signed, ca, nowMs)
       if (received.node !== node || node === identity.node || !isNewer(received, peers.get(node))) return false
+      if (received.certifiedMs <= (endedMs.get(node) ?? -Infinity))
+        throw new ProtocolError('the node was deleted, and its certificate is from before: it has to join again')
       if (peers.size >= MAX_PEERS && !peers.has(node)) throw new Error(`over ${MAX_PEERS} gateways`)
       if (peers.get(node)?.wireguardKey !== received.wireguardKey) {
         peers.delete(node)
@@ -102,22 +116,46 @@ export function runAnnouncements(
     signal,
   )
 
-  const forget = (nowMs: number): void => {
+  const drop = (node: string): void => {
+    for (const known of [peers, signedBy, missingSinceMs]) known.delete(node)
+    state.removeAnnouncement(node)
+  }
+  const look = (agoMs = performance.now()): void => {
     const nodes = options.nodes()
-    // Objects that do not name us are not those of our cluster, or not all of them.
-    if (!nodes.has(identity.node)) return
+    const uid = nodes.get(identity.node)
+    // Objects that do not name us are not those of our cluster, or not all of them; if we are another, it is another API.
+    if (uid === undefined) return
+    if (ownUid !== undefined && uid !== ownUid) members = new Members(NOTHING_KEPT, true)
+    ownUid = uid
+    const before = peers.size
+    for (const node of members.look(nodes, Date.now(), agoMs).gone) {
+      const { certifiedMs } = peers.get(node) ?? {}
+      if (certifiedMs === undefined) continue
+      endedMs.set(node, certifiedMs)
+      drop(node)
+      log.info({ peer: node }, 'a gateway whose node was deleted is dropped; it has to join again')
+    }
     for (const node of peers.keys()) {
-      const sinceMs = missingSinceMs.get(node) ?? nowMs
+      const sinceMs = missingSinceMs.get(node) ?? agoMs
       if (nodes.has(node)) missingSinceMs.delete(node)
       else missingSinceMs.set(node, sinceMs)
-      if (nodes.has(node) || nowMs - sinceMs < FORGET_MS) continue
-      for (const known of [peers, signedBy, missingSinceMs]) known.delete(node)
-      state.removeAnnouncement(node)
-      log.info({ peer: node }, 'a gateway whose node is gone is forgotten')
+      if (nodes.has(node) || agoMs - sinceMs < FORGET_MS) continue
+      drop(node)
+      log.info({ peer: node }, 'a gateway whose node never came is forgotten')
     }
+    if (peers.size !== before) options.onDropped()
+    clearTimeout(lookingAgain)
+    if (members.isWaiting) lookingAgain = setTimeout(look, GONE_AFTER_MS + 100).unref()
   }
-  const forgetting = setInterval(() => forget(performance.now()), FORGET_LOOK_MS).unref()
-  signal.addEventListener('abort', () => clearInterval(forgetting), { once: true })
+  const looking = setInterval(look, FORGET_LOOK_MS).unref()
+  signal.addEventListener(
+    'abort',
+    () => {
+      clearInterval(looking)
+      clearTimeout(lookingAgain)
+    },
+    { once: true },
+  )
 
   return {
     peers,
@@ -133,6 +171,6 @@ export function runAnnouncements(
       if (peers.get(node)?.wireguardKey !== key) state.saveOrder([...peers.keys()])
       return true
     },
-    forget,
+    look,
   }
 }

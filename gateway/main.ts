@@ -8,6 +8,7 @@
 import { join } from 'node:path'
 import { numbersOf } from '../lib/common-options.ts'
 import { parseSocketAddress } from '../lib/address.ts'
+import { NODES } from '../lib/k8s/objects.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
@@ -75,6 +76,7 @@ async function runGateway(
   const publicKey = publicKeyOf(privateKey)
   const role = createRoleKeeper(signal)
   // What the loops below tell each other of comes after some of them.
+  let lookAtNodes = (): void => undefined
   let mesh = undefined as Mesh | undefined
   let listening = undefined as ListenPort | undefined
   let lan = undefined as GatewayLan | undefined
@@ -87,6 +89,7 @@ async function runGateway(
       stateDir: config.stateDir,
       sessions: () => [signalling.address(), packets.address()],
       onChange: () => {
+        lookAtNodes()
         mesh?.trigger()
         listening?.trigger()
       },
@@ -104,14 +107,17 @@ async function runGateway(
         nat: reachability.nat(),
         role: role.own(),
       }),
-      nodes: () => new Set(pools.list().flatMap((pool) => pool.nodes.map(({ name }) => name))),
+      nodes: () => new Map(pools.store.list(NODES).map(({ metadata }) => [metadata?.name ?? '', metadata?.uid ?? ''])),
+      onDropped: () => mesh?.trigger(),
       onOwn: (announcement) => void signalling.send({ kind: 'announce', node, announcement }),
       log,
     },
     signal,
   )
-  for (const [peer, said] of announcements.peers) role.learn(peer, said.role, said.certifiedMs)
   identity.onChange(announcements.trigger)
+  lookAtNodes = announcements.look
+  lookAtNodes()
+  for (const [peer, said] of announcements.peers) role.learn(peer, said.role, said.certifiedMs)
   const onAnnouncement = (peer: string): void => {
     const said = announcements.peers.get(peer)!
     role.learn(peer, said.role, said.certifiedMs)

@@ -1,7 +1,7 @@
 // The relay's flags.
 
 import { isIP } from 'node:net'
-import { logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
+import { apiOptions, logLevelOption, metricsOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
 import { parseCidr } from '../lib/cidr.ts'
 import {
   duration,
@@ -115,6 +115,11 @@ export const OPTIONS = {
     doc: 'a folder of Kubernetes objects, served as an API; without it there is none',
     fallback: '',
     parse: optionalText,
+  },
+  ...apiOptions,
+  server: {
+    ...apiOptions.server,
+    doc: 'URL of the Kubernetes API whose Nodes are the nodes of this mesh; those of --manifests without it',
   },
   egressSocket: {
     name: 'egress-socket',

@@ -5,8 +5,16 @@
 import { createHash, randomBytes, X509Certificate } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { TLSSocket } from 'node:tls'
-import { issueClient, readRequest, validFor, type CertificateRequest, type KeyPair } from '../lib/certificates.ts'
+import {
+  issueClient,
+  issuedMs,
+  readRequest,
+  validFor,
+  type CertificateRequest,
+  type KeyPair,
+} from '../lib/certificates.ts'
 import type { Log } from '../lib/log.ts'
+import type { Members } from '../lib/members.ts'
 import { readToken, readTokenUse, useToken, type TokenUse } from '../lib/net/join-tokens.ts'
 import {
   decodeJoinRequest,
@@ -30,6 +38,8 @@ export type IssuerOptions = {
   readonly certificateLifeMs: number
   /** For how long after its end it may be renewed. */
   readonly renewalGraceMs: number
+  /** Which nodes were deleted; without it, none is known to have been. */
+  readonly members?: Pick<Members, 'deletedMs' | 'refusal'>
   /** Requests of one network that are looked at. */
   readonly limit?: PrefixLimit
   readonly now: () => number
@@ -47,6 +57,7 @@ const RETRY_AFTER_S = 2
 /** A large site that is set up joins at once; who guesses fills neither the disk's queue nor the log. */
 const LIMIT = { perSecond: 20, burst: 500 }
 const DAY_MS = 86_400_000
+const AFTER_DELETION_MS = 2_000
 const NODES = 'system:nodes'
 
 type Outcome =
@@ -174,6 +185,14 @@ async function renew(
   const judged = judgeRenewal(presented, ca, options.now(), options.renewalGraceMs)
   if (judged.kind === 'refused') return judged
   const { node } = judged
+  const gone = presented && options.members?.refusal(node, issuedMs(presented))
+  if (gone !== undefined)
+    return refuse(
+      403,
+      'FULMAR_NODE_DELETED',
+      `${gone}; to have it back, run fulmar join --force with a new token on it`,
+      node,
+    )
   const request = body === undefined ? undefined : decodeRenewRequest(body)
   if (request === undefined) return malformed('is no request for a renewal')
   const csr = await readRequest(request.csr)
@@ -191,9 +210,11 @@ async function renew(
 const isFor = ({ subject: { commonName, organization } }: CertificateRequest, node: string): boolean =>
   commonName === `system:node:${node}` && (organization ?? NODES) === NODES
 
-function issue({ authority, certificateLifeMs, now }: IssuerOptions, node: string, csr: CertificateRequest) {
+function issue({ authority, certificateLifeMs, members, now }: IssuerOptions, node: string, csr: CertificateRequest) {
   const subject = { commonName: `system:node:${node}`, organization: NODES }
-  return issueClient(authority, subject, csr.spki, validFor(now(), certificateLifeMs / DAY_MS))
+  // Dates of certificates are whole seconds; this one must not look as if it were from before.
+  const atMs = Math.max(now(), (members?.deletedMs(node) ?? -Infinity) + AFTER_DELETION_MS)
+  return issueClient(authority, subject, csr.spki, validFor(atMs, certificateLifeMs / DAY_MS))
 }
 
 const BAD_CSR = 'holds no certificate request that is signed by a P-256, P-384 or Ed25519 key of its own'

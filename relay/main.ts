@@ -4,8 +4,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { hostname, networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { KeyPair } from '../lib/certificates.ts'
+import { createApiClient } from '../lib/k8s/api-client.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
+import { apiClientOptions } from '../lib/net/api-access.ts'
 import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
 import { runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
@@ -17,6 +19,7 @@ import { kubeletCredentials } from './api/kubelet-credentials.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
 import { createIssuer } from './issuer-server.ts'
 import { runMaintenance } from './maintenance-loop.ts'
+import { followNodeNames, openMembers } from './members-loop.ts'
 import { runOpsServer } from './ops-server.ts'
 import { runPacketServer } from './packet-server.ts'
 import { runOpsSessions } from './session-server.ts'
@@ -47,13 +50,6 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
 
   const authority = await openAuthority(stateDir, startedAt)
   const certificate = await openServerCertificate(stateDir, authority, config.public, startedAt)
-  const { certificateLifeMs, renewalGraceMs } = config
-  const issuer = createIssuer({
-    ...{ stateDir, authority, certificateLifeMs, renewalGraceMs },
-    ...advertised(config),
-    now: Date.now,
-    log,
-  })
   const places = udpPlaces(config, dialable())
   const udpPorts = Object.keys(places).length === 0 ? undefined : config.udpRelayPorts
   if (udpPorts === undefined && config.udpRelayPorts !== undefined)
@@ -88,6 +84,21 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
   // It may fail before it is awaited below, where the failure is handled.
   apiClosed?.catch(() => undefined)
 
+  const { certificateLifeMs, renewalGraceMs } = config
+  const kubernetes = config.server && createApiClient(apiClientOptions(String(config.server), NOBODY, config))
+  const followed = kubernetes && followNodeNames(kubernetes, log, signal)
+  const source = followed ?? (api && { nodes: api.nodes, uidsCount: false })
+  const membership =
+    source && (await openMembers({ stateDir, source, longestMs: certificateLifeMs + renewalGraceMs, log }))
+  const members = membership?.members
+  const issuer = createIssuer({
+    ...{ stateDir, authority, certificateLifeMs, renewalGraceMs },
+    ...advertised(config),
+    ...(members && { members }),
+    now: Date.now,
+    log,
+  })
+
   const ops = await runOpsServer(
     {
       ...{ config, certificate, sessions, log },
@@ -107,9 +118,17 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
   }
   await ensureMtuProbing(log)
   const tls = await runTlsServer(
-    { listen: config.listen, certificate, authorityPem: authority.certificatePem, routes, log },
+    {
+      ...{ listen: config.listen, certificate, authorityPem: authority.certificatePem, routes, log },
+      ...(members && { refusal: (...of) => members.refusal(...of) }),
+    },
     signal,
   )
+  const deleted = (node: string): void => {
+    tls.endNode(node)
+    signals.forget(node)
+    udpRelay?.endNode(node)
+  }
   const stun =
     config.stun.length === 0
       ? undefined
@@ -142,9 +161,14 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
     stun?.closed,
     udpRelay?.closed,
     apiClosed,
+    membership?.run(deleted, signal),
+    followed?.done,
     runMaintenance(maintenance, signal),
   ])
 }
+
+/** To a Kubernetes API the relay shows no certificate. */
+const NOBODY = { certificatePem: '', keyPem: '', caPem: '' }
 
 /** Addresses of this host that others may reach. */
 const dialable = (): readonly string[] =>

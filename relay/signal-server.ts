@@ -5,12 +5,12 @@ import { MAX_SIGNAL_BYTES, ProtocolError } from '../lib/wire/signal.ts'
 import { Signalling, type SignallingOptions } from './signal.ts'
 import { runSessions, type Session, type Sessions } from './websocket-server.ts'
 
-export type SignalOptions = Omit<SignallingOptions<Session>, 'known' | 'save' | 'send'> & {
+export type SignalOptions = Omit<SignallingOptions<Session>, 'known' | 'save' | 'remove' | 'send'> & {
   readonly stateDir: string
   readonly heartbeatMs?: number
 }
 
-export type SignalServer = Pick<Signalling<Session>, 'tell'> & {
+export type SignalServer = Pick<Signalling<Session>, 'tell' | 'forget'> & {
   readonly sessions: Sessions
   readonly closed: Promise<void>
 }
@@ -25,7 +25,8 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) socket.terminate()
     else socket.send(frame, { binary: false })
   }
-  const signalling = new Signalling<Session>({ ...options, known: await files.load(), save: files.save, send })
+  const { save, remove } = files
+  const signalling = new Signalling<Session>({ ...options, known: await files.load(), save, remove, send })
   const sessions = runSessions(
     { kind: 'signal', maxPayloadBytes: MAX_SIGNAL_BYTES, log, ...(heartbeatMs && { heartbeatMs }) },
     {
@@ -41,6 +42,7 @@ export async function runSignalServer(options: SignalOptions, signal: AbortSigna
   return {
     sessions,
     tell: (node, frame) => signalling.tell(node, frame),
+    forget: (node) => signalling.forget(node),
     closed: sessions.closed.then(files.flushed),
   }
 }

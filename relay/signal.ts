@@ -30,6 +30,7 @@ export type SignallingOptions<S extends SignalSession> = {
   /** Announcements from before. */
   readonly known: ReadonlyMap<string, SignedAnnouncement>
   readonly save: (node: string, announcement: SignedAnnouncement) => void
+  readonly remove: (node: string) => void
   readonly send: (session: S, frame: Buffer) => void
   readonly log: Log
 }
@@ -64,6 +65,11 @@ export class Signalling<S extends SignalSession> {
   close(session: S): void {
     this.#gateways.delete(session)
     if (this.#byNode.get(session.node) === session) this.#byNode.delete(session.node)
+  }
+
+  /** A node is gone for good: what it announced is handed out no more. */
+  forget(node: string): void {
+    if (this.#announcements.delete(node)) this.#options.remove(node)
   }
 
   /** @throws ProtocolError to end the session. */

@@ -32,6 +32,8 @@ export type UdpRelay = {
   readonly request: (from: string, to: string) => void
   /** A gateway's signal session is new: it is told of its sessions again. */
   readonly greet: (node: string) => void
+  /** Ends all sessions of a node that is gone for good. */
+  readonly endNode: (node: string) => void
   readonly status: () => UdpRelayStatus
   /** After the signal aborted. */
   readonly closed: Promise<void>
@@ -43,6 +45,7 @@ const TICK_MS = 1_000
 /** Pairs of ports tried for one session, where other programs hold some. */
 const MAX_TRIES = 8
 const COOKIE_BYTES = 32
+const SILENT = 'a side has not been heard of for a minute'
 
 export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Promise<UdpRelay> {
   const { places, ports, mayReach, tell, log } = options
@@ -132,13 +135,13 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
     refuse(from, to, 'the relay has no UDP ports free')
   }
 
-  const end = (session: Session): void => {
+  const end = (session: Session, reason = SILENT): void => {
     for (const side of session) for (const family of side.bound.keys()) drop(family, side)
     forwarder.close(session[0].port)
     sessions.end(session)
     const [a, b] = session
-    refuse(a.node, b.node, 'a side has not been heard of for a minute')
-    refuse(b.node, a.node, 'a side has not been heard of for a minute')
+    refuse(a.node, b.node, reason)
+    refuse(b.node, a.node, reason)
   }
   const drop = (family: Family, side: Side): void =>
     void change(family, side, undefined).catch((err: unknown) =>
@@ -161,6 +164,10 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
     request: (from, to) => void request(from, to),
     greet: (node) => {
       for (const session of sessions.doubt(node)) if (!tellIfChanged(session)) tellOne(node, session)
+    },
+    endNode: (node) => {
+      for (const session of [...sessions.all()])
+        if (session.some((side) => side.node === node)) end(session, `node ${node} was deleted`)
     },
     status: () => statusOf({ places, ports, forwarder, reason, all: sessions.all() }),
     closed: Promise.all([run(), forwarder.closed]).then(() => undefined),

@@ -12,7 +12,10 @@ export type ApiAccess = {
   readonly serverCa: string | undefined
 }
 
-/** @throws UsageError where the CA cannot be read; a token that cannot be read fails each request, until it can. */
+/**
+ * @param identity may change its fields at any time: what is asked next is asked with the new certificate.
+ * @throws UsageError where the CA cannot be read; a token that cannot be read fails each request, until it can.
+ */
 export function apiClientOptions(
   server: string,
   identity: { readonly certificatePem: string; readonly keyPem: string; readonly caPem: string },
@@ -20,7 +23,17 @@ export function apiClientOptions(
 ): ApiClientOptions {
   const ca = serverCa === undefined ? identity.caPem : readCa(serverCa)
   // A certificate of the mesh says nothing to an API that has a CA of its own.
-  if (serverToken === undefined) return { server, ca, cert: identity.certificatePem, key: identity.keyPem }
+  if (serverToken === undefined)
+    return {
+      server,
+      ca,
+      get cert() {
+        return identity.certificatePem
+      },
+      get key() {
+        return identity.keyPem
+      },
+    }
   return { server, ca, token: () => readFileSync(serverToken, 'utf8') }
 }
 

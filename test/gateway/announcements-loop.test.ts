@@ -7,13 +7,14 @@ import { signAnnouncement } from '../../gateway/announcement.ts'
 import { runAnnouncements } from '../../gateway/announcements-loop.ts'
 import { createAuthority, createClient, validFor } from '../../lib/certificates.ts'
 import { createLog } from '../../lib/log.ts'
+import { GONE_AFTER_MS } from '../../lib/members.ts'
 import type { SignedAnnouncement } from '../../lib/wire/signal.ts'
 
 const ca = await createAuthority('mesh', validFor(Date.now(), 3650))
 
-async function nodeOf(node: string, sequence: number) {
+async function nodeOf(node: string, sequence: number, atMs = Date.now()) {
   const client = { commonName: `system:node:${node}`, organization: 'system:nodes' }
-  const { certificatePem, keyPem } = await createClient(ca, client, validFor(Date.now(), 30))
+  const { certificatePem, keyPem } = await createClient(ca, client, validFor(atMs, 30))
   const wireguardKey = Buffer.alloc(32, node.charCodeAt(0)).toString('base64')
   const announcement = { node, sequence, wireguardKey, candidates: [], nat: UNKNOWN }
   const signed = signAnnouncement(announcement, new X509Certificate(certificatePem), createPrivateKey(keyPem))
@@ -21,7 +22,7 @@ async function nodeOf(node: string, sequence: number) {
 }
 const UNKNOWN = { mapping: 'unknown', filtering: 'unknown', udp: 'unknown' } as const
 
-async function start(t: { teardown: (fn: () => void) => void }, nodes: () => ReadonlySet<string>) {
+async function start(t: { teardown: (fn: () => void) => void }, nodes: () => ReadonlyMap<string, string>) {
   const life = new AbortController()
   t.teardown(() => life.abort())
   const kept = new Map<string, SignedAnnouncement>()
@@ -38,6 +39,7 @@ async function start(t: { teardown: (fn: () => void) => void }, nodes: () => Rea
       },
       facts: () => ({ wireguardKey: '', candidates: [], nat: UNKNOWN, role: undefined }),
       nodes,
+      onDropped: () => {},
       onOwn: () => {},
       log: createLog('test', 'silent'),
     },
@@ -46,26 +48,57 @@ async function start(t: { teardown: (fn: () => void) => void }, nodes: () => Rea
   return { announcements, kept }
 }
 
-t.test('one of a node that the cluster has not named for a week is dropped', async (t) => {
-  let named: ReadonlySet<string> = new Set()
-  const { announcements, kept } = await start(t, () => named)
+const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
+const SOON_MS = GONE_AFTER_MS + 1
+const named = (...nodes: readonly string[]) => new Map(nodes.map((name) => [name.split(':')[0]!, name]))
+
+t.test('one of a node that was deleted, or never came, is dropped', async (t) => {
+  let nodes: ReadonlyMap<string, string> = new Map()
+  const { announcements, kept } = await start(t, () => nodes)
   for (const node of ['bay', 'cape', 'dune']) announcements.receive(node, (await nodeOf(node, 1)).signed)
   const there = () => [[...announcements.peers.keys()].join(), [...kept.keys()].join()]
-  const DAY_MS = 24 * 3_600_000
-  const rows: readonly [day: number, nodes: readonly string[], kept: string][] = [
+  const rows: readonly [atMs: number, nodes: readonly string[], kept: string][] = [
     [0, ['own', 'bay'], 'bay,cape,dune'],
-    [5, ['own', 'bay', 'cape'], 'bay,cape,dune'],
-    [6, ['own', 'bay'], 'bay,cape,dune'],
-    [7, [], 'bay,cape,dune'],
-    [7, ['bay', 'cape'], 'bay,cape,dune'],
-    [7, ['own', 'bay'], 'bay,cape'],
-    [12.9, ['own', 'bay'], 'bay,cape'],
-    [13, ['own', 'bay'], 'bay'],
+    [5 * DAY_MS, ['own', 'bay', 'cape'], 'bay,cape,dune'],
+    [5 * DAY_MS + 1, ['own', 'bay'], 'bay,cape,dune'],
+    [5 * DAY_MS + 1000, ['own', 'bay', 'cape'], 'bay,cape,dune'],
+    [6 * DAY_MS, [], 'bay,cape,dune'],
+    [6 * DAY_MS + SOON_MS, ['bay'], 'bay,cape,dune'],
+    [6 * DAY_MS + 2 * SOON_MS, ['own', 'bay'], 'bay,cape,dune'],
+    [6 * DAY_MS + 3 * SOON_MS, ['own', 'bay'], 'bay,dune'],
+    [7 * DAY_MS - 1, ['own', 'bay'], 'bay,dune'],
+    [7 * DAY_MS, ['own', 'bay'], 'bay'],
   ]
-  for (const [day, nodes, left] of rows) {
-    named = new Set(nodes)
-    announcements.forget(day * DAY_MS)
-    t.strictSame(there(), [left, left], `day ${day}, with ${nodes.join(', ') || 'nothing'}`)
+  for (const [atMs, present, left] of rows) {
+    nodes = named(...present)
+    announcements.look(atMs)
+    t.strictSame(there(), [left, left], `day ${atMs / DAY_MS}, with ${present.join(', ') || 'nothing'}`)
   }
   t.ok(announcements.receive('dune', (await nodeOf('dune', 2)).signed), 'and is news when it comes again')
+})
+
+t.test('a node that is made again joins again', async (t) => {
+  let nodes = named('own:1', 'bay:1', 'cape:1')
+  const { announcements } = await start(t, () => nodes)
+  const there = () => [...announcements.peers.keys()].join()
+  for (const node of ['bay', 'cape']) announcements.receive(node, (await nodeOf(node, 1)).signed)
+  announcements.look(0)
+
+  nodes = named('own:1', 'bay:2', 'cape:1')
+  announcements.look(1)
+  t.equal(there(), 'cape', 'another UID is another node')
+  t.notOk(
+    announcements.receive('bay', (await nodeOf('bay', 7, Date.now() - HOUR_MS)).signed),
+    'which the old one is not',
+  )
+  t.equal(there(), 'cape')
+  t.ok(
+    announcements.receive('bay', (await nodeOf('bay', 1, Date.now() + HOUR_MS / 60)).signed),
+    'but the one that joined',
+  )
+
+  nodes = named('own:5', 'bay:6', 'cape:7')
+  announcements.look(2)
+  t.equal(there(), 'cape,bay', 'where we are another ourselves it is another API')
 })

@@ -2,6 +2,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate
 import { request } from 'node:https'
 import t from 'tap'
 import { createClient, createRequest, issueServer, validFor, type KeyPair } from '../../lib/certificates.ts'
+import { Members, NOTHING_KEPT } from '../../lib/members.ts'
 import { createToken } from '../../lib/net/join-tokens.ts'
 import { JOIN_PATH, RENEW_PATH, type JoinAnswer, type JoinRefusal } from '../../lib/wire/join.ts'
 import { createIssuer } from '../../relay/issuer-server.ts'
@@ -32,6 +33,7 @@ async function start(t: { teardown(fn: () => unknown): unknown }, limit?: Prefix
   const mesh = await createMesh(t)
   let nowMs = Date.now()
   const told = { relays: ['https://192.0.2.1:443'], stun: ['192.0.2.1:3478'] }
+  const members = new Members(NOTHING_KEPT, true)
   const issuer = createIssuer({
     stateDir: mesh.stateDir,
     authority: mesh.authority,
@@ -39,6 +41,7 @@ async function start(t: { teardown(fn: () => unknown): unknown }, limit?: Prefix
     certificateLifeMs: LIFE_DAYS * DAY_MS,
     renewalGraceMs: GRACE_DAYS * DAY_MS,
     ...(limit && { limit }),
+    members,
     now: () => nowMs,
     log,
   })
@@ -65,6 +68,7 @@ async function start(t: { teardown(fn: () => unknown): unknown }, limit?: Prefix
     })
   return {
     mesh,
+    members,
     told,
     post,
     join: (secret: string, csr: string) => post(JSON.stringify({ version: 1, secret, csr })),
@@ -263,4 +267,22 @@ t.test('renewals: what is refused, and why', async (t) => {
     t.equal(answer.status, status, name)
     if (status !== 200) t.match(answer.value, { code, message: reason }, name)
   }
+})
+
+t.test('a node that was deleted does not renew, and joins again', async (t) => {
+  const { mesh, members, join, renew, token, now } = await start(t)
+  const before = await mesh.node('h1', validFor(now() - DAY_MS, LIFE_DAYS))
+  members.look(new Map([['h1', '1']]), now(), 0)
+  members.look(new Map([['h1', '2']]), now(), 1)
+  const csr = await csrOf(newKey(), 'system:node:h1')
+  t.match(await renew(csr, before), {
+    status: 403,
+    value: { code: 'FULMAR_NODE_DELETED', message: /node h1 was deleted.*fulmar join --force/ },
+  })
+  const key = newKey()
+  const joined = await join(await token('h1'), await csrOf(key, 'system:node:h1'))
+  t.equal(joined.status, 200)
+  const after = { certificatePem: joined.value.certificate, keyPem: key }
+  t.equal((await renew(csr, after)).status, 200, 'in the same second')
+  t.match(await renew(csr, before), { status: 403 }, 'which does nothing for the certificate from before')
 })

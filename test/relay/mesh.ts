@@ -21,7 +21,10 @@ export type Mesh = {
   /** The test ends after this. */
   readonly holds: (closed: Promise<void>) => void
   readonly node: (name: string, validity?: Validity) => Promise<KeyPair>
-  readonly listen: (routes: Partial<TlsOptions['routes']>) => Promise<TlsServer & { readonly port: number }>
+  readonly listen: (
+    routes: Partial<TlsOptions['routes']>,
+    more?: Pick<TlsOptions, 'refusal'>,
+  ) => Promise<TlsServer & { readonly port: number }>
   readonly dial: (port: number, path: string, client?: KeyPair) => Promise<WebSocket>
 }
 
@@ -44,7 +47,7 @@ export async function createMesh(t: { teardown(fn: () => unknown): unknown }): P
     signal: life.signal,
     holds: (promise) => void closed.push(promise),
     node: (name, validity = validFor(Date.now(), 1)) => nodeOf(authority, name, validity),
-    async listen(routes) {
+    async listen(routes, more = {}) {
       const unused = (): never => {
         throw new Error('not in this test')
       }
@@ -54,6 +57,7 @@ export async function createMesh(t: { teardown(fn: () => unknown): unknown }): P
           certificate: server,
           authorityPem: authority.certificatePem,
           routes: { join: unused, signal: unused, packets: unused, api: unused, ...routes },
+          ...more,
           log,
         },
         life.signal,

@@ -17,6 +17,7 @@ function start(...nodes: readonly string[]) {
     mayReach: () => true,
     known: new Map(nodes.map((node) => [node, signed(node)])),
     save: (node) => void saved.push(node),
+    remove: (node) => void saved.push(`-${node}`),
     send: ({ node }, bytes) => {
       const frame = decodeSignal(bytes.toString())!
       sent.push(`${node}: ${frame.kind}${frame.kind === 'announce' ? ` ${frame.announcement.payload}` : ''}`)

@@ -3,8 +3,10 @@ import { connect, type TLSSocket } from 'node:tls'
 import t from 'tap'
 import { createClient, validFor, type KeyPair } from '../../lib/certificates.ts'
 import { openServerCertificate } from '../../lib/net/authority.ts'
+import { SIGNAL_PATH } from '../../lib/wire/signal.ts'
 import { runTlsServer } from '../../relay/tls-server.ts'
-import { anotherAuthority, createMesh, echoIdentity, log, nodeOf } from './mesh.ts'
+import { runSessions } from '../../relay/websocket-server.ts'
+import { anotherAuthority, closeCode, createMesh, echoIdentity, log, nodeOf } from './mesh.ts'
 
 const DAY_MS = 86_400_000
 const text = (
@@ -138,4 +140,30 @@ t.test('a new certificate is used from the next connection on', async (t) => {
   t.match(await names(), /192\.0\.2\.1/)
   server.setCertificate(await openServerCertificate(mesh.stateDir, mesh.authority, ['192.0.2.2'], Date.now()))
   t.match(await names(), /192\.0\.2\.2/)
+})
+
+t.test('a node that was deleted', async (t) => {
+  const mesh = await createMesh(t)
+  const before = await mesh.node('h1')
+  const other = await mesh.node('h2')
+  let deletedMs = -Infinity
+  const refusal = (node: string, issuedMs: number): string | undefined =>
+    node === 'h1' && issuedMs <= deletedMs ? 'h1 was deleted' : undefined
+  const sessions = runSessions(
+    { kind: 'signal', maxPayloadBytes: 1024, log },
+    { open: () => undefined, message: () => undefined, close: () => undefined },
+    mesh.signal,
+  )
+  mesh.holds(sessions.closed)
+  const tls = await mesh.listen({ signal: sessions.upgrade, api: echoIdentity }, { refusal })
+  const [h1, h2] = [await mesh.dial(tls.port, SIGNAL_PATH, before), await mesh.dial(tls.port, SIGNAL_PATH, other)]
+  const ended = closeCode(h1)
+  deletedMs = Date.now()
+  tls.endNode('h1')
+  t.equal(await ended, 1006, 'its session ends at once')
+  t.equal(h2.readyState, h2.OPEN, 'and nobody else’s')
+  await t.rejects(mesh.dial(tls.port, SIGNAL_PATH, before), { message: /^401 h1 was deleted; run fulmar join/ })
+  const again = await mesh.node('h1', validFor(deletedMs + 2_000, 1))
+  const joined = await mesh.dial(tls.port, SIGNAL_PATH, again)
+  t.equal(joined.readyState, joined.OPEN, 'joined again')
 })

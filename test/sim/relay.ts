@@ -96,6 +96,7 @@ export class SimRelay {
       mayReach: () => true,
       known: this.disk,
       save: (node, announcement) => void this.disk.set(node, announcement),
+      remove: (node) => void this.disk.delete(node),
       send: (session, frame) => {
         const text = frame.toString()
         count(this.sent, text)
