@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     doc: 'how each other pool is reached, why so, and what would be better',
     module: './paths.ts',
   },
+  doctor: { kind: 'people', doc: 'what is wrong on this node, why it matters and what to do', module: './doctor.ts' },
   join: { kind: 'people', doc: 'makes this machine a node, with a token', module: './join.ts' },
   token: { kind: 'people', doc: 'makes join tokens, on the relay', module: './token.ts' },
   kubeconfig: { kind: 'people', doc: 'prints a kubeconfig for the embedded API', module: './kubeconfig.ts' },

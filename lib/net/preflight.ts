@@ -65,8 +65,11 @@ function nftProblem(): Promise<string | undefined> {
   })
 }
 
-function hasWireguard(): boolean {
-  if (find('wireguard-go') !== undefined || existsSync('/sys/module/wireguard')) return true
+const hasWireguard = (): boolean => find('wireguard-go') !== undefined || hasWireguardModule()
+
+/** Loaded, or to be loaded; a container does not see what lies in the host's /lib/modules. */
+export function hasWireguardModule(): boolean {
+  if (existsSync('/sys/module/wireguard')) return true
   const modules = `/lib/modules/${release()}`
   return /\/wireguard\.ko/.test(readText(`${modules}/modules.dep`) + readText(`${modules}/modules.builtin`))
 }
