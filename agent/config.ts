@@ -15,6 +15,7 @@ import {
 } from '../lib/common-options.ts'
 import { flag, integer, ipAddress, list, optionalText, text, type Options, type Values } from '../lib/config.ts'
 import { DNS_ADDRESSES, VXLAN_ID, VXLAN_PORT } from '../lib/owned.ts'
+import { parseReplicas } from '../lib/replicas.ts'
 import type { ServiceSelection } from './cluster.ts'
 import type { PodNames } from './dns-zone.ts'
 import { parseTarget } from './ops-targets.ts'
@@ -202,6 +203,13 @@ export const agentOptions = {
     value: 'true|false',
     fallback: 'true',
     parse: flag,
+  },
+  relays: {
+    name: 'relays',
+    doc: 'the relays to hold it with, two of them at a time, instead of those that the relays tell; as of their --replicas',
+    value: 'URL[+URL…],…',
+    fallback: '',
+    parse: parseReplicas,
   },
   kubeletPort: {
     name: 'kubelet-port',

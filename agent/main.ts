@@ -33,6 +33,7 @@ import { dialTarget } from './ops-dial-client.ts'
 import { runNft } from './nft-loop.ts'
 import { followPods } from './pods-loop.ts'
 import { watchProxies } from './proxies-loop.ts'
+import { openRelayList } from './relays-loop.ts'
 import { routeRulesOf } from './route-rules.ts'
 import { runRouteRules } from './route-rules-loop.ts'
 import { runRoutes } from './routes-loop.ts'
@@ -211,8 +212,23 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
 
   // The cloud's way to the kubelet of this node.
   const policy = { node, kubeletPort: config.kubeletPort, targets: config.opsTargets }
+  const relays = await openRelayList({
+    configured: config.relays,
+    joined: identity.relays,
+    file: join(config.stateDir, 'agent', 'relays.json'),
+    log,
+  })
   const ops = config.ops
-    ? openOpsClient({ identity, dial: (host, port) => dialTarget(policy, host, port), log }, signal)
+    ? openOpsClient(
+        {
+          identity,
+          replicas: relays.current,
+          onReplicas: relays.told,
+          dial: (host, port) => dialTarget(policy, host, port),
+          log,
+        },
+        signal,
+      )
     : undefined
 
   // Routes to the pods of neighbours and, through the gateway, of other pools.

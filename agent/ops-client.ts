@@ -7,6 +7,7 @@ import { WebSocket } from 'ws'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Log } from '../lib/log.ts'
 import type { MuxStream } from '../lib/mux/stream.ts'
+import type { LiveIdentity } from '../lib/net/identity-loop.ts'
 import { tlsOptions, type NodeIdentity } from '../lib/net/identity.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
@@ -20,7 +21,7 @@ import { OpsRefusal } from './ops-dial-client.ts'
 import { planReplicas, SESSIONS } from './ops-replicas.ts'
 
 export type OpsOptions = {
-  readonly identity: NodeIdentity
+  readonly identity: NodeIdentity & Partial<Pick<LiveIdentity, 'onChange'>>
   /** All that are known, now; without it those of the identity are one replica. */
   readonly replicas?: () => readonly Replica[]
   /** A relay told which replicas there are. */
@@ -104,6 +105,8 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
   let quietMs = 0
   let startedAt = Date.now()
   let changed = new AbortController()
+  /** Sessions end with the certificate that was shown. */
+  let renewed = false
   let drained = (): void => {}
 
   const serve = async (stream: MuxStream): Promise<void> => {
@@ -241,6 +244,8 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     current.set(name, self)
     const startedMs = performance.now()
     const { reason, leaving } = await connectOrReason(self)
+    // Another has taken its place: the relay lets streams of both go on.
+    if (current.get(name) !== self) return
     current.delete(name)
     if (signal.aborted) return
     if (!leaving) log.warn({ url, reason }, 'no session with the relay')
@@ -257,6 +262,11 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
 
   const run = async (): Promise<void> => {
     const opened = new Set<Promise<void>>()
+    const start = (replica: Replica): void => {
+      const ended = open(replica)
+      opened.add(ended)
+      void ended.finally(() => opened.delete(ended))
+    }
     while (!signal.aborted) {
       changed = new AbortController()
       const all = new Map(replicas().map((replica) => [nameOf(replica), replica]))
@@ -269,11 +279,9 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
       const retryMs = new Map([...failures].map(([name, failure]) => [name, failure.retryMs]))
       const { dial: due, leave, againMs } = planReplicas(order, states, retryMs, quietMs, performance.now())
       for (const name of leave) current.get(name)!.leave('other replicas of the relay are nearer to this node')
-      for (const name of due) {
-        const ended = open(all.get(name)!)
-        opened.add(ended)
-        void ended.finally(() => opened.delete(ended))
-      }
+      for (const name of due) start(all.get(name)!)
+      if (renewed) for (const name of current.keys()) if (!due.includes(name) && all.has(name)) start(all.get(name)!)
+      renewed = false
       const pauseMs = Math.min(MAX_PAUSE_MS, againMs - performance.now())
       await pause(Math.max(0, pauseMs), AbortSignal.any([signal, changed.signal]))
     }
@@ -301,6 +309,10 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     return { ...best, streams, sessions: wanted }
   }
 
+  identity.onChange?.(() => {
+    renewed = true
+    changed.abort()
+  })
   return {
     state,
     check: () => {

@@ -75,7 +75,15 @@ function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Probl
   const problems: string[] = []
   switch (status.kind) {
     case 'relay':
-      problems.push(...(status.manifests?.problems ?? []), ...(status.udpRelay?.problems ?? []))
+      problems.push(
+        ...(status.manifests?.problems ?? []),
+        ...(status.udpRelay?.problems ?? []),
+        ...(status.replicas ?? []).flatMap(({ url, state, since, error }) =>
+          state === 'connected'
+            ? []
+            : [`no session with the relay ${url} for ${ago(since, nowMs)}${error === undefined ? '' : `: ${error}`}`],
+        ),
+      )
       break
     case 'gateway':
       if (status.relay.state !== 'connected') {
@@ -304,6 +312,9 @@ function relayText({ host, status }: { host: string; status: RelayStatus }, nowM
     `${countText(packets.forwarded, 'packet')} relayed (${bytesText(packets.bytes)}), ` +
       `${packets.overKeepalive} of them more than keepalives, ${packets.dropped} dropped`,
     ...(status.ops === undefined ? [] : [opsText(status.ops)]),
+    ...(status.replicas ?? []).map(({ url, state, nodes }) =>
+      state === 'connected' ? `${url} reaches ${countText(nodes, 'node')}` : `${url} does not answer`,
+    ),
     ...(udpRelay === undefined ? [] : [udpRelayText(udpRelay)]),
     ...(manifests === undefined ? [] : [`${countText(manifests.objects, 'object')} from ${manifests.directory}`]),
   ]

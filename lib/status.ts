@@ -132,6 +132,14 @@ export type AgentStatus = {
     readonly since: number
     readonly error?: string
     readonly streams: number
+    /** One for each relay that this agent is or should be connected with. */
+    readonly sessions?: readonly {
+      readonly url: string
+      readonly state: 'connected' | 'connecting'
+      readonly since: number
+      readonly error?: string
+      readonly streams: number
+    }[]
   }
   readonly dns: {
     readonly addresses: readonly string[]
@@ -214,6 +222,14 @@ export type RelayStatus = {
     readonly dials: number
     readonly failures: Readonly<Record<'offline' | 'refused' | 'failed' | 'timeout' | 'busy', number>>
   }
+  /** Other relays of this mesh, and the nodes that each can reach by itself. */
+  readonly replicas?: readonly {
+    readonly url: string
+    readonly state: 'connected' | 'connecting'
+    readonly since: number
+    readonly error?: string
+    readonly nodes: number
+  }[]
   /** undefined where it is switched off. */
   readonly udpRelay: UdpRelayStatus | undefined
   readonly manifests:

@@ -14,6 +14,7 @@ import {
   type Options,
   type Values,
 } from '../lib/config.ts'
+import { parseReplicas } from '../lib/replicas.ts'
 import type { PortRange } from './udp-relay.ts'
 
 const hostName = (value: string): string => {
@@ -169,6 +170,20 @@ export const OPTIONS = {
     doc: 'whose certificates kubelets serve by (PEM), for kubectl logs, exec and the like by the API; without it, this mesh',
     fallback: '',
     parse: path,
+  },
+  replicas: {
+    name: 'replicas',
+    value: 'URL[+URL…],…',
+    doc: 'all relays of this mesh, this one among them, the same text for each; agents are told. Several URLs of one: with +',
+    fallback: '',
+    parse: parseReplicas,
+  },
+  drainSeconds: {
+    name: 'drain',
+    value: 'SECONDS',
+    doc: 'for how long streams may go on when this relay is told to end and agents are sent to others of --replicas',
+    fallback: '300',
+    parse: integer(0, 86_400),
   },
   stateDir: stateDirOption('certificates and tokens'),
   runDir: runDirOption('the Unix socket for status'),

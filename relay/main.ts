@@ -9,10 +9,11 @@ import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { apiClientOptions } from '../lib/net/api-access.ts'
 import { openAuthority, openServerCertificate } from '../lib/net/authority.ts'
-import { runUntilSignal } from '../lib/net/lifetime.ts'
+import { runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import { ensureMtuProbing } from '../lib/net/sysctl.ts'
+import type { Replica } from '../lib/replicas.ts'
 import { createApi } from './api/api-server.ts'
 import { createKubeletClient, readServerCa } from './api/kubelet-client.ts'
 import { kubeletCredentials } from './api/kubelet-credentials.ts'
@@ -21,6 +22,8 @@ import { createIssuer } from './issuer-server.ts'
 import { runMaintenance } from './maintenance-loop.ts'
 import { followNodeNames, openMembers } from './members-loop.ts'
 import { runOpsServer } from './ops-server.ts'
+import { runReplicas } from './replicas-loop.ts'
+import { ownReplica } from './replicas.ts'
 import { runPacketServer } from './packet-server.ts'
 import { runOpsSessions } from './session-server.ts'
 import { runSignalServer } from './signal-server.ts'
@@ -34,15 +37,20 @@ import { runUdpRelay } from './udp-relay-server.ts'
 export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const values = readOptions('fulmar relay --public HOST[,HOST…]', OPTIONS, argv, env)
   if (typeof values === 'number') return values
-  await runUntilSignal((signal) => run(values, signal))
+  await runUntilSignal((signal, beforeEnd) => run(values, signal, beforeEnd))
   return 0
 }
 
 /** Every node of the mesh may reach every other: certificates say who belongs to it. */
 const mayReach: PairPolicy = () => true
 
-async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
-  const { stateDir, manifests } = config
+async function run(
+  config: RelayConfig,
+  signal: AbortSignal,
+  beforeEnd: (leave: () => Promise<void>) => void,
+): Promise<void> {
+  const { stateDir, manifests, replicas } = config
+  const others = otherReplicas(config)
   const startedAt = Date.now()
   const log = createLog('relay', config.logLevel)
   const registry = createRegistry('relay')
@@ -54,6 +62,8 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
   const udpPorts = Object.keys(places).length === 0 ? undefined : config.udpRelayPorts
   if (udpPorts === undefined && config.udpRelayPorts !== undefined)
     log.warn('none of --stun and --public is an address of this host, so nothing is relayed over UDP')
+  const draining = new AbortController()
+  const beforeDrain = AbortSignal.any([signal, draining.signal])
   const signals = await runSignalServer(
     {
       stateDir,
@@ -65,16 +75,23 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
       }),
       log,
     },
-    signal,
+    beforeDrain,
   )
   const udpRelay =
     udpPorts === undefined
       ? undefined
       : await runUdpRelay({ places, ports: udpPorts, mayReach, tell: signals.tell, log }, signal)
-  const packets = runPacketServer({ mayReach, log }, signal)
-  const sessions = runOpsSessions({ relay: hostname(), log }, signal)
+  const packets = runPacketServer({ mayReach, log }, beforeDrain)
+  const nodes = runReplicas(
+    {
+      ...{ others, authority, log },
+      sessions: (onPresence) => runOpsSessions({ relay: hostname(), replicas, onPresence, log }, signal),
+    },
+    signal,
+  )
+  const { sessions } = nodes
   const kubelets = createKubeletClient({
-    dial: sessions.dial,
+    dial: nodes.dial,
     serverCa: readServerCa(config.kubeletCa) ?? authority.certificatePem,
     credentials: kubeletCredentials(authority, Date.now),
     log,
@@ -101,7 +118,7 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
 
   const ops = await runOpsServer(
     {
-      ...{ config, certificate, sessions, log },
+      ...{ config, certificate, sessions: nodes, log },
       authorityPem: authority.certificatePem,
       nodes: () => api?.nodes() ?? [],
     },
@@ -112,6 +129,7 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
     signal: signals.sessions.upgrade,
     packets: packets.sessions.upgrade,
     ops: sessions.upgrade,
+    replica: nodes.upgrade,
     connect: ops.connect,
     api: api === undefined ? answerWithoutApi : api.handle,
     ...(api !== undefined && { apiUpgrade: api.handleUpgrade }),
@@ -134,12 +152,17 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
       ? undefined
       : await runStunServer({ addresses: config.stun, ports: config.stunPorts, log }, signal)
 
-  const parts = { startedAt, config, signals, packets, sessions, stun, udpRelay, api }
+  const parts = { startedAt, config, signals, packets, sessions, replicas: nodes.list, stun, udpRelay, api }
   const updateMetrics = addRelayMetrics(registry, parts)
   const socket = join(config.runDir, 'relay.sock')
   const metrics = { host: config.metrics.address, port: config.metrics.port }
   const status = () => relayStatus(parts)
-  await serveStatus({ socket, metrics, registry, status, healthy: () => !signal.aborted, log }, signal)
+  await serveStatus({ socket, metrics, registry, status, healthy: () => !beforeDrain.aborted, log }, signal)
+  if (others.length > 0)
+    beforeEnd(() => {
+      draining.abort()
+      return nodes.drain(config.drainSeconds * 1000)
+    })
   const maintenance = {
     stateDir,
     authority,
@@ -156,7 +179,7 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
     tls.closed,
     signals.closed,
     packets.closed,
-    sessions.closed,
+    nodes.closed,
     ops.closed,
     stun?.closed,
     udpRelay?.closed,
@@ -165,6 +188,17 @@ async function run(config: RelayConfig, signal: AbortSignal): Promise<void> {
     followed?.done,
     runMaintenance(maintenance, signal),
   ])
+}
+
+/** @throws UsageError where this relay is not one of --replicas. */
+function otherReplicas({ replicas, public: hosts, listen }: RelayConfig): readonly Replica[] {
+  if (replicas.length === 0) return []
+  try {
+    const own = ownReplica(replicas, hosts, listen[0]!.port)
+    return replicas.filter((replica) => replica !== own)
+  } catch (cause) {
+    throw new UsageError(`--replicas: ${(cause as Error).message}`, { cause })
+  }
 }
 
 /** To a Kubernetes API the relay shows no certificate. */

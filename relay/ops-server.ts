@@ -25,7 +25,8 @@ export type OpsServerOptions = {
   >
   readonly certificate: KeyPair
   readonly authorityPem: string
-  readonly sessions: OpsSessions
+  /** Of this relay, or of all relays. */
+  readonly sessions: Pick<OpsSessions, 'dial' | 'absence'>
   /** Node objects, as far as the relay has any. */
   readonly nodes: () => readonly KubernetesObject[]
   readonly log: Log

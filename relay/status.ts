@@ -7,6 +7,7 @@ import type { RelayStatus } from '../lib/status.ts'
 import { VERSION } from '../lib/version.ts'
 import type { RelayConfig } from './config.ts'
 import type { PacketServer } from './packet-server.ts'
+import type { ReplicaLink } from './replicas-client.ts'
 import type { OpsSessions, OpsSessionState } from './session-server.ts'
 import type { StunServer } from './stun-server.ts'
 import { isUnspecified } from './stun.ts'
@@ -15,6 +16,8 @@ import type { Session, Sessions } from './websocket-server.ts'
 export type Parts = {
   readonly startedAt: number
   readonly config: Pick<RelayConfig, 'public' | 'stun' | 'stunPorts'>
+  /** The other relays; none where there is only this one. */
+  readonly replicas?: () => readonly ReplicaLink[]
   readonly signals: { readonly sessions: Sessions }
   readonly packets: PacketServer
   readonly sessions: Pick<OpsSessions, 'list' | 'counts'>
@@ -26,6 +29,7 @@ export type Parts = {
 export function relayStatus(parts: Parts): RelayStatus {
   const { startedAt, config, signals, packets, sessions, stun, udpRelay, api } = parts
   const opsSessions = sessions.list()
+  const replicas = parts.replicas?.() ?? []
   const { dials, failures } = sessions.counts
   const { forwarded, bytes, overKeepalive, dropped } = packets.totals
   return {
@@ -40,16 +44,17 @@ export function relayStatus(parts: Parts): RelayStatus {
     ],
     packets: { forwarded, bytes, overKeepalive, dropped, pairs: [...packets.pairs()] },
     ops: { streams: streamsOf(opsSessions), dials, failures: { ...failures } },
+    ...(replicas.length > 0 && { replicas }),
     udpRelay: udpRelay?.status(),
     manifests: api?.status(),
   }
 }
 
 /** URLs and STUN servers, as nodes are told when they join. */
-export function advertised(config: Pick<RelayConfig, 'listen' | 'public' | 'stun' | 'stunPorts'>) {
-  const { listen, public: hosts } = config
-  const relays = hosts.map((address) => `https://${formatSocketAddress({ address, port: listen[0]!.port })}`)
-  return { relays, stun: stunServers(config) }
+export function advertised(config: Pick<RelayConfig, 'listen' | 'public' | 'stun' | 'stunPorts' | 'replicas'>) {
+  const { listen, public: hosts, replicas } = config
+  const own = hosts.map((address) => `https://${formatSocketAddress({ address, port: listen[0]!.port })}`)
+  return { relays: replicas.length > 0 ? replicas.flat() : own, stun: stunServers(config) }
 }
 
 /** Who answers on any address, as 0.0.0.0 behind a 1:1 NAT, is found at the public ones. */

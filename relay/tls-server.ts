@@ -19,6 +19,7 @@ import { SIGNAL_PATH } from '../lib/wire/signal.ts'
 import { mayUpgrade } from './api/request.ts'
 import { addressOf, listen, type ListenAddress } from './listen-server.ts'
 import { createPrefixLimit } from './prefix-limit.ts'
+import { isReplica, REPLICA_PATHS } from './replicas.ts'
 import { refuseUpgrade, type Caller } from './websocket-server.ts'
 
 export type Upgrade = (request: IncomingMessage, stream: Duplex, head: Buffer, caller: Caller) => void
@@ -36,6 +37,8 @@ export type TlsOptions = {
     readonly signal: Upgrade
     readonly packets: Upgrade
     readonly ops?: Upgrade
+    /** Of other relays of this mesh. */
+    readonly replica?: (request: IncomingMessage, stream: Duplex, head: Buffer, address: string) => void
     readonly connect?: Connect
     /** Every other path. */
     readonly api: (request: IncomingMessage, response: ServerResponse, caller: Identity) => void
@@ -171,11 +174,13 @@ function dispatchUpgrade(options: TlsOptions, request: IncomingMessage, stream: 
       head,
       certificateOf(options, request.socket as TLSSocket).identity,
     )
-  const upgrade = { [SIGNAL_PATH]: routes.signal, [PACKETS_PATH]: routes.packets, [MUX_PATH]: routes.ops }[path]
-  if (upgrade === undefined) return refuseUpgrade(stream, 404, `${path}: there is no such WebSocket`)
   const socket = request.socket as TLSSocket
   const { identity, reason, expiresAtMs } = certificateOf(options, socket)
   const address = callerAddress(socket)
+  if (REPLICA_PATHS.includes(path) && routes.replica !== undefined && isReplica(identity))
+    return routes.replica(request, stream, head, address)
+  const upgrade = { [SIGNAL_PATH]: routes.signal, [PACKETS_PATH]: routes.packets, [MUX_PATH]: routes.ops }[path]
+  if (upgrade === undefined) return refuseUpgrade(stream, 404, `${path}: there is no such WebSocket`)
   if (identity.kind !== 'node') {
     const told = mayLog(socket.remoteAddress ?? '', performance.now())
     log[told ? 'warn' : 'debug']({ addr: address, path, reason }, 'session refused')

@@ -1,0 +1,305 @@
+// Several relays and agents of them in one process: any relay reaches any node, one hop at most; a relay that stops breaks
+// no stream before its time.
+
+import { once } from 'node:events'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { setTimeout as wait } from 'node:timers/promises'
+import t from 'tap'
+import { openOpsClient, type OpsClient } from '../../agent/ops-client.ts'
+import { dialTarget } from '../../agent/ops-dial-client.ts'
+import { createClient, validFor, type KeyPair } from '../../lib/certificates.ts'
+import { rendezvousOrder } from '../../lib/rendezvous.ts'
+import type { Replica } from '../../lib/replicas.ts'
+import { openForwardClient } from '../../relay/forward-client.ts'
+import { runReplicas, type Replicas } from '../../relay/replicas-loop.ts'
+import { REPLICA_PATHS } from '../../relay/replicas.ts'
+import { runOpsSessions } from '../../relay/session-server.ts'
+import { runTlsServer } from '../../relay/tls-server.ts'
+import { createMesh, log, type Mesh } from './mesh.ts'
+import { listen, NEVER, textOf, until } from './ops.ts'
+
+type Relay = Replicas & { readonly url: string; readonly port: number; readonly stop: () => void }
+type World = {
+  readonly mesh: Mesh
+  readonly relays: readonly Relay[]
+  /** Whose certificate says that it is a replica. */
+  readonly replica: KeyPair
+  readonly agent: (
+    node: string,
+    kubeletPort: number,
+    relays?: readonly Relay[],
+  ) => Promise<OpsClient & { stop(): void }>
+  readonly relayOf: (url: string) => Relay
+}
+
+const echo = (socket: Socket): void => void socket.pipe(socket)
+const self = (node: string, port: number) => ({ host: node, port })
+
+async function createWorld(t: Parameters<typeof createMesh>[0], count: number): Promise<World> {
+  const mesh = await createMesh(t)
+  const ports = await freePorts(count)
+  const replicas = ports.map((port): Replica => [`https://127.0.0.1:${port}`])
+  const relays: Relay[] = []
+  for (const [index, port] of ports.entries()) {
+    const life = new AbortController()
+    const signal = AbortSignal.any([mesh.signal, life.signal])
+    const rate = { perSecond: 10_000, burst: 10_000 }
+    const server = runReplicas(
+      {
+        others: replicas.filter((_, other) => other !== index),
+        authority: mesh.authority,
+        sessions: (onPresence) => runOpsSessions({ relay: `r${index}`, replicas, onPresence, rate, log }, signal),
+        log,
+      },
+      signal,
+    )
+    const unused = (): never => {
+      throw new Error('not in this test')
+    }
+    const tls = await runTlsServer(
+      {
+        listen: [{ address: '127.0.0.1', port }],
+        certificate: mesh.server,
+        authorityPem: mesh.authority.certificatePem,
+        routes: {
+          ...{ join: unused, signal: unused, packets: unused, api: unused },
+          ops: server.sessions.upgrade,
+          replica: server.upgrade,
+        },
+        log,
+      },
+      signal,
+    )
+    mesh.holds(tls.closed)
+    mesh.holds(server.closed)
+    relays.push({ ...server, url: replicas[index]![0], port, stop: () => life.abort() })
+  }
+  await until(() => relays.every(({ list }) => list().every(({ state }) => state === 'connected')), 'links')
+  return {
+    mesh,
+    relays,
+    replica: await createClient(
+      mesh.authority,
+      { commonName: 'fulmar-relay', organization: 'system:fulmar:relays' },
+      validFor(Date.now(), 1),
+    ),
+    relayOf: (url) => relays.find((relay) => relay.url === url)!,
+    async agent(node, kubeletPort, only) {
+      const life = new AbortController()
+      const { certificatePem, keyPem } = await mesh.node(node)
+      let known: readonly Replica[] = [[(only ?? relays)[0]!.url]]
+      const client = openOpsClient(
+        {
+          identity: {
+            ...{ node, certificatePem, keyPem, caPem: mesh.authority.certificatePem },
+            ...{ relays: [known[0]![0]], stun: [], server: '' },
+          },
+          replicas: () => only?.map(({ url }): Replica => [url]) ?? known,
+          onReplicas: (told) => (known = told),
+          times: { quietMs: 50 },
+          dial: (host, port) => dialTarget({ node, kubeletPort, targets: [] }, host, port),
+          log,
+        },
+        AbortSignal.any([mesh.signal, life.signal]),
+      )
+      mesh.holds(client.closed)
+      const wanted = Math.min(2, only?.length ?? relays.length)
+      await until(() => client.state().sessions.filter(({ state }) => state === 'connected').length === wanted, node)
+      return { ...client, stop: () => life.abort() }
+    },
+  }
+}
+
+const connected = (client: OpsClient): readonly string[] =>
+  client
+    .state()
+    .sessions.filter(({ state }) => state === 'connected')
+    .map(({ url }) => url)
+
+t.test('agents hold two sessions, and every relay reaches every node', async (t) => {
+  const { relays, agent, relayOf } = await createWorld(t, 4)
+  const server = await listen(t, (socket) => {
+    const chunks: Buffer[] = []
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+    socket.on('end', () => socket.end(`got ${Buffer.concat(chunks).length}`))
+  })
+  for (const node of ['edge-1', 'edge-2', 'edge-3']) {
+    const client = await agent(node, server.port)
+    const urls = relays.map(({ url }) => url)
+    await until(() => connected(client).length === 2 && connected(client).every((url) => own().includes(url)), node)
+    function own(): readonly string[] {
+      return rendezvousOrder(node, urls).slice(0, 2)
+    }
+    await until(() => relays.every(({ absence }) => absence(node) === undefined), 'all know')
+    for (const relay of relays) {
+      const stream = await relay.dial(node, self(node, server.port), NEVER)
+      stream.end(Buffer.alloc(300_000))
+      t.equal(await textOf(stream), 'got 300000', 'each half to its own end')
+    }
+    for (const url of urls)
+      t.equal(relayOf(url).sessions.absence(node) === undefined, own().includes(url), `${url} holds ${node}`)
+  }
+  await until(() => relays.every(({ streams }) => streams() === 0))
+})
+
+t.test('what the node answers is passed on, and so is how long it has been away', async (t) => {
+  const { relays, agent } = await createWorld(t, 2)
+  const [first, second] = relays as [Relay, Relay]
+  const server = await listen(t, echo)
+  const client = await agent('edge-7', server.port, [second])
+  await until(() => first.absence('edge-7') === undefined)
+  await t.rejects(first.dial('edge-7', { host: '192.0.2.9', port: 80 }, NEVER), {
+    failure: 'refused',
+    message: /^edge-7: 192.0.2.9:80 is not open to the cloud/,
+  })
+  server.close()
+  await t.rejects(first.dial('edge-7', self('edge-7', server.port), NEVER), {
+    failure: 'failed',
+    message: /^edge-7: nothing listens on/,
+  })
+  client.stop()
+  await client.closed
+  await until(() => first.absence('edge-7') !== undefined)
+  t.match(first.absence('edge-7'), /^edge-7 offline \d/)
+  await t.rejects(first.dial('edge-7', self('edge-7', 1), NEVER), { failure: 'offline', message: /^edge-7 offline \d/ })
+  t.match(first.absence('edge-8'), /^edge-8 has not connected since this relay started/)
+})
+
+t.test('a stream that breaks on one side breaks on the other', async (t) => {
+  const { relays, agent } = await createWorld(t, 2)
+  const [first, second] = relays as [Relay, Relay]
+  const sockets = new Set<Socket>()
+  const server = await listen(t, (socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+    echo(socket)
+  })
+  await agent('edge-7', server.port, [second])
+  await until(() => first.absence('edge-7') === undefined)
+  const open = async (): Promise<Duplex> => {
+    const stream = await first.dial('edge-7', self('edge-7', server.port), NEVER)
+    stream.on('error', () => {})
+    stream.write('x')
+    await once(stream, 'data')
+    return stream
+  }
+  const left = await open()
+  left.destroy()
+  await until(() => sockets.size === 0, 'the client is gone')
+  const right = await open()
+  let ended = false
+  right.on('end', () => (ended = true))
+  for (const socket of sockets) socket.resetAndDestroy()
+  await until(() => right.closed, 'the target is gone')
+  t.notOk(ended, 'which is no end')
+  await until(() => first.streams() + second.streams() === 0)
+})
+
+t.test('one hop and no more: a replica answers from its own sessions', async (t) => {
+  const { relays, agent, mesh, replica } = await createWorld(t, 2)
+  const [first, second] = relays as [Relay, Relay]
+  const server = await listen(t, echo)
+  await agent('edge-7', server.port, [second])
+  await until(() => first.absence('edge-7') === undefined)
+  const credentials = { client: () => Promise.resolve(replica), authorityPem: mesh.authority.certificatePem }
+  const { dial, closed } = openForwardClient(credentials, log, mesh.signal)
+  mesh.holds(closed)
+  const asked = dial([first.url], 'edge-7', self('edge-7', server.port), NEVER)
+  await t.rejects(asked, { failure: 'offline', message: /^edge-7 has not connected/ })
+  t.ok(await dial([second.url], 'edge-7', self('edge-7', server.port), NEVER))
+  await t.rejects(dial([second.url], 'edge-7', { host: 'x'.repeat(250), port: 1 }, NEVER), { message: /too long/ })
+  await t.rejects(dial(['https://127.0.0.1:1'], 'edge-7', self('edge-7', 1), NEVER), {
+    failure: 'offline',
+    message: /^edge-7 is with https:\/\/127.0.0.1:1, which cannot be reached: .*ECONNREFUSED/,
+  })
+})
+
+t.test('nodes and users are no replicas', async (t) => {
+  const { relays, agent, mesh } = await createWorld(t, 2)
+  const server = await listen(t, echo)
+  await agent('edge-7', server.port)
+  const { port } = relays[0]!
+  const user = await createClient(
+    mesh.authority,
+    { commonName: 'system:fulmar:relays', organization: 'system:masters' },
+    validFor(Date.now(), 1),
+  )
+  for (const path of REPLICA_PATHS) {
+    for (const [name, pair] of Object.entries({ node: await mesh.node('edge-8'), user }))
+      await t.rejects(mesh.dial(port, path, pair), { message: /^404/ }, name)
+    await t.rejects(mesh.dial(port, path), { message: /^404/ }, 'nobody')
+  }
+})
+
+t.test('a relay dies: its nodes are reached by the others at once, and agents find another', async (t) => {
+  const { relays, agent, relayOf } = await createWorld(t, 3)
+  const server = await listen(t, echo)
+  const client = await agent('edge-7', server.port)
+  const order = rendezvousOrder(
+    'edge-7',
+    relays.map(({ url }) => url),
+  )
+  await until(() => connected(client).toSorted().join() === order.slice(0, 2).toSorted().join())
+  const [, second, third] = order.map(relayOf) as [Relay, Relay, Relay]
+  await until(() => third.absence('edge-7') === undefined)
+  const running = await second.dial('edge-7', self('edge-7', server.port), NEVER)
+  relayOf(order[0]!).stop()
+  await wait(0)
+  t.ok(await third.dial('edge-7', self('edge-7', server.port), NEVER), 'through the second')
+  running.write('still here')
+  t.equal(String((await once(running, 'data'))[0]), 'still here')
+  await until(() => connected(client).length === 2, 'a session with the third')
+  t.same(connected(client).toSorted(), [second.url, third.url].toSorted())
+})
+
+t.test('a relay that is drained: agents go, streams stay to their end', async (t) => {
+  const { relays, agent, relayOf } = await createWorld(t, 3)
+  const server = await listen(t, echo)
+  const client = await agent('edge-7', server.port)
+  const order = rendezvousOrder(
+    'edge-7',
+    relays.map(({ url }) => url),
+  )
+  await until(() => connected(client).toSorted().join() === order.slice(0, 2).toSorted().join())
+  const [first, second, third] = order.map(relayOf) as [Relay, Relay, Relay]
+  const own = await first.dial('edge-7', self('edge-7', server.port), NEVER)
+  await until(() => third.absence('edge-7') === undefined)
+  let over = false
+  const drained = first.drain(60_000).then(() => (over = true))
+  await until(
+    () => connected(client).length === 2 && !connected(client).includes(first.url),
+    'the agent goes elsewhere',
+  )
+  t.same(connected(client).toSorted(), [second.url, third.url].toSorted())
+  own.write('still here')
+  t.equal(String((await once(own, 'data'))[0]), 'still here')
+  await until(() => first.absence('edge-7') === undefined)
+  const late = await first.dial('edge-7', self('edge-7', server.port), NEVER)
+  t.equal(first.sessions.absence('edge-7') === undefined, false, 'who still asks it is sent on')
+  late.end()
+  t.equal(await textOf(late), '')
+  t.notOk(over)
+  own.end()
+  t.equal(await textOf(own), '')
+  await drained
+  t.equal(first.streams(), 0)
+})
+
+t.test('a drain ends at its deadline', async (t) => {
+  const { relays, agent } = await createWorld(t, 2)
+  const server = await listen(t, echo)
+  await agent('edge-7', server.port)
+  await relays[0]!.dial('edge-7', self('edge-7', server.port), NEVER)
+  await relays[0]!.drain(100)
+  t.equal(relays[0]!.streams(), 1)
+})
+
+/** Each relay must know where the others will be. */
+async function freePorts(count: number): Promise<readonly number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
+  await Promise.all(servers.map((server) => once(server, 'listening')))
+  const ports = servers.map((server) => (server.address() as AddressInfo).port)
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+  return ports
+}
