@@ -1,11 +1,12 @@
 // What answers at each address and port of every service, seen from this node: the list that nft and the socket load
 // balancer are made from. They decide nothing themselves.
 
+import { compareNames } from '../lib/k8s/kept.ts'
+import { changesBetween, EMPTY, SortedItems, type SortedList } from '../lib/sorted-list.ts'
 import { byName, Claims } from './claims.ts'
 import type { Health, Paths } from './choice.ts'
 import type { Cluster, ClusterService, ServiceSelection } from './cluster.ts'
-import { frontendsOf, type HealthCheck, type ServiceBalance, type Suspect, type Surroundings } from './frontends.ts'
-import { sortedPairs } from './sorted-pairs.ts'
+import { frontendsOf, type HealthCheck, type ServiceBalance, type ServiceFrontends, type Suspect } from './frontends.ts'
 import type { Here } from './topology.ts'
 
 export type { Health, Paths, Target } from './choice.ts'
@@ -13,7 +14,7 @@ export type { Frontend, HealthCheck, ServiceBalance, ServiceFrontends, Suspect }
 
 export type Balance = {
   /** In the order of the cluster; services that are not served from here are absent. */
-  readonly services: readonly ServiceBalance[]
+  readonly services: SortedList<ServiceBalance>
   readonly healthChecks: readonly HealthCheck[]
   /** Endpoints that look dead from here, whether they are used or not. */
   readonly suspects: readonly Suspect[]
@@ -23,7 +24,7 @@ export type Balance = {
 }
 
 /** Where services are left to another proxy. */
-export const NO_BALANCE: Balance = { services: [], healthChecks: [], suspects: [], localTargets: [], problems: [] }
+export const NO_BALANCE: Balance = { services: EMPTY, healthChecks: [], suspects: [], localTargets: [], problems: [] }
 
 export type BalanceInput = {
   readonly cluster: Cluster
@@ -34,81 +35,75 @@ export type BalanceInput = {
   readonly paths?: Paths | undefined
 }
 
-type Entry = { raw: ServiceBalance; allowed: ServiceBalance }
+type Own = Pick<ServiceFrontends, 'service'>
+export const byService = (a: Own, b: Own): number => byName(a.service, b.service)
 
 /** Remembers what it made: the next call costs what changed, and gives what a new one would give. */
 export function createBalancer(): (input: BalanceInput) => Balance {
-  const entries = new Map<string, Entry>()
+  const allowed = new SortedItems<Own, ServiceBalance>(byService)
+  /** As they would be if nobody else claimed a part of it: of the few where somebody does. */
+  const whole = new Map<string, ServiceBalance>()
+  /** What was said against endpoints, or about the ways there, where anything was. */
+  const said = new Map<string, string>()
   const claims = new Claims()
   /** Those that have more to say than frontends: few. */
   const notable = new Map<string, ServiceBalance>()
   let last: BalanceInput | undefined
-  /** In the order of the last cluster's services. */
-  let found: readonly (ServiceBalance | undefined)[] = []
   let extras: Omit<Balance, 'services'> = { healthChecks: [], suspects: [], localTargets: [], problems: [] }
 
-  /** @returns services whose rights may have changed with it. */
-  const replace = (key: string, raw: ServiceBalance | undefined): readonly string[] => {
-    const entry = entries.get(key)
-    if (entry?.raw === raw) return []
-    if (raw === undefined) {
-      entries.delete(key)
-      notable.delete(key)
-    } else entries.set(key, { raw, allowed: raw })
-    return [key, ...claims.replace(key, entry?.raw, raw)]
+  const wholeOf = (service: string) => whole.get(service) ?? allowed.get({ service })
+  /** @returns the services whose rights may have changed with it. */
+  const replace = (service: string, now: ServiceBalance | undefined): readonly string[] => {
+    const before = wholeOf(service)
+    if (before === now) return []
+    whole.delete(service)
+    if (now === undefined) {
+      allowed.delete({ service })
+      said.delete(service)
+      notable.delete(service)
+    } else allowed.set(now)
+    return [service, ...claims.replace(service, before, now)]
+  }
+  const settle = (service: string): void => {
+    const own = wholeOf(service)
+    if (own === undefined) return
+    const now = claims.allowed(own)
+    if (now === own) whole.delete(service)
+    else whole.set(service, own)
+    allowed.set(now)
+    if (isNotable(now)) notable.set(service, now)
+    else notable.delete(service)
   }
 
   return (input) => {
     const { cluster, here, selection = 'all', health, paths } = input
-    const sameView =
-      last?.here === here && last.selection === input.selection && last.health === health && last.paths === paths
     const touched = new Set<string>()
-    const changed = new Map<string, number>()
-    const next = Array<ServiceBalance | undefined>(cluster.services.length)
-    let count = 0
-    const look = (service: ClusterService): void => {
+    const look = (service: ClusterService, isNew: boolean): void => {
       const key = keyOf(service)
       const isServed = service.kind === 'virtual' && service.served[selection]
-      changed.set(key, count)
-      next[count++] = undefined
-      for (const other of replace(key, isServed ? remembered(service, { here, health, paths }) : undefined))
+      const sayings = isServed ? sayingsOf(service, input) : ''
+      if (!isNew && sayings === (said.get(key) ?? '')) return
+      if (sayings === '') said.delete(key)
+      else said.set(key, sayings)
+      for (const other of replace(key, isServed ? frontendsOf(service, { here, health, paths }) : undefined))
         touched.add(other)
     }
-    const before = last?.cluster.services ?? []
-    const keep = (index: number, same: number): void => {
-      for (let n = index; n < index + same; n++)
-        if (sameView) next[count++] = found[n]
-        else look(before[n]!)
-    }
-    for (const [had, now] of sortedPairs(before, cluster.services, byServiceName, keep))
-      if (now !== undefined) look(now)
+    for (const [had, now] of changesBetween(last?.cluster.services ?? EMPTY, cluster.services, compareNames))
+      if (now !== undefined) look(now, true)
       else for (const other of replace(keyOf(had!), undefined)) touched.add(other)
+    const sameGround =
+      last?.here === here && last.selection === input.selection && (last.paths === undefined) === (paths === undefined)
+    if (last !== undefined && !(sameGround && last.health === health && last.paths === paths))
+      for (const service of cluster.services) look(service, !sameGround)
 
-    for (const key of touched) {
-      const entry = entries.get(key)
-      if (entry === undefined) continue
-      entry.allowed = claims.allowed(entry.raw)
-      if (isNotable(entry.allowed)) notable.set(key, entry.allowed)
-      else notable.delete(key)
-    }
-    for (const [key, index] of changed) next[index] = entries.get(key)?.allowed
-    // Others lost or got an address: there is no index of where they are, since it is rare.
-    if ([...touched].some((key) => entries.has(key) && !changed.has(key)))
-      cluster.services.forEach((service, index) => (next[index] = entries.get(keyOf(service))?.allowed))
+    for (const service of touched) settle(service)
     if (touched.size > 0) extras = extrasOf(notable, claims)
     last = input
-    found = next
-    return { services: present(next), ...extras }
+    return { services: allowed.list(), ...extras }
   }
 }
 
-/** Mostly all are: of tens of thousands no other list is made with each change. */
-const present = <T>(items: readonly (T | undefined)[]): readonly T[] =>
-  items.includes(undefined) ? items.filter((item) => item !== undefined) : (items as readonly T[])
-
 const keyOf = ({ namespace, name }: ClusterService) => `${namespace}/${name}`
-const byServiceName = (a: ClusterService, b: ClusterService) =>
-  a.namespace === b.namespace ? (a.name < b.name ? -1 : a.name > b.name ? 1 : 0) : a.namespace < b.namespace ? -1 : 1
 
 const isNotable = ({ healthCheck, suspects, localTargets, problems }: ServiceBalance): boolean =>
   healthCheck !== undefined || suspects.length > 0 || localTargets.length > 0 || problems.length > 0
@@ -125,33 +120,17 @@ function extrasOf(notable: ReadonlyMap<string, ServiceBalance>, claims: Claims):
 
 export const balanceOf = (input: BalanceInput): Balance => createBalancer()(input)
 
-type Made = Surroundings & { readonly answers: string; readonly frontends: ServiceBalance }
-const made = new WeakMap<ClusterService, Made>()
-
-/** Made anew where the service, this node, or an answer about one of its endpoints changed. */
-function remembered(service: ClusterService, surroundings: Surroundings): ServiceBalance {
-  const known = made.get(service)
-  const { here, health, paths } = surroundings
-  if (known?.here === here && known.health === health && known.paths === paths) return known.frontends
-  const answers = answersOf(service, surroundings)
-  const frontends =
-    known?.here === here && known.answers === answers ? known.frontends : frontendsOf(service, surroundings)
-  made.set(service, { here, health, paths, answers, frontends })
-  return frontends
-}
-
-/** All that is asked about the endpoints of a service. */
-function answersOf({ endpoints }: ClusterService, { health, paths }: Surroundings): string {
-  if (health === undefined && paths === undefined) return ''
-  // Most ways are direct: with nothing to add, all services share one text.
-  let answers = paths === undefined ? '' : 'direct;'
+/** What speaks against endpoints of a service, and the ways there that are not direct. */
+function sayingsOf({ endpoints }: ClusterService, { health, paths }: BalanceInput): string {
+  let sayings = ''
   endpoints.forEach(({ address, node, ports }, i) => {
-    const path = node === undefined || paths === undefined ? 'direct' : paths(node)
-    if (path !== 'direct') answers += `${i} ${path};`
+    const path = node === undefined ? 'direct' : paths?.(node)
+    if (paths !== undefined && path !== 'direct') sayings += `${i} ${path};`
+    if (health === undefined) return
     for (const { port, protocol } of ports) {
-      const reason = health?.(address, port, node, protocol)
-      if (reason !== undefined) answers += `${i} ${protocol} ${port} ${reason};`
+      const reason = health(address, port, node, protocol)
+      if (reason !== undefined) sayings += `${i} ${protocol} ${port} ${reason};`
     }
   })
-  return answers
+  return sayings
 }

@@ -1,7 +1,7 @@
 // Which endpoints of one port of a service to use: for callers that may go anywhere in the cluster, and for those that must
 // stay on this node. What looks dead is left out for as long as anything better is there, and never the last ones.
 
-import type { Endpoint, Port, Protocol, ServicePort } from './cluster.ts'
+import type { Endpoint, Protocol, ServicePort } from './cluster.ts'
 import type { ClusterService } from './services.ts'
 import { hintedLevels, preferredLevels, type Here } from './topology.ts'
 
@@ -72,12 +72,16 @@ export function targetsOf(
   here: Here,
   paths: Paths | undefined,
 ): { readonly targets: readonly Target[]; readonly left: number } {
-  const isWanted = (port: Port) => port.name === name && port.protocol === protocol
-  const found = new Map<string, Omit<Target, 'weight'>>()
+  const all: Omit<Target, 'weight'>[] = []
   for (const { address, node, ports } of chosen)
-    for (const port of ports)
-      if (isWanted(port)) found.set(`${address} ${port.port}`, { address, port: port.port, node })
-  const all = [...found.values()]
+    for (const { name: portName, protocol: portProtocol, port } of ports)
+      if (portName === name && portProtocol === protocol) {
+        // Endpoints come by address: an equal one is among the last.
+        let i = all.length - 1
+        while (i >= 0 && all[i]!.address === address && all[i]!.port !== port) i--
+        const isKnown = i >= 0 && all[i]!.address === address
+        all[isKnown ? i : all.length] = { address, port, node }
+      }
   const kept = all.length > TARGETS_MAX ? sample(all, here.node) : all
   const weights = weightsOf(kept, here, paths)
   return {

@@ -4,9 +4,10 @@
 
 import type { Frontend, ServiceFrontends } from './frontends.ts'
 
-/** Services by claim: one, or several in order. */
+/** Services by claim. */
 export class Claims {
-  readonly #holders = new Map<string, readonly string[]>()
+  /** One, or several in order. */
+  readonly #holders = new Map<string, string | readonly string[]>()
   readonly #contested = new Set<string>()
 
   /** @returns the services whose rights may have changed, the given one excepted. */
@@ -31,12 +32,12 @@ export class Claims {
 
   problems(): readonly string[] {
     return [...this.#contested].sort().flatMap((claim) => {
-      const [first, ...others] = this.#holders.get(claim)!
+      const [first, ...others] = this.#of(claim)
       const [kind, address, protocol, port] = claim.split(' ')
-      const owner = this.#holders.get(`ip ${address}`)?.[0]
+      const owner = this.#first(address ?? claim)
+      if (address === undefined)
+        return `ClusterIP ${claim} is claimed by services ${[first, ...others].join(' and ')}: the first gets it; give each Service its own`
       switch (kind) {
-        case 'ip':
-          return `ClusterIP ${address} is claimed by services ${[first, ...others].join(' and ')}: the first gets it; give each Service its own`
         case 'use':
           return [first!, ...others]
             .filter((service) => service !== owner)
@@ -54,52 +55,57 @@ export class Claims {
 
   #owns({ service, kind, family, address, protocol, port }: Frontend): boolean {
     if (kind === 'node-port') return this.#first(`port ${family} ${protocol} ${port}`) === service
-    const owner = this.#first(`ip ${address}`)
+    const owner = this.#first(address!)
     if (kind === 'cluster-ip') return owner === service
     return (owner === undefined || owner === service) && this.#first(`at ${address} ${protocol} ${port}`) === service
   }
 
-  #first = (claim: string): string | undefined => this.#holders.get(claim)?.[0]
+  #of(claim: string): readonly string[] {
+    const holders = this.#holders.get(claim) ?? []
+    return typeof holders === 'string' ? [holders] : holders
+  }
+  #first = (claim: string): string | undefined => this.#of(claim)[0]
 
   #set(claim: string, service: string, holds: boolean): readonly string[] {
-    const before = this.#holders.get(claim) ?? []
-    const others = before.filter((other) => other !== service)
-    const after = !holds ? others : others.length === 0 ? [service] : [...others, service].sort(byName)
-    if (after.length > 0) this.#holders.set(claim, after)
-    else this.#holders.delete(claim)
+    const others = this.#of(claim).filter((other) => other !== service)
+    const [first, ...more] = holds ? [...others, service].sort(byName) : others
+    if (first === undefined) this.#holders.delete(claim)
+    else this.#holders.set(claim, more.length === 0 ? first : [first, ...more])
     this.#contest(claim)
-    const [kind, address] = claim.split(' ')
-    if (kind !== 'ip') return kind === 'use' ? [] : others
+    if (claim.includes(' ')) return claim.startsWith(USE) ? [] : others
     // Who has the address as an external one gives way to a ClusterIP.
-    this.#contest(`use ${address}`)
-    return [...others, ...(this.#holders.get(`use ${address}`) ?? [])]
+    const uses = this.#of(USE + claim)
+    if (uses.length === 0) return others
+    this.#contest(USE + claim)
+    return [...others, ...uses]
   }
 
   #contest(claim: string): void {
-    const holders = this.#holders.get(claim) ?? []
-    const [kind, address] = claim.split(' ')
-    const owner = kind === 'use' ? this.#first(`ip ${address}`) : undefined
-    const contested =
-      kind === 'use' ? owner !== undefined && holders.some((holder) => holder !== owner) : holders.length > 1
+    const holders = this.#of(claim)
+    const isUse = claim.startsWith(USE)
+    const owner = isUse ? this.#first(claim.slice(USE.length)) : undefined
+    const contested = isUse ? owner !== undefined && holders.some((holder) => holder !== owner) : holders.length > 1
     if (contested) this.#contested.add(claim)
     else this.#contested.delete(claim)
   }
 }
 
-/** `ip` is exclusive, `at` and `port` are so for one protocol and port, `use` is not. */
+const USE = 'use '
+
+/** A ClusterIP, as itself, is exclusive; `at` and `port` are so for one protocol and port; `use` is not. */
 function claimsOf(raw: ServiceFrontends | undefined): ReadonlySet<string> {
   const claims = new Set<string>()
   for (const { kind, family, address, protocol, port } of raw?.frontends ?? [])
     switch (kind) {
       case 'cluster-ip':
-        claims.add(`ip ${address}`)
+        claims.add(address!)
         break
       case 'node-port':
         claims.add(`port ${family} ${protocol} ${port}`)
         break
       case 'external-ip':
       case 'load-balancer':
-        claims.add(`use ${address}`)
+        claims.add(USE + address)
         claims.add(`at ${address} ${protocol} ${port}`)
         break
     }
@@ -107,5 +113,9 @@ function claimsOf(raw: ServiceFrontends | undefined): ReadonlySet<string> {
 }
 
 /** By namespace, then name: a namespace that begins another one comes before it. */
-export const byName = (a: string, b: string): number =>
-  a === b ? 0 : a.replace('/', '\0') < b.replace('/', '\0') ? -1 : 1
+export function byName(a: string, b: string): number {
+  if (a === b) return 0
+  const [i, j] = [a.indexOf('/'), b.indexOf('/')]
+  // Of namespaces as long as each other the slash changes nothing.
+  return (i === j ? a < b : a.slice(0, i) < b.slice(0, j)) ? -1 : 1
+}

@@ -2,18 +2,19 @@
 // objects, in a deterministic order. What is allowed from here is decided by topology.ts and balance.ts, what becomes of
 // it by nft.ts and dns.ts.
 
+import { compareNames, compareObjects } from '../lib/k8s/kept.ts'
 import type { Node, NodePool, RavenGateway } from '../lib/k8s/objects.ts'
 import { LABEL_NODE_POOL, poolsOf, type Pool } from '../lib/k8s/pools.ts'
+import { changesBetween, EMPTY, SortedItems, SortedList, sortedList } from '../lib/sorted-list.ts'
 import { sliceRead, type AnySlice } from './endpoints.ts'
 import { serviceOf, type AnyService, type ClusterService } from './services.ts'
-import { sortedPairs } from './sorted-pairs.ts'
 
 export type { Address, Endpoint, Port, Protocol } from './endpoints.ts'
 export type { ClusterService, ServicePort, ServiceSelection } from './services.ts'
 
 export type Cluster = {
   /** By namespace and name. */
-  readonly services: readonly ClusterService[]
+  readonly services: SortedList<ClusterService>
   /** OpenYurt's NodePool of each node; nodes in none are absent. Topology goes by this, tunnels by `pools`. */
   readonly nodePools: ReadonlyMap<string, string>
   /** The label `topology.kubernetes.io/zone` of each node that has it. */
@@ -24,8 +25,9 @@ export type Cluster = {
 }
 
 export type ClusterObjects = {
-  readonly services: readonly AnyService[]
-  readonly slices: readonly AnySlice[]
+  /** Those of a store are in order already, which makes what changed easy to find. */
+  readonly services: Iterable<AnyService>
+  readonly slices: Iterable<AnySlice>
   readonly nodes: readonly Node[]
   readonly nodePools: readonly NodePool[]
   readonly gateways: readonly RavenGateway[]
@@ -33,104 +35,77 @@ export type ClusterObjects = {
 
 const LABEL_ZONE = 'topology.kubernetes.io/zone'
 const NO_SLICES: readonly AnySlice[] = []
-const NOTHING: ReadonlySet<string> = new Set()
 
-/** Objects need no order; what cannot be read is left out and named in `problems`. */
+/** What cannot be read is left out and named in `problems`. */
 export const clusterOf = (objects: ClusterObjects): Cluster => createClusterReader()(objects)
 
-/**
- * Reads one state after another: lists that are the same value are not looked into, and of others only what changed is
- * read, which takes lists that are in the order of namespace and name.
- */
+/** Reads one state after another, and of each only what changed. */
 export function createClusterReader(): (objects: ClusterObjects) => Cluster {
-  const slicesOf = new Map<string, readonly AnySlice[]>()
-  let slices: readonly AnySlice[] = []
-  let services: readonly AnyService[] = []
-  /** In the order of `services`. */
-  let found: readonly ClusterService[] = []
-  const problems = new Map<ClusterService, readonly string[]>()
-  let sorted = true
+  let services: SortedList<AnyService> = EMPTY
+  let slices: SortedList<AnySlice> = EMPTY
+  /** Few services have more than one. */
+  const slicesOf = new Map<string, AnySlice | readonly AnySlice[]>()
+  const found = new SortedItems<Pick<ClusterService, 'namespace' | 'name'>, ClusterService>(compareNames)
+  const problems = new Map<string, readonly string[]>()
   let nodes: NodesRead | undefined
 
-  const regroup = (now: readonly AnySlice[]): ReadonlySet<string> => {
+  const own = (key: string): readonly AnySlice[] => {
+    const of = slicesOf.get(key) ?? NO_SLICES
+    return 'length' in of ? of : [of]
+  }
+  /** @returns the services whose slices are others now. */
+  const regroup = (now: SortedList<AnySlice>): Set<string> => {
     const touched = new Set<string>()
-    for (const [had, slice] of sortedPairs(slices, now, byKey)) {
-      const [before, after] = [had && sliceRead(had).service, slice && sliceRead(slice).service]
-      if (before !== undefined) {
-        const list = slicesOf.get(before) ?? NO_SLICES
-        slicesOf.set(before, list.toSpliced(list.indexOf(had!), 1))
-        touched.add(before)
-      }
-      if (after !== undefined) {
-        const list = slicesOf.get(after)
-        slicesOf.set(after, list === undefined ? [slice!] : [...list, slice!])
-        touched.add(after)
-      }
+    const change = (key: string | undefined, of: (own: readonly AnySlice[]) => readonly AnySlice[]): void => {
+      if (key === undefined) return
+      touched.add(key)
+      const [first, ...others] = of(own(key))
+      if (first === undefined) slicesOf.delete(key)
+      else slicesOf.set(key, others.length === 0 ? first : [first, ...others])
     }
-    for (const key of touched) if (slicesOf.get(key)?.length === 0) slicesOf.delete(key)
+    for (const [had, slice] of changesBetween(slices, now, compareObjects)) {
+      change(had && sliceRead(had).service, (own) => own.filter((other) => other !== had))
+      change(slice && sliceRead(slice).service, (own) => [...own, slice!])
+    }
     slices = now
     return touched
   }
-
-  const read = (service: AnyService, before: ClusterService | undefined): ClusterService => {
-    const read = serviceOf(service, slicesOf.get(keyOf(service)) ?? NO_SLICES)
-    if (before !== undefined) problems.delete(before)
-    if (read.problems.length > 0) problems.set(read.service, read.problems)
-    return read.service
+  const read = (service: AnyService): void => {
+    const key = keyOf(service)
+    const read = serviceOf(service, own(key))
+    found.set(read.service)
+    if (read.problems.length > 0) problems.set(key, read.problems)
+    else problems.delete(key)
   }
-  const replace = (now: readonly AnyService[]): void => {
-    const next: ClusterService[] = []
-    const keep = (index: number, count: number): void => {
-      for (let n = index; n < index + count; n++) next.push(found[n]!)
-    }
-    for (const [had, service, index] of sortedPairs(services, now, byKey, keep)) {
-      const before = had === undefined ? undefined : found[index]!
-      if (service === undefined) problems.delete(before!)
-      else {
-        const neighbours = [now[next.length - 1], service, now[next.length + 1]]
-        sorted &&= isInOrder(neighbours.filter((each) => each !== undefined))
-        next.push(read(service, before))
-      }
-    }
-    services = now
-    found = next
-  }
-  const indexOfService = (key: string): number => {
-    if (!sorted) return services.findIndex((service) => keyOf(service) === key)
-    const wanted = key.replace('/', '\0')
-    let [low, high] = [0, services.length]
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (orderOf(services[middle]!) < wanted) low = middle + 1
-      else high = middle
-    }
-    return low < services.length && keyOf(services[low]!) === key ? low : -1
+  const forget = (service: AnyService): void => {
+    const { namespace = '', name = '' } = service.metadata ?? {}
+    found.delete({ namespace, name })
+    problems.delete(keyOf(service))
   }
 
   return (objects) => {
-    const touched = objects.slices === slices ? NOTHING : regroup(objects.slices)
-    if (objects.services !== services) replace(objects.services)
-    const changed = [...touched].map(indexOfService).filter((index) => index >= 0)
-    if (changed.length > 0) {
-      const next = [...found]
-      for (const index of changed) next[index] = read(services[index]!, next[index])
-      found = next
+    const touched = regroup(inOrder(objects.slices))
+    const before = services
+    services = inOrder(objects.services)
+    for (const [had, service] of changesBetween(before, services, compareObjects)) {
+      touched.delete(keyOf((service ?? had)!))
+      if (service !== undefined) read(service)
+      else forget(had!)
+    }
+    for (const key of touched) {
+      const [namespace = '', name = ''] = key.split('/')
+      const service = services.find(({ metadata }) => compareNames(metadata, { namespace, name }))
+      if (service !== undefined) read(service)
     }
     nodes = nodesOf(objects, nodes)
     const { nodePools, zones, pools } = nodes
-    const troubled = [...problems].sort(([a], [b]) => byName(a, b)).flatMap(([, each]) => each)
-    return {
-      services: sorted ? found : found.toSorted(byName),
-      nodePools,
-      zones,
-      pools,
-      problems: [...nodes.problems, ...troubled],
-    }
+    const troubled = [...problems].sort(([a], [b]) => (a < b ? -1 : 1)).flatMap(([, each]) => each)
+    return { services: found.list(), nodePools, zones, pools, problems: [...nodes.problems, ...troubled] }
   }
 }
 
-const isInOrder = (services: readonly AnyService[]) =>
-  services.every((service, i) => i === 0 || byKey(services[i - 1]!, service) < 0)
+const inOrder = <T extends AnyService | AnySlice>(objects: Iterable<T>): SortedList<T> =>
+  objects instanceof SortedList ? objects : sortedList(objects, compareObjects)
 
 type NodesRead = Pick<Cluster, 'nodePools' | 'zones' | 'pools' | 'problems'> & { readonly objects: ClusterObjects }
 
@@ -170,11 +145,10 @@ function zonesOf(nodes: readonly Node[]): ReadonlyMap<string, string> {
 }
 
 /** Over all services; one that serves two of them counts twice. */
-export const endpointCount = (services: readonly ClusterService[]): number =>
-  services.reduce((sum, { endpoints }) => sum + endpoints.length, 0)
+export function endpointCount(services: Iterable<ClusterService>): number {
+  let count = 0
+  for (const { endpoints } of services) count += endpoints.length
+  return count
+}
 
 const keyOf = ({ metadata }: AnyService) => `${metadata?.namespace}/${metadata?.name}`
-const orderOf = ({ metadata }: AnyService | AnySlice) => `${metadata?.namespace}\0${metadata?.name}`
-const byName = (a: ClusterService, b: ClusterService) => compare(a.namespace, b.namespace) || compare(a.name, b.name)
-const byKey = (a: AnyService | AnySlice, b: AnyService | AnySlice) => compare(orderOf(a), orderOf(b))
-const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

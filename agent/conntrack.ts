@@ -9,7 +9,7 @@ import type { Takeover } from './takeover.ts'
 export type UdpTargets = ReadonlyMap<string, ReadonlySet<string>>
 /** @param nodeAddresses those that have NodePorts. */
 export function udpTargets(
-  services: readonly ServiceFrontends[],
+  services: Iterable<ServiceFrontends>,
   nodeAddresses: readonly string[],
   takeovers: readonly Takeover[],
 ): UdpTargets {

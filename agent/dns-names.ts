@@ -77,7 +77,7 @@ export const nameOf = ({ service, endpoint }: Named, domain: string): string =>
   `${endpoint === undefined ? '' : `${endpointLabel(endpoint)}.`}${service.name}.${service.namespace}.svc.${domain}`
 
 /** A ClusterIP leads to its service, the first that claims it; an endpoint's address to its name in each service. */
-export function namedAddresses(services: readonly ClusterService[], here: Here): ReadonlyMap<string, readonly Named[]> {
+export function namedAddresses(services: Iterable<ClusterService>, here: Here): ReadonlyMap<string, readonly Named[]> {
   const found = new Map<string, Named[]>()
   for (const service of services)
     for (const { address } of service.clusterIps)

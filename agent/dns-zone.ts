@@ -1,5 +1,7 @@
 // What the agent's DNS answers from: the services of a snapshot, found by namespace and name, and by address.
 
+import { compareNames } from '../lib/k8s/kept.ts'
+import { EMPTY, type SortedList } from '../lib/sorted-list.ts'
 import type { Health } from './choice.ts'
 import type { Cluster, ClusterService } from './cluster.ts'
 import { membersOf, namedAddresses, type Members, type Named } from './dns-names.ts'
@@ -18,7 +20,7 @@ export type Zone = {
   /** False until services and endpoints are known: an unknown name must not be denied. */
   readonly synced: boolean
   /** By namespace and name. */
-  readonly services: readonly ClusterService[]
+  readonly services: SortedList<ClusterService>
   /** Made when first asked for. */
   readonly byAddress: () => ReadonlyMap<string, readonly Named[]>
   /** Remembered, since a service may have thousands of endpoints. */
@@ -35,7 +37,7 @@ export type ZoneInput = {
 }
 
 export function zoneOf({ cluster, here, domains, servers, pods = 'insecure', health }: ZoneInput): Zone {
-  const services = cluster?.services ?? []
+  const services = cluster?.services ?? EMPTY
   let named: ReadonlyMap<string, readonly Named[]> | undefined
   const known = new Map<ClusterService, Members>()
   const members = (service: ClusterService): Members => {
@@ -67,27 +69,11 @@ export function domainOf({ domains }: Zone, lower: string): string | undefined {
   return nearest
 }
 
-export function findService(
-  services: readonly ClusterService[],
+export const findService = (
+  services: SortedList<ClusterService>,
   namespace: string,
   name: string,
-): ClusterService | undefined {
-  const found = services[lowerBound(services, namespace, name)]
-  return found?.namespace === namespace && found.name === name ? found : undefined
-}
+): ClusterService | undefined => services.find((service) => compareNames(service, { namespace, name }))
 
-export const hasNamespace = (services: readonly ClusterService[], namespace: string): boolean =>
-  services[lowerBound(services, namespace, '')]?.namespace === namespace
-
-/** The first service that does not come before these. */
-function lowerBound(services: readonly ClusterService[], namespace: string, name: string): number {
-  let [low, high] = [0, services.length]
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    const service = services[middle]!
-    const before = service.namespace === namespace ? service.name < name : service.namespace < namespace
-    if (before) low = middle + 1
-    else high = middle
-  }
-  return low
-}
+export const hasNamespace = (services: SortedList<ClusterService>, namespace: string): boolean =>
+  services.find((service) => compareNames({ namespace: service.namespace }, { namespace })) !== undefined

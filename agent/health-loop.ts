@@ -4,6 +4,7 @@
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { connectTcp } from '../lib/net/tcp-connect.ts'
+import { EMPTY } from '../lib/sorted-list.ts'
 import type { Finding } from '../lib/wire/lan-findings.ts'
 import type { Health, Paths } from './choice.ts'
 import type { Cluster } from './cluster.ts'
@@ -56,7 +57,7 @@ export function runHealth(
     | { readonly of: Cluster['services']; readonly atMs: number; readonly all: ReadonlyMap<string, string | undefined> }
     | undefined
   const known = (): ReadonlyMap<string, string | undefined> => {
-    const services = cluster()?.services ?? []
+    const services = cluster()?.services ?? EMPTY
     if (list === undefined || (list.of !== services && now() - list.atMs >= LIST_MS))
       list = { of: services, atMs: now(), all: tcpEndpoints({ services }) }
     return list.all

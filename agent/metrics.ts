@@ -1,6 +1,7 @@
 // The agent's metrics: changes are counted as they happen, the rest is read when Prometheus asks.
 
 import { counterFrom, gaugeFrom, histogram, type Registry } from '../lib/metrics.ts'
+import { EMPTY } from '../lib/sorted-list.ts'
 import { endpointCount } from './cluster.ts'
 import { registerDnsMetrics, type DnsMetricsSource } from './dns-metrics.ts'
 import type { Outcome } from './endpoint-checks.ts'
@@ -18,7 +19,7 @@ export function registerMetrics(
     readonly checks: () => Readonly<Record<Outcome, number>>
   },
 ): AgentMetrics {
-  const services = () => from.snapshot().cluster?.services ?? []
+  const services = () => from.snapshot().cluster?.services ?? EMPTY
   gaugeFrom(registry, 'fulmar_agent_services', 'Services known', () => services().length)
   gaugeFrom(registry, 'fulmar_agent_endpoints', 'Endpoints known, over all services', () => endpointCount(services()))
   const suspects = () => from.snapshot().balance?.suspects ?? []

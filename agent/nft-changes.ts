@@ -1,11 +1,10 @@
 // What has to change in the kernel from one ruleset to the next, so that no packet meets a gap between them. Services that
 // are the same value in both are not looked into.
 
-import type { ServiceFrontends } from './balance.ts'
-import { byName } from './claims.ts'
+import { changesBetween } from '../lib/sorted-list.ts'
+import { byService } from './balance.ts'
 import { rulesOf, type ServiceRules } from './nft-service.ts'
 import { classOf, type Elements, type Ruleset } from './nft.ts'
-import { sortedPairs, type Pair } from './sorted-pairs.ts'
 
 /** What the kernel has, as it was last applied. */
 export type Loaded = {
@@ -48,7 +47,7 @@ export function planChanges(before: Loaded, after: Ruleset): Changes | undefined
     for (const service of after.services) wanted.addRules(rulesOf(service, after.family))
     for (const [object, elements] of after.shared) wanted.add(object, elements)
   } else {
-    for (const [had, now] of changedServices(ruleset.services, after.services)) {
+    for (const [had, now] of changesBetween(ruleset.services, after.services, byService)) {
       if (had !== undefined) gone.addRules(rulesOf(had, after.family))
       if (now !== undefined) wanted.addRules(rulesOf(now, after.family))
     }
@@ -100,23 +99,6 @@ function afterwards(before: Loaded, ruleset: Ruleset, gone: Pile, wanted: Pile):
   return { dropped, loaded: { ruleset, made, unused } }
 }
 const OTHER_OBJECTS = (name: string) => classOf(name) === undefined && !/^(sticky|to|affinity)-/.test(name)
-
-/** A table that was written whole has what its services need. */
-export function written(ruleset: Ruleset): Loaded {
-  // Very many services have few names.
-  const names = new Set<string>()
-  for (const service of ruleset.services) {
-    const { elements, sets, chains } = rulesOf(service, ruleset.family)
-    for (const own of [elements, sets, chains]) for (const name of own.keys()) names.add(name)
-  }
-  return { ruleset, made: new Set([...names].filter((name) => !OTHER_OBJECTS(name))), unused: new Set() }
-}
-
-/** What each service was and is; both lists are in the order of names. */
-export const changedServices = (
-  before: readonly ServiceFrontends[],
-  after: readonly ServiceFrontends[],
-): Iterable<Pair<ServiceFrontends>> => sortedPairs(before, after, (a, b) => byName(a.service, b.service))
 
 /** Rules of several services together. */
 class Pile {

@@ -9,12 +9,13 @@ import { monitorNft } from '../lib/net/nft-monitor.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { openNft } from '../lib/net/nft.ts'
 import { pause } from '../lib/net/lifetime.ts'
-import type { Balance, ServiceFrontends } from './balance.ts'
+import { changesBetween, EMPTY, type SortedList } from '../lib/sorted-list.ts'
+import { byService, type Balance, type ServiceFrontends } from './balance.ts'
 import type { Cluster } from './cluster.ts'
 import { createFlowCleaner } from './conntrack-loop.ts'
 import { udpKeys, udpTargets } from './conntrack.ts'
 import { listTable, noticeOf, readTable, type Held } from './nft-observed.ts'
-import { changedServices, planChanges, written, type ElementChange } from './nft-changes.ts'
+import { planChanges, type ElementChange } from './nft-changes.ts'
 import { markerOf, renderChanges, renderTable } from './nft-text.ts'
 import { rulesetOf, type Ruleset } from './nft.ts'
 import { runTakeover } from './takeover-loop.ts'
@@ -71,7 +72,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   let serial = Date.now()
   const observed = new Set<Family>()
   let own: OwnAddresses = { sources: [], nodeAddresses: [] }
-  let services: readonly ServiceFrontends[] = []
+  let services: SortedList<ServiceFrontends> = EMPTY
   let first = true
   let problem: string | undefined
   let lastRebuild = -REBUILD_MIN_INTERVAL_MS
@@ -115,8 +116,9 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       const early = lastRebuild + REBUILD_MIN_INTERVAL_MS - performance.now()
       if (early > 0) await pause(early, signal)
       const marker = markerOf(wanted, ++serial)
-      held.set(family, { loaded: written(wanted), marker })
-      await nft.apply([renderTable(wanted, marker, options.takeovers())])
+      const { script, loaded } = renderTable(wanted, marker, options.takeovers())
+      held.set(family, { loaded, marker })
+      await nft.apply([script])
       lastRebuild = performance.now()
     } catch (error) {
       held.delete(family)
@@ -125,8 +127,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   }
 
   /** Flows to what is not there any more are stale as well. */
-  const cleanFlows = (now: readonly ServiceFrontends[]): void => {
-    const touched = [...changedServices(services, now)]
+  const cleanFlows = (now: SortedList<ServiceFrontends>): void => {
+    const touched = [...changesBetween(services, now, byService)]
     const gone = touched.flatMap(([had]) => (had === undefined ? [] : udpKeys(had, own.nodeAddresses)))
     services = now
     if (first || touched.some(([had, now]) => hasUdp(had) || hasUdp(now))) flows.check(gone)

@@ -3,7 +3,8 @@
 
 import { createHash } from 'node:crypto'
 import type { Family } from '../lib/cidr.ts'
-import type { Changes, ElementChange } from './nft-changes.ts'
+import { EMPTY } from '../lib/sorted-list.ts'
+import type { Changes, ElementChange, Loaded } from './nft-changes.ts'
 import { MASQUERADE_MARK, markOutsiders, rulesOf } from './nft-service.ts'
 import { classOf, ipOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
 import { takeoverElements, type Takeover } from './takeover.ts'
@@ -25,20 +26,25 @@ export function markerOf(ruleset: Ruleset, serial: number): string {
 
 /** A table without services: what chains are always there, and how. */
 export const staticTable = (ruleset: Ruleset, marker: string, takeovers: readonly Takeover[]): string =>
-  renderTable({ ...ruleset, services: [], shared: new Map() }, marker, takeovers)
+  renderTable({ ...ruleset, services: EMPTY, shared: new Map() }, marker, takeovers).script
 
 /**
  * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
  * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
+ * @returns also what the kernel has afterwards.
  */
-export function renderTable(ruleset: Ruleset, marker: string, takeovers: readonly Takeover[]): string {
+export function renderTable(
+  ruleset: Ruleset,
+  marker: string,
+  takeovers: readonly Takeover[],
+): { readonly script: string; readonly loaded: Loaded } {
   const { family, shared } = ruleset
   const table = tableOf(family)
   const address = addressType(family)
-  const { elements, affinity } = gather(ruleset)
+  const { elements, affinity, made } = gather(ruleset)
   const taken = takeovers.filter((takeover) => takeover.family === family).flatMap(takeoverElements)
   const types = objectTypes(family)
-  return [
+  const lines = [
     `add table ${table}`,
     `delete table ${table}`,
     `table ${table} {`,
@@ -60,16 +66,20 @@ export function renderTable(ruleset: Ruleset, marker: string, takeovers: readonl
     ...affinity,
     ...staticChains(ruleset),
     '}',
-  ].join('\n')
+  ]
+  return { script: lines.join('\n'), loaded: { ruleset, made, unused: new Set() } }
 }
 
 /** Of all services, as text: at full size there is no room for both. */
 function gather({ services, family }: Ruleset): {
   readonly elements: ReadonlyMap<string, readonly string[]>
   readonly affinity: readonly string[]
+  /** Maps of classes, and sets and chains of affinity. */
+  readonly made: ReadonlySet<string>
 } {
   const found = new Map<string, string[]>()
   const affinity: string[] = []
+  const made = new Set<string>()
   for (const service of services) {
     const { elements, sets, chains } = rulesOf(service, family)
     for (const [object, added] of elements) {
@@ -79,8 +89,10 @@ function gather({ services, family }: Ruleset): {
     }
     for (const [name, type] of sets) affinity.push(...renderObject(`set ${name}`, type, []))
     for (const [name, rules] of chains) affinity.push(...renderChain(name, rules))
+    for (const own of [sets, chains]) for (const name of own.keys()) made.add(name)
   }
-  return { elements: found, affinity }
+  for (const name of found.keys()) if (classOf(name) !== undefined) made.add(name)
+  return { elements: found, affinity, made }
 }
 
 const addressType = (family: Family) => (family === 4 ? 'ipv4_addr' : 'ipv6_addr')

@@ -14,6 +14,7 @@
 import { compareCidrs, overlaps, parseCidr, type Cidr, type Family } from '../lib/cidr.ts'
 import type { Pool, PoolNode } from '../lib/k8s/pools.ts'
 import { NFT_TABLE_AGENT } from '../lib/owned.ts'
+import type { SortedList } from '../lib/sorted-list.ts'
 import type { Balance, ServiceFrontends } from './balance.ts'
 import type { Cluster } from './cluster.ts'
 import type { Here } from './topology.ts'
@@ -29,7 +30,7 @@ export type Ruleset = {
   /** Prefixes of ClusterIPs: what is new and still goes there after everybody's DNAT goes nowhere. */
   readonly serviceCidrs: readonly string[]
   /** In the order of the cluster; those of the other family are skipped. */
-  readonly services: readonly ServiceFrontends[]
+  readonly services: SortedList<ServiceFrontends>
   /** What is there once, whatever the services. */
   readonly shared: ReadonlyMap<string, Elements>
 }

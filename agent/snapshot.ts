@@ -4,6 +4,7 @@ import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '..
 import type { EndpointSlice, Node, Resource, Service } from '../lib/k8s/objects.ts'
 import type { StoreOptions } from '../lib/k8s/store-loop.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
+import { EMPTY } from '../lib/sorted-list.ts'
 import { createBalancer, type Balance, type Health, type Paths } from './balance.ts'
 import { createClusterReader, type Cluster, type ServiceSelection } from './cluster.ts'
 import { zoneOf, type Zone, type ZoneInput } from './dns-zone.ts'
@@ -64,8 +65,8 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
     synced = syncedNow
     const cluster = synced
       ? readCluster({
-          services: store.list(KEPT_SERVICES),
-          slices: store.list(KEPT_SLICES),
+          services: store.sorted(KEPT_SERVICES),
+          slices: store.sorted(KEPT_SLICES),
           nodes: store.list(NODES),
           nodePools: store.list(NODE_POOLS),
           gateways: store.list(RAVEN_GATEWAYS),
@@ -84,7 +85,7 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
     // The same value while no name changed: answers are remembered by it, and nodes change all the time.
     const zone = snapshot?.zone
     const sameNames =
-      sameHealth && zone?.synced === synced && zone.here === here && sameItems(zone.services, cluster?.services ?? [])
+      sameHealth && zone?.synced === synced && zone.here === here && zone.services === (cluster?.services ?? EMPTY)
     snapshot = {
       cluster,
       here,
@@ -93,10 +94,4 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
     }
     return snapshot
   }
-}
-
-function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
 }

@@ -1,7 +1,8 @@
 // How the maps of the socket load balancer change from one set of services to the next: which numbers and slots they have,
 // and what is written in which order, so that a call sees the old set of a frontend's targets or the new.
 
-import type { ServiceFrontends, Target } from './balance.ts'
+import { changesBetween, EMPTY, type SortedList } from '../lib/sorted-list.ts'
+import { byService, type ServiceFrontends, type Target } from './balance.ts'
 import { slotsOf, type Entry } from './socket-lb.ts'
 import {
   FRONTEND,
@@ -52,7 +53,7 @@ class NoRoom extends Error {}
 /** With room to grow. */
 export function capacityFor(
   fixed: readonly Entry[],
-  services: readonly ServiceFrontends[],
+  services: SortedList<ServiceFrontends>,
   entriesOf: EntriesOf,
 ): Capacity {
   const need = { frontends: 0, slots: 0, members: 0 }
@@ -73,9 +74,7 @@ export function capacityFor(
 export class Ledger {
   readonly #capacity: Capacity
   readonly #held = new Map<string, Held>()
-  #services: readonly ServiceFrontends[] = []
-  /** Of the services, by position. */
-  #entries: readonly (readonly Entry[])[] = []
+  #services: SortedList<ServiceFrontends> = EMPTY
   #entriesOf: EntriesOf | undefined
   #fixed: readonly Entry[]
   readonly #freeNumbers: number[] = []
@@ -99,12 +98,12 @@ export class Ledger {
 
   /**
    * The writes from what is held to what is wanted, which counts as held from now on. Costs little more than what changed.
-   * @param services in the order of their names; the same value of a service is the same service.
+   * @param services the same value of a service is the same service.
    * @param entriesOf another function than before means that all are read anew.
    * @param nowMs of a clock that never goes back.
    * @returns undefined if there is no room: this ledger is of no use then, and a greater one is wanted.
    */
-  plan(services: readonly ServiceFrontends[], entriesOf: EntriesOf, nowMs: number): readonly Write[] | undefined {
+  plan(services: SortedList<ServiceFrontends>, entriesOf: EntriesOf, nowMs: number): readonly Write[] | undefined {
     this.#release(nowMs)
     const plan = new Plan()
     try {
@@ -119,7 +118,7 @@ export class Ledger {
   }
 
   /** Who claims each address and port whose claims may have changed. */
-  #changedClaims(services: readonly ServiceFrontends[], entriesOf: EntriesOf): Map<string, readonly Entry[]> {
+  #changedClaims(services: SortedList<ServiceFrontends>, entriesOf: EntriesOf): Map<string, readonly Entry[]> {
     const claims = new Map<string, readonly Entry[]>()
     const claimsOf = (key: string): readonly Entry[] => {
       const held = this.#held.get(key)
@@ -133,38 +132,24 @@ export class Ledger {
       }
     }
     const disclaim = (entries: readonly Entry[]): void => {
-      for (const entry of entries) {
-        const key = keyOf(entry.place)
+      for (const { place, service } of entries) {
+        const key = keyOf(place)
         const known = claimsOf(key)
-        claims.set(key, known.length === 1 ? NONE : known.filter((other) => other !== entry))
+        claims.set(key, known.length === 1 ? NONE : known.filter((other) => other.service !== service))
       }
     }
     claim(this.#fixed)
     this.#fixed = NONE
 
-    const [before, beforeEntries] = [this.#services, this.#entries]
-    const anew = entriesOf !== this.#entriesOf
-    // Of its size at once: a list of tens of thousands that grows leaves several behind.
-    const entries = Array<readonly Entry[]>(services.length)
-    let position = 0
-    const added: (readonly Entry[])[] = []
-    let i = 0
-    for (const service of services) {
-      if (before[i] === service && !anew) {
-        entries[position++] = beforeEntries[i++]!
-        continue
-      }
-      for (; i < before.length && before[i]!.service < service.service; i++) disclaim(beforeEntries[i]!)
-      const known = before[i]?.service === service.service ? i++ : undefined
-      if (known !== undefined) disclaim(beforeEntries[known]!)
-      const wanted = entriesOf(service)
-      entries[position++] = wanted
-      added.push(wanted)
+    const [before, read] = [this.#services, this.#entriesOf ?? entriesOf]
+    // What is read by another function is all read anew.
+    const rest = read === entriesOf ? before : EMPTY
+    if (rest !== before) for (const service of before) disclaim(read(service))
+    for (const [had, now] of changesBetween(rest, services, byService)) {
+      if (had !== undefined) disclaim(read(had))
+      if (now !== undefined) claim(entriesOf(now))
     }
-    for (; i < before.length; i++) disclaim(beforeEntries[i]!)
-    for (const wanted of added) claim(wanted)
     this.#services = services
-    this.#entries = entries
     this.#entriesOf = entriesOf
     return claims
   }

@@ -8,6 +8,7 @@ import type { BpfMap } from '../lib/bpf/map.ts'
 import { makePinFolder, removePin, removePins } from '../lib/bpf/pins.ts'
 import type { Log } from '../lib/log.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
+import type { SortedList } from '../lib/sorted-list.ts'
 import type { ServiceFrontends } from './balance.ts'
 import { entriesOf, type EntriesOptions } from './socket-lb.ts'
 import { openCanary, type Canary } from './socket-lb-canary-loop.ts'
@@ -26,7 +27,7 @@ export type SocketLbOptions = {
   /** For pins, in a BPF file system. */
   readonly folder: string
   /** undefined before the cluster is known: then what a predecessor attached stays as it is, while its lease holds. */
-  readonly services: () => readonly ServiceFrontends[] | undefined
+  readonly services: () => SortedList<ServiceFrontends> | undefined
   /** The node's own addresses that serve NodePorts. */
   readonly nodeAddresses: () => readonly string[]
   /** Addresses that only nft serves, since it leads them elsewhere while something lives. */
@@ -142,7 +143,7 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
   }
 
   /** All anew: maps, programs, what they hold; then they take the place of what is attached. */
-  const renew = (services: readonly ServiceFrontends[], context: Context, from: Hold): void => {
+  const renew = (services: SortedList<ServiceFrontends>, context: Context, from: Hold): void => {
     const startedAt = performance.now()
     const { canary, kept, links, pins, refuse } = from
     const { entriesOf } = reading(from, context)

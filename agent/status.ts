@@ -2,6 +2,7 @@
 
 import type { AgentStatus, SuspectStatus } from '../lib/status.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
+import { EMPTY } from '../lib/sorted-list.ts'
 import { VERSION } from '../lib/version.ts'
 import { endpointCount } from './cluster.ts'
 import type { DnsServer } from './dns-server.ts'
@@ -49,7 +50,7 @@ export function agentStatus({
   rules,
   lan,
 }: StatusInput): AgentStatus {
-  const { services = [], pools = [], problems = [] } = snapshot.cluster ?? {}
+  const { services = EMPTY, pools = [], problems = [] } = snapshot.cluster ?? {}
   const path = socketLb.path()
   return {
     kind: 'agent',

@@ -181,7 +181,7 @@ async function startAgent(kind: 'bpf' | 'nft', { host, agentGroup, nodeGroup, po
 
 async function loadChains({ host, podCidr, address, folder }: Place): Promise<void> {
   const cluster = clusterOf(clusterObjects(podCidr))
-  const { services } = balanceOf({ cluster, here: hereOf(cluster, NODE) })
+  const services = [...balanceOf({ cluster, here: hereOf(cluster, NODE) }).services]
   mkdirSync(folder)
   const table = { services, podCidr: POD_CIDR, serviceCidr: SERVICE_CIDR, nodeAddress: address }
   writeFileSync(join(folder, 'table.nft'), kubeProxyTable(table))

@@ -34,7 +34,11 @@ export type WatchOptions = Selection & {
 }
 type WriteOptions = { readonly subresource?: 'status'; readonly signal?: AbortSignal }
 
-export type Page<T> = { readonly items: readonly T[]; readonly resourceVersion: string }
+export type ObjectList<T> = { readonly items: readonly T[]; readonly resourceVersion: string }
+export type Page<T> = ObjectList<T> & {
+  /** The items once more, from the answer's bytes: who needs them later need not hold on to them, who are much larger. */
+  readonly again: () => readonly T[]
+}
 
 /** All functions throw ApiError; a signal that aborts makes them throw too. */
 export type ApiClient = {
@@ -43,7 +47,7 @@ export type ApiClient = {
     resource: Resource<T>,
     signal: AbortSignal,
     selection?: Selection,
-  ) => Promise<Page<T>>
+  ) => Promise<ObjectList<T>>
   /** The same, piece by piece: what comes of a piece is done before the next is asked for. The last version counts. */
   readonly pages: <T extends KubernetesObject>(
     resource: Resource<T>,
@@ -113,7 +117,8 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
 
   const exchange = async <T>(method: string, path: string, write: Write = {}): Promise<T> => {
     const response = await send(connection, method, path, write)
-    return parseObject(await readText(response, BODY_MAX_BYTES, describe(connection, method, path))) as T
+    const body = await readBody(response, BODY_MAX_BYTES, describe(connection, method, path))
+    return parseObject(body.toString()) as T
   }
 
   async function* pages<T extends KubernetesObject>(
@@ -125,9 +130,18 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
     for (let page = 0; page < PAGES_MAX; page++) {
       const query = queryOf({ ...selectors(selection), limit: PAGE_LIMIT, continue: token })
       const path = pathOf(resource, selection.namespace) + query
-      const { items = [], metadata } = await exchange<ListBody<T>>('GET', path, { signal })
+      const response = await send(connection, 'GET', path, { signal })
+      const body = await readBody(response, BODY_MAX_BYTES, describe(connection, 'GET', path))
+      const read = (): ListBody<T> => parseObject(body.toString()) as ListBody<T>
+      const typed = ({ items = [] }: ListBody<T>) => items.map((item) => withType(resource, item))
+      const list = read()
+      const { metadata } = list
       // All pages have the same version: they are one snapshot, or the list expires.
-      yield { items: items.map((item) => withType(resource, item)), resourceVersion: metadata?.resourceVersion ?? '' }
+      yield {
+        items: typed(list),
+        resourceVersion: metadata?.resourceVersion ?? '',
+        again: once(() => typed(read())),
+      }
       token = metadata?.continue ?? ''
       if (token === '') return
     }
@@ -202,7 +216,7 @@ async function send(connection: Connection, method: string, path: string, write:
   const response = await answer(connection, method, path, write, what, true)
   const status = response.statusCode ?? 0
   if (status >= 200 && status < 300) return response
-  const text = await readText(response, ERROR_BODY_MAX_BYTES, what)
+  const text = (await readBody(response, ERROR_BODY_MAX_BYTES, what)).toString()
   throw errorOfResponse(what, status, text, response.headers['retry-after'])
 }
 
@@ -245,7 +259,7 @@ function answer(
   })
 }
 
-async function readText(response: IncomingMessage, maxBytes: number, what: string): Promise<string> {
+async function readBody(response: IncomingMessage, maxBytes: number, what: string): Promise<Buffer> {
   const chunks: Buffer[] = []
   let bytes = 0
   try {
@@ -258,7 +272,7 @@ async function readText(response: IncomingMessage, maxBytes: number, what: strin
     throw unreachable(what, error)
   }
   if (bytes > maxBytes) throw new ApiError(`${what}: more than ${maxBytes} bytes`, { code: 'BadResponse' })
-  return Buffer.concat(chunks).toString()
+  return Buffer.concat(chunks)
 }
 
 /** One JSON object per line. Leaving the loop early closes the connection. */
@@ -317,6 +331,11 @@ function queryOf(values: Readonly<Record<string, string | number | undefined>>):
 /** Items of a list come without their type. */
 function withType<T extends KubernetesObject>({ group, version, kind }: Resource, object: T): T {
   return { apiVersion: group === '' ? version : `${group}/${version}`, kind, ...object }
+}
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined
+  return () => (made ??= make())
 }
 
 const describe = ({ base }: Connection, method: string, path: string) => `${method} ${base}${path.split('?')[0]}`

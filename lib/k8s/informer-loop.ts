@@ -18,7 +18,8 @@ export type InformerSink = {
   readonly listing: () => void
   /** All of the list was put since it began; whatever was not is gone. */
   readonly listed: () => void
-  readonly put: (object: KubernetesObject) => void
+  /** @param again reads the object once more, so that it need not be held for those who need it later. */
+  readonly put: (object: KubernetesObject, again: () => KubernetesObject) => void
   readonly remove: (object: KubernetesObject) => void
   /** The server is there and was heard just now. */
   readonly heard: () => void
@@ -57,7 +58,7 @@ export async function runInformer(source: InformerSource, sink: InformerSink, si
         failures = 0
         version = event.resourceVersion
         if (event.type === 'DELETED') sink.remove(event.object)
-        else if (event.type !== 'BOOKMARK') sink.put(event.object)
+        else if (event.type !== 'BOOKMARK') sink.put(event.object, event.again)
         sink.heard()
       }
       if (performance.now() - since < WATCH_MIN_MS) await pause(backoffMs(BACKOFF, ++failures, Math.random()))
@@ -91,8 +92,8 @@ async function list(
 ): Promise<string> {
   let version = ''
   sink.listing()
-  for await (const { items, resourceVersion } of client.pages(resource, signal, selection)) {
-    for (const item of items) sink.put(item)
+  for await (const { items, resourceVersion, again } of client.pages(resource, signal, selection)) {
+    items.forEach((item, i) => sink.put(item, () => again()[i]!))
     version = resourceVersion
   }
   sink.listed()

@@ -15,8 +15,13 @@ export type StoredResource = {
 export type StoreDisk = {
   /** What the disk held at start of a resource, once; undefined for one that was never listed. */
   readonly take: (resource: string) => StoredResource | undefined
-  /** To be written soon; undefined removes. */
-  readonly put: (resource: string, namespace: string, name: string, object: KubernetesObject | undefined) => void
+  /** To be written soon, and not asked for before; undefined removes. */
+  readonly put: (
+    resource: string,
+    namespace: string,
+    name: string,
+    object: (() => KubernetesObject) | undefined,
+  ) => void
   /** The resource was heard of at this time (Unix ms). */
   readonly heard: (resource: string, atMs: number) => void
   /** Why the disk is not written at present. */
@@ -47,7 +52,7 @@ type Row = {
   readonly resource: string
   readonly namespace: string
   readonly name: string
-  readonly object: KubernetesObject | undefined
+  readonly object: (() => KubernetesObject) | undefined
 }
 
 /** Never throws: without a usable file it is a disk that is empty and forgets. */
@@ -71,7 +76,7 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
     transaction(db, () => {
       for (const [, { resource, namespace, name, object }] of batch) {
         if (object === undefined) remove.run(resource, namespace, name)
-        else put.run(resource, namespace, name, JSON.stringify(object))
+        else put.run(resource, namespace, name, JSON.stringify(object()))
       }
       for (const [key, at] of complete) heard.run(key, at)
     })

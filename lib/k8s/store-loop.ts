@@ -3,9 +3,11 @@
 
 import { after } from '../net/after.ts'
 import type { Log } from '../log.ts'
+import { EMPTY, SortedItems, type SortedList } from '../sorted-list.ts'
 import type { MetadataStatus } from '../status.ts'
 import type { ApiClient } from './api-client.ts'
 import { runInformer } from './informer-loop.ts'
+import { compareObjects } from './kept.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
 import { openStoreDisk, type StoreDisk } from './store-disk-loop.ts'
 import type { StoreView } from './store.ts'
@@ -30,8 +32,6 @@ export type Store = StoreView & {
 
 /** Between two announcements: of a burst of changes, those after the first are one to those who plan from them. */
 const COALESCE_MS = 5
-/** More new names than this are sorted, fewer are put in their places. */
-const PLACED_MAX = 100
 
 /** Resolves as soon as the disk is read; never rejects. */
 export async function runStore(options: StoreOptions, signal: AbortSignal): Promise<Store> {
@@ -67,6 +67,8 @@ export async function runStore(options: StoreOptions, signal: AbortSignal): Prom
   return {
     list: <T extends KubernetesObject>(resource: Resource<T>) =>
       (followed.get(keyOf(resource))?.list() ?? []) as readonly T[],
+    sorted: <T extends KubernetesObject>(resource: Resource<T>) =>
+      (followed.get(keyOf(resource))?.sorted() ?? EMPTY) as SortedList<T>,
     synced: (resource) => followed.get(keyOf(resource))?.synced ?? false,
     get revision() {
       return revision
@@ -94,16 +96,12 @@ class Followed {
   error: string | undefined
   readonly #key: string
   readonly #keep: FollowedOptions['keep']
-  readonly #objects = new Map<string, KubernetesObject>()
+  readonly #objects = new SortedItems<KubernetesObject, KubernetesObject>(compareObjects)
   readonly #disk: StoreDisk
   readonly #log: Log
   readonly #changed: () => void
   readonly #listed: () => void
-  #list: readonly KubernetesObject[] = []
-  /** In the order of the list. */
-  #names: string[] = []
-  /** Names that the list does not know of yet. */
-  readonly #unlisted = new Set<string>()
+  #list: { readonly of: SortedList<KubernetesObject>; readonly all: readonly KubernetesObject[] } | undefined
   /** What the list under way has brought so far. */
   #present: Set<string> | undefined
 
@@ -117,43 +115,21 @@ class Followed {
     this.#listed = listed
     const restored = disk.take(this.#key)
     if (restored === undefined) return
-    for (const object of restored.objects()) {
-      this.#objects.set(nameOf(object), keep(object))
-      this.#unlisted.add(nameOf(object))
-    }
+    for (const object of restored.objects()) this.#objects.set(keep(object))
     this.synced = true
     this.updatedAt = restored.updatedAt
   }
 
   get size(): number {
-    return this.#objects.size
+    return this.sorted().length
   }
 
-  /** Among very many objects a change must not cost a sort of all. */
+  sorted = (): SortedList<KubernetesObject> => this.#objects.list()
+
   list(): readonly KubernetesObject[] {
-    const names = [...this.#unlisted]
-    this.#unlisted.clear()
-    if (names.length === 0) return this.#list
-    if (names.length > PLACED_MAX) {
-      this.#names = [...this.#objects.keys()].sort()
-      this.#list = this.#names.map((name) => this.#objects.get(name)!)
-      return this.#list
-    }
-    const list = [...this.#list]
-    for (const name of names) {
-      const at = placeOf(this.#names, name)
-      const object = this.#objects.get(name)
-      const had = this.#names[at] === name ? 1 : 0
-      if (object === undefined) {
-        this.#names.splice(at, had)
-        list.splice(at, had)
-      } else {
-        this.#names.splice(at, had, name)
-        list.splice(at, had, object)
-      }
-    }
-    this.#list = list
-    return list
+    const of = this.sorted()
+    if (this.#list?.of !== of) this.#list = { of, all: [...of] }
+    return this.#list.all
   }
 
   listing = (): void => {
@@ -161,7 +137,7 @@ class Followed {
   }
 
   listed = (): void => {
-    for (const name of [...this.#objects.keys()]) if (!this.#present?.has(name)) this.#set(name, undefined)
+    for (const object of this.sorted()) if (!this.#present?.has(nameOf(object))) this.#drop(object)
     this.#present = undefined
     // The first list is a change even if it is empty: absent now means absent.
     if (!this.synced) this.#changed()
@@ -170,10 +146,9 @@ class Followed {
     this.#listed()
   }
 
-  put = (object: KubernetesObject): void => {
-    const name = nameOf(object)
-    this.#present?.add(name)
-    const known = this.#objects.get(name)?.metadata
+  put = (object: KubernetesObject, again: () => KubernetesObject): void => {
+    this.#present?.add(nameOf(object))
+    const known = this.#objects.get(object)?.metadata
     const { resourceVersion, uid } = object.metadata ?? {}
     if (
       known !== undefined &&
@@ -182,12 +157,13 @@ class Followed {
       known.uid === uid
     )
       return
-    this.#set(name, withoutManagedFields(object))
+    this.#objects.set(this.#keep(withoutManagedFields(object)))
+    this.#disk.put(this.#key, namespaceOf(object), plainNameOf(object), () => withoutManagedFields(again()))
+    this.#changed()
   }
 
   remove = (object: KubernetesObject): void => {
-    const name = nameOf(object)
-    if (this.#objects.has(name)) this.#set(name, undefined)
+    if (this.#objects.get(object) !== undefined) this.#drop(object)
   }
 
   heard = (): void => {
@@ -210,12 +186,9 @@ class Followed {
     this.#disk.heard(this.#key, this.updatedAt)
   }
 
-  #set(name: string, object: KubernetesObject | undefined): void {
-    const [namespace = '', plain = ''] = name.split('\0')
-    if (object === undefined) this.#objects.delete(name)
-    else this.#objects.set(name, this.#keep(object))
-    this.#unlisted.add(name)
-    this.#disk.put(this.#key, namespace, plain, object)
+  #drop(object: KubernetesObject): void {
+    this.#objects.delete(object)
+    this.#disk.put(this.#key, namespaceOf(object), plainNameOf(object), undefined)
     this.#changed()
   }
 }
@@ -232,20 +205,10 @@ function statusOf(followed: readonly Followed[], server: string, diskError: stri
   }
 }
 
-/** The index of the first that is not before the name. */
-function placeOf(sorted: readonly string[], name: string): number {
-  let [low, high] = [0, sorted.length]
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if (sorted[middle]! < name) low = middle + 1
-    else high = middle
-  }
-  return low
-}
-
 const keyOf = ({ group, version, plural }: Resource) => `${group}/${version}/${plural}`
-/** Sorts by namespace, then name. */
-const nameOf = ({ metadata }: KubernetesObject) => `${metadata?.namespace ?? ''}\0${metadata?.name ?? ''}`
+const namespaceOf = ({ metadata }: KubernetesObject) => metadata?.namespace ?? ''
+const plainNameOf = ({ metadata }: KubernetesObject) => metadata?.name ?? ''
+const nameOf = (object: KubernetesObject) => `${namespaceOf(object)}\0${plainNameOf(object)}`
 
 function withoutManagedFields(object: KubernetesObject): KubernetesObject {
   if (object.metadata?.managedFields === undefined) return object

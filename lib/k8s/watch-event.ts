@@ -4,7 +4,13 @@ import { ApiError, type StatusBody } from './api-error.ts'
 import type { KubernetesObject } from './objects.ts'
 
 export type WatchEvent<T> =
-  | { readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'; readonly object: T; readonly resourceVersion: string }
+  | {
+      readonly type: 'ADDED' | 'MODIFIED' | 'DELETED'
+      readonly object: T
+      /** The object once more, from the line: who needs it later need not hold on to it. */
+      readonly again: () => T
+      readonly resourceVersion: string
+    }
   | { readonly type: 'BOOKMARK'; readonly resourceVersion: string }
 
 /**
@@ -18,7 +24,12 @@ export function parseEvent<T extends KubernetesObject>(line: string, what: strin
     case 'ADDED':
     case 'MODIFIED':
     case 'DELETED':
-      return { type, object: object as T, resourceVersion }
+      return {
+        type,
+        object: object as T,
+        again: () => (parseObject(line) as { object: T }).object,
+        resourceVersion,
+      }
     case 'BOOKMARK':
       return { type, resourceVersion }
     case 'ERROR':

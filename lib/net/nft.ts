@@ -3,9 +3,10 @@
 // the complaint about that word comes after every complaint about the line.
 
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { closeSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 import type { Log } from '../log.ts'
-import { ExecError, run } from './exec.ts'
+import { memoryFile } from './memory-file.ts'
 
 export type NftSession = {
   /**
@@ -26,6 +27,8 @@ export class NftError extends Error {
  */
 const LINE_BYTES_MAX = 4000
 const ANSWER_TIMEOUT_MS = 10_000
+/** Tens of thousands of services take some seconds, and a slow machine ten times as long. */
+const LOAD_TIMEOUT_MS = 60_000
 /** Transactions that may wait; more means that nft hangs, and waiting callers must hear of it. */
 const WAITING_MAX = 1000
 const STDERR_BYTES_MAX = 1 << 20
@@ -79,13 +82,22 @@ export function openNft(signal: AbortSignal, log: Log): NftSession {
   }
 }
 
-async function load(script: string): Promise<void> {
-  try {
-    await run('nft', ['-f', '-'], { input: `${script}\n` })
-  } catch (error) {
-    if (!(error instanceof ExecError)) throw error
-    throw new NftError(error.message, { cause: error })
-  }
+function load(script: string): Promise<void> {
+  const file = memoryFile('nft-script', `${script}\n`)
+  const child = spawn('nft', ['-f', '-'], { stdio: [file ?? 'pipe', 'ignore', 'pipe'], timeout: LOAD_TIMEOUT_MS })
+  child.stdin?.on('error', () => undefined).end(`${script}\n`)
+  if (file !== undefined) closeSync(file)
+  let stderr = ''
+  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+    if (stderr.length < STDERR_BYTES_MAX) stderr += text
+  })
+  return new Promise((resolve, reject) => {
+    child.once('error', (cause) => reject(new NftError(`nft -f: ${cause.message}; install nftables`, { cause })))
+    child.once('close', (code, by) => {
+      if (code === 0) resolve()
+      else reject(new NftError(`nft -f: ${stderr.trim() || `ended with ${by ?? code}`}`))
+    })
+  })
 }
 
 /** One `nft -i`; ends with the first answer that does not come. */

@@ -22,7 +22,7 @@ t.test('a change of type is a new service', async (t) => {
   ]
   for (const [spec, expected] of types) {
     const cluster = clusterWith({ services: [service(spec)], slices: [slice({ endpoints: [endpoint(1, 'h1')] })] })
-    const { services } = balancer({ cluster, here: hereOf(cluster, 'h1') })
+    const services = [...balancer({ cluster, here: hereOf(cluster, 'h1') }).services]
     t.strictSame(summary(services.flatMap(({ frontends }) => frontends)), expected, JSON.stringify(spec))
   }
 })
@@ -52,15 +52,18 @@ t.test('which services are served', async (t) => {
 
 t.test('what did not change is the very same', async (t) => {
   const services = [service(), service({ clusterIP: '10.96.0.2' }, { name: 'other' })]
-  const slices = [slice({ endpoints: [endpoint(1, 'h1')] }), slice({ of: 'other', endpoints: [endpoint(2, 's1')] })]
+  const slices = [
+    slice({ endpoints: [endpoint(1, 'h1')] }),
+    slice({ of: 'other', name: 'other', endpoints: [endpoint(2, 's1')] }),
+  ]
   const read = createClusterReader()
   const objects = { nodes, services, slices, nodePools: [], gateways: [] }
   const cluster = read(objects)
   const here = hereOf(cluster, 'h1')
   const balancer = createBalancer()
-  const before = balancer({ cluster, here }).services
+  const before = [...balancer({ cluster, here }).services]
   const moved = read({ ...objects, slices: [slice({ endpoints: [endpoint(3, 'h1')] }), slices[1]!] })
-  const after = balancer({ cluster: moved, here }).services
+  const after = [...balancer({ cluster: moved, here }).services]
   const [other, web] = [
     after.findIndex(({ service }) => service === 'shop/other'),
     after.findIndex(({ service }) => service === 'shop/web'),
@@ -68,13 +71,10 @@ t.test('what did not change is the very same', async (t) => {
   t.equal(after[other], before[other])
   t.not(after[web], before[web])
 
-  const quiet = balancer({ cluster: moved, here, health: () => undefined }).services
+  const quiet = [...balancer({ cluster: moved, here, health: () => undefined }).services]
   t.equal(quiet[web], after[web], 'nothing to say of its endpoints')
-  const dead = balancer({
-    cluster: moved,
-    here,
-    health: (address) => (address === '10.244.0.3' ? 'dead' : undefined),
-  }).services
+  const health = (address: string) => (address === '10.244.0.3' ? 'dead' : undefined)
+  const dead = [...balancer({ cluster: moved, here, health }).services]
   t.equal(dead[other], before[other], 'something to say of others')
   t.not(dead[web], after[web])
 })

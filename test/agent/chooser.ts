@@ -17,7 +17,8 @@ export const nodes = [
 export type Options = Omit<Partial<BalanceInput>, 'cluster' | 'here'> & { readonly from?: string }
 export function balance(objects: Partial<ClusterObjects>, { from = 'h1', ...options }: Options = {}) {
   const cluster = clusterWith({ nodes, ...objects })
-  const { services, ...rest } = balanceOf({ cluster, here: hereOf(cluster, from), ...options })
+  const { services: sorted, ...rest } = balanceOf({ cluster, here: hereOf(cluster, from), ...options })
+  const services = [...sorted]
   return {
     frontends: services.flatMap(({ frontends }) => frontends),
     clusterProblems: cluster.problems,

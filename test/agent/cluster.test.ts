@@ -4,9 +4,9 @@ import { clusterOf, createClusterReader, type Cluster, type ClusterObjects } fro
 import { hereOf, reachable } from '../../agent/topology.ts'
 import type { EndpointSlice, Node, Service } from '../../lib/k8s/objects.ts'
 
-type SlicePart = Partial<EndpointSlice> & { readonly of?: string }
-const slice = ({ of = 'web', ...rest }: SlicePart): EndpointSlice => ({
-  metadata: { namespace: 'shop', name: 'slice', labels: { 'kubernetes.io/service-name': of } },
+type SlicePart = Partial<EndpointSlice> & { readonly of?: string; readonly name?: string }
+const slice = ({ of = 'web', name = 'slice', ...rest }: SlicePart): EndpointSlice => ({
+  metadata: { namespace: 'shop', name, labels: { 'kubernetes.io/service-name': of } },
   addressType: 'IPv4',
   endpoints: [],
   ports: [{ name: 'http', port: 8080, protocol: 'TCP' }],
@@ -23,7 +23,7 @@ const clusterWith = (objects: Partial<ClusterObjects>): Cluster =>
   clusterOf({ services: [web()], slices: [], nodes: [], nodePools: [], gateways: [], ...objects })
 /** What answers at 10.96.0.1 on node `h1`: `protocol/port → targets, or what happens without any`. */
 function served(cluster: Cluster): Record<string, string> {
-  const { services } = balanceOf({ cluster, here: hereOf(cluster, 'h1') })
+  const services = [...balanceOf({ cluster, here: hereOf(cluster, 'h1') }).services]
   return Object.fromEntries(
     services.flatMap(({ frontends }) =>
       frontends.map(({ protocol, port, targets, whenEmpty }) => [
@@ -42,7 +42,7 @@ t.test('which endpoints serve a port', async (t) => {
       objects: {
         slices: [
           slice({ endpoints: [{ addresses: ['10.244.1.5'] }, { addresses: ['10.244.1.4'] }] }),
-          slice({ endpoints: [{ addresses: ['10.244.1.5'] }] }),
+          slice({ name: 'second', endpoints: [{ addresses: ['10.244.1.5'] }] }),
         ],
       },
       served: { 'tcp/80': '10.244.1.4:8080 10.244.1.5:8080' },
@@ -67,7 +67,11 @@ t.test('which endpoints serve a port', async (t) => {
               { name: 'dns', port: 9, protocol: 'TCP' },
             ],
           }),
-          slice({ endpoints: [{ addresses: ['10.244.1.9'] }], ports: [{ name: 'dns', port: 1054, protocol: 'UDP' }] }),
+          slice({
+            name: 'second',
+            endpoints: [{ addresses: ['10.244.1.9'] }],
+            ports: [{ name: 'dns', port: 1054, protocol: 'UDP' }],
+          }),
         ],
       },
       served: { 'udp/53': '10.244.1.4:1053 10.244.1.9:1054', 'tcp/53': '10.244.1.4:2053' },
@@ -121,7 +125,7 @@ t.test('which endpoints serve a port', async (t) => {
       objects: {
         slices: [
           slice({ endpoints: [{ addresses: ['10.244.1.4'], conditions: { ready: false } }] }),
-          slice({ endpoints: [{ addresses: ['10.244.1.4'], conditions: { ready: true } }] }),
+          slice({ name: 'second', endpoints: [{ addresses: ['10.244.1.4'], conditions: { ready: true } }] }),
         ],
       },
       served: { 'tcp/80': '10.244.1.4:8080' },
@@ -145,7 +149,7 @@ t.test('which endpoints serve a port', async (t) => {
               { addresses: ['nowhere'] },
             ],
           }),
-          slice({ addressType: 'FQDN', endpoints: [{ addresses: ['10.244.1.9'] }] }),
+          slice({ name: 'second', addressType: 'FQDN', endpoints: [{ addresses: ['10.244.1.9'] }] }),
         ],
       },
       served: { 'tcp/80': '10.244.1.4:8080' },
@@ -216,7 +220,7 @@ t.test('topology', async (t) => {
       slices: [slice({ endpoints })],
     })
     t.strictSame(
-      reachable(cluster.services[0]!, hereOf(cluster, from)).map((endpoint) => endpoint.node),
+      reachable([...cluster.services][0]!, hereOf(cluster, from)).map((endpoint) => endpoint.node),
       expected,
       `${keys} from ${from}`,
     )
@@ -283,7 +287,7 @@ t.test('the order of the input does not matter', async (t) => {
   const services = [web(), { ...web({ clusterIP: '10.96.0.2' }), metadata: { namespace: 'a', name: 'z' } }]
   const slices = [
     slice({ endpoints: [{ addresses: ['10.244.1.4'] }] }),
-    slice({ endpoints: [{ addresses: ['10.244.1.3'] }] }),
+    slice({ name: 'second', endpoints: [{ addresses: ['10.244.1.3'] }] }),
   ]
   t.strictSame(
     clusterWith({ services, slices }),

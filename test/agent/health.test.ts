@@ -168,6 +168,6 @@ t.test('names of a headless service lead to what is alive, and to all where noth
   ] as const satisfies readonly (readonly [string, Partial<HealthFacts>, readonly string[]])[]) {
     const { health } = createHealthView()({ ...facts, ...changed })
     const zone = zoneOf({ cluster, here, domains: ['cluster.local'], servers: [], health })
-    t.strictSame(zone.members(cluster.services[0]!).v4, addresses, name)
+    t.strictSame(zone.members([...cluster.services][0]!).v4, addresses, name)
   }
 })

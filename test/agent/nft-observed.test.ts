@@ -1,10 +1,9 @@
 import t from 'tap'
 import { noticeOf, readTable } from '../../agent/nft-observed.ts'
-import { written } from '../../agent/nft-changes.ts'
 import { rulesOf } from '../../agent/nft-service.ts'
 import { classChains, markerOf, staticTable } from '../../agent/nft-text.ts'
 import { OBJECTS } from '../../agent/nft.ts'
-import { ruleset, sticky } from './rulesets.ts'
+import { loadedBy, ruleset, sticky } from './rulesets.ts'
 
 t.test('a table that a predecessor left', async (t) => {
   const wanted = ruleset({ endpoints: [4, 5], services: [sticky] })
@@ -17,7 +16,7 @@ t.test('a table that a predecessor left', async (t) => {
     if (/^ {4}(?!type|elements)/.test(line)) chains.set(chain, (chains.get(chain) ?? 0) + 1)
   }
   for (const [name, rules] of classChains(4, { prefix: '', count: 1 })) chains.set(name, rules.length)
-  const affinity = wanted.services.map((service) => rulesOf(service, 4)).find(({ chains }) => chains.size > 0)!
+  const affinity = [...wanted.services].map((service) => rulesOf(service, 4)).find(({ chains }) => chains.size > 0)!
   for (const [name, rules] of affinity.chains) chains.set(name, rules.length)
   const listing = (without: string | undefined, layout = marker): string =>
     JSON.stringify({
@@ -82,7 +81,7 @@ t.test('a table that a predecessor left', async (t) => {
 })
 
 t.test('notices', async (t) => {
-  const held = { loaded: written(ruleset({ endpoints: [4, 5], services: [sticky] })), marker: 'layout-a-2' }
+  const held = { loaded: loadedBy(ruleset({ endpoints: [4, 5], services: [sticky] })), marker: 'layout-a-2' }
   const affinity = [...held.loaded.made].find((name) => name.startsWith('affinity-'))
   const rows: readonly (readonly [line: string, kind: string | undefined])[] = [
     ['delete chain ip fulmar layout-a-2', 'lost'],

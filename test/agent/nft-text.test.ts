@@ -1,7 +1,7 @@
 import t from 'tap'
-import { planChanges, written } from '../../agent/nft-changes.ts'
+import { planChanges } from '../../agent/nft-changes.ts'
 import { markerOf, renderChanges, renderTable } from '../../agent/nft-text.ts'
-import { edge, ruleset, sticky, takeover, type RulesetParts } from './rulesets.ts'
+import { edge, loadedBy, ruleset, sticky, takeover, type RulesetParts } from './rulesets.ts'
 
 const golden = `add table ip fulmar
 delete table ip fulmar
@@ -250,28 +250,28 @@ table ip fulmar {
 
 t.test('the whole table', async (t) => {
   const whole = ruleset({ endpoints: [4, 5], source: '10.244.1.1', services: [edge, sticky] })
-  t.equal(renderTable(whole, 'layout-x-1', [takeover, { ...takeover, family: 6 }]), golden)
+  t.equal(renderTable(whole, 'layout-x-1', [takeover, { ...takeover, family: 6 }]).script, golden)
 })
 
 t.test('without podCIDRs nobody is taken for an outsider', async (t) => {
   const known = ruleset({ endpoints: [] })
   const unknown = { ...known, masqueradeOutsiders: false }
-  t.notMatch(renderTable(unknown, 'x', []), 'fib saddr type != local')
+  t.notMatch(renderTable(unknown, 'x', []).script, 'fib saddr type != local')
   t.not(markerOf(unknown, 1), markerOf(known, 1))
 })
 
 t.test('addresses that no service has are dropped where the prefixes of ClusterIPs are known', async (t) => {
   const unknown = ruleset({ endpoints: [] })
-  t.notMatch(renderTable(unknown, 'x', []), 'unallocated')
+  t.notMatch(renderTable(unknown, 'x', []).script, 'unallocated')
   const known = { ...unknown, serviceCidrs: ['10.96.0.0/12', '10.112.0.0/16'] }
   const rules = (hook: string, priority: number) => `  chain unallocated-${hook} {
     type filter hook ${hook} priority ${priority}
     ct state new ip daddr { 10.96.0.0/12, 10.112.0.0/16 } drop
   }
 `
-  t.match(renderTable(known, 'x', []), rules('forward', -110) + rules('output', -90))
+  t.match(renderTable(known, 'x', []).script, rules('forward', -110) + rules('output', -90))
   t.not(markerOf(unknown, 1), markerOf(known, 1))
-  t.equal(planChanges(written(unknown), known), undefined, 'other rules are another table')
+  t.equal(planChanges(loadedBy(unknown), known), undefined, 'other rules are another table')
 })
 
 t.test('changes', async (t) => {
@@ -369,9 +369,9 @@ t.test('changes', async (t) => {
     },
   ]
   for (const { name, from, to, transactions } of rows)
-    t.strictSame(renderChanges(4, planChanges(written(ruleset(from)), ruleset(to))!), transactions, name)
+    t.strictSame(renderChanges(4, planChanges(loadedBy(ruleset(from)), ruleset(to))!), transactions, name)
 
-  const one = written(ruleset(web(4)))
+  const one = loadedBy(ruleset(web(4)))
   t.equal(
     planChanges(one, ruleset({ endpoints: [4], source: '10.244.1.254' })),
     undefined,
@@ -383,7 +383,7 @@ t.test('changes', async (t) => {
 
 t.test('affinity: chains are made, and removed by the change after', async (t) => {
   const parts = (...endpoints: number[]) => ruleset({ endpoints, services: [sticky] })
-  const whole = written(parts(4, 5))
+  const whole = loadedBy(parts(4, 5))
   const affinity = (names: Iterable<string>) => [...names].filter((name) => !/endpoints/.test(name)).sort()
   const changes = planChanges(whole, parts(5))!
   t.strictSame([changes.sets.size, changes.chains.size], [0, 2], 'the endpoint has its set and chain already')

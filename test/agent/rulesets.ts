@@ -3,6 +3,8 @@
 
 import { balanceOf } from '../../agent/balance.ts'
 import { clusterOf } from '../../agent/cluster.ts'
+import type { Loaded } from '../../agent/nft-changes.ts'
+import { renderTable } from '../../agent/nft-text.ts'
 import { rulesetOf, type Ruleset } from '../../agent/nft.ts'
 import { hereOf } from '../../agent/topology.ts'
 import type { EndpointSlice, Service } from '../../lib/k8s/objects.ts'
@@ -86,5 +88,7 @@ export function ruleset({ endpoints, source, services = [] }: RulesetParts): Rul
   const sources = source === undefined ? [] : [{ family: 4 as const, address: source }]
   return rulesetOf({ cluster, here, balance: balanceOf({ cluster, here }), sources, nodeAddresses: ['192.168.1.1'] }, 4)
 }
+
+export const loadedBy = (wanted: Ruleset): Loaded => renderTable(wanted, 'layout-x-1', []).loaded
 
 export const takeover = { family: 4, clusterIp: '10.96.0.10', to: '169.254.20.53' } as const

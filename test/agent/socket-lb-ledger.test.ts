@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Frontend, ServiceFrontends } from '../../agent/balance.ts'
+import { byService, type Frontend, type ServiceFrontends } from '../../agent/balance.ts'
 import { entriesOf, slotsOf } from '../../agent/socket-lb.ts'
 import { capacityFor, Ledger, type Write } from '../../agent/socket-lb-ledger.ts'
 import {
@@ -12,9 +12,12 @@ import {
   writePlace,
   type Place,
 } from '../../agent/socket-lb-records.ts'
+import { EMPTY, sortedList } from '../../lib/sorted-list.ts'
 import { options, serviceOf, target } from './frontends.ts'
 
 const read = (service: ServiceFrontends) => entriesOf(service, options)
+const planned = (ledger: Ledger, services: readonly ServiceFrontends[], nowMs: number, by = read) =>
+  ledger.plan(sortedList(services, byService), by, nowMs)
 
 /** What a kernel would hold. */
 class Maps {
@@ -87,7 +90,7 @@ t.test('from set to set, element by element', async (t) => {
       const dice = random(10)
       return dice === 0 ? [] : dice < 3 || known === undefined ? [someService(i)] : [known]
     })
-    const writes = ledger.plan(services, read, nowMs)
+    const writes = planned(ledger, services, nowMs)
     if (writes === undefined) throw new Error('no room')
     maps.apply(writes, () => {
       steps++
@@ -106,9 +109,9 @@ t.test('from set to set, element by element', async (t) => {
     if (maps.maps.members.size !== members.length) t.fail(`round ${round}: ${maps.maps.members.size} members`)
   }
   t.ok(steps > 500, `${steps} steps`)
-  t.same(ledger.plan(services, read, 1e9), [], 'the same again is nothing')
+  t.same(planned(ledger, services, 1e9), [], 'the same again is nothing')
   t.same(
-    ledger.plan(services, (service) => read(service), 1e9),
+    planned(ledger, services, 1e9, (service) => read(service)),
     [],
     'read anew, it is nothing either',
   )
@@ -116,16 +119,16 @@ t.test('from set to set, element by element', async (t) => {
 
 t.test('nothing is used again before nobody can be at work with it', async (t) => {
   const ledger = new Ledger({ frontends: 2, slots: 4, members: 4 }, [])
-  const plan = (services: readonly ServiceFrontends[], nowMs: number) => ledger.plan(services, read, nowMs)
+  const plan = (services: readonly ServiceFrontends[], nowMs: number) => planned(ledger, services, nowMs)
   t.ok(plan([serviceOf({})], 0))
   t.ok(plan([serviceOf({ targets: [target(3), target(4)] })], 1))
   t.equal(plan([serviceOf({})], QUARANTINE_MS), undefined, 'no room yet')
 
   const later = new Ledger({ frontends: 1, slots: 4, members: 4 }, [])
-  t.ok(later.plan([serviceOf({})], read, 0))
-  t.ok(later.plan([], read, 1))
+  t.ok(planned(later, [serviceOf({})], 0))
+  t.ok(planned(later, [], 1))
   t.equal(later.size, 0)
-  const writes = later.plan([serviceOf({ address: '10.96.0.9' })], read, 1 + QUARANTINE_MS)!
+  const writes = planned(later, [serviceOf({ address: '10.96.0.9' })], 1 + QUARANTINE_MS)!
   const maps = new Maps()
   maps.apply(writes)
   t.same(maps.answers(clusterIp(9)), ['10.244.0.1:8080', '10.244.0.2:8080'])
@@ -140,7 +143,7 @@ t.test('two services on one address', async (t) => {
   ]
   let nowMs = 0
   const after = (...services: readonly ServiceFrontends[]) => {
-    maps.apply(ledger.plan(services, read, (nowMs += 10_000))!)
+    maps.apply(planned(ledger, services, (nowMs += 10_000))!)
     return maps.answers(clusterIp(1))
   }
   t.same(after(b), ['10.244.0.2:8080'])
@@ -154,7 +157,7 @@ t.test('members follow affinity', async (t) => {
   const ledger = new Ledger({ frontends: 16, slots: 64, members: 3 }, [])
   const maps = new Maps()
   const after = (frontend: Partial<Frontend>) => {
-    const writes = ledger.plan([serviceOf(frontend)], read, 0)
+    const writes = planned(ledger, [serviceOf(frontend)], 0)
     if (writes === undefined) return 'no room'
     maps.apply(writes)
     return [...maps.maps.members.keys()].sort()
@@ -175,9 +178,9 @@ t.test('members follow affinity', async (t) => {
 })
 
 t.test('room for what there is, and some more', async (t) => {
-  t.same(capacityFor([], [], read), { frontends: 256, slots: 1024, members: 256 })
+  t.same(capacityFor([], EMPTY, read), { frontends: 256, slots: 1024, members: 256 })
   const many = Array.from({ length: 30_000 }, (_, i) =>
     serviceOf({ service: `shop/s${i}`, targets: [target(1), target(2), target(3)], affinitySeconds: 1 }),
   )
-  t.same(capacityFor([], many, read), { frontends: 65_536, slots: 262_144, members: 262_144 })
+  t.same(capacityFor([], sortedList(many, byService), read), { frontends: 65_536, slots: 262_144, members: 262_144 })
 })

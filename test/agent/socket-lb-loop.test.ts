@@ -10,13 +10,14 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import type { Frontend, ServiceFrontends, Target } from '../../agent/balance.ts'
+import { byService, type Frontend, type ServiceFrontends, type Target } from '../../agent/balance.ts'
 import { Ledger } from '../../agent/socket-lb-ledger.ts'
 import { Generation, keptMaps, Links } from '../../agent/socket-lb-generation-loop.ts'
 import { runSocketLb, type SocketLb, type SocketLbOptions } from '../../agent/socket-lb-loop.ts'
 import { detachLink } from '../../lib/bpf/program.ts'
 import { openPin, removePins } from '../../lib/bpf/pins.ts'
 import { createLog } from '../../lib/log.ts'
+import { EMPTY, sortedList } from '../../lib/sorted-list.ts'
 import { isRoot, until } from '../lib/netns.ts'
 import { addGroup, enterCage } from './cage.ts'
 import { call } from './peer.ts'
@@ -49,11 +50,12 @@ const serviceOf = (...frontends: readonly Frontend[]): ServiceFrontends => ({
   service: frontends[0]!.service,
   frontends,
 })
+const sorted = (services: readonly ServiceFrontends[]) => sortedList(services, byService)
 const optionsOf = (group: string, more: Partial<SocketLbOptions>): SocketLbOptions => ({
   mode: 'bpf',
   group,
   folder: '/sys/fs/bpf/fulmar',
-  services: () => [],
+  services: () => EMPTY,
   nodeAddresses: () => [],
   except: () => [],
   excludedGroups: () => [],
@@ -63,7 +65,7 @@ const optionsOf = (group: string, more: Partial<SocketLbOptions>): SocketLbOptio
 
 if (cage !== undefined && process.argv[2] === 'agent') {
   const services = [serviceOf(frontend('kept', 1, { address: '10.97.0.1', targets: [target(4)] }))]
-  const options = optionsOf(`${cage.group}/other`, { folder: '/sys/fs/bpf/killed', services: () => services })
+  const options = optionsOf(`${cage.group}/other`, { folder: '/sys/fs/bpf/killed', services: () => sorted(services) })
   const loop = runSocketLb(options, new AbortController().signal)
   await loop.idle()
   process.stdout.write(`${loop.path().kind}\n`)
@@ -132,7 +134,7 @@ if (cage !== undefined && process.argv[2] === 'agent') {
   let changing = pair(2, 3)
   let excluded: readonly string[] = []
   const options = optionsOf(cage.group, {
-    services: () => [...fixed, changing],
+    services: () => sorted([...fixed, changing]),
     nodeAddresses: () => ['192.168.7.1'],
     except: () => ['10.96.0.7'],
     excludedGroups: () => excluded,
@@ -284,7 +286,7 @@ if (cage !== undefined && process.argv[2] === 'agent') {
     const ledger = new Ledger(capacity, [{ service: '', place, flags: 0, targets: [target(3)] }])
     const kept = keptMaps(undefined)
     const generation = new Generation(capacity, kept, { refuse: true })
-    generation.apply(ledger.plan([], () => [], 0)!)
+    generation.apply(ledger.plan(EMPTY, () => [], 0)!)
     const links = new Links(cage.group, undefined)
     links.attach(generation.programs)
     t.equal(await call('tcp', '10.98.0.1', 80), UNTOUCHED, 'not yet')
@@ -323,7 +325,7 @@ if (cage !== undefined && process.argv[2] === 'agent') {
     const elsewhere = new AbortController()
     // Its programs are in a group in which the agent is not.
     const blind = runSocketLb(
-      optionsOf(other, { folder: '/sys/fs/bpf/blind', services: () => fixed }),
+      optionsOf(other, { folder: '/sys/fs/bpf/blind', services: () => sorted(fixed) }),
       elsewhere.signal,
     )
     await blind.idle()
@@ -334,7 +336,7 @@ if (cage !== undefined && process.argv[2] === 'agent') {
     removePins('/sys/fs/bpf/blind')
 
     const lost = new AbortController()
-    const nowhere = runSocketLb(optionsOf('/nowhere', { mode: 'auto', services: () => fixed }), lost.signal)
+    const nowhere = runSocketLb(optionsOf('/nowhere', { mode: 'auto', services: () => sorted(fixed) }), lost.signal)
     await until('it is known', 3_000, async () => nowhere.path().reason !== 'it has not begun yet')
     t.same(nowhere.path(), { kind: 'nft', reason: 'there is no cgroup /nowhere' })
     t.same(nowhere.problems(), [])

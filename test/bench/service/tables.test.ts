@@ -16,7 +16,8 @@ import { kubeProxyTable } from '../../../bench/service/kube-proxy.ts'
 import { proxyProgram } from '../../../bench/service/proxies.ts'
 
 const cluster = clusterOf(clusterObjects('10.244.11.0/24'))
-const { services, problems } = balanceOf({ cluster, here: hereOf(cluster, NODE) })
+const { services: sorted, problems } = balanceOf({ cluster, here: hereOf(cluster, NODE) })
+const services = [...sorted]
 const table = kubeProxyTable({ services, podCidr: POD_CIDR, serviceCidr: SERVICE_CIDR, nodeAddress: '10.244.11.1' })
 const count = (text: string, pattern: RegExp): number => text.match(pattern)?.length ?? 0
 

@@ -11,7 +11,8 @@ function serverWith(version: string | undefined) {
     pages: async function* (resource: Resource) {
       asked.push(resource.version)
       if (resource.version !== version) throw new ApiError('GET: not found', { status: 404, code: 'NotFound' })
-      yield { items: [{ metadata: { name: 'north' } }], resourceVersion: '7' }
+      const items = [{ metadata: { name: 'north' } }]
+      yield { items, resourceVersion: '7', again: () => items }
     },
     watch: (_resource: Resource, signal: AbortSignal) =>
       new Promise((_resolve, reject) => {
