@@ -3,7 +3,7 @@
 // agent dials what the relay asks for if it may (ops-targets.ts), and nothing else.
 
 import type { Socket } from 'node:net'
-import { WebSocket } from 'ws'
+import tls, { type ConnectionOptions } from 'node:tls'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Log } from '../lib/log.ts'
 import type { MuxStream } from '../lib/mux/stream.ts'
@@ -13,10 +13,11 @@ import { pause } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../lib/net/mux-duplex.ts'
 import { splice } from '../lib/net/splice.ts'
+import { upgradeWebSocket } from '../lib/net/websocket.ts'
 import { rendezvousOrder } from '../lib/rendezvous.ts'
 import { nameOf, readReplicas, type Replica } from '../lib/replicas.ts'
 import { VERSION } from '../lib/version.ts'
-import { MAX_MESSAGE_BYTES, MUX_PATH } from '../lib/wire/mux.ts'
+import { MUX_PATH } from '../lib/wire/mux.ts'
 import { OpsRefusal } from './ops-dial-client.ts'
 import { planReplicas, SESSIONS } from './ops-replicas.ts'
 
@@ -71,8 +72,6 @@ const RECONNECT = { baseMs: 500, capMs: 60_000 }
 const CONNECT_TIMEOUT_MS = 10_000
 /** A session that lived so long was a good one: the next is dialled without much of a wait. */
 const GOOD_MS = 30_000
-/** Masking hides payloads from proxies that cannot look into TLS anyway; a zero mask saves XOR over every byte. */
-const zeroMask = (mask: Buffer): void => void mask.fill(0)
 const TOKEN = Buffer.alloc(8)
 /** The list of replicas may have changed meanwhile. */
 const MAX_PAUSE_MS = 60_000
@@ -128,16 +127,11 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
   }
 
   /** One session; resolves when it takes no more streams, which may be long before it ends. */
-  const connect = (self: Session): Promise<End> => {
+  const connect = async (self: Session): Promise<End> => {
     const { url } = self
+    const dialTls = (to: ConnectionOptions) => tls.connect({ ...to, ...tlsOptions(identity) })
+    const socket = await upgradeWebSocket(new URL(MUX_PATH, url), dialTls, CONNECT_TIMEOUT_MS, signal)
     const { promise, resolve } = Promise.withResolvers<End>()
-    const socket = new WebSocket(new URL(MUX_PATH, url.replace(/^http/, 'ws')), {
-      ...tlsOptions(identity),
-      handshakeTimeout: CONNECT_TIMEOUT_MS,
-      maxPayload: MAX_MESSAGE_BYTES,
-      perMessageDeflate: false,
-      generateMask: zeroMask,
-    })
     let reason = 'the relay closed the connection'
     const terminate = (why: string): void => {
       reason = why
@@ -145,87 +139,79 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     }
     const stop = (): void => terminate('the agent stops')
     signal.addEventListener('abort', stop)
-    socket.on('unexpected-response', (_request, response) => {
-      terminate(`the relay answered ${response.statusCode} ${response.statusMessage ?? ''}`.trim())
-      response.resume()
-    })
-    socket.on('error', (error) => (reason = error.message))
-    // Before the connection has its own listener, and where it never comes to that.
-    socket.once('close', () => {
-      signal.removeEventListener('abort', stop)
-      resolve({ reason, leaving: false })
-    })
-    socket.once('open', () => {
-      let timer: NodeJS.Timeout
-      let leaving = false
-      const leave = (why: string): void => {
-        if (leaving) return
-        leaving = true
-        self.connectedAt = undefined
-        setTimeout(() => terminate('streams did not end in time'), leaveMs).unref()
-        resolve({ reason: why, leaving: true })
-        if (mux.streams === 0) socket.close()
-      }
-      const { session: mux, heardMs } = openMuxConnection(
-        socket,
-        'acceptor',
-        {
-          greeted: (text) => {
-            self.connectedAt = Date.now()
-            self.greeted = true
-            log.info({ url }, 'session with the relay')
-            onGreeting(text)
-          },
-          opened: (stream) => void serve(stream),
-          goAway: (why) => {
-            log.info({ url, reason: why }, 'the relay sends us elsewhere')
-            leave(why)
-          },
-          pong: () => {},
-          idle: () => {
-            if (leaving) socket.close()
-          },
+    if (signal.aborted) stop()
+    let timer: NodeJS.Timeout
+    let leaving = false
+    const leave = (why: string): void => {
+      if (leaving) return
+      leaving = true
+      self.connectedAt = undefined
+      setTimeout(() => terminate('streams did not end in time'), leaveMs).unref()
+      resolve({ reason: why, leaving: true })
+      if (mux.streams === 0) socket.close()
+    }
+    const { session: mux, heardMs } = openMuxConnection(
+      socket,
+      'acceptor',
+      {
+        greeted: (text) => {
+          self.connectedAt = Date.now()
+          self.greeted = true
+          log.info({ url }, 'session with the relay')
+          onGreeting(text)
         },
-        (end) => {
-          clearTimeout(timer)
-          sessions.delete(self)
-          if (end.reason !== '') reason = end.reason
-          drained()
+        opened: (stream) => void serve(stream),
+        goAway: (why) => {
+          log.info({ url, reason: why }, 'the relay sends us elsewhere')
+          leave(why)
         },
-      )
-      const isAlive = (askedMs: number): void => {
-        if (heardMs() >= askedMs) wait()
-        else terminate('the relay does not answer')
-      }
-      const ask = (withinMs: number): void => {
+        pong: () => {},
+        idle: () => {
+          if (leaving) socket.close()
+        },
+      },
+      (end) => {
         clearTimeout(timer)
-        const askedMs = performance.now()
-        mux.ping(TOKEN)
-        // After a stall of this process the timer is due before an answer that lies in the socket has been read.
-        timer = setTimeout(() => setImmediate(isAlive, askedMs), withinMs)
-      }
-      const wait = (): void => {
-        timer = setTimeout(() => ask(pongMs), pingMs * (1 + Math.random() / 2))
-      }
-      self.streams = () => mux.streams
-      self.check = () => ask(checkMs)
-      self.leave = (why) => {
-        mux.goAway(why)
-        leave(why)
-      }
-      sessions.add(self)
-      mux.greet(JSON.stringify({ version: 1, agent: VERSION }))
-      wait()
-    })
+        signal.removeEventListener('abort', stop)
+        sessions.delete(self)
+        if (end.reason !== '') reason = end.reason
+        else if (end.error !== undefined) reason = end.error.message
+        resolve({ reason, leaving: false })
+        drained()
+      },
+    )
+    const isAlive = (askedMs: number): void => {
+      if (heardMs() >= askedMs) wait()
+      else terminate('the relay does not answer')
+    }
+    const ask = (withinMs: number): void => {
+      clearTimeout(timer)
+      const askedMs = performance.now()
+      mux.ping(TOKEN)
+      // After a stall of this process the timer is due before an answer that lies in the socket has been read.
+      timer = setTimeout(() => setImmediate(isAlive, askedMs), withinMs)
+    }
+    const wait = (): void => {
+      timer = setTimeout(() => ask(pongMs), pingMs * (1 + Math.random() / 2))
+    }
+    self.streams = () => mux.streams
+    self.check = () => ask(checkMs)
+    self.leave = (why) => {
+      mux.goAway(why)
+      leave(why)
+    }
+    sessions.add(self)
+    mux.greet(JSON.stringify({ version: 1, agent: VERSION }))
+    wait()
     return promise
   }
 
-  /** A certificate that cannot be read is no reason for the agent to end. */
-  const connectOrReason = (self: Session): Promise<End> => {
+  /** Whatever keeps a session from coming about, and a certificate that cannot be read too, is no reason for the agent to end. */
+  const connectOrReason = async (self: Session): Promise<End> => {
     try {
-      return connect(self)
+      return await connect(self)
     } catch (error) {
-      return Promise.resolve({ reason: (error as Error).message, leaving: false })
+      return { reason: (error as Error).message, leaving: false }
     }
   }
 

@@ -1,18 +1,16 @@
 // Streams to nodes by replicas that hold their sessions: each a stream of a session (lib/mux) with that replica, so that
 // it ends, breaks and waits there as it does here. Sessions are dialled when they are first needed and are kept.
 
-import type { createConnection } from 'node:net'
 import { isIP } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { connect, type TLSSocket } from 'node:tls'
-import { WebSocket } from 'ws'
 import type { KeyPair } from '../lib/certificates.ts'
 import type { Log } from '../lib/log.ts'
 import { MAX_STREAMS } from '../lib/mux/receive-window.ts'
 import { openMuxConnection, type MuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../lib/net/mux-duplex.ts'
+import { upgradeWebSocket, type RawWebSocket } from '../lib/net/websocket.ts'
 import { nameOf, type Replica } from '../lib/replicas.ts'
-import { MAX_MESSAGE_BYTES } from '../lib/wire/mux.ts'
 import { failureOf, NodeDialError, type NodeTarget } from './node-dial.ts'
 import { encodeTarget, FORWARD_PATH } from './replicas.ts'
 
@@ -36,12 +34,10 @@ const ALIVE_MS = 3_000
 const PING_TOKEN = Buffer.alloc(8)
 const KEEP_ALIVE_MS = 60_000
 const GREETING = JSON.stringify({ version: 1 })
-/** What passes between relays needs no mask: it is inside of TLS. */
-const zeroMask = (mask: Buffer): void => void mask.fill(0)
 
 type Session = {
   readonly connection: MuxConnection
-  readonly socket: WebSocket
+  readonly socket: RawWebSocket
   /** When a dial last asked it for a sign of life. */
   pingedMs: number
 }
@@ -65,53 +61,39 @@ export function openForwardClient(credentials: ReplicaCredentials, log: Log, sig
 
   const dialSession = async (name: string, url: string): Promise<Session> => {
     const stream = await connectReplica(url, credentials, signal)
+    const socket = await upgradeWebSocket(new URL(FORWARD_PATH, url), () => stream, CONNECT_MS, signal)
     const { promise, resolve, reject } = Promise.withResolvers<Session>()
-    const socket = new WebSocket(new URL(FORWARD_PATH, url.replace(/^http/, 'ws')), {
-      createConnection: (() => stream) as unknown as typeof createConnection,
-      maxPayload: MAX_MESSAGE_BYTES,
-      perMessageDeflate: false,
-      generateMask: zeroMask,
-    })
     const late = setTimeout(() => socket.terminate(), CONNECT_MS)
     const stop = (): void => socket.terminate()
     signal.addEventListener('abort', stop)
     live++
-    socket.once('unexpected-response', (_request, { statusCode, statusMessage = '' }) => {
-      reject(new Error(`it answered ${statusCode} ${statusMessage}`.trim()))
-      socket.terminate()
-    })
-    socket.on('error', reject)
-    socket.once('close', () => {
-      clearTimeout(late)
-      signal.removeEventListener('abort', stop)
-      reject(new Error('it closed the connection'))
-      if (--live === 0 && signal.aborted) ended.resolve()
-    })
-    socket.once('open', () => {
-      const all = sessions.get(name) ?? new Set()
-      sessions.set(name, all)
-      const connection = openMuxConnection(
-        socket,
-        'opener',
-        {
-          greeted: () => {
-            clearTimeout(late)
-            connection.session.greet(GREETING)
-            all.add(session)
-            resolve(session)
-          },
-          opened: () => {},
-          goAway: () => void all.delete(session),
-          pong: () => {},
-          idle: () => {},
+    const all = sessions.get(name) ?? new Set()
+    sessions.set(name, all)
+    const connection = openMuxConnection(
+      socket,
+      'opener',
+      {
+        greeted: () => {
+          clearTimeout(late)
+          connection.session.greet(GREETING)
+          all.add(session)
+          resolve(session)
         },
-        ({ code, reason }) => {
-          all.delete(session)
-          log.info({ url, kind: 'forward', code, reason }, 'session ended')
-        },
-      )
-      const session: Session = { connection, socket, pingedMs: 0 }
-    })
+        opened: () => {},
+        goAway: () => void all.delete(session),
+        pong: () => {},
+        idle: () => {},
+      },
+      ({ code, reason }) => {
+        clearTimeout(late)
+        signal.removeEventListener('abort', stop)
+        all.delete(session)
+        log.info({ url, kind: 'forward', code, reason }, 'session ended')
+        reject(new Error('it closed the connection'))
+        if (--live === 0 && signal.aborted) ended.resolve()
+      },
+    )
+    const session: Session = { connection, socket, pingedMs: 0 }
     return promise
   }
 

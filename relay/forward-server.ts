@@ -3,13 +3,13 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import type { MuxStream } from '../lib/mux/stream.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../lib/net/mux-duplex.ts'
 import { breakOff, splice } from '../lib/net/splice.ts'
-import { MAX_MESSAGE_BYTES, type ResetReason } from '../lib/wire/mux.ts'
+import { acceptWebSocket, type RawWebSocket } from '../lib/net/websocket.ts'
+import type { ResetReason } from '../lib/wire/mux.ts'
 import { NodeDialError, type DialNode, type NodeDialFailure } from './node-dial.ts'
 import { decodeTarget } from './replicas.ts'
 import { refuseUpgrade } from './websocket-server.ts'
@@ -23,19 +23,12 @@ export type ForwardServer = {
 
 const MAX_SESSIONS = 256
 const CLOSE_GOING_AWAY = 1001
-const CLOSE_TIMEOUT_MS = 2_000
 const GREETING = JSON.stringify({ version: 1 })
 
 /** @param dial by sessions of this relay. */
 export function runForwardServer(dial: DialNode, log: Log, signal: AbortSignal): ForwardServer {
-  const sockets = new Set<WebSocket>()
+  const sockets = new Set<RawWebSocket>()
   const ended = Promise.withResolvers<void>()
-  // @types/ws does not know closeTimeout.
-  const settings: ServerOptions & { closeTimeout: number } = {
-    ...{ noServer: true, clientTracking: false, perMessageDeflate: false, maxPayload: MAX_MESSAGE_BYTES },
-    ...{ maxFragments: 16, closeTimeout: CLOSE_TIMEOUT_MS },
-  }
-  const server = new WebSocketServer(settings)
 
   const serve = async (stream: MuxStream, addr: string): Promise<void> => {
     const { node, host } = decodeTarget(stream.host)
@@ -60,7 +53,7 @@ export function runForwardServer(dial: DialNode, log: Log, signal: AbortSignal):
     }
   }
 
-  const open = (socket: WebSocket, addr: string): void => {
+  const open = (socket: RawWebSocket, addr: string): void => {
     sockets.add(socket)
     const { session } = openMuxConnection(
       socket,
@@ -92,7 +85,8 @@ export function runForwardServer(dial: DialNode, log: Log, signal: AbortSignal):
     upgrade(request, stream, head, address) {
       if (signal.aborted) return refuseUpgrade(stream, 503, 'the relay stops')
       if (sockets.size >= MAX_SESSIONS) return refuseUpgrade(stream, 503, `there are ${MAX_SESSIONS} sessions already`)
-      server.handleUpgrade(request, stream, head, (socket) => open(socket, address))
+      const socket = acceptWebSocket(request, stream, head, refuseUpgrade)
+      if (socket !== undefined) open(socket, address)
     },
     closed: ended.promise,
   }

@@ -4,14 +4,13 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import { openMuxConnection, type MuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex, type MuxResetError } from '../lib/net/mux-duplex.ts'
+import { acceptWebSocket, type RawWebSocket } from '../lib/net/websocket.ts'
 import { MAX_STREAMS } from '../lib/mux/receive-window.ts'
 import type { Replica } from '../lib/replicas.ts'
 import { durationText } from '../lib/text-table.ts'
-import { MAX_MESSAGE_BYTES } from '../lib/wire/mux.ts'
 import { failureOf, NodeDialError, type DialNode, type NodeDialFailure, type NodeTarget } from './node-dial.ts'
 import { createBucket, type Bucket } from './token-bucket.ts'
 import { refuseUpgrade, type Caller } from './websocket-server.ts'
@@ -76,7 +75,6 @@ const MAX_PENDING_DIALS = 64
 const DIAL_RATE = { perSecond: 50, burst: 200 }
 /** Nodes whose absence is remembered. */
 const MAX_KNOWN = 100_000
-const CLOSE_TIMEOUT_MS = 2_000
 const SLOTS = 15
 
 const CLOSE_NORMAL = 1000
@@ -89,7 +87,7 @@ type OpsSession = {
   readonly address: string
   readonly since: number
   readonly expiresAtMs: number
-  readonly socket: WebSocket
+  readonly socket: RawWebSocket
   readonly connection: MuxConnection
   leaving: boolean
   /** When a dial last asked it for a sign of life. */
@@ -112,16 +110,6 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
   let live = 0
   let slot = 0
   let draining = false
-  // @types/ws does not know closeTimeout.
-  const settings: ServerOptions & { closeTimeout: number } = {
-    noServer: true,
-    clientTracking: false,
-    perMessageDeflate: false,
-    maxPayload: MAX_MESSAGE_BYTES,
-    maxFragments: 16,
-    closeTimeout: CLOSE_TIMEOUT_MS,
-  }
-  const server = new WebSocketServer(settings)
 
   const look = setInterval(() => {
     slot = (slot + 1) % SLOTS
@@ -135,7 +123,7 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
     }
   }, roundMs / SLOTS)
 
-  const open = (socket: WebSocket, caller: Caller): void => {
+  const open = (socket: RawWebSocket, caller: Caller): void => {
     const { node, address, expiresAtMs } = caller
     const home = slots[live % SLOTS]!
     const connection = openMuxConnection(
@@ -363,7 +351,8 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
       if (signal.aborted || draining) return refuseUpgrade(stream, 503, 'the relay stops')
       if (live >= MAX_SESSIONS)
         return refuseUpgrade(stream, 503, `the relay has ${MAX_SESSIONS} sessions of agents and takes no more`)
-      server.handleUpgrade(request, stream, head, (socket) => open(socket, caller))
+      const socket = acceptWebSocket(request, stream, head, refuseUpgrade)
+      if (socket !== undefined) open(socket, caller)
     },
   }
 }

@@ -33,6 +33,10 @@ export type Unit =
   | 'ms CPU/Gbit'
   | 'µs CPU'
   | 'bytes/h'
+  | 'bytes'
+  | 'agents'
+  | 'streams'
+  | 'descriptors'
 export type Bound = {
   readonly of: 'value' | 'ratio'
   readonly is: 'at least' | 'at most'

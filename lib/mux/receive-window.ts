@@ -3,13 +3,13 @@
 // needs neither a clock nor a round-trip time. What all streams of a session may have outstanding is bounded together,
 // and each has its floor in that, so that streams which nobody reads leave something for those that come later.
 
-import { MAX_DATA_BYTES, MuxError } from '../wire/mux.ts'
+import { MuxError } from '../wire/mux.ts'
 
 /** Of one session. */
 export const MAX_STREAMS = 512
 /** What a session's streams may have been granted and not consumed, all together. */
 export const BUDGET_BYTES = 16 * 1024 * 1024
-export const MIN_WINDOW_BYTES = MAX_DATA_BYTES
+export const MIN_WINDOW_BYTES = 16 * 1024
 export const INITIAL_WINDOW_BYTES = 256 * 1024
 /** 80 ms at 420 Mbit/s. */
 export const MAX_WINDOW_BYTES = 4 * 1024 * 1024

@@ -1,13 +1,12 @@
-// A session of streams without its connection: messages that came go in by `receive`, what is to be sent comes out by
+// A session of streams without its connection: messages that come go in by `receive`, what is to be sent is written by
 // `pull`. The relay opens streams and the agent accepts them, never the other way round. Time is an argument.
 
 import {
   encodeMux,
-  framesOf,
-  MAX_DATA_BYTES,
   MAX_MESSAGE_BYTES,
   MUX_HEADER_BYTES,
   MuxError,
+  MuxReader,
   type MuxFrame,
   type ResetReason,
   type SentFrame,
@@ -42,12 +41,10 @@ const MAX_STREAM_ID = 2 ** 32 - 1
 /** Room that is worth a DATA frame of bulk; the rest of a message stays empty. */
 const MIN_ROOM = MUX_HEADER_BYTES + 1024
 
-/** One for all sessions: what is pulled is copied out of it, or it is given away where it is mostly full. */
-let scratch = Buffer.allocUnsafeSlow(MAX_MESSAGE_BYTES)
-
 export class MuxSession {
   readonly #side: MuxSide
   readonly #events: SessionEvents
+  readonly #reader = new MuxReader((frame) => this.#handle(frame))
   /** Those that are over in one direction at most. Most sessions have none most of the time. */
   #streams: Map<number, MuxStream> | undefined
   #budget: WindowBudget | undefined
@@ -110,25 +107,26 @@ export class MuxSession {
     this.#control = []
   }
 
-  /** @throws MuxError for what ends the session. */
-  receive(message: Buffer, nowMs: number): void {
+  /** @param part of a message, to its `end` or not. @throws MuxError for what ends the session. */
+  receive(part: Buffer, end: boolean, nowMs: number): void {
     if (nowMs - this.#secondMs >= 1000) {
       this.#secondMs = nowMs
       this.#pings = 0
       this.#stray = 0
     }
-    for (const frame of framesOf(message)) {
-      if (this.#closed) return
-      this.#handle(frame)
-    }
+    if (!this.#closed) this.#reader.read(part, end)
   }
 
-  /** @returns the next message; undefined if there is nothing to send now. */
-  pull(): Buffer | undefined {
+  /**
+   * Writes the next message.
+   * @param target with MAX_MESSAGE_BYTES from `start` on.
+   * @returns its length, 0 if there is nothing to send now.
+   */
+  pull(target: Buffer, start: number): number {
     let length = 0
     const put = (frame: Buffer): boolean => {
       if (length + frame.length > MAX_MESSAGE_BYTES) return false
-      length += frame.copy(scratch, length)
+      length += frame.copy(target, start + length)
       return true
     }
     let taken = 0
@@ -140,20 +138,17 @@ export class MuxSession {
       if (!ended && !put(encodeMux({ kind: 'window', stream: stream.id, consumed, limit }))) break
       this.#windows!.delete(stream)
     }
-    const send = (stream: MuxStream): number => {
-      const bytes = stream.pull(scratch, length)
+    const send = (stream: MuxStream, most: number): number => {
+      const bytes = stream.pull(target, start + length, Math.min(MAX_MESSAGE_BYTES - length, most + MUX_HEADER_BYTES))
       length += bytes
       return bytes
     }
     while (this.#turns !== undefined && MAX_MESSAGE_BYTES - length >= MIN_ROOM && this.#turns.next(send)) continue
-    if (length === 0) return undefined
-    if (length < MAX_MESSAGE_BYTES - MAX_DATA_BYTES) return Buffer.from(scratch.subarray(0, length))
-    const message = scratch.subarray(0, length)
-    scratch = Buffer.allocUnsafeSlow(MAX_MESSAGE_BYTES)
-    return message
+    return length
   }
 
   #handle(frame: MuxFrame): void {
+    if (this.#closed) return
     if (!this.#greeted && frame.kind !== 'hello' && frame.kind !== 'welcome') throw new MuxError('not greeted')
     switch (frame.kind) {
       case 'hello':

@@ -25,10 +25,10 @@ export class Turns<F extends Flow> {
 
   /**
    * Lets the flow whose turn it is send one frame.
-   * @param send @returns the bytes that it sent.
+   * @param send `most` is what it may; @returns the bytes that it sent.
    * @returns false if no flow has anything to send.
    */
-  next(send: (flow: F) => number): boolean {
+  next(send: (flow: F, most: number) => number): boolean {
     for (;;) {
       const list = this.#sparse.length > 0 ? this.#sparse : this.#bulk
       const turn = list[0]
@@ -43,7 +43,9 @@ export class Turns<F extends Flow> {
         if (list === this.#sparse && this.#bulk.length > 0) this.#bulk.push(turn)
         else this.#queued.delete(turn.flow)
       } else {
-        turn.deficit -= send(turn.flow)
+        // Bulk that has just begun stands among the sparse ones: for a quantum and no more, where others wait.
+        const most = list === this.#sparse && this.#queued.size > 1 ? turn.deficit : Infinity
+        turn.deficit -= send(turn.flow, most)
         return true
       }
     }

@@ -1,9 +1,9 @@
 // A session of streams (lib/mux) on its WebSocket. Little waits in the socket, or it would not matter whose turn it is; and
 // what is sent in one turn of the event loop leaves together.
 
-import { WebSocket } from 'ws'
 import { MuxSession, type MuxSide, type SessionEvents } from '../mux/session.ts'
-import { MuxError } from '../wire/mux.ts'
+import { MAX_MESSAGE_BYTES } from '../wire/mux.ts'
+import { HEADROOM_BYTES, type RawWebSocket, type WebSocketEnd } from './websocket.ts'
 
 export type MuxConnection = {
   readonly session: MuxSession
@@ -13,36 +13,48 @@ export type MuxConnection = {
 
 /** Given to the socket and not taken by the kernel. */
 const MAX_OUTSTANDING_BYTES = 128 * 1024
-const BINARY = { binary: true }
-const CLOSE_POLICY = 1008
+/** What is shorter is copied out, so that a whole buffer does not wait for it to be sent. */
+const SHORT_BYTES = 8 * 1024
 
-/**
- * @param socket open.
- * @param onEnd called once when the socket is closed and all streams were reset.
- */
+/** For messages, of all sessions: who sends much finds the same memory again, and who is idle has none. */
+const spare: Buffer[] = []
+const MAX_SPARE = 8
+const take = (): Buffer => spare.pop() ?? Buffer.allocUnsafeSlow(HEADROOM_BYTES + MAX_MESSAGE_BYTES)
+const giveBack = (buffer: Buffer): void => {
+  if (spare.length < MAX_SPARE) spare.push(buffer)
+}
+
+/** @param onEnd called once when the socket is closed and all streams were reset. */
 export function openMuxConnection(
-  socket: WebSocket,
+  socket: RawWebSocket,
   side: MuxSide,
   events: Omit<SessionEvents, 'ready'>,
-  onEnd: (why: { readonly code: number; readonly reason: string; readonly error?: Error }) => void,
+  onEnd: (why: WebSocketEnd) => void,
 ): MuxConnection {
   let outstanding = 0
   let scheduled = false
   let heardMs = performance.now()
-  let error: Error | undefined
 
   const pump = (): void => {
     scheduled = false
-    while (outstanding < MAX_OUTSTANDING_BYTES && socket.readyState === WebSocket.OPEN) {
-      const message = session.pull()
-      if (message === undefined) return
-      const { length } = message
-      outstanding += length
-      socket.send(message, BINARY, () => {
-        outstanding -= length
-        schedule()
-      })
+    while (outstanding < MAX_OUTSTANDING_BYTES && socket.open) {
+      const buffer = take()
+      const length = session.pull(buffer, HEADROOM_BYTES)
+      if (length >= SHORT_BYTES) send(buffer, length, buffer)
+      else {
+        if (length > 0) send(Buffer.from(buffer.subarray(0, HEADROOM_BYTES + length)), length)
+        giveBack(buffer)
+        if (length === 0) return
+      }
     }
+  }
+  const send = (buffer: Buffer, length: number, lent?: Buffer): void => {
+    outstanding += length
+    socket.send(buffer, length, () => {
+      outstanding -= length
+      if (lent !== undefined) giveBack(lent)
+      schedule()
+    })
   }
   const schedule = (): void => {
     if (scheduled) return
@@ -54,23 +66,24 @@ export function openMuxConnection(
     if (session.streams === 0) events.idle()
   }
   const session = new MuxSession(side, { ...events, ready: schedule, idle: () => void setImmediate(idle) })
-
-  socket.on('message', (data, isBinary) => {
-    heardMs = performance.now()
-    try {
-      if (!isBinary) throw new MuxError('text message')
-      session.receive(data as Buffer, heardMs)
-    } catch (cause) {
-      // Anything else than a MuxError is our mistake; one session's message must not end the others for it.
-      error ??= cause as Error
-      session.close('broken', 'the session broke the protocol')
-      socket.close(CLOSE_POLICY, String(error.message).slice(0, 100))
-    }
-  })
-  socket.on('error', (cause) => (error ??= cause))
-  socket.once('close', (code, reason) => {
-    session.close('broken', error?.message ?? 'the session ended')
-    onEnd({ code, reason: reason.toString(), ...(error && { error }) })
-  })
+  socket.use(
+    {
+      payload: (bytes, end) => {
+        heardMs = performance.now()
+        try {
+          session.receive(bytes, end, heardMs)
+        } catch (error) {
+          // Anything else than a MuxError is our mistake; one session's message must not end the others for it.
+          session.close('broken', 'the session broke the protocol')
+          throw error
+        }
+      },
+      end: (why) => {
+        session.close('broken', why.error?.message ?? 'the session ended')
+        onEnd(why)
+      },
+    },
+    MAX_MESSAGE_BYTES,
+  )
   return { session, heardMs: () => heardMs }
 }

@@ -20,15 +20,43 @@ export function splice(a: Duplex, b: Duplex, onEnd: (error?: Error) => void = ()
   }
   watch(a, b)
   watch(b, a)
-  a.pipe(b)
-  b.pipe(a)
+  pour(a, b)
+  pour(b, a)
+}
+
+/** As pipe(), but what arrives in one turn of the event loop is written by one call to the kernel. */
+function pour(from: Duplex, to: Duplex): void {
+  let corked = false
+  const flush = (): void => {
+    if (!corked) return
+    corked = false
+    to.uncork()
+  }
+  from.on('data', (chunk: Buffer) => {
+    if (!corked) {
+      corked = true
+      to.cork()
+      setImmediate(flush)
+    }
+    if (to.write(chunk)) return
+    flush()
+    // The kernel may have taken all of it at once.
+    if (to.writableLength >= to.writableHighWaterMark) from.pause()
+  })
+  to.on('drain', () => from.resume())
+  if (from.readableEnded) to.end()
+  else from.once('end', () => to.end())
+  from.resume()
 }
 
 /** Ends a stream so that its other end notices that this was not the end. */
 export function breakOff(stream: Duplex, error?: Error): void {
   if (stream.destroyed) return
   // Only a TCP socket of Node's own can be reset; on a Unix socket Node throws.
-  if (stream instanceof Socket && !(stream instanceof TLSSocket) && stream.remoteAddress !== undefined)
-    stream.resetAndDestroy()
-  else stream.destroy(error)
+  if (!(stream instanceof Socket) || stream instanceof TLSSocket || stream.remoteAddress === undefined)
+    return void stream.destroy(error)
+  // While its end is on the way to the kernel a reset fails, and Node would lose the descriptor.
+  if (stream.writableEnded && !stream.writableFinished && stream.writableLength === 0)
+    return void stream.once('finish', () => stream.resetAndDestroy())
+  stream.resetAndDestroy()
 }

@@ -10,7 +10,7 @@
 //    1 WELCOME  relay → agent, first    JSON
 //    2 OPEN     relay → agent           u32 window, u16 port, host
 //    3 OPENED   agent → relay           u32 window
-//    4 DATA                             bytes, at most 16 KiB; flag 1 FIN: no more follows; flag 2 BLOCKED: more waits
+//    4 DATA                             bytes, at most 64 KiB less a header; flag 1 FIN: no more follows; flag 2 BLOCKED: more waits
 //                                       for a window. Without either there is at least a byte
 //    5 WINDOW                           u48 bytes of the stream that were consumed, u48 up to where more may be sent
 //    6 RESET                            u8 reason, text: the stream is over in both directions
@@ -26,10 +26,9 @@ import { ProtocolError } from './signal.ts'
 
 export const MUX_PATH = '/fulmar/v1/ops'
 export const MUX_HEADER_BYTES = 8
-/** 131 ms at 1 Mbit/s is the longest that another stream's turn takes there. */
-export const MAX_DATA_BYTES = 16 * 1024
 /** A message is made of frames up to this. */
 export const MAX_MESSAGE_BYTES = 64 * 1024
+export const MAX_DATA_BYTES = MAX_MESSAGE_BYTES - MUX_HEADER_BYTES
 export const MAX_TEXT_BYTES = 512
 export const MAX_GREETING_BYTES = 16 * 1024
 const MAX_HOST_BYTES = 253
@@ -60,7 +59,7 @@ export type MuxFrame =
   | {
       readonly kind: 'data'
       readonly stream: number
-      /** A view of the message. */
+      /** A view of the message, or of a part of it. */
       readonly data: Buffer
       readonly fin: boolean
       readonly blocked: boolean
@@ -106,21 +105,81 @@ export class MuxError extends ProtocolError {
 const TYPES = ['hello', 'welcome', 'open', 'opened', 'data', 'window', 'reset', 'ping', 'pong', 'goaway'] as const
 const [HELLO, WELCOME, OPEN, OPENED, DATA, WINDOW, RESET, PING, PONG, GOAWAY] = TYPES.keys() as unknown as number[]
 
-/** The frames of a message, one after another. @throws MuxError at the first that is wrong. */
-export function* framesOf(message: Buffer): Generator<MuxFrame> {
-  for (let at = 0; at < message.length;) {
-    if (message.length - at < MUX_HEADER_BYTES) throw new MuxError('frame cut off')
-    const length = message.readUIntBE(at, 3)
-    const start = at + MUX_HEADER_BYTES
-    if (length > message.length - start) throw new MuxError('frame cut off')
-    const byte = message[at + 3]!
-    at = start + length
-    const payload = message.subarray(start, at)
-    yield frameOf(byte >> 4, byte & 15, message.readUInt32BE(start - 4), payload)
+/** Reads the frames of messages as these come, in parts or whole. */
+export class MuxReader {
+  readonly #onFrame: (frame: MuxFrame) => void
+  /** What came of a frame other than DATA, or of a header. */
+  #held: Buffer | undefined
+  /** Of a DATA frame. */
+  #stream = 0
+  #flags = 0
+  #left = 0
+
+  /** @param onFrame DATA may come as several, of which the last has the flags; a view of what was read. */
+  constructor(onFrame: (frame: MuxFrame) => void) {
+    this.#onFrame = onFrame
+  }
+
+  /** @param end the message ends with this part. @throws MuxError at the first frame that is wrong. */
+  read(part: Buffer, end: boolean): void {
+    let bytes = part
+    for (let at = 0; at < bytes.length;) {
+      if (this.#left > 0) {
+        const to = Math.min(bytes.length, at + this.#left)
+        const data = bytes.subarray(at, to)
+        this.#left -= to - at
+        at = to
+        this.#data(data)
+        continue
+      }
+      if (this.#held !== undefined) {
+        bytes = Buffer.concat([this.#held, bytes.subarray(at)])
+        this.#held = undefined
+        at = 0
+      }
+      const payload = at + MUX_HEADER_BYTES
+      const length = payload > bytes.length ? 0 : bytes.readUIntBE(at, 3)
+      const isData = payload <= bytes.length && bytes[at + 3]! >> 4 === DATA
+      if (!isData && length > MAX_PAYLOAD_BYTES) throw new MuxError('frame cut off')
+      if (payload > bytes.length || (!isData && payload + length > bytes.length)) {
+        if (end) throw new MuxError('frame cut off')
+        this.#held = Buffer.from(bytes.subarray(at))
+        return
+      }
+      const flags = bytes[at + 3]! & 15
+      const stream = bytes.readUInt32BE(at + 4)
+      if (isData) {
+        checkData(length, flags, stream)
+        this.#stream = stream
+        this.#flags = flags
+        this.#left = length
+        if (length === 0) this.#data(NOTHING)
+        at = payload
+      } else {
+        const type = bytes[at + 3]! >> 4
+        at = payload + length
+        this.#onFrame(frameOf(type, stream, bytes.subarray(payload, at)))
+      }
+    }
+    if (end && (this.#left > 0 || this.#held !== undefined)) throw new MuxError('frame cut off')
+  }
+
+  #data(data: Buffer): void {
+    const flags = this.#left === 0 ? this.#flags : 0
+    const fin = (flags & FIN) !== 0
+    this.#onFrame({ kind: 'data', stream: this.#stream, data, fin, blocked: (flags & BLOCKED) !== 0 })
   }
 }
 
-function frameOf(type: number, flags: number, stream: number, payload: Buffer): MuxFrame {
+const NOTHING = Buffer.alloc(0)
+
+function checkData(length: number, flags: number, stream: number): void {
+  if (length > MAX_DATA_BYTES) throw new MuxError('frame of a wrong length', `${length}`)
+  if (stream === 0) throw new MuxError('stream where none belongs')
+  if (length === 0 && (flags & (FIN | BLOCKED)) === 0) throw new MuxError('empty frame')
+}
+
+function frameOf(type: number, stream: number, payload: Buffer): MuxFrame {
   const kind = TYPES[type]
   switch (kind) {
     case 'hello':
@@ -144,11 +203,6 @@ function frameOf(type: number, flags: number, stream: number, payload: Buffer): 
     case 'opened':
       expect(payload, 4, 4, stream !== 0)
       return { kind, stream, windowBytes: payload.readUInt32BE(0) }
-    case 'data': {
-      expect(payload, 0, MAX_DATA_BYTES, stream !== 0)
-      if (payload.length === 0 && (flags & (FIN | BLOCKED)) === 0) throw new MuxError('empty frame')
-      return { kind, stream, data: payload, fin: (flags & FIN) !== 0, blocked: (flags & BLOCKED) !== 0 }
-    }
     case 'window':
       expect(payload, 12, 12, stream !== 0)
       return { kind, stream, consumed: payload.readUIntBE(0, 6), limit: payload.readUIntBE(6, 6) }

@@ -7,12 +7,13 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
-import { WebSocketServer } from 'ws'
 import { openOpsClient } from '../../agent/ops-client.ts'
 import { dialTarget } from '../../agent/ops-dial-client.ts'
 import { openMuxConnection, type MuxConnection } from '../../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../../lib/net/mux-duplex.ts'
+import { acceptWebSocket } from '../../lib/net/websocket.ts'
 import { encodeMux, MUX_PATH, writeDataHeader } from '../../lib/wire/mux.ts'
+import { refuseUpgrade } from '../../relay/websocket-server.ts'
 import { collectGarbage } from '../garbage.ts'
 import { closeCode, log } from './mesh.ts'
 import { createOps, listen, NEVER, textOf, until } from './ops.ts'
@@ -297,17 +298,16 @@ t.test('a newer session takes new streams, the older ends with its last', async 
 
 t.test('an agent that is sent away has its next session first, and ends its streams on the last', async (t) => {
   const { relay, identity, mesh } = await createOps(t)
-  const leaving = new WebSocketServer({ noServer: true })
   const closed: number[] = []
   let first: MuxConnection | undefined
   const { port } = await mesh.listen({
-    ops: (request, stream, head) =>
-      leaving.handleUpgrade(request, stream, head, (socket) => {
-        const events = { opened: () => {}, goAway: () => {}, pong: () => {}, idle: () => {} }
-        const greeted = (): void => connection.session.greet('{}')
-        const connection = openMuxConnection(socket, 'opener', { ...events, greeted }, () => closed.push(Date.now()))
-        first = connection
-      }),
+    ops: (request, stream, head) => {
+      const socket = acceptWebSocket(request, stream, head, refuseUpgrade)!
+      const events = { opened: () => {}, goAway: () => {}, pong: () => {}, idle: () => {} }
+      const greeted = (): void => connection.session.greet('{}')
+      const connection = openMuxConnection(socket, 'opener', { ...events, greeted }, () => closed.push(Date.now()))
+      first = connection
+    },
   })
   const server = await listen(t, echo)
   const mine = await identity('edge-7')

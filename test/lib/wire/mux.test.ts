@@ -1,12 +1,12 @@
 import t from 'tap'
 import {
   encodeMux,
-  framesOf,
   MAX_DATA_BYTES,
   MAX_GREETING_BYTES,
   MAX_TEXT_BYTES,
   MUX_HEADER_BYTES,
   MuxError,
+  MuxReader,
   writeDataHeader,
   type MuxFrame,
   type SentFrame,
@@ -14,6 +14,14 @@ import {
 import { random } from '../random.ts'
 
 const bytes = (hex: string): Buffer => Buffer.from(hex.replaceAll(' ', ''), 'hex')
+/** The frames of a whole message; it comes in parts of so many bytes. */
+function framesOf(message: Buffer, partBytes = Infinity): readonly MuxFrame[] {
+  const frames: MuxFrame[] = []
+  const reader = new MuxReader((frame) => frames.push(frame))
+  for (let at = 0; at < message.length; at += partBytes)
+    reader.read(message.subarray(at, at + partBytes), at + partBytes >= message.length)
+  return frames
+}
 const token = bytes('0102030405060708')
 
 const SENT: readonly [frame: SentFrame, hex: string][] = [
@@ -37,14 +45,20 @@ const SENT: readonly [frame: SentFrame, hex: string][] = [
 t.test('frames as they are on the wire', async (t) => {
   for (const [frame, hex] of SENT) {
     t.same(encodeMux(frame), bytes(hex), frame.kind)
-    t.same([...framesOf(bytes(hex))], [frame], `${frame.kind} back`)
+    t.same(framesOf(bytes(hex)), [frame], `${frame.kind} back`)
   }
   const all = Buffer.concat(SENT.map(([, hex]) => bytes(hex)))
   t.same(
-    [...framesOf(all)],
+    framesOf(all),
     SENT.map(([frame]) => frame),
     'several in one message',
   )
+  for (const partBytes of [1, 2, 7, 8, 9, 13])
+    t.same(
+      framesOf(all, partBytes),
+      SENT.map(([frame]) => frame),
+      `in parts of ${partBytes} bytes`,
+    )
 })
 
 t.test('data', async (t) => {
@@ -59,8 +73,21 @@ t.test('data', async (t) => {
     const message = Buffer.alloc(MUX_HEADER_BYTES + payload.length)
     writeDataHeader(message, 0, 9, payload.length, flags)
     message.write(payload, MUX_HEADER_BYTES)
-    t.same([...framesOf(message)], [{ kind: 'data', stream: 9, data: Buffer.from(payload), fin, blocked }], payload)
+    t.same(framesOf(message), [{ kind: 'data', stream: 9, data: Buffer.from(payload), fin, blocked }], payload)
   }
+})
+
+t.test('data comes as it is read, and its flags at its end', async (t) => {
+  const message = Buffer.alloc(2 * MUX_HEADER_BYTES + 10)
+  writeDataHeader(message, 0, 9, 10, 3)
+  message.write('0123456789', MUX_HEADER_BYTES)
+  writeDataHeader(message, MUX_HEADER_BYTES + 10, 7, 0, 1)
+  const part = (data: string, last: boolean) => ({
+    ...{ kind: 'data', stream: 9, data: Buffer.from(data), fin: last, blocked: last },
+  })
+  const end = { kind: 'data', stream: 7, data: Buffer.alloc(0), fin: true, blocked: false }
+  t.same(framesOf(message, 12), [part('0123', false), part('456789', true), end])
+  t.same(framesOf(message, 9), [part('0', false), part('123456789', true), end])
 })
 
 t.test('what a peer may not send', async (t) => {
@@ -69,7 +96,8 @@ t.test('what a peer may not send', async (t) => {
   const rows: readonly [name: string, message: Buffer, violation: string][] = [
     ['half a header', bytes('000000 40'), 'frame cut off'],
     ['less than its length says', bytes('000003 40 00000001 6161'), 'frame cut off'],
-    ['the longest length', bytes('ffffff 40 00000001'), 'frame cut off'],
+    ['the longest length', bytes('ffffff 40 00000001'), 'frame of a wrong length'],
+    ['the longest of another type', bytes('ffffff f0 00000001'), 'frame cut off'],
     ['half of the second', bytes('000001 40 00000001 61 0000'), 'frame cut off'],
     ['data that is too long', long('40', '00000001', MAX_DATA_BYTES + 1), 'frame of a wrong length'],
     ['nothing, for nothing', bytes('000000 40 00000001'), 'empty frame'],
@@ -88,13 +116,14 @@ t.test('what a peer may not send', async (t) => {
     ['a greeting that is too long', long('00', '00000000', MAX_GREETING_BYTES + 1), 'frame of a wrong length'],
   ]
   for (const [name, message, violation] of rows)
-    t.throws(() => [...framesOf(message)], { name: 'ProtocolError', violation }, name)
+    for (const partBytes of [1, 5, Infinity])
+      t.throws(() => framesOf(message, partBytes), { name: 'ProtocolError', violation }, name)
 })
 
 t.test('of later versions', async (t) => {
-  t.same([...framesOf(bytes('000002 f5 12345678 0102'))], [{ kind: 'unknown' }])
+  t.same(framesOf(bytes('000002 f5 12345678 0102')), [{ kind: 'unknown' }])
   t.same(
-    [...framesOf(bytes('000001 60 00000007 fe'))],
+    framesOf(bytes('000001 60 00000007 fe')),
     [{ kind: 'reset', stream: 7, reason: 'broken', text: '' }],
     'a reason that is not known',
   )
@@ -118,7 +147,10 @@ t.test('random bytes are frames or a named error', async (t) => {
     // Short lengths, or nearly every message would be cut off at once.
     if (message.length > 3) message.fill(0, 0, 2)
     try {
-      for (const frame of framesOf(message)) if ((frame satisfies MuxFrame).kind) frames++
+      const partBytes = 1 + Math.floor(next() * 20)
+      const reader = new MuxReader((frame) => void (frame.kind && frames++))
+      for (let at = 0; at < message.length; at += partBytes)
+        reader.read(message.subarray(at, at + partBytes), at + partBytes >= message.length)
     } catch (error) {
       if (!(error instanceof MuxError)) throw error
       errors++
