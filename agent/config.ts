@@ -18,7 +18,7 @@ import { DNS_ADDRESSES, VXLAN_ID, VXLAN_PORT } from '../lib/owned.ts'
 import { parseReplicas } from '../lib/replicas.ts'
 import type { ServiceSelection } from './cluster.ts'
 import type { PodNames } from './dns-zone.ts'
-import { parseTarget } from './ops-targets.ts'
+import { parseTargets } from './ops-targets.ts'
 import { parseStubs } from './resolv-conf.ts'
 import type { ServicePath } from './socket-lb-loop.ts'
 
@@ -220,10 +220,10 @@ export const agentOptions = {
   },
   opsTargets: {
     name: 'ops-targets',
-    doc: 'what else the cloud may reach through this node; a name that leads into the LAN says to which prefix',
-    value: 'HOST:PORT[@CIDR],…',
+    doc: 'what else the cloud may reach through this node, by its name; a host name that leads into the LAN says to which prefix',
+    value: '[NAME=]HOST:PORT[@CIDR],…',
     fallback: '',
-    parse: list(parseTarget),
+    parse: parseTargets,
   },
   ...numbersOptions,
   stateDir: stateDirOption('certificate and last known objects'),

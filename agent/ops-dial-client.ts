@@ -27,26 +27,27 @@ export async function dialTarget(policy: OpsPolicy, host: string, port: number):
   const late = AbortSignal.timeout(DIAL_MS)
   const own = ownAddresses()
   const destination = destinationOf(policy, host, port, own)
+  if (destination.kind === 'refused') throw new OpsRefusal('refused', destination.reason)
   const addresses = await addressesOf(destination, own)
-  const dialled = destination.kind === 'name' ? destination.target.port : port
   let last: Error | undefined
   for (const address of addresses) {
     try {
-      return await connectTcp(address, dialled, late)
+      return await connectTcp(address, destination.port, late)
     } catch (error) {
       last = error as Error
       if (late.aborted) break
     }
   }
-  const where = formatSocketAddress({ address: addresses[0]!, port: dialled })
+  const where = formatSocketAddress({ address: addresses[0]!, port: destination.port })
   if (late.aborted) throw new OpsRefusal('timeout', `no answer from ${where} within ${DIAL_MS / 1000} s`)
   throw new OpsRefusal('failed', connectFailure(last as NodeJS.ErrnoException, where), { cause: last })
 }
 
-async function addressesOf(destination: Destination, own: readonly string[]): Promise<readonly string[]> {
+async function addressesOf(
+  destination: Exclude<Destination, { readonly kind: 'refused' }>,
+  own: readonly string[],
+): Promise<readonly string[]> {
   switch (destination.kind) {
-    case 'refused':
-      throw new OpsRefusal('refused', destination.reason)
     case 'node':
       // Most listen on all addresses; the others on one of the node's.
       return ['127.0.0.1', '::1', ...own]

@@ -4,8 +4,14 @@
 import { isIP } from 'node:net'
 import { canonicalAddress } from '../lib/address.ts'
 import { contains, covering, parseCidr, type Cidr } from '../lib/cidr.ts'
+import { list } from '../lib/config.ts'
+
+/** Of those that a refusal tells. */
+const MAX_NAMES = 8
 
 export type OpsTarget = {
+  /** What the cloud may ask for it by, whatever the port that it asks for. */
+  readonly name?: string
   /** In lower case; `localhost` for the node itself. */
   readonly host: string
   readonly port: number
@@ -24,13 +30,33 @@ export type Destination =
   | { readonly kind: 'node'; readonly port: number }
   | { readonly kind: 'address'; readonly address: string; readonly port: number }
   /** To be resolved; then `reasonAgainst` judges each address. */
-  | { readonly kind: 'name'; readonly target: OpsTarget }
+  | { readonly kind: 'name'; readonly target: OpsTarget; readonly port: number }
   | { readonly kind: 'refused'; readonly reason: string }
 
-/** `HOST:PORT`, `[IPV6]:PORT`, or `NAME:PORT@CIDR` for a name that leads into the LAN. @throws Error saying what is wrong. */
+/** All of a node. @throws Error saying what is wrong. */
+export function parseTargets(text: string): readonly OpsTarget[] {
+  const targets = list(parseTarget)(text)
+  const names = targets.flatMap(({ name }) => name ?? [])
+  const twice = names.find((name, index) => names.indexOf(name) !== index)
+  if (twice !== undefined) throw new Error(`${twice} is the name of two of them`)
+  return targets
+}
+
+/**
+ * `HOST:PORT`, `[IPV6]:PORT`, or `HOST:PORT@CIDR` for a host name that leads into the LAN; any with `NAME=` before it.
+ * @throws Error saying what is wrong.
+ */
 export function parseTarget(text: string): OpsTarget {
+  const [, name, where = ''] = /^(?:([^=]*)=)?(.*)$/.exec(text.trim()) ?? []
+  if (name === undefined) return parsePlace(where)
+  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name) || /^\d+$/.test(name))
+    throw new Error(`${name} is no name such as console: lower case letters, digits and -`)
+  return { name, ...parsePlace(where) }
+}
+
+function parsePlace(text: string): OpsTarget {
   const [, bracketed, plain, digits, prefix] =
-    /^(?:\[([0-9a-f:.]+)\]|([^:@[\]/]+)):(\d{1,5})(?:@(.+))?$/i.exec(text.trim()) ?? []
+    /^(?:\[([0-9a-f:.]+)\]|([^:@[\]/]+)):(\d{1,5})(?:@(.+))?$/i.exec(text) ?? []
   const host = (bracketed ?? plain ?? '').toLowerCase()
   const port = Number(digits)
   const within = prefix === undefined ? undefined : parseCidr(prefix)
@@ -53,16 +79,24 @@ export function destinationOf(policy: OpsPolicy, asked: string, port: number, ow
   const host = canonicalAddress(asked) ?? asked.toLowerCase()
   const isSelf = (name: string): boolean =>
     name === node.toLowerCase() || name === 'localhost' || isLoopback(name) || own.includes(name)
+  const refused = { kind: 'refused', reason: refusalOf(`${host}:${port}`, targets) } as const
   if (isSelf(host)) {
-    if (port === kubeletPort || targets.some((target) => target.port === port && isSelf(target.host)))
-      return { kind: 'node', port }
-  } else {
-    const target = targets.find((each) => each.host === host && each.port === port)
-    if (target !== undefined)
-      return isIP(host) === 0 ? { kind: 'name', target } : { kind: 'address', address: host, port }
+    const declared = targets.some((target) => target.port === port && isSelf(target.host))
+    return port === kubeletPort || declared ? { kind: 'node', port } : refused
   }
-  const reason = `${host}:${port} is not open to the cloud here; --ops-targets of its agent declares what is`
-  return { kind: 'refused', reason }
+  const target =
+    targets.find((each) => each.host === host && each.port === port) ?? targets.find(({ name }) => name === host)
+  if (target === undefined) return refused
+  if (isSelf(target.host)) return { kind: 'node', port: target.port }
+  return isIP(target.host) === 0
+    ? { kind: 'name', target, port: target.port }
+    : { kind: 'address', address: target.host, port: target.port }
+}
+
+function refusalOf(asked: string, targets: readonly OpsTarget[]): string {
+  const names = targets.flatMap(({ name }) => name ?? [])
+  const declared = names.length === 0 ? '' : ` (${names.slice(0, MAX_NAMES).join(', ')})`
+  return `${asked} is not open to the cloud here; --ops-targets of its agent declares what is${declared}`
 }
 
 /** Why a name's address is not dialled; undefined if it is. */

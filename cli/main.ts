@@ -25,6 +25,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   join: { kind: 'people', doc: 'makes this machine a node, with a token', module: './join.ts' },
   token: { kind: 'people', doc: 'makes join tokens, on the relay', module: './token.ts' },
   kubeconfig: { kind: 'people', doc: 'prints a kubeconfig for the embedded API', module: './kubeconfig.ts' },
+  forward: { kind: 'people', doc: 'a local port to what a node’s operator declared', module: './forward.ts' },
   cleanup: { kind: 'people', doc: 'removes from this machine all that is Fulmar’s', module: './cleanup.ts' },
 }
 

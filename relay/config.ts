@@ -153,14 +153,14 @@ export const OPTIONS = {
   kubeletListen: {
     name: 'kubelet-listen',
     value: 'ADDRESS:PORT,…',
-    doc: 'where clients of kubelets are taken by the name of the node, most of all :10250; nowhere without it',
+    doc: 'where clients of kubelets are taken by the name or address of the node that they dial, most of all :10250; nowhere without it',
     fallback: '',
     parse: list(socketAddress),
   },
   proxyUsers: {
     name: 'proxy-users',
     value: 'FILE',
-    doc: 'programs that may reach nodes by the proxy on the port of the relay, with their tokens; nobody without it',
+    doc: 'who may reach which nodes and targets by the proxy on the port of the relay; read again when it changes',
     fallback: '',
     parse: path,
   },

@@ -4,19 +4,23 @@
 import { lookup } from 'node:dns/promises'
 import type { Duplex } from 'node:stream'
 import { formatSocketAddress } from '../lib/address.ts'
+import { aborted } from '../lib/net/lifetime.ts'
 import { connectFailure, connectTcp } from '../lib/net/tcp-connect.ts'
 import type { ConnectDial } from './connect-server.ts'
 import { isForbidden, type EgressRoute } from './egress-route.ts'
-import { NodeDialError, type DialNode } from './node-dial.ts'
+import { KUBELET_PORT, NodeDialError, type DialNode } from './node-dial.ts'
 
 const DIAL_MS = 5_000
+const NO_WAY: readonly string[] = ['EHOSTUNREACH', 'ENETUNREACH']
 
-export function createEgressDial(options: {
+export type EgressDialOptions = {
   readonly route: (host: string) => EgressRoute
   readonly dialNode: DialNode
   /** Why a node is not there, for its pods' sake; undefined if it is. */
   readonly absence: (node: string) => string | undefined
-}): ConnectDial {
+}
+
+export function createEgressDial(options: EgressDialOptions): ConnectDial {
   return async (host, port, signal) => {
     const route = options.route(host)
     switch (route.kind) {
@@ -29,35 +33,59 @@ export function createEgressDial(options: {
           return await dialStraight(route.host, port, signal)
         } catch (error) {
           if (route.podOf === undefined || !(error instanceof NodeDialError)) throw error
-          const absent = options.absence(route.podOf)
-          const why = absent ?? 'the mesh needs a gateway on the host of this relay'
-          throw new NodeDialError(error.failure, `${host} is a pod of ${route.podOf}: ${error.message}; ${why}`, {
-            cause: error,
-          })
+          throw await failureOfPod(options, host, route.podOf, error, signal)
         }
     }
   }
 }
 
+/** What is silent, the pod, its node or the mesh between. */
+async function failureOfPod(
+  { absence, dialNode }: EgressDialOptions,
+  host: string,
+  node: string,
+  error: NodeDialError,
+  signal: AbortSignal,
+): Promise<NodeDialError> {
+  const told = `${host} is a pod of ${node}: ${error.message}`
+  // It answered, if only with a refusal.
+  if (error.failure === 'failed') return new NodeDialError('failed', told, { cause: error })
+  let away = absence(node)
+  if (away === undefined)
+    try {
+      ;(await dialNode(node, { host: node, port: KUBELET_PORT }, signal)).destroy()
+    } catch (cause) {
+      if (cause instanceof NodeDialError && cause.failure === 'offline') away = cause.message
+    }
+  const why = away ?? 'its node answers; pods of other pools are reached where the pool of this relay has a gateway'
+  return new NodeDialError(away === undefined ? error.failure : 'offline', `${told}; ${why}`, { cause: error })
+}
+
 /** @throws NodeDialError */
 async function dialStraight(host: string, port: number, signal: AbortSignal): Promise<Duplex> {
-  const address = await resolved(host)
-  const where = formatSocketAddress({ address, port })
   const late = AbortSignal.any([signal, AbortSignal.timeout(DIAL_MS)])
+  const address = await resolved(host, late)
+  const where = formatSocketAddress({ address, port })
   try {
     return await connectTcp(address, port, late)
   } catch (cause) {
     if (late.aborted) throw new NodeDialError('timeout', `no answer from ${where} within ${DIAL_MS / 1000} s`)
-    throw new NodeDialError('failed', connectFailure(cause as NodeJS.ErrnoException, where), { cause })
+    const { code = '' } = cause as NodeJS.ErrnoException
+    const failure = NO_WAY.includes(code) ? 'offline' : 'failed'
+    throw new NodeDialError(failure, connectFailure(cause as NodeJS.ErrnoException, where), { cause })
   }
 }
 
 /** The address is judged again here, since a name may lead anywhere. */
-async function resolved(host: string): Promise<string> {
+async function resolved(host: string, late: AbortSignal): Promise<string> {
   let address: string
   try {
-    address = (await lookup(host)).address
+    // A lookup cannot be ended; nobody waits for it any more.
+    const found = await Promise.race([lookup(host), aborted(late)])
+    if (found === undefined) throw new NodeDialError('timeout', `${host} is not resolved within ${DIAL_MS / 1000} s`)
+    address = found.address
   } catch (cause) {
+    if (cause instanceof NodeDialError) throw cause
     throw new NodeDialError('failed', `there is no ${host}: ${(cause as NodeJS.ErrnoException).code}`, { cause })
   }
   if (isForbidden(address)) throw new NodeDialError('refused', `${host} leads to ${address}, which is never dialled`)

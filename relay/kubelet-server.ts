@@ -1,9 +1,11 @@
-// A port that stands for the kubelets of all nodes: who connects names the node by TLS (SNI), and gets a stream to its
-// kubelet with that very handshake. TLS passes through; the kubelet decides who may do what.
+// A port that stands for the kubelets of all nodes: who connects names the node by TLS (SNI), or dials its address, which
+// leads here by a route or a rule of this host; and gets a stream to its kubelet with that very handshake. TLS passes
+// through; the kubelet decides who may do what.
 
 import { createServer, type Server, type Socket } from 'node:net'
 import { formatSocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
+import { originalDestination } from '../lib/net/original-destination.ts'
 import { breakOff, splice } from '../lib/net/splice.ts'
 import { nameInHello } from '../lib/wire/client-hello.ts'
 import { addressOf, listen, type ListenAddress } from './listen-server.ts'
@@ -11,7 +13,7 @@ import { KUBELET_PORT, NodeDialError, type DialNode } from './node-dial.ts'
 
 export type KubeletServerOptions = {
   readonly listen: readonly ListenAddress[]
-  /** The node that a name stands for; undefined for none. */
+  /** The node that a name or an address stands for; undefined for none. */
   readonly nodeOf: (name: string) => string | undefined
   readonly dial: DialNode
   readonly log: Log
@@ -89,9 +91,15 @@ function accept({ nodeOf, dial, log, helloMs = HELLO_MS }: KubeletServerOptions,
     const hello = ++segments > MAX_SEGMENTS ? TOO_MANY : nameInHello(bytes)
     if (hello.kind === 'partial') return
     if (hello.kind === 'no hello') return refuse(hello.reason, DECODE_ERROR)
-    if (hello.name === undefined) return refuse('it names no node: it dialled an address', UNRECOGNIZED_NAME)
-    const node = nodeOf(hello.name)
-    if (node === undefined) return refuse(`there is no node ${hello.name}`, UNRECOGNIZED_NAME)
+    const dialled = hello.name ?? originalDestination(socket) ?? ''
+    const node = nodeOf(dialled)
+    if (node === undefined)
+      return refuse(
+        hello.name === undefined
+          ? `it names no node, and ${dialled}, which it dialled, is the address of none, or of several`
+          : `there is no node ${dialled}`,
+        UNRECOGNIZED_NAME,
+      )
     settle()
     socket.pause()
     void join(node)

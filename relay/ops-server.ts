@@ -1,20 +1,17 @@
 // All ways to nodes: the sessions of agents, and who comes in for them: kube-apiserver by CONNECT, clients of kubelets by
 // their TLS name, programs of operators through the proxy on the relay's own port.
 
-import { readFileSync } from 'node:fs'
 import { covering } from '../lib/cidr.ts'
 import type { KeyPair } from '../lib/certificates.ts'
 import type { KubernetesObject } from '../lib/k8s/objects.ts'
 import type { Log } from '../lib/log.ts'
-import { UsageError } from '../lib/net/lifetime.ts'
 import type { RelayConfig } from './config.ts'
-import { answerConnect, refuseConnect } from './connect-server.ts'
 import { createEgressDial } from './egress-dial-client.ts'
 import { createEgressTable, routedNode, type EgressRoute } from './egress-route.ts'
 import { runEgressServer } from './egress-server.ts'
 import { runKubeletServer } from './kubelet-server.ts'
-import { NodeDialError } from './node-dial.ts'
-import { grantOf, parseUsers, type OpsUser } from './ops-access.ts'
+import { followUsers } from './ops-users-loop.ts'
+import { createProxy } from './proxy-server.ts'
 import type { OpsSessions } from './session-server.ts'
 import type { Connect } from './tls-server.ts'
 
@@ -40,12 +37,11 @@ export type OpsServer = {
 
 /** How old the table of nodes may be: with 10,000 nodes it takes some milliseconds to make. */
 const TABLE_MS = 2_000
-const AUTHENTICATE = 'proxy-authenticate: Bearer\r\nproxy-authenticate: Basic realm="fulmar"\r\n'
 
 /** @throws UsageError naming what cannot be listened on or read. */
 export async function runOpsServer(options: OpsServerOptions, signal: AbortSignal): Promise<OpsServer> {
   const { config, sessions, nodes, log } = options
-  const users = readUsers(config.proxyUsers)
+  const { users, closed: usersClosed } = followUsers({ file: config.proxyUsers, log }, signal)
   const isCloud = covering(config.cloudNodes)
   const hasSession = (node: string): boolean => sessions.absence(node) === undefined
 
@@ -77,31 +73,9 @@ export async function runOpsServer(options: OpsServerOptions, signal: AbortSigna
   )
   const kubelets = await runKubeletServer({ listen: config.kubeletListen, nodeOf, dial: sessions.dial, log }, signal)
 
-  const proxy: Connect = (request, stream, head, caller) => {
-    const grant = grantOf(caller, request.headers['proxy-authorization'], users)
-    if (grant === undefined) return refuseConnect(stream, 407, 'Proxy Authentication Required', AUTHENTICATE)
-    const dial: Parameters<typeof answerConnect>[0]['dial'] = async (host, port, until) => {
-      const node = nodeOf(host)
-      // The same words for both, or the answer would tell which nodes there are.
-      if (node === undefined || !grant.mayDial(node, port))
-        throw new NodeDialError('refused', `${grant.user} may not reach ${host}:${port}`)
-      return sessions.dial(node, { host: node, port }, until)
-    }
-    answerConnect({ caller: grant.user, dial, log }, request, stream, head)
-  }
-
   return {
-    connect: proxy,
+    connect: createProxy({ users, nodeOf, dial: sessions.dial, log }),
     setCertificate: egress.setCertificate,
-    closed: Promise.all([egress.closed, kubelets.closed]).then(() => undefined),
-  }
-}
-
-function readUsers(file: string | undefined): readonly OpsUser[] {
-  if (file === undefined) return []
-  try {
-    return parseUsers(readFileSync(file, 'utf8'))
-  } catch (cause) {
-    throw new UsageError(`--proxy-users ${file}: ${(cause as Error).message}`, { cause })
+    closed: Promise.all([egress.closed, kubelets.closed, usersClosed]).then(() => undefined),
   }
 }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { destinationOf, parseTarget, reasonAgainst, type OpsPolicy } from '../../agent/ops-targets.ts'
+import { destinationOf, parseTarget, parseTargets, reasonAgainst, type OpsPolicy } from '../../agent/ops-targets.ts'
 
 t.test('what an operator may declare', async (t) => {
   const rows: readonly [text: string, expected: object | RegExp][] = [
@@ -9,6 +9,14 @@ t.test('what an operator may declare', async (t) => {
     ['127.0.0.1:3000', { host: '127.0.0.1', port: 3000 }],
     ['PLC.example:502', { host: 'plc.example', port: 502 }],
     ['plc.lan:502@192.168.1.7/24', { host: 'plc.lan', port: 502, within: { text: '192.168.1.0/24' } }],
+    ['console=192.168.1.20:8443', { name: 'console', host: '192.168.1.20', port: 8443 }],
+    ['plc-2=plc.lan:502@192.168.1.0/24', { name: 'plc-2', host: 'plc.lan', within: { text: '192.168.1.0/24' } }],
+    ['=192.168.1.20:80', /is no name such as console/],
+    ['Console=192.168.1.20:80', /Console is no name such as console/],
+    ['a.b=192.168.1.20:80', /is no name/],
+    ['80=192.168.1.20:80', /is no name/],
+    ['console=', /not HOST:PORT/],
+    ['console=169.254.169.254:80', /metadata/],
     ['plc.lan', /not HOST:PORT/],
     ['plc.lan:0', /not HOST:PORT/],
     ['plc.lan:65536', /not HOST:PORT/],
@@ -29,6 +37,11 @@ t.test('what an operator may declare', async (t) => {
   for (const [text, expected] of rows)
     if (expected instanceof RegExp) t.throws(() => parseTarget(text), { message: expected }, text)
     else t.match(parseTarget(text), expected, text)
+})
+
+t.test('names are of one target each', async (t) => {
+  t.equal(parseTargets('a=localhost:1,b=localhost:1, c.lan:2').length, 3)
+  t.throws(() => parseTargets('a=localhost:1,b=localhost:2,a=10.0.0.1:3'), { message: 'a is the name of two of them' })
 })
 
 const policy: OpsPolicy = {
@@ -65,6 +78,30 @@ t.test('where a dial leads', async (t) => {
     ['', 10250, 'refused'],
   ]
   for (const [host, port, kind] of rows) t.equal(destinationOf(policy, host, port, own).kind, kind, `${host}:${port}`)
+})
+
+t.test('a target by its name leads where it was declared, whatever the port', async (t) => {
+  const named: OpsPolicy = {
+    ...{ node: 'edge-7', kubeletPort: 10250 },
+    targets: parseTargets('console=192.168.1.20:8443,grafana=localhost:3000,plc=plc.lan:502@192.168.1.0/24'),
+  }
+  const rows: readonly [host: string, port: number, expected: object][] = [
+    ['console', 443, { kind: 'address', address: '192.168.1.20', port: 8443 }],
+    ['CONSOLE', 1, { kind: 'address', address: '192.168.1.20', port: 8443 }],
+    ['192.168.1.20', 8443, { kind: 'address', port: 8443 }],
+    ['grafana', 443, { kind: 'node', port: 3000 }],
+    ['plc', 443, { kind: 'name', target: { host: 'plc.lan' }, port: 502 }],
+    ['192.168.1.20', 443, { kind: 'refused', reason: /declares what is \(console, grafana, plc\)$/ }],
+    ['consle', 443, { kind: 'refused', reason: /^consle:443 is not open .+ \(console, grafana, plc\)$/ }],
+    ['edge-7', 443, { kind: 'refused' }],
+  ]
+  for (const [host, port, expected] of rows) t.match(destinationOf(named, host, port, own), expected, host)
+  const namesake = { ...named, node: 'console' }
+  t.equal(
+    destinationOf(namesake, 'console', 22, own).kind,
+    'refused',
+    'a node of the same name opens none of its ports',
+  )
 })
 
 t.test('where a declared name may lead', async (t) => {

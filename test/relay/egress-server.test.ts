@@ -216,7 +216,7 @@ t.test('the proxy on the port of the relay asks who it is', async (t) => {
     ['a wrong token', 'Bearer public', undefined, 'edge-7', /^407 /],
     ['a node', '', await mesh.node('edge-7'), 'edge-7', /^407 /],
     ['elsewhere', 'Bearer secret', undefined, '10.96.0.1', /^403 prometheus may not reach 10\.96\.0\.1:/],
-    ['elsewhere, with all rights', '', admin, 'example.com', /^403 admin may not reach/],
+    ['elsewhere, with all rights', '', admin, 'example.com', /^503 the relay knows no node example\.com\r/],
   ]
   for (const [name, header, client, target, status] of rows) {
     const socket = connectTls({
