@@ -120,7 +120,7 @@ async function run(
     {
       ...{ config, certificate, sessions: nodes, log },
       authorityPem: authority.certificatePem,
-      nodes: () => api?.nodes() ?? [],
+      nodes: () => source?.nodes() ?? [],
     },
     signal,
   )

@@ -2,6 +2,7 @@
 // when it is back.
 
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import type { ApiClient } from '../lib/k8s/api-client.ts'
 import { runInformer } from '../lib/k8s/informer-loop.ts'
 import { NODES, type KubernetesObject } from '../lib/k8s/objects.ts'
@@ -80,7 +81,7 @@ function read(text: string | undefined, file: string, log: Log): Kept {
   }
 }
 
-/** The nodes of a Kubernetes API, of each its name and UID. What was known stays while the API is away. */
+/** The nodes of a Kubernetes API, of each what counts here and for ways to it. What was known stays while the API is away. */
 export function followNodeNames(
   client: ApiClient,
   log: Log,
@@ -101,11 +102,13 @@ export function followNodeNames(
         list = undefined
         synced = true
       },
-      put: ({ metadata }) => {
-        const { name = '', uid = '' } = metadata ?? {}
+      put: (object) => {
+        const name = object.metadata?.name ?? ''
         present?.add(name)
-        if (byName.get(name)?.metadata?.uid === uid) return
-        byName.set(name, { metadata: { name, uid } })
+        const node = partOf(object)
+        // Kubelets write their status every few minutes, and most of that is nothing here.
+        if (isDeepStrictEqual(byName.get(name), node)) return
+        byName.set(name, node)
         list = undefined
       },
       remove: ({ metadata }) => {
@@ -124,4 +127,16 @@ export function followNodeNames(
     signal,
   )
   return { nodes: () => (synced ? (list ??= [...byName.values()]) : undefined), uidsCount: true, done }
+}
+
+/** Nodes weigh some 10 KB each; of that, this. */
+function partOf({
+  metadata,
+  spec,
+  status,
+}: KubernetesObject & { readonly spec?: unknown; readonly status?: unknown }): KubernetesObject {
+  const { podCIDR, podCIDRs } = (spec ?? {}) as { podCIDR?: unknown; podCIDRs?: unknown }
+  const { addresses } = (status ?? {}) as { addresses?: unknown }
+  const { name = '', uid = '' } = metadata ?? {}
+  return { metadata: { name, uid }, spec: { podCIDR, podCIDRs }, status: { addresses } } as KubernetesObject
 }
