@@ -1,0 +1,84 @@
+// Reads numbers out of source text: `const NAME = 4 << 20`, of earlier numbers too, and `const NAME = { perSecond: 20,
+// burst: 100 }`. Whatever else a constant may be is left out.
+
+/** A bound, or how often something may happen: so often per second, and so much at once. */
+export type Quantity = number | { readonly perSecond: number; readonly burst: number }
+
+const CONSTANT = /^(?:export )?const ([A-Z][A-Z0-9_]*)(?:: number)? = (.+)$/gm
+const RATE = /^\{ perSecond: ([\d_]+), burst: ([\d_]+) \}(?: as const)?$/
+const TOKEN = /\s*(\d[\d_]*(?:\.\d+)?|0x[\da-f_]+|[A-Z][A-Z0-9_]*|\*\*|<<|[-+*/()])/iy
+
+export function constantsIn(source: string): ReadonlyMap<string, Quantity> {
+  const found = new Map<string, Quantity>()
+  for (const [, name = '', text = ''] of source.matchAll(CONSTANT)) {
+    const [, perSecond, burst] = RATE.exec(text) ?? []
+    const value =
+      perSecond === undefined ? evaluate(text, found) : { perSecond: numberOf(perSecond), burst: numberOf(burst!) }
+    if (value !== undefined) found.set(name, value)
+  }
+  return found
+}
+
+/** The name says its unit. */
+export function quantityText(name: string, quantity: Quantity): string {
+  if (typeof quantity !== 'number')
+    return `${grouped(quantity.perSecond)} per second, ${grouped(quantity.burst)} at once`
+  if (/(^|_)BYTES(_|$)/.test(name)) return bytes(quantity)
+  if (name.endsWith('_MS')) return quantity % 1000 === 0 ? `${grouped(quantity / 1000)} s` : `${grouped(quantity)} ms`
+  if (/PER_SECOND/.test(name)) return `${grouped(quantity)} per second`
+  return grouped(quantity)
+}
+
+const grouped = (value: number): string => value.toLocaleString('en-US')
+const bytes = (value: number): string => {
+  const [unit, size] = value % (1 << 20) === 0 ? ['MiB', 1 << 20] : value % 1024 === 0 ? ['KiB', 1024] : ['bytes', 1]
+  return `${grouped(value / (size as number))} ${unit}`
+}
+
+const numberOf = (text: string): number => Number(text.replaceAll('_', ''))
+
+/** @returns undefined for what is no arithmetic of numbers that are known. */
+function evaluate(text: string, known: ReadonlyMap<string, Quantity>): number | undefined {
+  const words: string[] = []
+  TOKEN.lastIndex = 0
+  for (let at = 0; at < text.length; at = TOKEN.lastIndex) {
+    const [, word] = TOKEN.exec(text) ?? []
+    if (word === undefined) return undefined
+    words.push(word)
+  }
+  let next = 0
+  /** Each level's operators bind closer than those of the one before. */
+  const level = (depth: number): number | undefined => {
+    const operators = LEVELS[depth]
+    if (operators === undefined) return primary()
+    let left = level(depth + 1)
+    for (let apply = operators[words[next] ?? '']; apply !== undefined; apply = operators[words[next] ?? '']) {
+      next++
+      const right = level(depth + 1)
+      if (left === undefined || right === undefined) return undefined
+      left = apply(left, right)
+    }
+    return left
+  }
+  const primary = (): number | undefined => {
+    const word = words[next++]
+    if (word === undefined) return undefined
+    if (word === '(') {
+      const inner = level(0)
+      return words[next++] === ')' ? inner : undefined
+    }
+    if (/^\d/.test(word)) return numberOf(word)
+    const value = known.get(word)
+    return typeof value === 'number' ? value : undefined
+  }
+  const value = level(0)
+  return next === words.length ? value : undefined
+}
+
+type Operators = Readonly<Record<string, ((a: number, b: number) => number) | undefined>>
+const LEVELS: readonly Operators[] = [
+  { '<<': (a, b) => a * 2 ** b },
+  { '+': (a, b) => a + b, '-': (a, b) => a - b },
+  { '*': (a, b) => a * b, '/': (a, b) => a / b },
+  { '**': (a, b) => a ** b },
+]
