@@ -10,14 +10,17 @@ import type { Topology } from './topology.ts'
 export type Daemon = {
   /** The host that it is asked for by, and whose folder has its log. */
   readonly host: string
-  readonly daemon: 'relay' | 'agent' | 'gateway' | 'pod' | 'kubelet'
+  readonly daemon: DaemonName
   /** The host whose network and mounts it has: the node, for a hostNetwork pod; MACHINE for none. */
   readonly namespaces: string
   readonly cgroup: string
   readonly command: readonly string[]
 }
-export type DaemonName = Daemon['daemon']
-export const DAEMONS = ['relay', 'agent', 'gateway', 'pod', 'kubelet'] as const satisfies readonly DaemonName[]
+/** The last three are wireguard-go by its devices, where it is a process of the lab and not one of the gateway. */
+export const DAEMONS = ['relay', 'agent', 'gateway', 'pod', 'kubelet', 'fm-direct', 'fm-udp', 'fm-tcp'] as const
+export type DaemonName = (typeof DAEMONS)[number]
+/** Those that answer on a socket for status; the others say on descriptor 3 that they run. */
+export const ANSWERING: readonly DaemonName[] = ['relay', 'agent', 'gateway']
 
 /** Paths on this machine that command lines start with. */
 export type Programs = {

@@ -19,6 +19,7 @@ const OPTIONS = {
   manifests: UP.manifests,
   underlay: UP.underlay,
   overlapLans: UP.overlapLans,
+  fromChart: UP.fromChart,
   once: { name: 'once', doc: 'end after the timeline', fallback: 'false', parse: flag } satisfies Option<boolean>,
   json: JSON_FLAG,
 }

@@ -78,6 +78,8 @@ function copyPackages(wanted: readonly string[], root: string): void {
     symlinkSync(`usr/${name}`, join(root, name))
   }
   for (const name of EMPTY) mkdirSync(join(root, name), { recursive: true })
+  // As the package base-files makes it when it is installed.
+  symlinkSync('/run', join(root, 'var/run'))
   const files = output('dpkg', ['-L', ...all])
     .split('\n')
     .filter((path) => path.startsWith('/') && !NOT_IN_SLIM.test(path) && isFile(path))

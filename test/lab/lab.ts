@@ -9,11 +9,14 @@ import { mkdirSync, realpathSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { UsageError } from '../../lib/net/lifetime.ts'
 import { buildHosts, makeFolder } from './build.ts'
+import { daemonsOf, labelsOf, valuesOf, type ChartDaemons } from './chart.ts'
 import { cut, heal, readCuts, type CutsByPool } from './cuts.ts'
 import type { DaemonName } from './daemons.ts'
 import { execAt, placeOf, spawnApart, type Output } from './enter.ts'
 import { readFolder } from './folder.ts'
-import { checkMachine } from './machine.ts'
+import { renderChart } from './helm.ts'
+import { imageRoot } from './image.ts'
+import { cgroupRoot, checkMachine } from './machine.ts'
 import { followNodes } from './kubelets.ts'
 import { generateManifests } from './manifests.ts'
 import { parseId, pathsOf } from './names.ts'
@@ -75,11 +78,13 @@ export async function openLab(
     })
     checkPools(topology, options)
     for (const problem of topology.problems) progress(problem)
+    const chart = options.fromChart === true ? chartOf(topology, manifests, options, progress) : undefined
+    chart?.catch(() => {})
     const state: LabState = { state: 'starting', startedAt, topology, manifests }
     writeState(id, state)
     await Promise.all([buildHosts(topology, starting), options.until === 'hosts' ? undefined : warmCompileCache()])
     progress(describe(topology))
-    lab = new Lab(topology, manifests, options)
+    lab = new Lab(topology, manifests, options, await chart)
     await options.prepare?.(lab)
     await unlessAborted(lab.start(options.until ?? 'all', progress, starting), starting)
     writeState(id, { ...state, state: 'running', startMs: Date.now() - startedAt })
@@ -101,17 +106,18 @@ export class Lab {
   readonly #agentFlags: readonly string[]
   readonly #gatewayFlags: readonly string[]
   readonly #kubelets: boolean
+  readonly #chart: ChartDaemons | undefined
   readonly #events = new EventEmitter<LabEvents>()
   readonly #ending = new AbortController()
   #closed: Promise<void> | undefined
 
-  constructor(topology: Topology, manifests: string, options: LabOptions) {
-    const { restart = true, gatewayFlags = [], splitLans = [] } = options
+  constructor(topology: Topology, manifests: string, options: LabOptions, chart?: ChartDaemons) {
+    const { restart = true } = options
     this.topology = topology
     this.manifests = manifests
-    // A lab has no CNI that would carry what pods of a split pool say to each other.
-    this.#agentFlags = options.agentFlags ?? (splitLans.length > 0 ? ['--overlay-pods'] : [])
-    this.#gatewayFlags = gatewayFlags
+    this.#agentFlags = agentFlagsOf(options)
+    this.#gatewayFlags = options.gatewayFlags ?? []
+    this.#chart = chart
     this.#kubelets = options.kubelets ?? false
     this.#supervisor = new Supervisor({
       id: topology.id,
@@ -166,6 +172,7 @@ export class Lab {
       supervisor: this.#supervisor,
       agentFlags: this.#agentFlags,
       gatewayFlags: this.#gatewayFlags,
+      chart: this.#chart,
       progress,
       signal,
     }
@@ -258,6 +265,28 @@ function manifestsOf(id: string, { pools, nodes = DEFAULT_NODES, manifests }: La
   for (const [name, yaml] of generateManifests({ pools: generatedPools(pools, nodes) }))
     writeFileSync(join(directory, name), yaml)
   return directory
+}
+
+/** A lab has no CNI that would carry what pods of a split pool say to each other. */
+const agentFlagsOf = ({ agentFlags, splitLans = [] }: LabOptions): readonly string[] =>
+  agentFlags ?? (splitLans.length > 0 ? ['--overlay-pods'] : [])
+
+/** @throws UsageError without helm, or without what the image is made of. */
+async function chartOf(
+  topology: Topology,
+  manifests: string,
+  options: LabOptions,
+  progress: (line: string) => void,
+): Promise<ChartDaemons> {
+  const values = valuesOf(topology, {
+    manifests,
+    cgroups: cgroupRoot(),
+    agentFlags: agentFlagsOf(options),
+    gatewayFlags: options.gatewayFlags ?? [],
+  })
+  const rendered = await renderChart(values)
+  progress('making the files of the image')
+  return daemonsOf(rendered, topology, { labels: labelsOf(topology), image: await imageRoot() })
 }
 
 function checkPools({ pools }: Topology, { nat = new Map(), splitLans = [] }: LabOptions): void {

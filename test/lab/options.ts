@@ -35,6 +35,8 @@ export type LabOptions = {
   readonly gatewayFlags?: readonly string[] | undefined
   /** Whether nodes have kubelets, for kubectl logs, exec and the like. */
   readonly kubelets?: boolean | undefined
+  /** Whether relay, agents and gateways run as deploy/chart says, from the image's files. */
+  readonly fromChart?: boolean | undefined
   /** Makes the hosts what they should be before anything starts on them. */
   readonly prepare?: ((lab: Lab) => Promise<void>) | undefined
   /** Whether a process that dies is started again. */
@@ -151,6 +153,10 @@ export const UP = {
     fallback: '',
     parse: (value) => (value === '' ? 0 : integer(1, 1_000_000)(value)),
   } satisfies Option<number>,
+  fromChart: flagOption(
+    'from-chart',
+    'relay, agents and gateways as deploy/chart has them, from the image; needs helm',
+  ),
   noRestart: flagOption('no-restart', 'leave processes that die dead'),
   noDaemons: flagOption('no-daemons', 'hosts, NATs and pods only'),
   detach: flagOption('detach', 'return when everything runs'),

@@ -39,7 +39,7 @@ const rules = ({ nft }: LabHost) => (nft === '' ? '' : `nft -f - <<'NFT'\n${nft}
  * A /run of its own keeps wireguard-go's sockets and our own apart. The machine's /run/netns and other labs leave the
  * mount namespace, or it would keep their network namespaces alive after they are deleted; one that is taken down at
  * this moment leaves by itself. /sys is mounted anew, since its net classes are those of the namespace that it was
- * mounted in; cgroup2 goes with it.
+ * mounted in; cgroup2 goes with it, and a BPF file system, as systemd mounts one on every node.
  */
 function mounts(id: string, { name, kind }: LabHost): string {
   const paths = pathsOf(id)
@@ -49,10 +49,11 @@ mount -n --bind ${paths.stateDir(name)} /var/lib/fulmar
 mount -n --rbind /sys/fs/cgroup ${root}/cgroup
 mount -n -t sysfs sysfs /sys
 mount -n --move ${root}/cgroup /sys/fs/cgroup
+mount -n -t bpf bpf /sys/fs/bpf 2>/dev/null || :
 `
   return `resolv=$(readlink -f /etc/resolv.conf)
 mount -n -t tmpfs -o mode=755 fulmar-lab ${root}
-mkdir -p ${root}/cgroup ${root}/fulmar ${root}/wireguard ${root}/lock ${root}/fulmar-lab/${id}
+mkdir -p ${root}/cgroup ${root}/fulmar ${root}/lock ${root}/fulmar-lab/${id}
 mount -n --bind ${paths.directory} ${root}/fulmar-lab/${id}
 ${kind === 'node' ? node : ''}grep -o ' /run/netns[^ /]*\\| /run/fulmar-lab/[^ /]*' /proc/self/mounts | sort -u | while read -r old; do
   [ "$old" = ${paths.directory} ] || umount -n -l "$old" 2>/dev/null || :

@@ -1,6 +1,7 @@
 // The order in which a lab comes to life: relay, nodes join, their kubelets report, pods, agents, gateways.
 
 import { availableParallelism } from 'node:os'
+import type { ChartDaemons } from './chart.ts'
 import { agentsOf, gatewaysOf, kubeletsOf, podsOf, relayOf, type Daemon, type Programs } from './daemons.ts'
 import { execAt, placeOf } from './enter.ts'
 import type { KubeletNode } from './kubelet.ts'
@@ -26,6 +27,8 @@ export type StartOptions = {
   readonly supervisor: Supervisor
   readonly agentFlags: readonly string[]
   readonly gatewayFlags: readonly string[]
+  /** Daemons by the chart, instead of by daemons.ts. */
+  readonly chart: ChartDaemons | undefined
   readonly progress: (line: string) => void
   readonly signal: AbortSignal
 }
@@ -53,14 +56,14 @@ export async function startNodes(options: StartOptions): Promise<void> {
   const names = topology.nodes.map(({ name }) => name)
   const [tokens] = await Promise.all([
     createTokens(topology, names),
-    supervisor.start(relayOf(topology, PROGRAMS, manifests)),
+    ...(options.chart?.relays ?? [relayOf(topology, PROGRAMS, manifests)]).map((relay) => supervisor.start(relay)),
   ])
   progress(`relay at ${topology.relay.url}`)
   await inTurn(names, (name) => join(topology, name, tokens.get(name) ?? ''), signal)
   await reportNodes(topology, names)
   progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
   await startPodsOn('own network', options)
-  const agents = agentsOf(topology, PROGRAMS, cgroupRoot(), options.agentFlags)
+  const agents = options.chart?.agents ?? agentsOf(topology, PROGRAMS, cgroupRoot(), options.agentFlags)
   await startAll(agents, options)
   progress(`${count(agents.length, 'agent')} answering`)
   // After the agents, so that a pod which wants the node's DNS port, say, goes without it and not the node.
@@ -68,7 +71,9 @@ export async function startNodes(options: StartOptions): Promise<void> {
 }
 
 export async function startGateways(options: StartOptions): Promise<void> {
-  const gateways = gatewaysOf(options.topology, PROGRAMS, options.gatewayFlags)
+  const { chart } = options
+  if (chart !== undefined) await inTurn(chart.tunnels, (tunnel) => options.supervisor.start(tunnel), options.signal)
+  const gateways = chart?.gateways ?? gatewaysOf(options.topology, PROGRAMS, options.gatewayFlags)
   await inTurn(gateways, (gateway) => options.supervisor.start(gateway), options.signal)
   options.progress(`${count(gateways.length, 'gateway')} answering: ${gateways.map(({ host }) => host).join(', ')}`)
 }

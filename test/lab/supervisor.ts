@@ -14,7 +14,7 @@ import {
 } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fetchStatus } from '../../lib/net/status-client.ts'
-import type { Daemon, DaemonName } from './daemons.ts'
+import { ANSWERING, type Daemon, type DaemonName } from './daemons.ts'
 import { spawnApart } from './enter.ts'
 import { makeCgroups } from './machine.ts'
 import { pathsOf } from './names.ts'
@@ -176,9 +176,7 @@ export class Supervisor {
     let lastFailure = 'it has no socket'
     const onFailure = (reason: string): void => void (lastFailure = reason)
     const answered = (
-      daemon === 'pod' || daemon === 'kubelet'
-        ? sayingSo(running)
-        : answering(this.#options.id, definition, onFailure, answer.signal)
+      ANSWERING.includes(daemon) ? answering(this.#options.id, definition, onFailure, answer.signal) : sayingSo(running)
     ).then(() => undefined)
     const late = sleep(READY_MS, undefined, { signal: answer.signal }).then(
       () => `does not answer after ${READY_MS} ms (${lastFailure})`,
@@ -199,7 +197,7 @@ export const appendEvent = (id: string, event: LabEvent): void =>
 
 const keyOf = ({ host, daemon }: { readonly host: string; readonly daemon: DaemonName }) => `${host} ${daemon}`
 
-/** Pods and kubelets say so on descriptor 3, which closes when they end without. */
+/** Pods, kubelets and wireguard-go say so on descriptor 3, which closes when they end without. */
 const sayingSo = (running: ChildProcess): Promise<unknown> =>
   new Promise((resolve) => running.stdio[3]!.once('data', resolve))
 

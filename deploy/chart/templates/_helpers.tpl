@@ -1,0 +1,75 @@
+{{- define "fulmar.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "fulmar.image" -}}
+{{- with .Values.image }}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* What a Deployment or DaemonSet selects its pods by; it never changes. Takes [context, component]. */}}
+{{- define "fulmar.selector" -}}
+app.kubernetes.io/name: fulmar
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{- define "fulmar.labels" -}}
+{{ include "fulmar.selector" . }}
+app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
+helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version }}
+{{- end }}
+
+{{- /* Whether pods show a ServiceAccount's token to the API. */}}
+{{- define "fulmar.token" -}}
+{{- if and .Values.api.server .Values.api.serviceAccount }}true{{ end }}
+{{- end }}
+
+{{- define "fulmar.apiArgs" -}}
+{{- if .Values.api.server }}
+- --server
+- {{ .Values.api.server | quote }}
+{{- end }}
+{{- if include "fulmar.token" . }}
+- --server-token
+- /var/run/secrets/fulmar/token
+- --server-ca
+- /var/run/secrets/fulmar/ca.crt
+{{- end }}
+{{- end }}
+
+{{- define "fulmar.apiMount" -}}
+{{- if include "fulmar.token" . }}
+# The token that it shows to the Kubernetes API, and the CA that it knows that by.
+- name: api
+  mountPath: /var/run/secrets/fulmar
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "fulmar.apiVolume" -}}
+{{- if include "fulmar.token" . }}
+- name: api
+  projected:
+    defaultMode: 0400
+    sources:
+      - serviceAccountToken:
+          path: token
+          # Kubelets renew it after 80 % of that; a site that is offline for longer is refused until they can again.
+          expirationSeconds: 86400
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
+{{- end }}
+{{- end }}
+
+{{- define "fulmar.nodeName" -}}
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+{{- end }}

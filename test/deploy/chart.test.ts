@@ -1,0 +1,191 @@
+// The chart as helm reads it, on a machine that has helm: linted, rendered with each set of values, and each object
+// compared with the types of Kubernetes' own API.
+
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { parseAllDocuments } from 'yaml'
+import { parseReplicas } from '../../lib/replicas.ts'
+import { daemonsOf, labelsOf, valuesOf } from '../lab/chart.ts'
+import { generateManifests } from '../lab/manifests.ts'
+import { readFolder } from '../lab/folder.ts'
+import { CHART, findHelm, helm, renderChart, template, VALUES } from '../lab/helm.ts'
+import { generatedPools } from '../lab/options.ts'
+import { planTopology } from '../lab/topology.ts'
+
+const skip = findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5'
+const REPOSITORY = join(import.meta.dirname, '../..')
+const CACHE = `${REPOSITORY}/node_modules/.cache/fulmar`
+
+type Object = { readonly kind: string; readonly metadata: { readonly name: string } } & Readonly<
+  Record<string, unknown>
+>
+const objectsIn = (rendered: string): readonly Object[] =>
+  [parseAllDocuments(rendered)].flat().flatMap((document) => {
+    if ('errors' in document && document.errors.length > 0) throw document.errors[0]!
+    const object = 'toJS' in document ? (document.toJS() as Object | null) : null
+    return object === null ? [] : [object]
+  })
+const names = (rendered: string): readonly string[] =>
+  objectsIn(rendered).map(({ kind, metadata }) => `${kind} ${metadata.name}`)
+
+/** Where Kubernetes’ types of a kind are. */
+const TYPES: Readonly<Record<string, string>> = {
+  ServiceAccount: 'core/v1',
+  DaemonSet: 'apps/v1',
+  Deployment: 'apps/v1',
+  ClusterRole: 'rbac/v1',
+  ClusterRoleBinding: 'rbac/v1',
+}
+
+/** @returns what the compiler says of the objects as values of Kubernetes' types; empty if nothing is wrong. */
+async function mistakes(objects: readonly Object[]): Promise<string> {
+  const imports = Object.entries(TYPES).map(
+    ([kind, path]) => `import type { ${kind} } from 'kubernetes-types/${path}.d.ts'`,
+  )
+  const values = objects.map((object, index) => `export const o${index}: ${object.kind} = ${JSON.stringify(object)}`)
+  mkdirSync(CACHE, { recursive: true })
+  const folder = mkdtempSync(join(CACHE, 'chart-'))
+  try {
+    writeFileSync(join(folder, 'objects.ts'), [...imports, ...values, ''].join('\n'))
+    const flags = ['--noEmit', '--strict', '--module', 'nodenext', '--skipLibCheck', '--allowImportingTsExtensions']
+    await promisify(execFile)(`${REPOSITORY}/node_modules/.bin/tsc`, [
+      '--ignoreConfig',
+      ...flags,
+      join(folder, 'objects.ts'),
+    ])
+    return ''
+  } catch (error) {
+    return String((error as { stdout?: string }).stdout ?? error)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+t.test('lint and render', { skip }, async (t) => {
+  const sets: readonly (readonly string[])[] = [
+    [],
+    ...VALUES.map((file) => ['--values', file]),
+    ['--set', 'wireguardGo.enabled=true'],
+    ['--set', 'cleanup.enabled=true'],
+  ]
+  const all = await Promise.all(
+    sets.map(async (args) => {
+      t.match(await helm('lint', '--strict', CHART, ...args), /0 chart\(s\) failed/, `lint ${args.join(' ')}`)
+      return template(...args)
+    }),
+  )
+  const [plain, kubeadm, openyurt, kubeedge, wireguard, cleanup] = all as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ]
+  const daemons = [
+    'ServiceAccount fulmar-agent',
+    'ServiceAccount fulmar-gateway',
+    'DaemonSet fulmar-agent',
+    'DaemonSet fulmar-gateway',
+  ]
+  const roles = ['agent', 'gateway'].flatMap((name) => [
+    `ClusterRole fulmar-${name}`,
+    `ClusterRoleBinding fulmar-${name}`,
+  ])
+  t.strictSame(names(plain).toSorted(), daemons.toSorted(), 'no roles where no API is named')
+  const whole = [...daemons, ...roles, 'Deployment fulmar-relay-a'].toSorted()
+  t.strictSame(names(kubeadm).toSorted(), whole)
+  t.strictSame(names(openyurt).toSorted(), whole)
+  t.strictSame(names(kubeedge).toSorted(), daemons.toSorted(), 'no roles for an API that knows its callers')
+  t.strictSame(names(wireguard).toSorted(), [...daemons, 'DaemonSet fulmar-wireguard-go'].toSorted())
+  t.strictSame(names(cleanup), ['DaemonSet fulmar-cleanup'], 'nothing runs beside what cleans')
+
+  const objects = all.flatMap(objectsIn)
+  t.equal(await mistakes(objects), '', 'Kubernetes’ types')
+  const broken = JSON.parse(JSON.stringify(objects[0]).replace('metadata', 'metadate')) as Object
+  t.match(await mistakes([broken]), /metadate/, 'and a field that it does not have is found')
+})
+
+t.test('several relays', { skip }, async (t) => {
+  const replica = (name: string, ...addresses: readonly string[]) => ({
+    name,
+    node: `cloud-${name}`,
+    public: addresses,
+  })
+  const one = await renderChart({ relay: { replicas: [replica('a', '203.0.113.10')] } })
+  t.notMatch(one, /--replicas/)
+  const relay = {
+    authoritySecret: 'ca',
+    replicas: [replica('a', '203.0.113.10', '2001:db8::1'), replica('b', 'b.example')],
+  }
+  const two = await renderChart({ relay })
+  const urls = 'https://203.0.113.10:443+https://[2001:db8::1]:443,https://b.example:443'
+  t.equal(two.split(`- --replicas\n            - "${urls}"`).length, 3, 'the same text for each')
+  t.equal(parseReplicas(urls).length, 2, 'and one that a relay understands')
+  t.equal(await mistakes(objectsIn(two)), '')
+})
+
+t.test('values that are none are refused', { skip }, async (t) => {
+  for (const wrong of [
+    'agent.argz={}',
+    'api.server=10.0.0.1:6443',
+    'image.digest=sha256:1',
+    'relay.replicas[0].name=a',
+    'hostFolders.state=/x',
+    'gateway.enabled=maybe',
+  ])
+    await t.rejects(template('--set', wrong), /values don't meet the specifications/, wrong)
+})
+
+t.test('every mount and every right has its reason beside it', (t) => {
+  for (const name of ['agent', 'gateway', 'relay', 'wireguard-go', 'cleanup']) {
+    const lines = readFileSync(`${CHART}/templates/${name}.yaml`, 'utf8').split('\n')
+    const wanting = lines.flatMap((line, index) => {
+      const asks = /^\s+- name: \S+$/.test(line) && /^\s+mountPath: /.test(lines[index + 1] ?? '')
+      const may = /^\s+(privileged|hostNetwork|hostPID): true/.test(line)
+      return (asks || may) && !/^\s+#/.test(lines[index - 1] ?? '') ? [`${name}: ${line.trim()}`] : []
+    })
+    t.strictSame(
+      wanting.filter((line) => !line.includes('name: wireguard') || name !== 'gateway'),
+      [],
+    )
+  }
+  t.end()
+})
+
+t.test('the lab’s daemons by the chart', { skip }, async (t) => {
+  const folder = mkdtempSync(join(CACHE, 'manifests-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  for (const [name, yaml] of generateManifests({ pools: generatedPools(['east', 'west'], 2) }))
+    writeFileSync(join(folder, name), yaml)
+  const topology = planTopology(readFolder(folder), {
+    id: 't',
+    underlay: 'v4',
+    overlapLans: false,
+    firewall6: true,
+    nat: new Map(),
+  })
+  const options = { manifests: folder, cgroups: '/cg', agentFlags: [], gatewayFlags: ['--warm', 'all'] }
+  const rendered = await renderChart(valuesOf(topology, options))
+  const { relays, agents, tunnels, gateways } = daemonsOf(rendered, topology, {
+    labels: labelsOf(topology),
+    image: '/image',
+  })
+  const hosts = (of: typeof agents) => of.map(({ host, daemon }) => `${host} ${daemon}`)
+  t.strictSame(hosts(relays), ['cloud relay'])
+  t.strictSame(
+    hosts(agents),
+    ['cloud', 'east1', 'east2', 'west1', 'west2'].map((host) => `${host} agent`),
+  )
+  t.strictSame(hosts(gateways), ['cloud gateway', 'east1 gateway', 'west1 gateway'])
+  t.strictSame(hosts(tunnels).length, 9)
+  t.match(agents[1]!.command.join(' '), /fulmar agent --cgroup \/cg\/fm-t\/east1/)
+  t.match(gateways[1]!.command.join(' '), /fm-direct fm-udp fm-tcp[\s\S]*fulmar gateway --warm all/)
+  t.match(
+    relays[0]!.command.join(' '),
+    /\+net_bind_service,\+net_admin --no-new-privs fulmar relay --public 203\.0\.113\.10 --stun/,
+  )
+})

@@ -1,0 +1,120 @@
+// A lab's daemons from the rendered chart instead of from daemons.ts: what its DaemonSets and Deployments say, placed on
+// the nodes by their labels. What of Kubernetes the lab does not have, and a chart may say, is refused by name.
+
+import { parseAllDocuments } from 'yaml'
+import type { KubernetesObject } from '../../lib/k8s/objects.ts'
+import { UsageError } from '../../lib/net/lifetime.ts'
+import { containerCommand, type PodSpec } from './container.ts'
+import { DAEMONS, STUN_PORTS, type Daemon, type DaemonName } from './daemons.ts'
+import { cgroupOf, CLOUD, pathsOf } from './names.ts'
+import type { Topology } from './topology.ts'
+
+export type ChartDaemons = {
+  readonly relays: readonly Daemon[]
+  readonly agents: readonly Daemon[]
+  /** Processes that must be there before gateways. */
+  readonly tunnels: readonly Daemon[]
+  readonly gateways: readonly Daemon[]
+}
+/** By name, the labels that a scheduler goes by. */
+export type Labels = ReadonlyMap<string, Readonly<Record<string, string>>>
+
+const OBJECTS = '/etc/fulmar/objects'
+
+/** What a person would write to install on this lab. @param cgroups where its hosts have cgroup2. */
+export function valuesOf(
+  { id, relay }: Topology,
+  {
+    manifests,
+    cgroups,
+    agentFlags,
+    gatewayFlags,
+  }: {
+    readonly manifests: string
+    readonly cgroups: string
+    readonly agentFlags: readonly string[]
+    readonly gatewayFlags: readonly string[]
+  },
+): object {
+  return {
+    agent: { args: ['--cgroup', `${cgroups}/${cgroupOf(id)}/$(NODE_NAME)`, ...agentFlags] },
+    gateway: { args: gatewayFlags },
+    wireguardGo: { enabled: true },
+    relay: {
+      replicas: [{ name: 'a', node: CLOUD, public: relay.addresses, stun: relay.stun }],
+      args: ['--stun-ports', STUN_PORTS.join(','), '--manifests', OBJECTS],
+      extraVolumes: [{ name: 'objects', hostPath: { path: manifests, type: 'Directory' } }],
+      extraVolumeMounts: [{ name: 'objects', mountPath: OBJECTS, readOnly: true }],
+    },
+  }
+}
+
+/** As a kubelet labels its node; whoever installs labels those that may be gateways. */
+export function labelsOf({ nodes, pools }: Topology): Labels {
+  const gateways = new Set(pools.flatMap((pool) => pool.gateways))
+  return new Map(
+    [...new Set([CLOUD, ...nodes.map(({ name }) => name)])].map((name) => [
+      name,
+      {
+        'kubernetes.io/os': 'linux',
+        'kubernetes.io/hostname': name,
+        ...(gateways.has(name) && { 'fulmar.dev/gateway': 'true' }),
+      },
+    ]),
+  )
+}
+
+type Workload = KubernetesObject & {
+  readonly spec?: { readonly template?: { readonly spec?: PodSpec } }
+}
+
+/** @param rendered what `helm template` prints. @param nodes that run agents; the cloud's machine may be none. */
+export function daemonsOf(
+  rendered: string,
+  topology: Topology,
+  { labels, image }: { readonly labels: Labels; readonly image: string },
+): ChartDaemons {
+  const documents = parseAllDocuments(rendered)
+  const workloads = (Array.isArray(documents) ? documents : []).flatMap((document): readonly Workload[] => {
+    const object = document.toJS() as Workload | null
+    return object?.kind === 'DaemonSet' || object?.kind === 'Deployment' ? [object] : []
+  })
+  const isNode = new Set(topology.nodes.map(({ name }) => name))
+  const daemons = workloads.flatMap(({ kind, metadata, spec }) => {
+    const pod = spec?.template?.spec
+    const name = metadata?.name ?? ''
+    if (pod === undefined) throw new UsageError(`${kind} ${name}: has no pod`)
+    if (pod.affinity !== undefined) throw new UsageError(`${kind} ${name}: a lab’s scheduler knows no affinity`)
+    const hosts = [...labels].flatMap(([host, known]) => {
+      const fits = Object.entries(pod.nodeSelector ?? {}).every(([key, value]) => known[key] === value)
+      return fits && (isNode.has(host) || kind === 'Deployment') ? [host] : []
+    })
+    if (kind === 'Deployment' && hosts.length !== 1)
+      throw new UsageError(`Deployment ${name}: its pod fits ${hosts.length} hosts of the lab, and not one`)
+    return hosts.flatMap((host) =>
+      pod.containers.map((container) => ofContainer(topology, host, name, pod, container.name, image)),
+    )
+  })
+  const named = (...names: readonly DaemonName[]) => daemons.filter(({ daemon }) => names.includes(daemon))
+  return {
+    relays: named('relay'),
+    agents: named('agent'),
+    tunnels: named('fm-direct', 'fm-udp', 'fm-tcp'),
+    gateways: named('gateway'),
+  }
+}
+
+function ofContainer(
+  { id }: Topology,
+  host: string,
+  workload: string,
+  pod: PodSpec,
+  name: string,
+  image: string,
+): Daemon {
+  const daemon = DAEMONS.find((known) => known === name)
+  if (daemon === undefined) throw new UsageError(`${workload}: the lab knows no container ${name}`)
+  const scratch = `${pathsOf(id).host(host)}/pods/${workload}`
+  const command = containerCommand({ pod, node: host, image, scratch }, name)
+  return { host, daemon, namespaces: host, cgroup: `${cgroupOf(id)}/${host}`, command }
+}
