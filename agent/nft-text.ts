@@ -265,7 +265,13 @@ const renderChain = (name: string, rules: readonly string[]): readonly string[] 
 /** nft 1.0.6 wants a line break or `;` before a closing brace. */
 function renderObject(head: string, type: string, elements: readonly string[]): readonly string[] {
   const content = elements.length > 0 ? [`    elements = {`, `      ${elements.join(',\n      ')}`, '    }'] : []
-  return [`  ${head} {`, `    ${type}`, ...content, '  }']
+  // The kernel fills a table of a known size in half the time. A full one refuses, and then all is loaded anew.
+  const isSized = elements.length >= SIZED_MIN && !type.includes('flags')
+  const size = isSized ? `; size ${Math.ceil(elements.length * HEADROOM)}` : ''
+  return [`  ${head} {`, `    ${type}${size}`, ...content, '  }']
 }
+/** Elements. */
+const SIZED_MIN = 4096
+const HEADROOM = 1.5
 
 const inverse = (mark: string) => `0x${(~Number(mark) >>> 0).toString(16)}`

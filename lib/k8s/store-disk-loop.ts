@@ -26,6 +26,8 @@ export type StoreDisk = {
   readonly heard: (resource: string, atMs: number) => void
   /** Why the disk is not written at present. */
   readonly error: () => string | undefined
+  /** Resolves when nothing is outstanding, or cannot be written at present. */
+  readonly settled: () => Promise<void>
   /** Writes what is outstanding and closes the file. */
   readonly close: () => Promise<void>
 }
@@ -66,6 +68,11 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
   const pause = (ms: number) => sleep(ms, undefined, { signal: closing.signal }).catch(() => undefined)
   let flushing: Promise<void> | undefined
   let puts = 0
+  let waiting: (() => void)[] = []
+  const settle = (): void => {
+    for (const resolve of waiting) resolve()
+    waiting = []
+  }
   let statements: ReturnType<typeof statementsOf> | undefined
 
   const writeBatch = (db: DatabaseSync): void => {
@@ -109,12 +116,14 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
         if (failure === undefined)
           log.warn({ file, err: error }, 'store cannot be written to disk; serving from memory')
         failure = describe(file, error)
+        settle()
         if (closing.signal.aborted) return
         await pause(RETRY_MS)
       }
     }
     // In the turn in which the loop found nothing more: what comes later starts another.
     flushing = undefined
+    settle()
   }
   const schedule = (): void => {
     flushing ??= flush()
@@ -137,6 +146,7 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
       schedule()
     },
     error: () => failure,
+    settled: () => (flushing === undefined ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve))),
     close: async () => {
       closing.abort()
       await flushing

@@ -22,7 +22,7 @@ export type StoreOptions = {
   readonly log: Log
   /** Something changed since the last call; at most once in COALESCE_MS. Not called for what was restored from disk. */
   readonly onChange: () => void
-  /** A resource was read as a whole: most of the memory that it took is free again. */
+  /** A resource was read as a whole, and written: most of the memory that it took is free again. */
   readonly onListed?: () => void
 }
 export type Store = StoreView & {
@@ -143,7 +143,7 @@ class Followed {
     if (!this.synced) this.#changed()
     this.synced = true
     this.#reached()
-    this.#listed()
+    void this.#disk.settled().then(this.#listed)
   }
 
   put = (object: KubernetesObject, again: () => KubernetesObject): void => {

@@ -148,7 +148,7 @@ t.test('a reader keeps what it needs; the disk has the whole', async (t) => {
   const [found] = online.view.list(labelled)
   t.strictSame(Object.keys(found!), ['metadata', 'label'])
   t.equal(found!.label, 'red')
-  t.equal(online.lists(), 1)
+  await until(() => online.lists() === 1, 'it is read and written')
   write(directory, { 'a.yaml': nodeManifest('a', 'blue') })
   await until(() => online.view.list(labelled)[0]?.label === 'blue', 'it follows')
   await online.stop()
