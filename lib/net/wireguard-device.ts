@@ -3,10 +3,11 @@
 
 import { readFile } from 'node:fs/promises'
 import { ExecError } from './exec.ts'
+import { pause } from './lifetime.ts'
 import { NetlinkError, type Link, type LinkAddress, type Netlink } from './netlink.ts'
 import { ensureSysctl } from './sysctl.ts'
 import { configureDevice, showDevice, startWireGuardGo, type DeviceDump } from './wireguard.ts'
-import { pause } from './lifetime.ts'
+import { getDevice } from './wireguard-uapi.ts'
 
 export type DeviceSpec = {
   readonly name: string
@@ -37,7 +38,7 @@ const KINDS = { wireguard: 'kernel', tun: 'wireguard-go' } as const
 /** @throws NetlinkError, ExecError, SysctlError or DeviceError; what was done stays, and the next call goes on from there. */
 export async function ensureDevice(netlink: Netlink, spec: DeviceSpec, signal: AbortSignal): Promise<WireGuardDevice> {
   const found = await adopt(netlink, spec.name)
-  const { link, dump } = found ?? (await make(netlink, spec.name))
+  const { link, dump } = found ?? (await make(netlink, spec.name, signal))
   const implementation = implementationOf(link)
 
   const privateKey = (await readFile(spec.privateKeyFile, 'utf8')).trim()
@@ -74,16 +75,29 @@ const isUnanswered = (error: unknown) =>
   error instanceof ExecError &&
   /^Unable to access interface: (?!Operation not permitted|Permission denied)/.test(error.stderr)
 
-async function make(netlink: Netlink, name: string): Promise<Found> {
+async function make(netlink: Netlink, name: string, signal: AbortSignal): Promise<Found> {
   try {
     await netlink.addLink(name, 'wireguard')
   } catch (error) {
     if (!(error instanceof NetlinkError) || error.errno !== 'ENOTSUP') throw error
+    await ending(name, signal)
     await startWireGuardGo(name)
   }
   const link = await findLink(netlink, name)
   if (link === undefined) throw new DeviceError(`device ${name} went away while it was made; it is made again`)
   return { link, dump: await showDevice(name) }
+}
+
+const ENDING_MAX_MS = 5_000
+const ENDING_POLL_MS = 50
+
+/**
+ * A wireguard-go whose device was removed ends by itself, in its own time. It removes its control socket as the last thing,
+ * by name: it would be the next one's, which then ends too.
+ */
+async function ending(name: string, signal: AbortSignal): Promise<void> {
+  const deadline = performance.now() + ENDING_MAX_MS
+  while ((await getDevice(name)) !== undefined && performance.now() < deadline) await pause(ENDING_POLL_MS, signal)
 }
 
 const findLink = async (netlink: Netlink, name: string) => (await netlink.links()).find((link) => link.name === name)

@@ -98,9 +98,12 @@ t.test('WireGuard devices', { skip: isRoot ? false : 'needs root' }, async (t) =
     t.match(peer, { endpoint: '[2001:db8::2]:5001', keepaliveSeconds: 10 })
 
     if (opened[0]!.implementation === 'wireguard-go') {
-      const pid = /fm-direct.*?pid=(\d+)/.exec(await a.host.sh('ss -xlpH'))?.[1]
-      await a.host.sh(`kill -9 ${pid}`)
+      const wireguardGo = async () => /fm-direct.*?pid=(\d+)/.exec(await a.host.sh('ss -xlpH'))?.[1]
+      await a.host.sh(`kill -9 ${await wireguardGo()}`)
       await passes('after kill -9 of its wireguard-go', 1_500)
+      const late = await wireguardGo()
+      await a.host.sh(`kill -STOP ${late}; ip link del fm-direct; sleep 0.5; kill -CONT ${late}`)
+      await passes('after one that ended late', 3_000)
     }
     await a.host.sh('ip addr flush dev fm-direct')
     await until('flushed addresses', 1_000, async () =>
