@@ -17,6 +17,8 @@ import { createOps, listen, textOf, until } from '../relay/ops.ts'
 
 const CLI = new URL('../../cli/main.ts', import.meta.url).pathname
 
+t.setTimeout(120_000)
+
 t.test('what is typed', async (t) => {
   const listen = { address: '127.0.0.1', port: 0 }
   const rows: readonly [words: string, expected: object | RegExp][] = [

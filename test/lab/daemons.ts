@@ -32,7 +32,12 @@ export type Programs = {
 
 export const STUN_PORTS = [3478, 3479] as const
 
-export function relayOf({ id, relay }: Topology, { node, fulmar }: Programs, manifests: string): Daemon {
+export function relayOf(
+  { id, relay }: Topology,
+  { node, fulmar }: Programs,
+  manifests: string,
+  flags: readonly string[],
+): Daemon {
   const options = [
     ['--listen', '0.0.0.0:443,[::]:443'],
     ['--public', relay.addresses.join(',')],
@@ -40,7 +45,7 @@ export function relayOf({ id, relay }: Topology, { node, fulmar }: Programs, man
     ['--stun-ports', STUN_PORTS.join(',')],
     ['--manifests', manifests],
   ]
-  return onNode(id, CLOUD, 'relay', [node, fulmar, 'relay', ...options.flat()])
+  return onNode(id, CLOUD, 'relay', [node, fulmar, 'relay', ...options.flat(), ...flags])
 }
 
 /** @param cgroups where cgroup2 is mounted; BPF serves a node's own group and never the machine. */

@@ -103,6 +103,7 @@ export class Lab {
   /** The folder that the relay serves; edits are followed. */
   readonly manifests: string
   readonly #supervisor: Supervisor
+  readonly #relayFlags: readonly string[]
   readonly #agentFlags: readonly string[]
   readonly #gatewayFlags: readonly string[]
   readonly #kubelets: boolean
@@ -115,6 +116,7 @@ export class Lab {
     const { restart = true } = options
     this.topology = topology
     this.manifests = manifests
+    this.#relayFlags = options.relayFlags ?? []
     this.#agentFlags = agentFlagsOf(options)
     this.#gatewayFlags = options.gatewayFlags ?? []
     this.#chart = chart
@@ -170,6 +172,7 @@ export class Lab {
       topology: this.topology,
       manifests: this.manifests,
       supervisor: this.#supervisor,
+      relayFlags: this.#relayFlags,
       agentFlags: this.#agentFlags,
       gatewayFlags: this.#gatewayFlags,
       chart: this.#chart,

@@ -1,9 +1,8 @@
 // `lab ops`: what operators do by kubectl, on nodes that nobody can dial: one behind a symmetric NAT and one that gets
 // nothing out but TCP to port 443, both far from the cloud. kubectl runs in the cloud against the relay's API.
 
-import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Values } from '../../lib/config.ts'
@@ -13,15 +12,9 @@ import { delaySite } from './delay.ts'
 import { enterCommand, hostEnvironment, placeOf } from './enter.ts'
 import { connectIn } from './kubelet/netns-socket.ts'
 import { startProcess } from './kubelet/process.ts'
-import {
-  CASE_NAMES,
-  opsContainers,
-  PROTOCOLS,
-  runSuite,
-  type Kubectl,
-  type Outcome,
-  type Protocol,
-} from './kubectl-suite.ts'
+import { REBOOT, reboot } from './kubectl/reboot.ts'
+import { PROTOCOLS, type Kubectl, type Protocol } from './kubectl/session.ts'
+import { CASE_NAMES, opsContainers, runSuite, type Outcome } from './kubectl/suite.ts'
 import { openLab, type Lab } from './lab.ts'
 import { generateManifests } from './manifests.ts'
 import { CLOUD, nodeOf, pathsOf } from './names.ts'
@@ -46,8 +39,6 @@ const SITES: ReadonlyMap<string, NatName> = new Map([
   ['south', 'udp-blocked'],
 ])
 const NAMESPACE = 'ops'
-const REBOOT = 'logs through a reboot'
-const BACK_WITHIN_MS = 15_000
 const WEB_PORT = 8080
 /** A first session, over a link with a delay. */
 const REACHED_WITHIN_MS = 30_000
@@ -118,7 +109,8 @@ export async function runOps(
         outcomes.push(...ran.map((outcome) => ({ ...outcome, kubectl: version })))
       }
       if (cases.length === 0 || cases.includes(REBOOT)) {
-        const outcome = await reboot(lab, kubectlIn(lab, [programs[0]!, ...config]), node)
+        const place = { pool, node, namespace: NAMESPACE, pod: `${node}-ops`, container: 'web' }
+        const outcome = await reboot(lab, kubectlIn(lab, [programs[0]!, ...config]), place)
         progress(`${node} ${REBOOT}: ${outcome.ok ? 'ok' : 'WRONG'} in ${outcome.ms} ms: ${outcome.detail}`)
         outcomes.push({ ...outcome, kubectl: versions[0]! })
       }
@@ -196,48 +188,6 @@ async function reached(lab: Lab, config: readonly string[], node: string): Promi
   }
 }
 
-/** The agent and the pod's server die; who followed the log is told, and what it said before can still be read. */
-async function reboot(lab: Lab, kubectl: Kubectl, node: string): Promise<Outcome> {
-  const pod = `${node}-ops`
-  const logs = ['logs', '-n', NAMESPACE, pod, '-c', 'web']
-  const startedMs = performance.now()
-  const end = (ok: boolean, detail: string): Outcome => ({
-    name: REBOOT,
-    protocol: undefined,
-    ok,
-    ms: Math.round(performance.now() - startedMs),
-    detail,
-  })
-  const before = await textOf(kubectl, logs)
-  const following = kubectl.start([...logs, '-f'], {})
-  const ended = once(following, 'close')
-  await once(following.stdout!, 'data')
-  lab.kill(node, 'agent')
-  lab.kill(pod, 'pod')
-  if ((await Promise.race([ended, sleep(BACK_WITHIN_MS)])) === undefined) {
-    following.kill('SIGKILL')
-    return end(false, `logs -f goes on ${BACK_WITHIN_MS / 1000} s after its node was gone`)
-  }
-  const goneMs = Math.round(performance.now() - startedMs)
-  for (const deadline = Date.now() + BACK_WITHIN_MS; ; await sleep(100)) {
-    const previous = await textOf(kubectl, [...logs, '--previous'])
-    if (previous === before && before !== '')
-      return end(true, `logs -f ended within ${goneMs} ms; --previous has it all`)
-    if (Date.now() > deadline)
-      return end(false, `--previous: ${JSON.stringify(previous)}, not ${JSON.stringify(before)}`)
-  }
-}
-
-async function textOf(kubectl: Kubectl, args: readonly string[]): Promise<string> {
-  const child = kubectl.start(args, {})
-  let text = ''
-  child.stdout!.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
-  child.stderr!.resume()
-  child.stdin!.end()
-  await once(child, 'close')
-  return text
-}
-
 async function roundTripMs(lab: Lab, node: string): Promise<number> {
   const started = 'time_connect'
   const command = ['curl', '-sk', '-o', '/dev/null', '-w', `%{${started}}`, `${lab.topology.relay.url}/healthz`]
@@ -263,8 +213,9 @@ const COLUMNS: readonly Column[] = [
   { title: 'what came out', overflow: 'wrap' },
 ]
 
-function render({ nodes }: OpsResult): string {
-  return nodes
+function render({ kubectl, nodes }: OpsResult): string {
+  const versions = kubectl.map((version) => `${version} (${protocolsOf(version).join(' and ')})`)
+  const tables = nodes
     .map(({ node, nat, rttMs, outcomes }) => {
       const rows = outcomes.map(({ name, protocol, kubectl, ok, ms, detail }) => [
         name,
@@ -277,6 +228,7 @@ function render({ nodes }: OpsResult): string {
       return `${node}: ${nat}, ${rttMs} ms from the cloud\n${renderTable(COLUMNS, rows)}`
     })
     .join('\n')
+  return `kubectl ${versions.join(', ')}; Node ${process.version}, Linux ${release()}\n\n${tables}`
 }
 
 function say(line: string): void {

@@ -33,6 +33,8 @@ export type LabOptions = {
   readonly agentFlags?: readonly string[] | undefined
   /** Flags of every gateway, such as `--warm all`. */
   readonly gatewayFlags?: readonly string[] | undefined
+  /** Flags of the relay, beside those that a lab gives it. */
+  readonly relayFlags?: readonly string[] | undefined
   /** Whether nodes have kubelets, for kubectl logs, exec and the like. */
   readonly kubelets?: boolean | undefined
   /** Whether relay, agents and gateways run as deploy/chart says, from the image's files. */

@@ -25,6 +25,7 @@ export type StartOptions = {
   readonly topology: Topology
   readonly manifests: string
   readonly supervisor: Supervisor
+  readonly relayFlags: readonly string[]
   readonly agentFlags: readonly string[]
   readonly gatewayFlags: readonly string[]
   /** Daemons by the chart, instead of by daemons.ts. */
@@ -56,7 +57,9 @@ export async function startNodes(options: StartOptions): Promise<void> {
   const names = topology.nodes.map(({ name }) => name)
   const [tokens] = await Promise.all([
     createTokens(topology, names),
-    ...(options.chart?.relays ?? [relayOf(topology, PROGRAMS, manifests)]).map((relay) => supervisor.start(relay)),
+    ...(options.chart?.relays ?? [relayOf(topology, PROGRAMS, manifests, options.relayFlags)]).map((relay) =>
+      supervisor.start(relay),
+    ),
   ])
   progress(`relay at ${topology.relay.url}`)
   await inTurn(names, (name) => join(topology, name, tokens.get(name) ?? ''), signal)

@@ -1,5 +1,5 @@
 // A relay and an agent as processes on two hosts with a link between them, an HTTPS server as the kubelet, and curl in all the
-// ways that lead to it; then the relay is killed, and the link cut.
+// ways that lead to it, from the relay's host and from a control plane beside; then the relay is killed, and the link cut.
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -14,6 +14,14 @@ import { connect, createHost, isRoot, type Host } from '../lib/netns.ts'
 
 const CLI = new URL('../../cli/main.ts', import.meta.url).pathname
 const NODE = process.execPath
+/** On its LAN, which the cloud has no route to. */
+const ADDRESSES = ['192.168.77.7', '192.168.78.7']
+const NODE_OBJECT = {
+  apiVersion: 'v1',
+  kind: 'Node',
+  metadata: { name: 'edge-7' },
+  status: { addresses: ADDRESSES.map((address) => ({ type: 'InternalIP', address })) },
+}
 /** What stands for a kubelet: `/healthz`, `/big` of 8 MiB, and `/logs`, which goes on until its client has gone. */
 const KUBELET = `
 import { createServer } from 'node:https'
@@ -36,14 +44,15 @@ if (!isRoot) t.pass('needs root for network namespaces')
 else {
   t.setTimeout(120_000)
   const folder = await mkdtemp(join(tmpdir(), 'fulmar-ops-'))
-  const [cloud, edge] = await Promise.all([createHost(), createHost()])
+  const [cloud, edge, control] = await Promise.all([createHost(), createHost(), createHost()])
   const children: ChildProcess[] = []
   t.teardown(async () => {
     for (const child of children) child.kill('SIGKILL')
-    await Promise.all([cloud.close(), edge.close()])
+    await Promise.all([cloud, edge, control].map((host) => host.close()))
     await rm(folder, { recursive: true })
   })
   await connect('wan', [cloud, '192.0.2.1/24'], [edge, '192.0.2.7/24'])
+  await connect('lan', [cloud, '10.0.0.1/24'], [control, '10.0.0.2/24'])
 
   const start = (host: Host, ...command: string[]): ChildProcess => {
     const child = spawn('nsenter', ['--target', String(host.pid), '--net', '--mount', ...command], {
@@ -54,7 +63,7 @@ else {
   }
   const authority = await openAuthority(join(folder, 'relay'), Date.now())
   const file = (name: string, text: string): Promise<void> => writeFile(join(folder, name), text)
-  const kubelet = await issueServer(authority, ['edge-7'], validFor(Date.now(), 1))
+  const kubelet = await issueServer(authority, ['edge-7', ...ADDRESSES], validFor(Date.now(), 1))
   const client = await createClient(
     authority,
     { commonName: 'kube-apiserver', organization: undefined },
@@ -69,7 +78,7 @@ else {
     file('ca.crt', authority.certificatePem),
     file('kubelet.mjs', KUBELET),
     file('users', `prometheus ${createHash('sha256').update('secret').digest('hex')} edge-* 10250\n`),
-    file('manifests/nodes.yaml', 'apiVersion: v1\nkind: Node\nmetadata:\n  name: edge-7\n'),
+    file('manifests/nodes.json', JSON.stringify(NODE_OBJECT)),
   ])
   const startRelay = (): ChildProcess =>
     start(
@@ -84,7 +93,7 @@ else {
         `--manifests=${folder}/manifests`,
         `--egress-socket=${folder}/egress.sock`,
         '--egress-listen=192.0.2.1:8131',
-        '--kubelet-listen=192.0.2.1:10250',
+        '--kubelet-listen=0.0.0.0:10250',
         `--proxy-users=${folder}/users`,
       ],
     )
@@ -142,6 +151,35 @@ else {
       'without a certificate',
     )
     t.match(await curl(`${BY_EGRESS} -v https://edge-7:22/`), /403 edge-7: edge-7:22 is not open to the cloud/)
+  })
+
+  t.test('clients that dial the address of a node and name none', async (t) => {
+    const [routed, translated] = ADDRESSES.map((address) => `https://${address}:10250/healthz`)
+    // Both addresses lead nowhere by themselves.
+    await cloud.sh('ip route add default via 192.0.2.7')
+    await cloud.sh('ip route add local 192.168.77.0/24 dev lo')
+    await cloud.sh(`nft -f - <<'EOF'
+table ip kubelets {
+  chain output {
+    type nat hook output priority -100;
+    ip daddr 192.168.78.0/24 tcp dport 10250 redirect to :10250
+  }
+  chain prerouting {
+    type nat hook prerouting priority -100;
+    ip daddr 192.168.78.0/24 tcp dport 10250 redirect to :10250
+  }
+}
+EOF`)
+    t.equal(await curl(routed!), 'ok from the kubelet', 'routed, and its certificate is verified by the address')
+    t.equal(await curl(translated!), 'ok from the kubelet', 'translated')
+    await control.sh('ip route add 192.168.0.0/16 via 10.0.0.1')
+    for (const url of [routed!, translated!])
+      t.equal(
+        await control.sh(`curl -sS --max-time 15 --cacert ${folder}/ca.crt ${url} 2>&1 || true`),
+        'ok from the kubelet',
+        `${url} from another host of the control plane`,
+      )
+    t.match(await curl('https://192.168.77.9:10250/healthz'), /unrecognized name/, 'an address of no node')
   })
 
   t.test('Ctrl-C of a follower reaches the kubelet within a second', async (t) => {
