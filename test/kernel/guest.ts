@@ -67,6 +67,7 @@ export async function startGuest(kernel: Kernel, work: Work, signal: AbortSignal
     modules: join(kernel.folder, 'lib/modules'),
     run: folder,
     timeout: timeoutS,
+    ...(hasKvm() ? {} : { EMULATED: 1 }),
   }
   const parameters = {
     ...(hasKvm() ? {} : slowClock(SLOWNESS)),

@@ -194,8 +194,13 @@ export async function relayedOverKeepalive(lab: Lab, { client, server }: Pair): 
     .reduce((sum, { overKeepalive }) => sum + overKeepalive, 0)
 }
 
-export function startStream(lab: Lab, host: string, peer: string): { readonly stop: () => Promise<StreamReport> } {
-  const stream: Stream = { peer, port: STREAM_PORT, perSecond: PER_SECOND }
+export function startStream(
+  lab: Lab,
+  host: string,
+  peer: string,
+  perSecond = PER_SECOND,
+): { readonly stop: () => Promise<StreamReport> } {
+  const stream: Stream = { peer, port: STREAM_PORT, perSecond }
   const child = lab.spawn(host, [process.execPath, join(import.meta.dirname, 'stream.ts'), JSON.stringify(stream)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })

@@ -11,6 +11,8 @@ t.setTimeout(240_000)
 
 const PAIR = ['peat', 'marl'] as const
 const SWITCHES = 3
+/** Of each stream. Relays whose code an emulated processor runs for the first time cannot carry more (test/kernel). */
+const PER_SECOND = process.env['EMULATED'] === undefined ? 100 : 20
 const AFTER_DIRECT_MS = 5_000
 const SETTLE_MS = 300
 const STALL_MS = 100
@@ -42,10 +44,13 @@ t.test('relay to direct, again and again', async (t) => {
     await bothOn(lab, gateways, 'relay-tcp', cutAt)
     const before = await relayedOverKeepalive(lab, gateways)
     const streams = STREAMS.flatMap(({ family, hosts: [a, b] }) => [
-      { what: `IPv${family} from marl`, stream: startStream(lab, a, addressOf(lab, b, family)) },
-      { what: `IPv${family} from peat`, stream: startStream(lab, b, addressOf(lab, a, family)) },
+      { what: `IPv${family} from marl`, stream: startStream(lab, a, addressOf(lab, b, family), PER_SECOND) },
+      { what: `IPv${family} from peat`, stream: startStream(lab, b, addressOf(lab, a, family), PER_SECOND) },
     ])
-    await until('the relay carries all streams', async () => (await relayedOverKeepalive(lab, gateways)) > before + 200)
+    await until(
+      'the relay carries all streams',
+      async () => (await relayedOverKeepalive(lab, gateways)) > before + 2 * PER_SECOND,
+    )
 
     const healedAt = Date.now()
     await lab.heal(PAIR[round % 2]!)
@@ -71,13 +76,16 @@ t.test('relay to direct, again and again', async (t) => {
       )
       t.equal(lost, 0, `switch ${round}, ${what}: lost ${lostNumbers.join(' ')}`)
       t.equal(doubled, 0, `switch ${round}, ${what}: doubled`)
-      t.ok(received > AFTER_DIRECT_MS / 20, `switch ${round}, ${what}: ${received} packets arrived`)
+      t.ok(
+        received > (AFTER_DIRECT_MS / 1000) * (PER_SECOND / 2),
+        `switch ${round}, ${what}: ${received} packets arrived`,
+      )
     }
   }
 
   const seen = await seenByCore(lab)
   t.comment(`the core saw ${JSON.stringify(seen)}`)
-  t.ok(seen.wireguard > SWITCHES * 1_000, 'the streams passed the core')
+  t.ok(seen.wireguard > SWITCHES * 10 * PER_SECOND, 'the streams passed the core')
   t.not(seen.probes, 0, 'so did probes')
   t.equal(seen.other, 0, 'and nothing else')
   t.equal(seen.inner, 0, 'no packet of a pod by itself')
