@@ -3,7 +3,7 @@
 // agent dials what the relay asks for if it may (ops-targets.ts), and nothing else.
 
 import type { Socket } from 'node:net'
-import tls, { type ConnectionOptions } from 'node:tls'
+import type { ConnectionOptions } from 'node:tls'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Log } from '../lib/log.ts'
 import type { MuxStream } from '../lib/mux/stream.ts'
@@ -12,6 +12,7 @@ import { tlsOptions, type NodeIdentity } from '../lib/net/identity.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../lib/net/mux-duplex.ts'
+import { connectTls } from '../lib/net/relay-tls.ts'
 import { splice } from '../lib/net/splice.ts'
 import { upgradeWebSocket } from '../lib/net/websocket.ts'
 import { rendezvousOrder } from '../lib/rendezvous.ts'
@@ -22,7 +23,7 @@ import { OpsRefusal } from './ops-dial-client.ts'
 import { planReplicas, SESSIONS } from './ops-replicas.ts'
 
 export type OpsOptions = {
-  readonly identity: NodeIdentity & Partial<Pick<LiveIdentity, 'onChange'>>
+  readonly identity: NodeIdentity & Partial<Pick<LiveIdentity, 'onChange' | 'clock'>>
   /** All that are known, now; without it those of the identity are one replica. */
   readonly replicas?: () => readonly Replica[]
   /** A relay told which replicas there are. */
@@ -129,7 +130,7 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
   /** One session; resolves when it takes no more streams, which may be long before it ends. */
   const connect = async (self: Session): Promise<End> => {
     const { url } = self
-    const dialTls = (to: ConnectionOptions) => tls.connect({ ...to, ...tlsOptions(identity) })
+    const dialTls = (to: ConnectionOptions) => connectTls({ ...to, ...tlsOptions(identity) }, identity.clock)
     const socket = await upgradeWebSocket(new URL(MUX_PATH, url), dialTls, CONNECT_TIMEOUT_MS, signal)
     const { promise, resolve } = Promise.withResolvers<End>()
     let reason = 'the relay closed the connection'

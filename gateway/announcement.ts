@@ -9,6 +9,7 @@
 
 import { createPublicKey, sign, verify, X509Certificate, type KeyObject } from 'node:crypto'
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../lib/address.ts'
+import type { Clock } from '../lib/clock.ts'
 import { identityOf, type Subject } from '../lib/identity.ts'
 import type { NatBehaviour } from '../lib/status.ts'
 import { MAX_TERM } from '../lib/wire/lan.ts'
@@ -18,6 +19,7 @@ import type { Role } from './roles.ts'
 
 /** `static` is what a Gateway object says of a peer; nobody announces it. */
 export type CandidateKind = AnnouncedKind | 'static'
+const DAY_MS = 86_400_000
 const ANNOUNCED_KINDS = ['host', 'mapped', 'reflexive'] as const
 type AnnouncedKind = (typeof ANNOUNCED_KINDS)[number]
 export type Candidate = { readonly kind: CandidateKind; readonly address: SocketAddress }
@@ -33,8 +35,8 @@ export type Announcement = {
   readonly role?: Role | undefined
 }
 
-/** An announcement as received, with the issuer's date of the certificate that vouches for it, Unix milliseconds. */
-export type Received = Announcement & { readonly certifiedMs: number }
+/** An announcement as received, with the issuer's dates of the certificate that vouches for it, Unix milliseconds. */
+export type Received = Announcement & { readonly certifiedMs: number; readonly expiresMs: number }
 
 export const isNewer = (a: Received, b: Received | undefined): boolean =>
   b === undefined || a.certifiedMs > b.certifiedMs || (a.certifiedMs === b.certifiedMs && a.sequence > b.sequence)
@@ -67,17 +69,12 @@ export function signAnnouncement(
 
 /**
  * Checks the certificate against the CA, the signature against the certificate, and the node's name against both.
- * @param nowMs compared with the certificate's validity; undefined for a peer known from before, whose certificate may
- * have expired while both of us were out of reach of the issuer.
+ * The certificate's dates are the caller's to judge (judgeDates).
  * @throws ProtocolError saying what does not hold
  */
-export function openAnnouncement(signed: SignedAnnouncement, ca: X509Certificate, nowMs: number | undefined): Received {
+export function openAnnouncement(signed: SignedAnnouncement, ca: X509Certificate): Received {
   const certificate = certificateOf(signed)
   if (!certificate.verify(ca.publicKey)) throw new ProtocolError('announcement: its certificate is not from our CA')
-  if (nowMs !== undefined && (nowMs < Date.parse(certificate.validFrom) || nowMs > Date.parse(certificate.validTo)))
-    throw new ProtocolError(
-      `announcement: its certificate is valid from ${certificate.validFrom} to ${certificate.validTo} only`,
-    )
   const payload = Buffer.from(signed.payload, 'base64')
   const key = createPublicKey(certificate.publicKey.export({ type: 'spki', format: 'pem' }))
   if (!verify(digestOf(key), payload, key, Buffer.from(signed.signature, 'base64')))
@@ -86,7 +83,38 @@ export function openAnnouncement(signed: SignedAnnouncement, ca: X509Certificate
   const identity = identityOf(certificate.toLegacyObject().subject as Subject)
   if (identity.kind !== 'node' || identity.node !== announcement.node)
     throw new ProtocolError(`announcement: names node ${announcement.node}, its certificate does not`)
-  return { ...announcement, certifiedMs: Date.parse(certificate.validFrom) }
+  return { ...announcement, certifiedMs: Date.parse(certificate.validFrom), expiresMs: Date.parse(certificate.validTo) }
+}
+
+/**
+ * Whether the dates of a peer's certificate let it in. A new peer must have a certificate that is valid now, which takes a
+ * clock that is right. A peer that was known before is known still, for a grace after its certificate's end: it may have
+ * been out of reach of the issuer as long as we.
+ * @throws ProtocolError saying why they do not.
+ */
+export function judgeDates(
+  { certifiedMs, expiresMs }: Pick<Received, 'certifiedMs' | 'expiresMs'>,
+  isKnown: boolean,
+  { clock, graceMs }: { readonly clock: Pick<Clock, 'now' | 'isBehind'>; readonly graceMs: number },
+): void {
+  const nowMs = clock.now()
+  const text = (ms: number): string => new Date(ms).toISOString()
+  if (isKnown) {
+    if (nowMs < expiresMs + graceMs) return
+    throw new ProtocolError(
+      `announcement: its certificate ended at ${text(expiresMs)}, and peers are known for ${Math.round(graceMs / DAY_MS)} days ` +
+        'after that (--peer-grace)',
+    )
+  }
+  if (clock.isBehind())
+    throw new ProtocolError(
+      `announcement: a new peer, and the clock of this node is wrong (it is ${text(nowMs)} or later): its certificate cannot ` +
+        'be judged before the clock is set',
+    )
+  if (nowMs < certifiedMs || nowMs >= expiresMs)
+    throw new ProtocolError(
+      `announcement: a new peer, and its certificate is valid from ${text(certifiedMs)} to ${text(expiresMs)} only`,
+    )
 }
 
 /** Ed25519 hashes by itself; ECDSA is used with SHA-256. */

@@ -2,6 +2,7 @@
 
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
+import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../lib/log.ts'
 import { GONE_AFTER_MS, Members, NOTHING_KEPT } from '../lib/members.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
@@ -9,6 +10,7 @@ import { createUpkeep } from '../lib/net/upkeep.ts'
 import { digestsText, ProtocolError, type SignedAnnouncement } from '../lib/wire/signal.ts'
 import {
   isNewer,
+  judgeDates,
   MAX_PEERS,
   openAnnouncement,
   signAnnouncement,
@@ -34,11 +36,15 @@ export type Announcements = {
    * @param agoMs a clock that does not jump.
    */
   readonly look: (agoMs?: number) => void
+  /** Takes the new peers that were refused for their dates, where it is time; done by itself every 15 s. */
+  readonly lookAtWaiting: () => void
 }
 
 /** A machine may join days before it is registered. */
 const FORGET_MS = 7 * 24 * 3_600_000
 const FORGET_LOOK_MS = 3_600_000
+const MAX_WAITING = 256
+const WAITING_LOOK_MS = 15_000
 
 export function runAnnouncements(
   options: {
@@ -52,8 +58,14 @@ export function runAnnouncements(
     readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat' | 'role'>
     /** Nodes that the cluster names now, with their UIDs. */
     readonly nodes: () => ReadonlyMap<string, string>
+    /** By which certificates are judged. */
+    readonly clock: Clock
+    /** For how long after the end of its certificate a peer is known. */
+    readonly peerGraceMs: number
     /** Some were dropped. */
     readonly onDropped: () => void
+    /** One was refused because of its dates, or our clock, and is taken now. */
+    readonly onLate: (node: string) => void
     /** Ours is another. */
     readonly onOwn: (announcement: SignedAnnouncement) => void
     readonly log: Log
@@ -74,12 +86,29 @@ export function runAnnouncements(
   let own: SignedAnnouncement | undefined
   let ownText = ''
 
-  const accept = (node: string, signed: SignedAnnouncement, nowMs: number | undefined): boolean => {
+  /** New peers whose certificates could not be judged, or are not valid: time may tell. */
+  const waiting = new Map<string, SignedAnnouncement>()
+  const wait = (node: string, signed: SignedAnnouncement): void => {
+    waiting.delete(node)
+    waiting.set(node, signed)
+    if (waiting.size > MAX_WAITING) waiting.delete(waiting.keys().next().value!)
+  }
+
+  const accept = (node: string, signed: SignedAnnouncement, isKept = false): boolean => {
     try {
-      const received = openAnnouncement(signed, ca, nowMs)
+      const received = openAnnouncement(signed, ca)
       if (received.node !== node || node === identity.node || !isNewer(received, peers.get(node))) return false
       if (received.certifiedMs <= (endedMs.get(node) ?? -Infinity))
         throw new ProtocolError('the node was deleted, and its certificate is from before: it has to join again')
+      const isKnown = isKept || peers.has(node)
+      try {
+        judgeDates(received, isKnown, { clock: options.clock, graceMs: options.peerGraceMs })
+      } catch (error) {
+        if (!isKnown) wait(node, signed)
+        throw error
+      }
+      waiting.delete(node)
+      options.clock.atLeast(received.certifiedMs)
       if (peers.size >= MAX_PEERS && !peers.has(node)) throw new Error(`over ${MAX_PEERS} gateways`)
       if (peers.get(node)?.wireguardKey !== received.wireguardKey) {
         peers.delete(node)
@@ -93,7 +122,7 @@ export function runAnnouncements(
       return false
     }
   }
-  for (const [node, signed] of state.announcements) accept(node, signed, undefined)
+  for (const [node, signed] of state.announcements) accept(node, signed, true)
 
   const upkeep = createUpkeep(
     {
@@ -116,6 +145,28 @@ export function runAnnouncements(
     signal,
   )
 
+  /** What was refused before is not told again. */
+  const lookAtWaiting = (): void => {
+    for (const [node, signed] of waiting) {
+      try {
+        judgeDates(openAnnouncement(signed, ca), false, { clock: options.clock, graceMs: options.peerGraceMs })
+      } catch {
+        continue
+      }
+      if (take(node, signed)) options.onLate(node)
+    }
+  }
+  const lookAtDates = (): void => {
+    for (const [node, received] of peers)
+      try {
+        judgeDates(received, true, { clock: options.clock, graceMs: options.peerGraceMs })
+      } catch (err) {
+        log.warn({ err, peer: node }, 'a gateway is known no more')
+        drop(node)
+      }
+  }
+  const waitingTimer = setInterval(lookAtWaiting, WAITING_LOOK_MS).unref()
+
   const drop = (node: string): void => {
     for (const known of [peers, signedBy, missingSinceMs]) known.delete(node)
     state.removeAnnouncement(node)
@@ -128,6 +179,7 @@ export function runAnnouncements(
     if (ownUid !== undefined && uid !== ownUid) members = new Members(NOTHING_KEPT, true)
     ownUid = uid
     const before = peers.size
+    lookAtDates()
     for (const node of members.look(nodes, Date.now(), agoMs).gone) {
       const { certifiedMs } = peers.get(node) ?? {}
       if (certifiedMs === undefined) continue
@@ -152,10 +204,19 @@ export function runAnnouncements(
     'abort',
     () => {
       clearInterval(looking)
+      clearInterval(waitingTimer)
       clearTimeout(lookingAgain)
     },
     { once: true },
   )
+
+  const take = (node: string, signed: SignedAnnouncement): boolean => {
+    const key = peers.get(node)?.wireguardKey
+    if (!accept(node, signed)) return false
+    state.saveAnnouncement(node, signed)
+    if (peers.get(node)?.wireguardKey !== key) state.saveOrder([...peers.keys()])
+    return true
+  }
 
   return {
     peers,
@@ -165,12 +226,9 @@ export function runAnnouncements(
     receive: (node, signed) => {
       // Verifying takes half a millisecond, and a relay that knows nothing of digests sends all there are.
       if (isDeepStrictEqual(signed, signedBy.get(node))) return false
-      const key = peers.get(node)?.wireguardKey
-      if (!accept(node, signed, Date.now())) return false
-      state.saveAnnouncement(node, signed)
-      if (peers.get(node)?.wireguardKey !== key) state.saveOrder([...peers.keys()])
-      return true
+      return take(node, signed)
     },
     look,
+    lookAtWaiting,
   }
 }

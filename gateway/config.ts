@@ -9,7 +9,17 @@ import {
   runDirOption,
   stateDirOption,
 } from '../lib/common-options.ts'
-import { integer, list, optionalText, socketAddress, text, url, type Options, type Values } from '../lib/config.ts'
+import {
+  duration,
+  integer,
+  list,
+  optionalText,
+  socketAddress,
+  text,
+  url,
+  type Options,
+  type Values,
+} from '../lib/config.ts'
 import { formatSocketAddress } from '../lib/address.ts'
 
 export const gatewayOptions = {
@@ -48,6 +58,13 @@ export const gatewayOptions = {
     value: 'POOL,…',
     fallback: '',
     parse: list(text),
+  },
+  peerGraceMs: {
+    name: 'peer-grace',
+    doc: 'for how long after the end of its certificate a peer that was known stays one, the cloud being out of reach',
+    value: 'TIME',
+    fallback: '365d',
+    parse: duration(0, 36_500 * 86_400_000),
   },
   lanPort: lanPortOption,
   ...numbersOptions,

@@ -2,6 +2,7 @@
 // client certificate or a token. A connection on which nothing is read for a bounded time is taken for dead.
 
 import type { Agent, IncomingMessage } from 'node:http'
+import type { ConnectionOptions, TLSSocket } from 'node:tls'
 import { http, https } from '../net/http.ts'
 import { ApiError, errorOfResponse } from './api-error.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
@@ -15,6 +16,8 @@ export type ApiClientOptions = {
   /** Read anew for each request, as getters of what is renewed; requests under way end on the connection that they have. */
   readonly cert?: string
   readonly key?: string
+  /** Makes a TLS connection where it is to be made otherwise than by tls.connect; undefined leaves it to that. */
+  readonly connect?: (to: ConnectionOptions) => TLSSocket | undefined
   /** A bearer token, read anew for each request since projected tokens rotate. */
   readonly token?: () => string
   /** How long a watch may be silent; a Kubernetes API sends bookmarks every minute. */
@@ -92,16 +95,20 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
   const { ca, watchIdleMs = WATCH_IDLE_MS } = options
   const settings = { keepAlive: true, maxSockets: CONNECTIONS_MAX, scheduling: 'lifo' } as const
   const openAgent = (): Agent => {
-    const { cert, key } = options
-    return server.protocol === 'https:'
-      ? new https.Agent({
-          ...settings,
-          ...(ca && { ca }),
-          ...(cert && { cert }),
-          ...(key && { key }),
-          minVersion: 'TLSv1.2',
-        })
-      : new http.Agent(settings)
+    if (server.protocol !== 'https:') return new http.Agent(settings)
+    const { cert, key, connect } = options
+    const secure = new https.Agent({
+      ...settings,
+      ...(ca && { ca }),
+      ...(cert && { cert }),
+      ...(key && { key }),
+      minVersion: 'TLSv1.2',
+    })
+    if (connect !== undefined) {
+      const usual = secure.createConnection.bind(secure)
+      secure.createConnection = (to, done) => connect(to as ConnectionOptions) ?? usual(to, done)
+    }
+    return secure
   }
   let shown = options.cert
   let open = openAgent()

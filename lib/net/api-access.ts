@@ -2,8 +2,11 @@
 // cluster, by a token and a CA from files.
 
 import { readFileSync } from 'node:fs'
+import type { Clock } from '../clock.ts'
 import type { ApiClientOptions } from '../k8s/api-client.ts'
+import type { NodeIdentity } from './identity.ts'
 import { UsageError } from './lifetime.ts'
+import { connectTls } from './relay-tls.ts'
 
 export type ApiAccess = {
   /** A file with a bearer token; it may be replaced at any time, as projected tokens are. */
@@ -18,7 +21,7 @@ export type ApiAccess = {
  */
 export function apiClientOptions(
   server: string,
-  identity: { readonly certificatePem: string; readonly keyPem: string; readonly caPem: string },
+  identity: Pick<NodeIdentity, 'certificatePem' | 'keyPem' | 'caPem'> & { readonly clock?: Clock },
   { serverToken, serverCa }: ApiAccess,
 ): ApiClientOptions {
   const ca = serverCa === undefined ? identity.caPem : readCa(serverCa)
@@ -33,6 +36,7 @@ export function apiClientOptions(
       get key() {
         return identity.keyPem
       },
+      connect: (to) => (identity.clock?.isBehind() === true ? connectTls(to, identity.clock) : undefined),
     }
   return { server, ca, token: () => readFileSync(serverToken, 'utf8') }
 }

@@ -6,6 +6,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import { rename } from 'node:fs/promises'
 import { createRequest } from '../certificates.ts'
+import type { Clock } from '../clock.ts'
 import type { JoinAnswer } from '../wire/join.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from './files.ts'
 import { identityPaths, type NodeFile, type NodeIdentity } from './identity.ts'
@@ -49,9 +50,13 @@ export async function enrol(
  * Trades the certificate for the next one, with a new key. Both daemons of a node may do so at a time.
  * @throws JoinError
  */
-export async function renew(stateDir: string, identity: NodeIdentity, relay: URL): Promise<NodeIdentity> {
+export async function renew(
+  stateDir: string,
+  { clock, ...identity }: NodeIdentity & { readonly clock?: Clock },
+  relay: URL,
+): Promise<NodeIdentity> {
   const { keyPem, csr } = await request(stateDir, identity.node)
-  const answer = await postRenewal(relay, identity, { version: 1, csr })
+  const answer = await postRenewal(relay, { ...identity, ...(clock && { clock }) }, { version: 1, csr })
   checkAnswer(answer, identity.node, keyPem, identity.caPem)
   await commit(stateDir, answer.certificate, keyPem)
   return { ...identity, certificatePem: answer.certificate, keyPem }

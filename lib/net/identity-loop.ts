@@ -4,10 +4,13 @@
 import { X509Certificate } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { backoffMs } from '../backoff.ts'
+import { issuedMs } from '../certificates.ts'
+import { createClock, type Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import { renewalMs, spanMsOf } from '../renewal.ts'
 import { renew } from './enrolment.ts'
-import { loadIdentity, type NodeIdentity } from './identity.ts'
+import { readIfPresent, writeWhole } from './files.ts'
+import { identityPaths, loadIdentity, type NodeIdentity } from './identity.ts'
 import { JoinError } from './issuer-client.ts'
 import { pause } from './lifetime.ts'
 
@@ -15,6 +18,7 @@ import { pause } from './lifetime.ts'
 export type LiveIdentity = NodeIdentity & {
   /** The listener is called after each change, for as long as the daemon runs. */
   readonly onChange: (listener: () => void) => void
+  readonly clock: Clock
   /** Resolves after the signal aborted. */
   readonly done: Promise<void>
 }
@@ -34,6 +38,8 @@ const RETRY = { baseMs: 30_000, capMs: 3_600_000 }
 /** Once the certificate has expired, nothing that needs the relay works. */
 const RETRY_EXPIRED_MS = 60_000
 const LEAVE_TO_AGENT_MS = 5 * 60_000
+/** A node whose clock stays wrong. */
+const ASK_FOR_TIME_MS = 24 * 3_600_000
 /** Of a short life, as a share of it, so that all of this fits in. */
 const SHARE = 0.02
 
@@ -43,9 +49,12 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
   let current = await loadIdentity(stateDir)
   let certificate = read(current)
   const listeners: (() => void)[] = []
+  const clock = await openClock(stateDir, log)
+  if (certificate !== undefined) clock.atLeast(issuedMs(certificate))
   const live = {
     ...withFlags(current),
     onChange: (listener: () => void) => void listeners.push(listener),
+    clock,
     done: Promise.resolve(),
   }
 
@@ -53,6 +62,7 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
     if (isDeepStrictEqual(next, current)) return
     current = next
     certificate = read(next)
+    if (certificate !== undefined) clock.atLeast(issuedMs(certificate))
     Object.assign(live, withFlags(next))
     log.info({ node: next.node, until: certificate?.validToDate.toISOString() }, 'the identity is a new one')
     for (const listener of listeners) listener()
@@ -68,18 +78,23 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
 
   let failures = 0
   let nextTryMs = 0
+  let askedMs = -Infinity
+  /** Who does not know the time asks the issuer: the date of a new certificate is later than all that is known here. */
+  const asksForTime = (): boolean => clock.isBehind() && performance.now() - askedMs >= ASK_FOR_TIME_MS
   const renewIfDue = async (): Promise<void> => {
     if (certificate === undefined || performance.now() < nextTryMs) return
     const spare = Math.min(LEAVE_TO_AGENT_MS, spanMsOf(certificate) * SHARE)
     const dueMs = renewalMs(certificate) + (options.daemon === 'gateway' ? spare : 0)
-    const nowMs = Date.now()
-    if (nowMs < dueMs) return
+    const nowMs = clock.now()
+    if (nowMs < dueMs && !asksForTime()) return
     const relay = live.relays[failures % live.relays.length]!
     try {
-      use(await renew(stateDir, { ...current, relays: live.relays }, new URL(relay)))
+      use(await renew(stateDir, { ...current, clock }, new URL(relay)))
       failures = 0
+      askedMs = performance.now()
     } catch (err) {
-      const capMs = nowMs < certificate.validToDate.getTime() ? RETRY.capMs : RETRY_EXPIRED_MS
+      const isInTime = nowMs < certificate.validToDate.getTime() && !clock.isBehind()
+      const capMs = isInTime ? RETRY.capMs : RETRY_EXPIRED_MS
       const baseMs = Math.min(RETRY.baseMs, spanMsOf(certificate) * SHARE)
       nextTryMs = performance.now() + backoffMs({ baseMs, capMs }, ++failures, Math.random())
       log.warn(
@@ -99,6 +114,20 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
   }
   live.done = run()
   return live
+}
+
+/** The floor is written when it rises; both daemons of a node write theirs, and the next start knows the last. */
+async function openClock(stateDir: string, log: Log): Promise<Clock> {
+  const { clock: file } = identityPaths(stateDir)
+  const floorMs = Date.parse((await readIfPresent(file))?.trim() ?? '') || 0
+  const keep = (ms: number): void => {
+    writeWhole(file, `${new Date(ms).toISOString()}\n`).catch((err: unknown) =>
+      log.warn({ err, path: file }, 'cannot save what time it is at the least'),
+    )
+  }
+  const clock = createClock(floorMs, keep, Date.now)
+  if (clock.isBehind()) log.warn({ floor: new Date(floorMs).toISOString() }, 'the clock of this node is wrong')
+  return clock
 }
 
 function read({ certificatePem }: NodeIdentity): X509Certificate | undefined {

@@ -34,6 +34,8 @@ export const identityPaths = (stateDir: string) => ({
   ca: join(stateDir, 'identity', 'ca.crt'),
   /** The key of a join or a renewal that has not succeeded yet, or not quite: a certificate for it counts. */
   pendingKey: join(stateDir, 'identity', 'pending.key'),
+  /** The floor of the clock (lib/clock.ts), in ISO 8601. */
+  clock: join(stateDir, 'identity', 'clock'),
   node: join(stateDir, 'node.json'),
 })
 

@@ -4,6 +4,7 @@ import type { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { spkiHash } from '../certificates.ts'
+import type { Clock } from '../clock.ts'
 import {
   decodeJoinAnswer,
   decodeJoinRefusal,
@@ -16,6 +17,7 @@ import {
 } from '../wire/join.ts'
 import { https } from './http.ts'
 import { tlsOptions, type NodeIdentity } from './identity.ts'
+import { connectTls } from './relay-tls.ts'
 
 export class JoinError extends Error {
   readonly code: string
@@ -57,13 +59,22 @@ export async function findAuthority(relay: URL, caHash: string): Promise<string>
 
 /** Posts a request to a relay that must prove itself by the CA. @throws JoinError with the relay's own code if it refuses. */
 export const postJoin = (relay: URL, caPem: string, join: JoinRequest): Promise<JoinAnswer> =>
-  post(relay, JOIN_PATH, { ca: caPem, minVersion: 'TLSv1.2' }, join)
+  post(relay, JOIN_PATH, { ca: caPem, minVersion: 'TLSv1.2' }, undefined, join)
 
 /** The same, by the certificate that the node has. */
-export const postRenewal = (relay: URL, identity: NodeIdentity, renewal: RenewRequest): Promise<JoinAnswer> =>
-  post(relay, RENEW_PATH, tlsOptions(identity), renewal)
+export const postRenewal = (
+  relay: URL,
+  identity: NodeIdentity & { readonly clock?: Clock },
+  renewal: RenewRequest,
+): Promise<JoinAnswer> => post(relay, RENEW_PATH, tlsOptions(identity), identity.clock, renewal)
 
-async function post(relay: URL, path: string, tls: ConnectionOptions, request: object): Promise<JoinAnswer> {
+async function post(
+  relay: URL,
+  path: string,
+  tls: ConnectionOptions,
+  clock: Clock | undefined,
+  request: object,
+): Promise<JoinAnswer> {
   const body = JSON.stringify(request)
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>()
   const target = targetOf(relay)
@@ -73,6 +84,7 @@ async function post(relay: URL, path: string, tls: ConnectionOptions, request: o
     path,
     method: 'POST',
     agent: false,
+    createConnection: () => connectTls({ ...target, ...tls }, clock),
     timeout: TIMEOUT_MS,
     headers: { host: relay.host, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
   })

@@ -4,9 +4,9 @@
 // misses answers has it checked at once. The relay ends sessions with the certificate that was shown: where the node has
 // another, the next session is there before the last one goes.
 
-import { isIP, type createConnection, type Socket } from 'node:net'
+import type { createConnection, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import tls, { type ConnectionOptions, type TLSSocket } from 'node:tls'
+import type { ConnectionOptions, TLSSocket } from 'node:tls'
 import { WebSocket, type RawData } from 'ws'
 import { canonicalAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
@@ -14,6 +14,7 @@ import type { Log } from '../log.ts'
 import type { LiveIdentity } from './identity-loop.ts'
 import { tlsOptions, type NodeIdentity } from './identity.ts'
 import { pause } from './lifetime.ts'
+import { connectTls } from './relay-tls.ts'
 
 export type RelaySessionState = {
   readonly url: string
@@ -49,6 +50,8 @@ const CONNECT_TIMEOUT_MS = 5_000
 const HANDSHAKE_TIMEOUT_MS = 20_000
 /** The relay pings every 10 s; a session that hears nothing for so long is dead, whatever TCP believes. */
 const SILENCE_MS = 25_000
+/** Of what the relay says when it refuses a session. */
+const MAX_REASON = 300
 /** Between two attempts to replace a session that works. */
 const REPLACE_MS = 60_000
 /** A pong takes a round trip, or a few where packets are lost (the first retransmission comes after 200 ms or more). */
@@ -58,7 +61,7 @@ const zeroMask = (mask: Buffer): void => void mask.fill(0)
 
 export function openRelaySession(
   options: {
-    readonly identity: NodeIdentity & Partial<Pick<LiveIdentity, 'onChange'>>
+    readonly identity: NodeIdentity & Partial<Pick<LiveIdentity, 'onChange' | 'clock'>>
     readonly path: string
     readonly maxPayloadBytes: number
     readonly log: Log
@@ -87,8 +90,7 @@ export function openRelaySession(
     const opened = Promise.withResolvers<true>()
     const { certificatePem } = identity
     const dial = (to: ConnectionOptions): TLSSocket => {
-      const host = to.host ?? ''
-      const dialled = tls.connect({ ...to, path: undefined, servername: isIP(host) === 0 ? host : '' })
+      const dialled = connectTls(to, identity.clock)
       dialled.once('connect', () => expect(HANDSHAKE_TIMEOUT_MS, 'no TLS session'))
       return dialled
     }
@@ -160,8 +162,11 @@ export function openRelaySession(
       }
     })
     socket.on('unexpected-response', (_request, response) => {
-      terminate(`the relay answered ${response.statusCode} ${response.statusMessage ?? ''}`.trim())
-      response.resume()
+      let text = ''
+      response.setEncoding('utf8')
+      response.on('data', (chunk: string) => (text = (text + chunk).slice(0, MAX_REASON)))
+      const { statusCode, statusMessage = '' } = response
+      response.on('close', () => terminate(`the relay answered ${statusCode} ${statusMessage}: ${text}`.trim()))
     })
     socket.on('error', (error) => (reason ??= error.message))
     socket.on('close', () => {

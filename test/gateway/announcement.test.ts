@@ -3,10 +3,17 @@
 import 'reflect-metadata'
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import t from 'tap'
-import { isNewer, openAnnouncement, signAnnouncement, type Announcement } from '../../gateway/announcement.ts'
+import {
+  isNewer,
+  judgeDates,
+  openAnnouncement,
+  signAnnouncement,
+  type Announcement,
+} from '../../gateway/announcement.ts'
 import { createAuthority, createClient, validFor } from '../../lib/certificates.ts'
 
 const NOW = Date.parse('2026-03-01T00:00:00Z')
+const DAY_MS = 86_400_000
 const announcement: Announcement = {
   node: 'harbor1',
   sequence: 7,
@@ -48,9 +55,10 @@ t.test('announcements', async (t) => {
   const signed = signAnnouncement(announcement, harbor.certificate, harbor.key)
 
   t.test('what was signed is what is read', async (t) => {
-    const { certifiedMs, ...read } = openAnnouncement(signed, ca.certificate, NOW)
+    const { certifiedMs, expiresMs, ...read } = openAnnouncement(signed, ca.certificate)
     t.strictSame(read, announcement)
     t.equal(certifiedMs, Date.parse(harbor.certificate.validFrom))
+    t.equal(expiresMs, Date.parse(harbor.certificate.validTo))
   })
 
   const changed = Buffer.from(Buffer.from(signed.payload, 'base64').toString().replace('192.168.1.10', '192.168.1.66'))
@@ -82,16 +90,41 @@ t.test('announcements', async (t) => {
       /wireguardKey/,
     ],
   ] as const)
-    t.throws(() => openAnnouncement(forged, ca.certificate, NOW), { code: 'FULMAR_PROTOCOL', message }, name)
+    t.throws(() => openAnnouncement(forged, ca.certificate), { code: 'FULMAR_PROTOCOL', message }, name)
 
-  t.test('an expired certificate: refused at first sight, good for a peer known from before', async (t) => {
-    const later = NOW + 60 * 86_400_000
-    t.throws(() => openAnnouncement(signed, ca.certificate, later), { message: /valid from/ })
-    t.equal(openAnnouncement(signed, ca.certificate, undefined).node, 'harbor1')
+  t.test('whom the dates of a certificate let in', async (t) => {
+    const dates = openAnnouncement(signed, ca.certificate)
+    const { certifiedMs, expiresMs } = dates
+    const graceMs = 365 * DAY_MS
+    const rows: readonly [
+      name: string,
+      nowMs: number,
+      isBehind: boolean,
+      fresh: RegExp | true,
+      known: RegExp | true,
+    ][] = [
+      ['in time', NOW, false, true, true],
+      ['in its last second', expiresMs - 1, false, true, true],
+      ['ended', expiresMs, false, /new peer.*valid from .* only/, true],
+      ['before its time, by a clock that is late', certifiedMs - 1, false, /new peer.*valid from .* only/, true],
+      ['a clock that starts in 1970', NOW, true, /new peer.*clock of this node is wrong/, true],
+      ['offline for long', expiresMs + graceMs - 1, false, /valid from/, true],
+      ['for too long', expiresMs + graceMs, false, /valid from/, /known for 365 days after that \(--peer-grace\)/],
+    ]
+    for (const [name, nowMs, isBehind, fresh, known] of rows)
+      for (const [who, isKnown, verdict] of [
+        ['new', false, fresh],
+        ['known', true, known],
+      ] as const) {
+        const judge = () =>
+          judgeDates(dates, isKnown, { clock: { now: () => nowMs, isBehind: () => isBehind }, graceMs })
+        if (verdict === true) t.doesNotThrow(judge, `${name}, ${who}`)
+        else t.throws(judge, { code: 'FULMAR_PROTOCOL', message: verdict }, `${name}, ${who}`)
+      }
   })
 
   t.test('the newer one wins: by certificate, then by sequence', async (t) => {
-    const at = (certifiedMs: number, sequence: number) => ({ ...announcement, certifiedMs, sequence })
+    const at = (certifiedMs: number, sequence: number) => ({ ...announcement, certifiedMs, expiresMs: 9, sequence })
     t.ok(isNewer(at(1, 1), undefined))
     t.ok(isNewer(at(1, 2), at(1, 1)))
     t.notOk(isNewer(at(1, 1), at(1, 1)), 'a replay')
@@ -107,6 +140,6 @@ t.test('announcements', async (t) => {
       harbor.certificate,
       harbor.key,
     )
-    t.strictSame(openAnnouncement(future, ca.certificate, NOW).candidates, announcement.candidates)
+    t.strictSame(openAnnouncement(future, ca.certificate).candidates, announcement.candidates)
   })
 })

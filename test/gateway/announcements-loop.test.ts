@@ -6,10 +6,13 @@ import t from 'tap'
 import { signAnnouncement } from '../../gateway/announcement.ts'
 import { runAnnouncements } from '../../gateway/announcements-loop.ts'
 import { createAuthority, createClient, validFor } from '../../lib/certificates.ts'
+import { createClock } from '../../lib/clock.ts'
 import { createLog } from '../../lib/log.ts'
 import { GONE_AFTER_MS } from '../../lib/members.ts'
 import type { SignedAnnouncement } from '../../lib/wire/signal.ts'
 
+const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
 const ca = await createAuthority('mesh', validFor(Date.now(), 3650))
 
 async function nodeOf(node: string, sequence: number, atMs = Date.now()) {
@@ -22,7 +25,12 @@ async function nodeOf(node: string, sequence: number, atMs = Date.now()) {
 }
 const UNKNOWN = { mapping: 'unknown', filtering: 'unknown', udp: 'unknown' } as const
 
-async function start(t: { teardown: (fn: () => void) => void }, nodes: () => ReadonlyMap<string, string>) {
+async function start(
+  t: { teardown: (fn: () => void) => void },
+  nodes: () => ReadonlyMap<string, string>,
+  { clock = createClock(0, () => undefined, Date.now), known = new Map<string, SignedAnnouncement>() } = {},
+) {
+  const late: string[] = []
   const life = new AbortController()
   t.teardown(() => life.abort())
   const kept = new Map<string, SignedAnnouncement>()
@@ -31,7 +39,7 @@ async function start(t: { teardown: (fn: () => void) => void }, nodes: () => Rea
     {
       identity: { node: 'own', certificatePem, keyPem, caPem: ca.certificatePem },
       state: {
-        announcements: new Map(),
+        announcements: known,
         nextSequence: async () => 1,
         saveAnnouncement: (node, signed) => void kept.set(node, signed),
         removeAnnouncement: (node) => void kept.delete(node),
@@ -40,16 +48,17 @@ async function start(t: { teardown: (fn: () => void) => void }, nodes: () => Rea
       facts: () => ({ wireguardKey: '', candidates: [], nat: UNKNOWN, role: undefined }),
       nodes,
       onDropped: () => {},
+      onLate: (node) => void late.push(node),
+      clock,
+      peerGraceMs: 365 * DAY_MS,
       onOwn: () => {},
       log: createLog('test', 'silent'),
     },
     life.signal,
   )
-  return { announcements, kept }
+  return { announcements, kept, late }
 }
 
-const HOUR_MS = 3_600_000
-const DAY_MS = 24 * HOUR_MS
 const SOON_MS = GONE_AFTER_MS + 1
 const named = (...nodes: readonly string[]) => new Map(nodes.map((name) => [name.split(':')[0]!, name]))
 
@@ -101,4 +110,48 @@ t.test('a node that is made again joins again', async (t) => {
   nodes = named('own:5', 'bay:6', 'cape:7')
   announcements.look(2)
   t.equal(there(), 'cape,bay', 'where we are another ourselves it is another API')
+})
+
+t.test('a gateway that starts in 1970', async (t) => {
+  let wallMs = 30_000
+  const clock = createClock(
+    0,
+    () => undefined,
+    () => wallMs,
+  )
+  // Certificates of the peers that it knows tell it that it is later.
+  const known = new Map([['bay', (await nodeOf('bay', 1, Date.now() - 60 * DAY_MS)).signed]])
+  const { announcements, late } = await start(t, () => named('own'), { clock, known })
+  t.same([...announcements.peers.keys()], ['bay'], 'knows the peers that it knew, whatever their certificates')
+  t.ok(clock.isBehind())
+  t.ok(announcements.receive('bay', (await nodeOf('bay', 2)).signed), 'and hears of them')
+  t.notOk(announcements.receive('cape', (await nodeOf('cape', 1)).signed), 'takes no new one')
+  t.same([...announcements.peers.keys()], ['bay'])
+
+  announcements.lookAtWaiting()
+  t.same(late, [], 'as long as it is so')
+  wallMs = Date.now()
+  announcements.lookAtWaiting()
+  t.same(late, ['cape'], 'and does when its clock is set')
+  t.same([...announcements.peers.keys()], ['bay', 'cape'])
+  announcements.lookAtWaiting()
+  t.same(late, ['cape'], 'once')
+})
+
+t.test('a new peer whose certificate ended, and one that was known', async (t) => {
+  const ended = Date.now() - 40 * DAY_MS
+  const known = new Map([['bay', (await nodeOf('bay', 1, ended)).signed]])
+  const { announcements, late } = await start(t, () => named('own'), { known })
+  t.same([...announcements.peers.keys()], ['bay'])
+  t.notOk(announcements.receive('cape', (await nodeOf('cape', 1, ended)).signed))
+  announcements.lookAtWaiting()
+  t.same(late, [])
+  t.ok(announcements.receive('cape', (await nodeOf('cape', 1)).signed), 'it renewed')
+
+  const tooLong = new Map([['dune', (await nodeOf('dune', 1, Date.now() - 400 * DAY_MS)).signed]])
+  t.same(
+    [...(await start(t, () => named('own'), { known: tooLong })).announcements.peers.keys()],
+    [],
+    'after its grace',
+  )
 })

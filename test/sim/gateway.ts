@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto'
 import { formatSocketAddress, socketAddress, type SocketAddress } from '../../lib/address.ts'
 import type { Node } from '../../lib/k8s/objects.ts'
+import { createClock } from '../../lib/clock.ts'
 import { createLog } from '../../lib/log.ts'
 import type { NodeIdentity } from '../../lib/net/identity.ts'
 import { RUNGS, type PathStatus, type Rung } from '../../lib/status.ts'
@@ -189,6 +190,9 @@ export class SimGateway {
         facts: () => ({ wireguardKey: publicKey, ...this.#facts, role: ROLE }),
         nodes: () => new Map(this.#world.nodes().map(({ metadata }) => [metadata?.name ?? '', metadata?.uid ?? ''])),
         onDropped: () => mesh.trigger(),
+        onLate: () => mesh.trigger(),
+        clock: createClock(0, () => undefined, Date.now),
+        peerGraceMs: Infinity,
         onOwn: (announcement) => void send({ kind: 'announce', node, announcement }),
         log,
       },
