@@ -1,8 +1,9 @@
 // The endpoints of a service, read from its EndpointSlices.
 
-import { isIPv4, isIPv6 } from 'node:net'
+import { isIPv6 } from 'node:net'
+import { ipv4Number } from '../lib/address.ts'
 import { normalise, type Family } from '../lib/cidr.ts'
-import { keptMetadata, oneOfEach, type KeptMetadata } from '../lib/k8s/kept.ts'
+import { keptMetadata, oneOfEach, trimmed, type KeptMetadata } from '../lib/k8s/kept.ts'
 import type { EndpointPort, EndpointSlice } from '../lib/k8s/objects.ts'
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP'
@@ -66,20 +67,28 @@ export function endpointsOf(slices: readonly AnySlice[], publishNotReady: boolea
     problems.push(...read.problems)
     for (const written of read.endpoints) {
       const endpoint = publishNotReady && !written.ready ? { ...written, ready: true, draining: false } : written
-      take(found, `${written.address} ${read.portsKey}`, endpoint)
+      const key = `${written.address} ${read.portsKey}`
+      const known = found.get(key)
+      if (known === undefined || isBetter(endpoint, known)) found.set(key, endpoint)
     }
   }
-  return { endpoints: inOrder(found), problems }
+  const endpoints = [...found].sort(([a], [b]) => compare(a, b)).map(([, endpoint]) => endpoint)
+  return { endpoints, problems }
 }
 
-function take(found: Map<string, Endpoint>, key: string, endpoint: Endpoint): void {
-  const known = found.get(key)
-  if (known === undefined || (endpoint.ready && !known.ready) || (endpoint.draining && !known.ready))
-    found.set(key, endpoint)
-}
+const isBetter = (endpoint: Endpoint, known: Endpoint): boolean => !known.ready && (endpoint.ready || endpoint.draining)
 
-const inOrder = (found: ReadonlyMap<string, Endpoint>): readonly Endpoint[] =>
-  [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, endpoint]) => endpoint)
+/** By address, each once. */
+function inOrder(endpoints: readonly Endpoint[]): readonly Endpoint[] {
+  const found: Endpoint[] = []
+  for (const endpoint of endpoints.toSorted((a, b) => compare(a.address, b.address))) {
+    const known = found.at(-1)
+    if (known?.address !== endpoint.address) found.push(endpoint)
+    else if (isBetter(endpoint, known)) found[found.length - 1] = endpoint
+  }
+  return trimmed(found)
+}
+const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 
 function readSlice(slice: EndpointSlice): SliceRead {
   const { namespace, name: own, labels } = slice.metadata ?? {}
@@ -92,7 +101,7 @@ function readSlice(slice: EndpointSlice): SliceRead {
   const ports = onePortList(portsKey, read)
   const family = slice.addressType === 'IPv4' ? 4 : 6
   let bad = 0
-  const found = new Map<string, Endpoint>()
+  const endpoints: Endpoint[] = []
   for (const { addresses, conditions, nodeName, hostname, zone, hints: written } of slice.endpoints ?? []) {
     // Consumers use the first address only; the others are equal to it (discovery/v1).
     const text = addresses?.[0] ?? ''
@@ -107,7 +116,7 @@ function readSlice(slice: EndpointSlice): SliceRead {
     }
     const ready = conditions?.ready ?? true
     const hints: Hints = written ?? {}
-    take(found, `${address.address} ${portsKey}`, {
+    endpoints.push({
       family,
       address: address.address,
       node: nodeName ? oneText(nodeName) : undefined,
@@ -123,7 +132,7 @@ function readSlice(slice: EndpointSlice): SliceRead {
   const isAddressed = slice.addressType === 'IPv4' || slice.addressType === 'IPv6'
   return {
     service: isAddressed ? `${namespace}/${labels?.[LABEL_SERVICE_NAME]}` : undefined,
-    endpoints: inOrder(found),
+    endpoints: inOrder(endpoints),
     portsKey,
     problems: problems.length === 0 ? NOTHING : problems,
   }
@@ -142,7 +151,7 @@ export const isPort = (port: number | undefined): port is number => port !== und
 
 /** Most addresses are written canonically already, which is seen without reading them in full. */
 export function addressOf(text: string): Address | undefined {
-  if (isIPv4(text)) return { family: 4, address: text }
+  if (ipv4Number(text) !== undefined) return { family: 4, address: text }
   if (!text.includes(':')) return undefined
   if (isIPv6(text) && isPlainlyCanonical(text)) return { family: 6, address: text }
   const address = normalise(text)

@@ -24,39 +24,41 @@ export const MASQUERADE_MARK = '0x4000'
 
 const protocolText: Readonly<Record<Protocol, string>> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' }
 
-export function rulesOf({ frontends }: ServiceFrontends, family: Family): ServiceRules {
-  const rules = {
-    elements: new Map<string, Map<string, string>>(),
-    sets: new Map<string, string>(),
-    chains: new Map<string, readonly string[]>(),
+export function rulesOf(service: ServiceFrontends, family: Family): ServiceRules {
+  const elements = new Map<string, Map<string, string>>()
+  const set = (object: string, key: string, value: string): void => {
+    const known = elements.get(object)
+    if (known === undefined) elements.set(object, new Map([[key, value]]))
+    else known.set(key, value)
   }
-  for (const frontend of frontends) if (frontend.family === family) addFrontend(rules, frontend)
-  return rules
+  const draft = { set, sets: new Map<string, string>(), chains: new Map<string, readonly string[]>() }
+  addRules(draft, service, family)
+  return { elements, sets: draft.sets, chains: draft.chains }
 }
 
-type Draft = {
-  readonly elements: Map<string, Map<string, string>>
+/** What rules are written to: an element of a set may come more than once. */
+export type Draft = {
+  readonly set: (object: string, key: string, value: string) => void
   readonly sets: Map<string, string>
   readonly chains: Map<string, readonly string[]>
+}
+
+export function addRules(draft: Draft, { frontends }: ServiceFrontends, family: Family): void {
+  for (const frontend of frontends) if (frontend.family === family) addFrontend(draft, frontend)
 }
 
 function addFrontend(rules: Draft, frontend: Frontend): void {
   const { kind, address, protocol, port, sourceRanges, whenEmpty } = frontend
   const own = kind === 'node-port' ? 'node-' : ''
   const key = `${own === '' ? `${address} . ` : ''}${protocolText[protocol]} . ${port}`
-  const set = (object: string, value: string, at = key): void => {
-    const elements = rules.elements.get(object) ?? new Map<string, string>()
-    rules.elements.set(object, elements)
-    elements.set(at, value)
-  }
+  const set = (object: string, value: string, at = key): void => rules.set(object, at, value)
   /** To the targets, whose slots are written down. */
   const verdict = (targets: readonly Target[], prefix: EndpointClass['prefix'], masquerades: boolean): string => {
     if (targets.length === 0) return ''
     if (frontend.affinitySeconds !== undefined) return `goto ${addAffinity(rules, frontend, targets, masquerades)}`
     const slots = slotsOf(targets)
-    slots.forEach((target, slot) =>
-      set(mapOf({ prefix, count: slots.length }), `${target.address} . ${target.port}`, `${key} . ${slot}`),
-    )
+    const map = mapOf({ prefix, count: slots.length })
+    slots.forEach(({ address, port }, slot) => set(map, `${address} . ${port}`, `${key} . ${slot}`))
     return `goto ${prefix}${masquerades ? 'masq' : 'class'}-${slots.length}`
   }
   const empty = whenEmpty === 'drop' ? 'drop' : 'goto refuse'

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import type { Family } from '../lib/cidr.ts'
 import { EMPTY } from '../lib/sorted-list.ts'
 import type { Changes, ElementChange, Loaded } from './nft-changes.ts'
-import { MASQUERADE_MARK, markOutsiders, rulesOf } from './nft-service.ts'
+import { addRules, MASQUERADE_MARK, markOutsiders } from './nft-service.ts'
 import { classOf, ipOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
 import { takeoverElements, type Takeover } from './takeover.ts'
 
@@ -77,23 +77,32 @@ function gather({ services, family }: Ruleset): {
   /** Maps of classes, and sets and chains of affinity. */
   readonly made: ReadonlySet<string>
 } {
-  const found = new Map<string, string[]>()
-  const affinity: string[] = []
-  const made = new Set<string>()
-  for (const service of services) {
-    const { elements, sets, chains } = rulesOf(service, family)
-    for (const [object, added] of elements) {
-      const list = found.get(object) ?? []
-      found.set(object, list)
-      for (const [key, value] of added) list.push(value === '' ? key : `${key} : ${value}`)
+  const maps = new Map<string, string[]>()
+  const keys = new Map<string, Set<string>>()
+  const [sets, chains] = [new Map<string, string>(), new Map<string, readonly string[]>()]
+  const set = (object: string, key: string, value: string): void => {
+    if (value === '') {
+      const own = keys.get(object) ?? new Set()
+      keys.set(object, own)
+      own.add(key)
+    } else {
+      const own = maps.get(object) ?? []
+      maps.set(object, own)
+      own.push(`${key} : ${value}`)
     }
-    for (const [name, type] of sets) affinity.push(...renderObject(`set ${name}`, type, []))
-    for (const [name, rules] of chains) affinity.push(...renderChain(name, rules))
-    for (const own of [sets, chains]) for (const name of own.keys()) made.add(name)
   }
-  for (const name of found.keys()) if (classOf(name) !== undefined) made.add(name)
-  return { elements: found, affinity, made }
+  for (const service of services) addRules({ set, sets, chains }, service, family)
+  const elements = new Map([...maps, ...[...keys].map(([object, own]) => [object, [...own]] as const)])
+  return {
+    elements,
+    affinity: [
+      ...[...sets].flatMap(([name, type]) => renderObject(`set ${name}`, type, [])),
+      ...[...chains].flatMap(([name, rules]) => renderChain(name, rules)),
+    ],
+    made: new Set([...elements.keys(), ...sets.keys(), ...chains.keys()].filter((name) => !isAlwaysThere(name))),
+  }
 }
+const isAlwaysThere = (name: string) => (OBJECTS as readonly string[]).includes(name)
 
 const addressType = (family: Family) => (family === 4 ? 'ipv4_addr' : 'ipv6_addr')
 const byAddress = (family: Family) => `${ipOf(family)} daddr . meta l4proto . th dport`

@@ -1,5 +1,6 @@
 // One snapshot for all of the agent's loops: made from the store when it is asked for, once for each state of the store.
 
+import { withoutManagedFields } from '../lib/k8s/kept.ts'
 import { ENDPOINT_SLICES, NODE_POOLS, NODES, RAVEN_GATEWAYS, SERVICES } from '../lib/k8s/objects.ts'
 import type { EndpointSlice, Node, Resource, Service } from '../lib/k8s/objects.ts'
 import type { StoreOptions } from '../lib/k8s/store-loop.ts'
@@ -27,7 +28,7 @@ const KEPT_SLICES = ENDPOINT_SLICES as Resource as Resource<KeptSlice>
 /** Images are most of it. */
 function keptNode(node: Node): Node {
   const { images: _, ...status } = node.status ?? {}
-  return { ...node, status }
+  return { ...withoutManagedFields(node), status }
 }
 
 export type Snapshot = {

@@ -44,20 +44,31 @@ export function canonicalAddress(address: string): string | undefined {
   return parsed.isIPv4MappedAddress() ? parsed.toIPv4Address().toString() : canonical
 }
 
+/** The number that an IPv4 address is; undefined for any other text. Tens of thousands are asked, and isIPv4 takes ten times as long. */
+export function ipv4Number(text: string): number | undefined {
+  let [number, byte, digits, dots] = [0, 0, 0, 0]
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code === DOT && digits > 0 && dots < 3) {
+      number = number * 256 + byte
+      dots++
+      byte = digits = 0
+    } else if (code >= ZERO && code <= ZERO + 9 && !(digits > 0 && byte === 0)) {
+      byte = byte * 10 + code - ZERO
+      digits++
+      if (byte > 255) return undefined
+    } else return undefined
+  }
+  return dots === 3 && digits > 0 ? number * 256 + byte : undefined
+}
+
 /** Writes the 4 or 16 bytes of an address in network order. @throws TypeError for what is no address. */
 export function writeAddress(address: string, family: Family, target: Uint8Array, offset: number): void {
-  if (isIP(address) !== family) throw new TypeError(`${address}: is no IPv${family} address`)
-  if (family === 6) return target.set(ipaddr.IPv6.parse(address).toByteArray(), offset)
-  let byte = 0
-  for (let i = 0; i < address.length; i++) {
-    const code = address.charCodeAt(i)
-    if (code !== DOT) byte = byte * 10 + code - ZERO
-    else {
-      target[offset++] = byte
-      byte = 0
-    }
-  }
-  target[offset] = byte
+  const number = family === 4 ? ipv4Number(address) : undefined
+  if (number === undefined && (family === 4 || isIP(address) !== 6))
+    throw new TypeError(`${address}: is no IPv${family} address`)
+  if (number === undefined) return target.set(ipaddr.IPv6.parse(address).toByteArray(), offset)
+  for (let i = 0; i < 4; i++) target[offset + i] = number / 2 ** (24 - 8 * i)
 }
 
 /** The address in 4 or 16 bytes of a packet, as canonical text; IPv4-mapped ones stay IPv6, as they were written. */

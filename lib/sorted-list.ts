@@ -81,6 +81,8 @@ export class SortedItems<Key, T extends Key> {
 
   /** The first whose last item does not come before the key. */
   #pieceOf(key: Key): number {
+    const last = this.#pieces.at(-1)
+    if (last !== undefined && this.#order(last.at(-1)!, key) < 0) return this.#pieces.length
     return indexOf(this.#pieces, (piece) => this.#order(piece.at(-1)!, key) < 0)
   }
   #placeIn(piece: readonly T[], key: Key): number {

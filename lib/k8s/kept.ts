@@ -14,6 +14,13 @@ export const keptMetadata = ({ metadata = {} }: KubernetesObject): KeptMetadata 
   return { namespace: namespace && oneNamespace(namespace), name, uid, resourceVersion } as KeptMetadata
 }
 
+/** Who wrote which field when: half of an object. */
+export function withoutManagedFields<T extends KubernetesObject>(object: T): T {
+  if (object.metadata?.managedFields === undefined) return object
+  const { managedFields: _, ...metadata } = object.metadata
+  return { ...object, metadata }
+}
+
 type Names = { readonly namespace?: string; readonly name?: string }
 /** By namespace, then by name. */
 export const compareNames = (a: Names = NAMELESS, b: Names = NAMELESS): number =>

@@ -7,14 +7,14 @@ import { EMPTY, SortedItems, type SortedList } from '../sorted-list.ts'
 import type { MetadataStatus } from '../status.ts'
 import type { ApiClient } from './api-client.ts'
 import { runInformer } from './informer-loop.ts'
-import { compareObjects } from './kept.ts'
+import { compareObjects, withoutManagedFields } from './kept.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
 import { openStoreDisk, type StoreDisk } from './store-disk-loop.ts'
 import type { StoreView } from './store.ts'
 
 export type StoreOptions = {
   readonly resources: readonly Resource[]
-  /** By plural: what stays of an object in memory and is listed, with its metadata; the disk has the whole. */
+  /** By plural: what stays of an object in memory and is listed, with its metadata; else and on the disk, all but managedFields. */
   readonly kept?: Readonly<Record<string, (object: KubernetesObject) => KubernetesObject>>
   readonly client: ApiClient
   /** The SQLite file; its folder is made where missing. */
@@ -52,7 +52,7 @@ export async function runStore(options: StoreOptions, signal: AbortSignal): Prom
 
   const followed = new Map(
     resources.map((resource) => {
-      const keep = kept[resource.plural] ?? ((object) => object)
+      const keep = kept[resource.plural] ?? withoutManagedFields
       return [keyOf(resource), new Followed({ resource, keep, disk, log, changed, listed })] as const
     }),
   )
@@ -157,7 +157,7 @@ class Followed {
       known.uid === uid
     )
       return
-    this.#objects.set(this.#keep(withoutManagedFields(object)))
+    this.#objects.set(this.#keep(object))
     this.#disk.put(this.#key, namespaceOf(object), plainNameOf(object), () => withoutManagedFields(again()))
     this.#changed()
   }
@@ -209,9 +209,3 @@ const keyOf = ({ group, version, plural }: Resource) => `${group}/${version}/${p
 const namespaceOf = ({ metadata }: KubernetesObject) => metadata?.namespace ?? ''
 const plainNameOf = ({ metadata }: KubernetesObject) => metadata?.name ?? ''
 const nameOf = (object: KubernetesObject) => `${namespaceOf(object)}\0${plainNameOf(object)}`
-
-function withoutManagedFields(object: KubernetesObject): KubernetesObject {
-  if (object.metadata?.managedFields === undefined) return object
-  const { managedFields: _, ...metadata } = object.metadata
-  return { ...object, metadata }
-}
