@@ -11,6 +11,7 @@ import { parseReplicas } from '../../lib/replicas.ts'
 import { daemonsOf, labelsOf, valuesOf } from '../lab/chart.ts'
 import { generateManifests } from '../lab/manifests.ts'
 import { readFolder } from '../lab/folder.ts'
+import type { PodSpec } from '../lab/container.ts'
 import { CHART, findHelm, helm, renderChart, template, VALUES } from '../lab/helm.ts'
 import { generatedPools } from '../lab/options.ts'
 import { planTopology } from '../lab/topology.ts'
@@ -96,7 +97,8 @@ t.test('lint and render', { skip }, async (t) => {
     `ClusterRoleBinding fulmar-${name}`,
   ])
   t.strictSame(names(plain).toSorted(), daemons.toSorted(), 'no roles where no API is named')
-  const whole = [...daemons, ...roles, 'Deployment fulmar-relay-a'].toSorted()
+  const relay = ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding'].map((kind) => `${kind} fulmar-relay`)
+  const whole = [...daemons, ...roles, ...relay, 'Deployment fulmar-relay-a'].toSorted()
   t.strictSame(names(kubeadm).toSorted(), whole)
   t.strictSame(names(openyurt).toSorted(), whole)
   t.strictSame(names(kubeedge).toSorted(), daemons.toSorted(), 'no roles for an API that knows its callers')
@@ -107,6 +109,33 @@ t.test('lint and render', { skip }, async (t) => {
   t.equal(await mistakes(objects), '', 'Kubernetes’ types')
   const broken = JSON.parse(JSON.stringify(objects[0]).replace('metadata', 'metadate')) as Object
   t.match(await mistakes([broken]), /metadate/, 'and a field that it does not have is found')
+})
+
+t.test('how daemons reach the API', { skip }, async (t) => {
+  const variables = (rendered: string): readonly string[] =>
+    objectsIn(rendered).flatMap(({ kind, metadata, spec }) => {
+      const pod = (spec as { readonly template?: { readonly spec: PodSpec } } | undefined)?.template?.spec
+      const env = pod?.containers[0]?.env ?? []
+      return env.flatMap(({ name, value }) =>
+        value === undefined ? [] : [`${kind} ${metadata.name} ${name}=${value}`],
+      )
+    })
+  const [kubeadm, , kubeedge] = await Promise.all(VALUES.map((file) => template('--values', file)))
+  const all = ['DaemonSet fulmar-agent', 'DaemonSet fulmar-gateway', 'Deployment fulmar-relay-a']
+  t.strictSame(
+    variables(kubeadm!).toSorted(),
+    all
+      .flatMap((name) => [
+        `${name} FULMAR_SERVER=https://203.0.113.10:6443`,
+        `${name} FULMAR_SERVER_CA=/var/run/secrets/fulmar/ca.crt`,
+        `${name} FULMAR_SERVER_TOKEN=/var/run/secrets/fulmar/token`,
+      ])
+      .toSorted(),
+  )
+  t.strictSame(
+    variables(kubeedge!).toSorted(),
+    all.slice(0, 2).map((name) => `${name} FULMAR_SERVER=http://127.0.0.1:10550`),
+  )
 })
 
 t.test('several relays', { skip }, async (t) => {

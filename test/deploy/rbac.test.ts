@@ -1,4 +1,4 @@
-// The rules of the chart's roles are what agent and gateway ask of an API, no more and no less: a small API notes all of it.
+// The rules of the chart's roles are what the daemons ask of an API, no more and no less: a small API notes all of it.
 
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -15,6 +15,7 @@ import { followPools } from '../../gateway/pools-loop.ts'
 import { createApiClient } from '../../lib/k8s/api-client.ts'
 import { runStore } from '../../lib/k8s/store-loop.ts'
 import { createLog } from '../../lib/log.ts'
+import { followNodeNames } from '../../relay/members-loop.ts'
 import { parseRequest } from '../../relay/api/request.ts'
 
 const REPOSITORY = join(import.meta.dirname, '../..')
@@ -103,16 +104,26 @@ t.test('gateway', async (t) => {
   t.strictSame(asked, written('gateway'))
 })
 
-t.test('nothing else of agent and gateway talks to the API', (t) => {
-  const sources = ['agent', 'gateway'].flatMap((folder) =>
+t.test('relay', async (t) => {
+  const asked = await record(t, 'relay', (server, _folder, signal) => {
+    const client = createApiClient({ server })
+    return followNodeNames(client, log, signal).done
+  })
+  t.strictSame(asked, written('relay'))
+})
+
+t.test('nothing else of the daemons talks to the API', (t) => {
+  const sources = ['agent', 'gateway', 'relay'].flatMap((folder) =>
     readdirSync(join(REPOSITORY, folder), { recursive: true, encoding: 'utf8' }).map((name) => `${folder}/${name}`),
   )
   const users = sources.filter(
     (path) => path.endsWith('.ts') && /\bcreateApiClient\(/.test(readFileSync(join(REPOSITORY, path), 'utf8')),
   )
-  t.strictSame(users, ['agent/main.ts', 'gateway/pools-loop.ts'])
-  const main = readFileSync(`${REPOSITORY}/agent/main.ts`, 'utf8')
-  const clients = main.match(/[({ ]client,/g) ?? []
-  t.equal(clients.length, 2, 'the agent gives its client to the store and to the look at pods, which are noted here')
+  t.strictSame(users, ['agent/main.ts', 'gateway/pools-loop.ts', 'relay/main.ts'])
+  const uses = (path: string, pattern: RegExp): number =>
+    readFileSync(`${REPOSITORY}/${path}`, 'utf8').match(pattern)?.length ?? 0
+  const where = 'and gives its client to what is noted here only'
+  t.equal(uses('agent/main.ts', /[({ ]client,/g), 2, `the agent ${where}`)
+  t.equal(uses('relay/main.ts', /\bkubernetes\b(?! =)/g), 2, `the relay ${where}`)
   t.end()
 })

@@ -53,7 +53,6 @@ t.test('what a container sees and may', (t) => {
       }),
       /setpriv --bounding-set=-all,\+net_admin --no-new-privs prog/,
     ],
-    ['no files of another container of the pod', pod({}), /^(?![\s\S]*emptyDir)/],
   ]
   for (const [name, of, wanted] of rows) t.match(scriptOf(of), wanted, name)
   t.end()

@@ -27,16 +27,17 @@ helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version }}
 {{- if and .Values.api.server .Values.api.serviceAccount }}true{{ end }}
 {{- end }}
 
-{{- define "fulmar.apiArgs" -}}
+{{- /* Flags as variables, so that `fulmar doctor` in the same container has them too. */}}
+{{- define "fulmar.apiEnv" -}}
 {{- if .Values.api.server }}
-- --server
-- {{ .Values.api.server | quote }}
+- name: FULMAR_SERVER
+  value: {{ .Values.api.server | quote }}
 {{- end }}
 {{- if include "fulmar.token" . }}
-- --server-token
-- /var/run/secrets/fulmar/token
-- --server-ca
-- /var/run/secrets/fulmar/ca.crt
+- name: FULMAR_SERVER_TOKEN
+  value: /var/run/secrets/fulmar/token
+- name: FULMAR_SERVER_CA
+  value: /var/run/secrets/fulmar/ca.crt
 {{- end }}
 {{- end }}
 
