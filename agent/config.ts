@@ -205,7 +205,7 @@ export const agentOptions = {
     parse: flag,
   },
   relays: {
-    name: 'relays',
+    name: 'relay',
     doc: 'the relays to hold it with, two of them at a time, instead of those that the relays tell; as of their --replicas',
     value: 'URL[+URL…],…',
     fallback: '',

@@ -9,26 +9,17 @@ import {
   runDirOption,
   stateDirOption,
 } from '../lib/common-options.ts'
-import {
-  duration,
-  integer,
-  list,
-  optionalText,
-  socketAddress,
-  text,
-  url,
-  type Options,
-  type Values,
-} from '../lib/config.ts'
+import { duration, integer, list, optionalText, socketAddress, text, type Options, type Values } from '../lib/config.ts'
 import { formatSocketAddress } from '../lib/address.ts'
+import { parseReplicas } from '../lib/replicas.ts'
 
 export const gatewayOptions = {
   relays: {
     name: 'relay',
-    doc: 'URLs of relays, instead of those that the node joined',
-    value: 'URL,…',
+    doc: 'the relays, of which it holds sessions with the first two, instead of those that they tell; as of their --replicas',
+    value: 'URL[+URL…],…',
     fallback: '',
-    parse: list(url('https')),
+    parse: parseReplicas,
   },
   ...apiOptions,
   stun: {
@@ -80,7 +71,7 @@ export type GatewayConfig = Values<typeof gatewayOptions>
 export function withFlags<T extends Joined>(identity: T, { relays, stun, server }: GatewayConfig): T {
   return {
     ...identity,
-    ...(relays.length > 0 ? { relays: relays.map(String) } : {}),
+    ...(relays.length > 0 ? { relays: relays.flat() } : {}),
     ...(stun.length > 0 ? { stun: stun.map(formatSocketAddress) } : {}),
     ...(server === undefined ? {} : { server: String(server) }),
   }

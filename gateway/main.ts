@@ -15,6 +15,7 @@ import { createRegistry } from '../lib/metrics.ts'
 import { followIdentity } from '../lib/net/identity-loop.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
+import { openRelayList } from '../lib/net/relay-list.ts'
 import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import type { Carrier } from '../lib/owned.ts'
 import { RUNGS } from '../lib/status.ts'
@@ -74,6 +75,12 @@ async function runGateway(
   const state = await loadState(config.stateDir, log, signal)
   const { ports, privateKey } = state
   const publicKey = publicKeyOf(privateKey)
+  const relays = await openRelayList({
+    configured: config.relays,
+    joined: identity.relays,
+    file: join(config.stateDir, 'gateway', 'relays.json'),
+    log,
+  })
   const role = createRoleKeeper(signal)
   // What the loops below tell each other of comes after some of them.
   let lookAtNodes = (): void => undefined
@@ -87,7 +94,7 @@ async function runGateway(
       identity,
       access: config,
       stateDir: config.stateDir,
-      sessions: () => [signalling.address(), packets.address()],
+      sessions: () => [...signalling.addresses(), ...packets.addresses()],
       onChange: () => {
         lookAtNodes()
         mesh?.trigger()
@@ -132,6 +139,12 @@ async function runGateway(
   const signalling = openSignalClient(
     {
       identity,
+      replicas: relays.current(),
+      onReplicas: (told) => {
+        relays.told(told)
+        signalling.use(relays.current())
+        packets.use(relays.current())
+      },
       log,
       digests: announcements.digests,
       onOpen: () => {
@@ -163,6 +176,7 @@ async function runGateway(
   const packets = openPacketClient(
     {
       identity,
+      replicas: relays.current(),
       wireguardPort: ports.relayTcp,
       wireguardKey: publicKey,
       log,

@@ -1,9 +1,11 @@
-// The gateway's control session with a relay (lib/wire/signal.ts).
+// The gateway's control sessions with relays (lib/wire/signal.ts). Where it has two, what it says to a peer goes by both, and
+// what comes by both is heard once: so two gateways hear of each other as long as one relay has both.
 
 import { WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
-import type { NodeIdentity } from '../lib/net/identity.ts'
-import { openRelaySession, type RelaySession } from '../lib/net/relay-session.ts'
+import type { RelaySession } from '../lib/net/relay-session.ts'
+import { openRelaySessions, type RelaySessions, type RelaySessionsOptions } from '../lib/net/relay-sessions.ts'
+import type { Replica } from '../lib/replicas.ts'
 import {
   decodeSignal,
   encodeSignal,
@@ -13,18 +15,23 @@ import {
   type SignedAnnouncement,
   type UdpSessionFrame,
 } from '../lib/wire/signal.ts'
+import { Echoes } from './signal-echoes.ts'
 
-export type SignalClient = Pick<RelaySession, 'state' | 'address' | 'check' | 'closed'> & {
-  /** Sends a frame if the session is up. @returns false if it is not; nothing is queued for later. */
-  readonly send: (frame: SignalFrame) => boolean
-}
+export type SignalClient = Pick<RelaySession, 'state' | 'check' | 'closed'> &
+  Pick<RelaySessions, 'addresses' | 'use'> & {
+    /** Sends a frame if a session is up. @returns false if none is; nothing is queued for later. */
+    readonly send: (frame: SignalFrame) => boolean
+  }
 
 export function openSignalClient(
   options: {
-    readonly identity: NodeIdentity
+    readonly identity: RelaySessionsOptions['identity']
+    readonly replicas: readonly Replica[]
     readonly log: Log
     /** Digests of the announcements that we have; see `hello` in lib/wire/signal.ts. */
     readonly digests: () => string
+    /** A relay told which relays there are. */
+    readonly onReplicas: (replicas: readonly Replica[]) => void
     /** A new session is up: announce again, since the relay may be another or may have forgotten. */
     readonly onOpen: () => void
     readonly onAnnounce: (node: string, announcement: SignedAnnouncement) => void
@@ -38,34 +45,44 @@ export function openSignalClient(
   },
   signal: AbortSignal,
 ): SignalClient {
-  const session = openRelaySession(
+  const echoes = new Echoes()
+  /** Which relay a session over UDP with a peer was asked of, or is given by. */
+  const udpRelays = new Map<string, { readonly relay: string; readonly asked: boolean }>()
+
+  const sessions = openRelaySessions(
     {
       identity: options.identity,
+      replicas: options.replicas,
       path: SIGNAL_PATH,
       maxPayloadBytes: MAX_SIGNAL_BYTES,
       log: options.log,
-      onOpen: (socket) => {
+      onOpen: (_relay, socket) => {
         const known = options.digests()
         socket.send(encodeSignal({ kind: 'hello', version: 1, role: 'gateway', ...(known !== '' && { known }) }))
         options.onOpen()
       },
-      onMessage: (data, binary) => {
+      onMessage: (relay, data, binary) => {
         const frame = binary ? undefined : decodeSignal((data as Buffer).toString('utf8'))
         switch (frame?.kind) {
+          case 'welcome':
+            if (frame.replicas !== undefined) options.onReplicas(frame.replicas)
+            return
           case 'announce':
             return options.onAnnounce(frame.node, frame.announcement)
           case 'ready':
-            return options.onReady(frame.node, frame.reply)
+            if (echoes.isNew(frame, relay, performance.now())) options.onReady(frame.node, frame.reply)
+            return
           case 'call':
-            return options.onCall(frame.node, frame.reply)
+            if (echoes.isNew(frame, relay, performance.now())) options.onCall(frame.node, frame.reply)
+            return
           case 'udp-session':
+            udpRelays.set(frame.node, { relay, asked: false })
             return options.onUdpSession(frame)
           case 'udp-end':
-            return options.onUdpEnd(frame.node, frame.reason)
+            return onUdpEnd(relay, frame)
           // A peer that is gone from the relay may be there for us still; echoes decide.
           case 'gone':
           case 'hello':
-          case 'welcome':
           case 'udp-request':
           case undefined:
             return
@@ -75,16 +92,37 @@ export function openSignalClient(
     },
     signal,
   )
+
+  /** Both ends ask the same relay, the first that they have; where that has not both of them, the next. */
+  const askForUdp = (frame: SignalFrame & { readonly kind: 'udp-request' }, after?: string): boolean => {
+    const open = sessions.open()
+    const next = open[open.findIndex(([relay]) => relay === after) + 1]
+    if (next === undefined) return false
+    const [relay, socket] = next
+    udpRelays.set(frame.node, { relay, asked: true })
+    socket.send(encodeSignal(frame))
+    return true
+  }
+
+  const onUdpEnd = (relay: string, { node, reason }: SignalFrame & { readonly kind: 'udp-end' }): void => {
+    const current = udpRelays.get(node)
+    if (current !== undefined && current.relay !== relay) return
+    udpRelays.delete(node)
+    if (current?.asked === true && askForUdp({ kind: 'udp-request', node }, relay)) return
+    options.onUdpEnd(node, reason)
+  }
+
   return {
     send: (frame) => {
-      const socket = session.socket()
-      if (socket?.readyState !== WebSocket.OPEN) return false
-      socket.send(encodeSignal(frame))
-      return true
+      if (frame.kind === 'udp-request') return askForUdp(frame)
+      const open = sessions.open()
+      for (const [, socket] of open) if (socket.readyState === WebSocket.OPEN) socket.send(encodeSignal(frame))
+      return open.length > 0
     },
-    state: session.state,
-    address: session.address,
-    check: session.check,
-    closed: session.closed,
+    state: sessions.state,
+    addresses: sessions.addresses,
+    check: sessions.check,
+    use: sessions.use,
+    closed: sessions.closed,
   }
 }

@@ -25,6 +25,8 @@ type Way = { readonly from: GatewayStatus; readonly path: PathStatus }
 
 /** A gateway that has just started is still looking; that is no problem yet. */
 const PATH_GRACE_MS = 5_000
+/** A relay that starts again is back in less. */
+const SESSION_GRACE_MS = 30_000
 /** A table names the first few; all of them are in the JSON. */
 const MAX_PROBLEMS = 50
 const MAX_PLACES = 4
@@ -104,7 +106,13 @@ function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Probl
           `not to be reached by kubectl, without a session to the relay ${url} for ${ago(since, nowMs)}` +
             (error === undefined ? '' : `: ${error}`),
         )
-      }
+      } else
+        for (const { url, state, since, error } of status.ops?.sessions ?? [])
+          if (state === 'connecting' && nowMs - since > SESSION_GRACE_MS)
+            problems.push(
+              `reached by kubectl over other relays only, without a session to ${url} for ${ago(since, nowMs)}` +
+                (error === undefined ? '' : `: ${error}`),
+            )
       problems.push(...status.problems, ...metadataProblems(status.metadata))
       break
   }

@@ -27,12 +27,14 @@ export type NodeWays = {
 }
 
 export function createWays({ own, holders, lostAt, forward, now }: ForwardOptions): NodeWays {
-  const absence = (node: string): string | undefined => {
-    const reason = own.absence(node)
-    if (reason === undefined || holders(node).length > 0) return undefined
-    const lostAtMs = Math.max(own.lostAt(node) ?? -Infinity, lostAt(node) ?? -Infinity)
-    return lostAtMs === -Infinity ? reason : `${node} offline ${durationText(Math.max(0, now() - lostAtMs))}`
+  /** Why a node that nobody holds is away: who saw it last knows best. */
+  const reason = (node: string): string => {
+    const lostAtMs = lostAt(node) ?? -Infinity
+    const isLater = lostAtMs > (own.lostAt(node) ?? -Infinity)
+    return isLater ? `${node} offline ${durationText(Math.max(0, now() - lostAtMs))}` : own.absence(node)!
   }
+  const absence = (node: string): string | undefined =>
+    own.absence(node) === undefined || holders(node).length > 0 ? undefined : reason(node)
   const dial: DialNode = async (node, target, signal) => {
     let failure: NodeDialError | undefined
     if (own.absence(node) === undefined)
@@ -48,10 +50,13 @@ export function createWays({ own, holders, lostAt, forward, now }: ForwardOption
         failure = offline(error, signal)
       }
     if (failure !== undefined) throw failure
-    // Counted and worded where it is known best, unless a replica knows better.
-    const reason = absence(node)
-    if (reason !== undefined && reason !== own.absence(node)) throw new NodeDialError('offline', reason)
-    return own.dial(node, target, signal)
+    try {
+      // It may have come back meanwhile; if not, it is counted there.
+      return await own.dial(node, target, signal)
+    } catch (error) {
+      const cause = offline(error, signal)
+      throw new NodeDialError('offline', absence(node) ?? cause.message, { cause })
+    }
   }
   return { dial, absence }
 }

@@ -68,6 +68,7 @@ async function run(
     {
       stateDir,
       relay: hostname(),
+      replicas,
       mayReach,
       ...(udpPorts !== undefined && {
         onUdpRequest: (from, to) => udpRelay?.request(from, to),

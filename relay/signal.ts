@@ -3,6 +3,7 @@
 // announce, and their peers verify it. Pure: sessions come and go and speak, and what is to be sent is handed to `send`.
 
 import type { Log } from '../lib/log.ts'
+import type { Replica } from '../lib/replicas.ts'
 import {
   decodeSignal,
   digestOf,
@@ -23,6 +24,8 @@ export type SignalSession = { readonly node: string; readonly address: string }
 export type SignallingOptions<S extends SignalSession> = {
   /** The relay's name, told to gateways. */
   readonly relay: string
+  /** All relays, where there are several. */
+  readonly replicas?: readonly Replica[]
   readonly mayReach: PairPolicy
   /** A gateway wants a session over UDP with another; without this the relay has none. */
   readonly onUdpRequest?: (from: string, to: string) => void
@@ -125,8 +128,9 @@ export class Signalling<S extends SignalSession> {
 
   /** With hundreds of gateways that come back after an outage of ours, what each has already adds up. */
   #greet(session: S, has: ReadonlySet<string>): void {
-    const { relay, mayReach, send } = this.#options
-    send(session, encode({ kind: 'welcome', version: 1, relay, observedAddress: session.address }))
+    const { relay, replicas = [], mayReach, send } = this.#options
+    const list = replicas.length > 0 && { replicas }
+    send(session, encode({ kind: 'welcome', version: 1, relay, observedAddress: session.address, ...list }))
     for (const [node, { announcement, digest }] of this.#announcements)
       if (node !== session.node && !has.has(digest) && mayReach(node, session.node))
         send(session, encode({ kind: 'announce', node, announcement }))

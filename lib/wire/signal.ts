@@ -5,7 +5,7 @@
 //                      ready       to one peer: your keys are set here, packets of yours are welcome
 //                      call        to one peer: our NAT is open for you, open yours and say so; then both probe
 //                      udp-request have the relay's kernel forward between me and this peer
-//   relay -> gateway   welcome     the relay's name and the address that it sees
+//   relay -> gateway   welcome     the relay's name, the address that it sees, and which relays there are
 //                      announce    of every other gateway: at first all that it does not have, then as they change
 //                      ready, call from a peer; `node` is then who sent it, by its certificate
 //                      gone        in answer to ready and call: that peer has no session (its last announcement stays valid)
@@ -17,6 +17,7 @@
 
 import { createHash } from 'node:crypto'
 import { socketAddress, type SocketAddress } from '../address.ts'
+import { readReplicas, type Replica } from '../replicas.ts'
 
 export const SIGNAL_PATH = '/fulmar/v1/signal'
 /** A frame longer than this closes the session. */
@@ -66,7 +67,14 @@ export type UdpSessionFrame = {
 export type SignalFrame =
   /** `known`: digests of announcements that need not be sent, see `digestsText`. */
   | { readonly kind: 'hello'; readonly version: 1; readonly role: 'gateway'; readonly known?: string }
-  | { readonly kind: 'welcome'; readonly version: 1; readonly relay: string; readonly observedAddress: string }
+  | {
+      readonly kind: 'welcome'
+      readonly version: 1
+      readonly relay: string
+      readonly observedAddress: string
+      /** All relays, where there are several. */
+      readonly replicas?: readonly Replica[]
+    }
   | { readonly kind: 'announce'; readonly node: string; readonly announcement: SignedAnnouncement }
   /** `reply` is false where the sender wants a ready, or a call, in return. */
   | { readonly kind: 'ready'; readonly node: string; readonly reply: boolean }
@@ -96,6 +104,7 @@ export function decodeSignal(text: string): SignalFrame | undefined {
         version: 1,
         relay: name(frame, 'relay'),
         observedAddress: name(frame, 'observedAddress'),
+        ...replicasOf(frame),
       }
     case 'announce': {
       const signed = frame['announcement']
@@ -132,6 +141,11 @@ export function decodeSignal(text: string): SignalFrame | undefined {
     default:
       return undefined
   }
+}
+
+function replicasOf(frame: Record<string, unknown>): { readonly replicas?: readonly Replica[] } {
+  const replicas = readReplicas(frame['replicas'])
+  return replicas === undefined ? {} : { replicas }
 }
 
 /** The peer broke the protocol; the connection is closed. */

@@ -295,6 +295,26 @@ t.test('endpoints that are left out, and why', async (t) => {
   )
 })
 
+t.test('several relays, of which one is gone', async (t) => {
+  const [first, second] = ['https://203.0.113.10:443', 'https://203.0.113.12:443']
+  const session = { url: first, state: 'connected', since: NOW - 5 * MINUTE, streams: 2 } as const
+  const gone = { url: second, state: 'connecting', since: NOW - 3 * MINUTE, error: 'ECONNREFUSED' } as const
+  const ops = { ...session, sessions: [session, { ...gone, streams: 0 }] }
+  const statuses = [
+    { host: 'cloud', status: { ...relay, replicas: [{ ...gone, nodes: 0 }] } },
+    { host: 'hamburg1', status: agent('hamburg1', 'hamburg', { ops }) },
+  ]
+  const text = renderStatus(statuses, NOW, [], 200)
+  t.match(text, /cloud relay: no session with the relay https:\/\/203.0.113.12:443 for 3m00s: ECONNREFUSED\n/)
+  t.match(
+    text,
+    /hamburg1 agent: reached by kubectl over other relays only, without a session to https:.*12:443 for 3m00s/,
+  )
+  const back = { url: second, state: 'connected', since: NOW, nodes: 7 } as const
+  const well = renderStatus([{ host: 'cloud', status: { ...relay, replicas: [back] } }], NOW, [], 200)
+  t.match(well, /\n {2}https:\/\/203.0.113.12:443 reaches 7 nodes\n/)
+})
+
 t.test('nothing to tell', async (t) => {
   t.equal(renderStatus([], NOW), 'No problems\n')
   t.match(renderStatus([{ host: 'a1', status: gateway('a', []) }], NOW), /Paths\n  none: no other pool is known\n/)

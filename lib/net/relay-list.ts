@@ -1,11 +1,11 @@
-// Which relays there are, as far as this node knows: those of its configuration, else what a relay last told, which is kept
-// on disk, else those that it joined by, which lead to one.
+// Which relays there are, as far as a daemon knows: those of its configuration, else what a relay last told, which is kept
+// on disk, else those that the node joined by, which lead to one.
 
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import type { Log } from '../lib/log.ts'
-import { readIfPresent, writeWhole } from '../lib/net/files.ts'
-import { readReplicas, type Replica } from '../lib/replicas.ts'
+import type { Log } from '../log.ts'
+import { readReplicas, type Replica } from '../replicas.ts'
+import { readIfPresent, writeWhole } from './files.ts'
 
 export type RelayList = {
   readonly current: () => readonly Replica[]
