@@ -4,7 +4,7 @@
 import { MACHINE } from './enter.ts'
 import { cgroupOf, CLOUD } from './names.ts'
 import type { PodServer } from './pod-server.ts'
-import type { Topology } from './topology.ts'
+import { urlOf, type LabRelay, type Topology } from './topology.ts'
 
 /** A process that the lab keeps alive. */
 export type Daemon = {
@@ -33,19 +33,22 @@ export type Programs = {
 export const STUN_PORTS = [3478, 3479] as const
 
 export function relayOf(
-  { id, relay }: Topology,
+  { id, relays }: Topology,
+  relay: LabRelay,
   { node, fulmar }: Programs,
   manifests: string,
   flags: readonly string[],
 ): Daemon {
+  const replicas = relays.map(({ addresses }) => addresses.map(urlOf).join('+')).join()
   const options = [
     ['--listen', '0.0.0.0:443,[::]:443'],
     ['--public', relay.addresses.join(',')],
     ['--stun', relay.stun.join(',')],
     ['--stun-ports', STUN_PORTS.join(',')],
     ['--manifests', manifests],
+    relays.length > 1 ? ['--replicas', replicas] : [],
   ]
-  return onNode(id, CLOUD, 'relay', [node, fulmar, 'relay', ...options.flat(), ...flags])
+  return onNode(id, relay.host, 'relay', [node, fulmar, 'relay', ...options.flat(), ...flags])
 }
 
 /** @param cgroups where cgroup2 is mounted; BPF serves a node's own group and never the machine. */

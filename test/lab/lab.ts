@@ -75,6 +75,7 @@ export async function openLab(
       nat: options.nat ?? new Map(),
       order: options.pools,
       gateways: options.gateways,
+      relays: options.relays,
     })
     checkPools(topology, options)
     for (const problem of topology.problems) progress(problem)

@@ -32,6 +32,9 @@ export function parsePoolName(text: string): string {
 }
 
 export const routerOf = (pool: string) => `${pool}-nat`
+/** The relays of a lab, the first on the cloud's own machine. */
+export const relaysOf = (count: number): readonly string[] =>
+  Array.from({ length: count }, (_, index) => (index === 0 ? CLOUD : `relay${index + 1}`))
 /** The second NAT, of those sites that are behind two. */
 export const carrierOf = (pool: string) => `${pool}-carrier`
 export const nodeOf = (pool: string, index: number) => `${pool}${index}`

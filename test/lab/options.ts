@@ -6,7 +6,7 @@ import { UsageError } from '../../lib/net/lifetime.ts'
 import { CLOUD, CORE, nodeOf, parseId, parsePoolName, repeated, routerOf } from './names.ts'
 import type { Lab } from './lab.ts'
 import { NAT_SYNTAX, NAT_TYPES, parseNatName, type NatName } from './nat.ts'
-import { NODES_MAX, SITES_MAX, UNDERLAYS, type Underlay } from './plan.ts'
+import { NODES_MAX, RELAYS_MAX, SITES_MAX, UNDERLAYS, type Underlay } from './plan.ts'
 
 /** Of generated pools. */
 export const DEFAULT_NODES = 2
@@ -20,6 +20,8 @@ export type LabOptions = {
   readonly nodes?: number | undefined
   /** Gateways of each pool: the first is active, the others stand by. */
   readonly gateways?: number | undefined
+  /** Relays, each on a machine of its own in the cloud. */
+  readonly relays?: number | undefined
   readonly nat?: ReadonlyMap<string, NatName> | undefined
   /** Whether routers have a stateful firewall for IPv6; they have if nothing is said. */
   readonly firewall6?: boolean | undefined
@@ -107,6 +109,13 @@ export const UP = {
     value: 'N',
     fallback: '1',
     parse: integer(1, NODES_MAX),
+  } satisfies Option<number>,
+  relays: {
+    name: 'relays',
+    doc: 'relays in the cloud, each on a machine of its own: cloud, relay2, …',
+    value: 'N',
+    fallback: '1',
+    parse: integer(1, RELAYS_MAX),
   } satisfies Option<number>,
   nat: {
     name: 'nat',

@@ -2,6 +2,7 @@
 //
 //                     IPv4                      IPv6 (underlay v6 or dual)      IPv6 (underlay v4)
 //   cloud             203.0.113.0/24, .10 .11   2001:db8:1::/64, ::10 ::11      fd00:168::/64 (goes nowhere)
+//   … second relay    .12 .13, and so on        ::12 ::13
 //   WAN of site i     198.18.i.2/24             2001:db8:f000:i::2/64           -
 //   ... behind a carrier's NAT, which has that one
 //                     100.64.i.2/24             2001:db8:f100:i::2/64           -
@@ -26,8 +27,9 @@ export const SITES_MAX = 250
 /** Hosts of a LAN: its router is 1, its nodes are 11, 12, … */
 export const FIRST_NODE = 11
 export const NODES_MAX = 200
-/** The cloud's node has both of these, so that STUN has two addresses. */
-export const CLOUD_HOSTS = [10, 11] as const
+export const RELAYS_MAX = 5
+/** A relay's machine has both of these, so that STUN has two addresses; that of the first is the cloud's. */
+export const relayHosts = (relay: number): readonly [number, number] => [10 + 2 * relay, 11 + 2 * relay]
 /** Further nodes of the cloud's pool. */
 export const FIRST_CLOUD_NODE = 20
 
@@ -70,16 +72,20 @@ export function carrierLan(site: number, underlay: Underlay): Wan {
   }
 }
 
-/** What a daemon may dial from anywhere; the order is IPv4 first. */
-export function cloudAddresses(underlay: Underlay): {
+/** What a daemon may dial of a relay from anywhere; the order is IPv4 first. */
+export function relayAddresses(
+  underlay: Underlay,
+  relay: number,
+): {
   readonly public: readonly string[]
   readonly stun: readonly string[]
 } {
+  const hosts = relayHosts(relay)
   const { v4, v6 } = cloudLan(underlay)
   const families = [...(hasV4(underlay) ? [v4] : []), ...(hasV6(underlay) ? [v6] : [])]
   return {
-    public: families.map((family) => family.at(CLOUD_HOSTS[0])),
-    stun: families.flatMap((family) => CLOUD_HOSTS.map((host) => family.at(host))),
+    public: families.map((family) => family.at(hosts[0])),
+    stun: families.flatMap((family) => hosts.map((host) => family.at(host))),
   }
 }
 

@@ -4,7 +4,7 @@
 import { parseCidr } from '../../lib/cidr.ts'
 import { poolsOf, type Pool } from '../../lib/k8s/pools.ts'
 import type { Objects } from './folder.ts'
-import { carrierOf, CLOUD, CORE, fitsHost, routerOf } from './names.ts'
+import { carrierOf, CLOUD, CORE, fitsHost, relaysOf, routerOf } from './names.ts'
 import { DEFAULT_NATS, natsOf, type Nat, type NatName } from './nat.ts'
 import * as plan from './plan.ts'
 
@@ -18,6 +18,8 @@ export type SiteOptions = {
   readonly firewall6?: boolean | undefined
   /** Pools whose nodes are on two LANs in turn, joined by the site's router. */
   readonly splitLans?: readonly string[] | undefined
+  /** Machines with relays; 1 if nothing is said. */
+  readonly relays?: number | undefined
   /** Names of pools in the order of their sites; pools that are not named follow by name. */
   readonly order?: readonly string[] | undefined
 }
@@ -72,7 +74,7 @@ export function planSites(
   const order = options.order ?? []
   const rank = (pool: Pool) => (order.includes(pool.name) ? order.indexOf(pool.name) : order.length)
   const others = pools.filter((pool) => pool !== cloudPool).toSorted((a, b) => rank(a) - rank(b))
-  const taken = new Set<string>([CORE])
+  const taken = new Set<string>([CORE, ...relaysOf(options.relays ?? 1).slice(1)])
 
   /** Names that the lab can give: each once, and none too long. */
   const admit = (pool: Pool, nodes: readonly string[]): readonly string[] =>
@@ -112,7 +114,7 @@ export function planSites(
   )
   taken.add(CLOUD)
   const cloudNodes = members(cloud, cloudNames, [cloudLan], (name, index) =>
-    name === CLOUD ? plan.CLOUD_HOSTS[0] : plan.FIRST_CLOUD_NODE + index,
+    name === CLOUD ? plan.relayHosts(0)[0] : plan.FIRST_CLOUD_NODE + index,
   )
   const sites: Site[] = [
     {

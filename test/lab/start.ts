@@ -1,6 +1,8 @@
 // The order in which a lab comes to life: relay, nodes join, their kubelets report, pods, agents, gateways.
 
+import { copyFileSync, mkdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { issuerFolder } from '../../lib/net/authority.ts'
 import type { ChartDaemons } from './chart.ts'
 import { agentsOf, gatewaysOf, kubeletsOf, podsOf, relayOf, type Daemon, type Programs } from './daemons.ts'
 import { execAt, placeOf } from './enter.ts'
@@ -55,13 +57,12 @@ async function startPodsOn(
 export async function startNodes(options: StartOptions): Promise<void> {
   const { topology, manifests, supervisor, progress, signal } = options
   const names = topology.nodes.map(({ name }) => name)
-  const [tokens] = await Promise.all([
-    createTokens(topology, names),
-    ...(options.chart?.relays ?? [relayOf(topology, PROGRAMS, manifests, options.relayFlags)]).map((relay) =>
-      supervisor.start(relay),
-    ),
-  ])
-  progress(`relay at ${topology.relay.url}`)
+  const [first, ...others] =
+    options.chart?.relays ??
+    topology.relays.map((relay) => relayOf(topology, relay, PROGRAMS, manifests, options.relayFlags))
+  const [tokens] = await Promise.all([createTokens(topology, names), first && supervisor.start(first)])
+  await inTurn(others, (relay) => startReplica(topology, relay, supervisor), signal)
+  progress(`relay at ${topology.relays.map(({ url }) => url).join(' and ')}`)
   await inTurn(names, (name) => join(topology, name, tokens.get(name) ?? ''), signal)
   await reportNodes(topology, names)
   progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
@@ -89,6 +90,15 @@ export async function startKubelets({ topology, supervisor, progress }: StartOpt
 
 async function startAll(daemons: readonly Daemon[], { supervisor, signal }: StartOptions): Promise<void> {
   await inTurn(daemons, (daemon) => supervisor.start(daemon), signal, DAEMONS_AT_ONCE)
+}
+
+/** Another relay of the same mesh has the CA of the first. */
+async function startReplica({ id }: Topology, relay: Daemon, supervisor: Supervisor): Promise<void> {
+  const { stateDir } = pathsOf(id)
+  const folder = issuerFolder(stateDir(relay.host))
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  copyFileSync(`${issuerFolder(stateDir(CLOUD))}/authority.pem`, `${folder}/authority.pem`)
+  await supervisor.start(relay)
 }
 
 /** One command makes the tokens of all nodes; the relay need not run yet. */

@@ -5,7 +5,7 @@ import { renderStatus } from '../../lib/status-text.ts'
 import type { DaemonStatus } from '../../lib/status.ts'
 import { paragraph } from '../../lib/text-table.ts'
 import { readCuts, type CutsByPool } from './cuts.ts'
-import { CLOUD, pathsOf } from './names.ts'
+import { pathsOf } from './names.ts'
 import { ownerOf, readState } from './state.ts'
 import { withShortPath } from './supervisor.ts'
 
@@ -29,7 +29,9 @@ export type LabStatus = {
 /** @throws UsageError where there is no such lab. */
 export async function readStatus(id: string): Promise<LabStatus> {
   const { topology, state, startMs } = readState(id)
-  const hosts = [...new Set([CLOUD, ...topology.nodes.map(({ name }) => name)])]
+  const hosts = [
+    ...new Set([...topology.relays, ...topology.nodes].map((each) => ('host' in each ? each.host : each.name))),
+  ]
   const [cuts, answers] = await Promise.all([
     readCuts(topology),
     Promise.all(

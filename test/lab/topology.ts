@@ -5,7 +5,7 @@
 
 import { normalise } from '../../lib/cidr.ts'
 import type { Objects } from './folder.ts'
-import { CLOUD, CORE, cgroupOf, linkOf, repeated } from './names.ts'
+import { CORE, cgroupOf, linkOf, relaysOf, repeated } from './names.ts'
 import { coreRules, routerRules, type Nat, type NatName } from './nat.ts'
 import { placePods, type PlacedPod } from './placement.ts'
 import * as plan from './plan.ts'
@@ -42,6 +42,12 @@ export type LabPool = {
   /** The core's device towards the site. */
   readonly uplink?: string
 }
+export type LabRelay = {
+  readonly host: string
+  readonly addresses: readonly string[]
+  readonly stun: readonly string[]
+  readonly url: string
+}
 /** One network namespace and how to make it. */
 export type LabHost = {
   readonly name: string
@@ -60,7 +66,9 @@ export type LabLink = readonly [LinkEnd, LinkEnd]
 export type Topology = {
   readonly id: string
   readonly underlay: plan.Underlay
-  readonly relay: { readonly addresses: readonly string[]; readonly stun: readonly string[]; readonly url: string }
+  /** The first, which nodes join by. */
+  readonly relay: LabRelay
+  readonly relays: readonly LabRelay[]
   readonly pools: readonly LabPool[]
   readonly nodes: readonly LabNode[]
   readonly pods: readonly PlacedPod[]
@@ -76,14 +84,14 @@ const NODE_LOCAL_DNS = '169.254.20.53'
 
 /** @throws Error where two names that the lab makes are the same. */
 export function planTopology(objects: Objects, options: TopologyOptions): Topology {
-  const { id, underlay } = options
+  const { id, underlay, relays: relayCount = 1 } = options
   const { sites, problems: siteProblems } = planSites(objects, options)
   const [cloud] = sites as [Site]
   const uplinks = Object.fromEntries(
     sites.flatMap(({ name, uplink }) => (uplink ? [[name, linkOf('site', id, uplink.router)]] : [])),
   )
   const nodes = sites.flatMap((site) => site.nodes)
-  const machines = withCloud(sites)
+  const machines = withRelays(sites, relayCount)
   const taken = new Set([
     CORE,
     ...machines.map(({ node }) => node.name),
@@ -141,7 +149,12 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
     }),
     ...machines.map(({ node, site }) => {
       const own = guests.filter((pod) => pod.node === node.name)
-      return host(node.name, 'node', nodeLines(id, node, site, own), masqueradeRules(node.podCidrs, cluster))
+      return host(
+        node.name,
+        'node',
+        nodeLines(id, node, site, own, relayCount),
+        masqueradeRules(node.podCidrs, cluster),
+      )
     }),
     ...guests.map((pod) => ({
       ...host(
@@ -157,11 +170,15 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
       resolvConf: podResolvConf(pod.namespace, clusterDns),
     })),
   ]
-  const { public: addresses, stun } = plan.cloudAddresses(underlay)
+  const relays = relaysOf(relayCount).map((machine, index): LabRelay => {
+    const { public: addresses, stun } = plan.relayAddresses(underlay, index)
+    return { host: machine, addresses, stun, url: urlOf(addresses[0]!) }
+  })
   return {
     id,
     underlay,
-    relay: { addresses, stun, url: `https://${bracketed(addresses[0]!)}:443` },
+    relay: relays[0]!,
+    relays,
     pools: sites.map((site) => poolOf(site, uplinks[site.name])),
     nodes,
     pods,
@@ -171,14 +188,20 @@ export function planTopology(objects: Objects, options: TopologyOptions): Topolo
   }
 }
 
-/** Hosts on a LAN with their sites; the cloud's machine is there even where no Node object says so. */
-function withCloud(sites: readonly Site[]): readonly { readonly node: LabNode; readonly site: Site }[] {
+/** Hosts on a LAN with their sites; machines of relays are there even where no Node object says so. */
+function withRelays(
+  sites: readonly Site[],
+  relays: number,
+): readonly { readonly node: LabNode; readonly site: Site }[] {
   const [cloud] = sites as [Site]
   const all = sites.flatMap((site) => site.nodes.map((node) => ({ node, site })))
-  if (all.some(({ node }) => node.name === CLOUD)) return all
   const [lan] = cloud.lans
-  const addresses = [lan.v4, lan.v6].map((prefix) => prefix.at(plan.CLOUD_HOSTS[0]))
-  return [{ node: { name: CLOUD, pool: cloud.name, addresses, podCidrs: [], lan: 0 }, site: cloud }, ...all]
+  const others = relaysOf(relays).flatMap((name, relay) => {
+    if (all.some(({ node }) => node.name === name)) return []
+    const addresses = [lan.v4, lan.v6].map((prefix) => prefix.at(plan.relayHosts(relay)[0]))
+    return [{ node: { name, pool: cloud.name, addresses, podCidrs: [], lan: 0 }, site: cloud }]
+  })
+  return [...others, ...all]
 }
 
 function poolOf({ name, nat, nodes, gateway, gateways, uplink }: Site, device: string | undefined): LabPool {
@@ -202,4 +225,4 @@ const link = (hostA: string, deviceA: string, hostB: string, deviceB: string): L
   { host: hostA, device: deviceA },
   { host: hostB, device: deviceB },
 ]
-const bracketed = (address: string) => (address.includes(':') ? `[${address}]` : address)
+export const urlOf = (address: string) => `https://${address.includes(':') ? `[${address}]` : address}:443`

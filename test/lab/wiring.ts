@@ -1,7 +1,7 @@
 // How each host of a lab is made inside: lines for `ip -batch`, and the rules and files of a node.
 
 import { gatewayAddresses, type PlacedPod } from './placement.ts'
-import { CLOUD, linkOf } from './names.ts'
+import { linkOf, relaysOf } from './names.ts'
 import * as plan from './plan.ts'
 import type { LabNode, Site, Uplink } from './sites.ts'
 
@@ -65,20 +65,28 @@ function towards({ v4, v6 }: plan.Wan): readonly string[] {
 }
 
 /** A node on its LAN; with each pod on it a link whose near end has the first addresses of the podCIDRs, as ptp does. */
-export function nodeLines(id: string, node: LabNode, { lans }: Site, guests: readonly PlacedPod[]): readonly string[] {
+export function nodeLines(
+  id: string,
+  node: LabNode,
+  { lans }: Site,
+  guests: readonly PlacedPod[],
+  relays: number,
+): readonly string[] {
   const lan = lans[node.lan]!
   const gateways = gatewayAddresses(node.podCidrs)
   const own = [lan.v4, lan.v6].flatMap(
     (prefix, family) => `address add ${node.addresses[family]}/${prefix.length} dev eth0${nodad(prefix.at(1))}`,
   )
   // Deprecated, the second IPv6 address is used by who binds it and never chosen as a source; IPv4's is so by coming second.
+  const relay = relaysOf(relays).indexOf(node.name)
+  const second = plan.relayHosts(relay)[1]
   const extra =
-    node.name === CLOUD
-      ? [
-          ...address(lan.v4, plan.CLOUD_HOSTS[1], 'eth0'),
-          ...address(lan.v6, plan.CLOUD_HOSTS[1], 'eth0').map((line) => `${line} preferred_lft 0`),
+    relay === -1
+      ? []
+      : [
+          ...address(lan.v4, second, 'eth0'),
+          ...address(lan.v6, second, 'eth0').map((line) => `${line} preferred_lft 0`),
         ]
-      : []
   return [
     ...own,
     ...extra,
