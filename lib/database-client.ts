@@ -1,9 +1,10 @@
 // Opens a SQLite file for a daemon's own state: write-ahead log, so that kill -9 loses nothing; a corrupt file is put
 // aside and said, for a daemon must start whatever its disk holds.
 
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { Worker } from 'node:worker_threads'
 import type { Log } from './log.ts'
 
 export type DatabaseLayout = {
@@ -11,6 +12,8 @@ export type DatabaseLayout = {
   readonly version: number
   readonly tables: readonly string[]
   readonly schema: string
+  /** The owner looks after `needsCheckpoint`; else SQLite checkpoints by itself, in the midst of a commit. */
+  readonly asksForCheckpoints?: boolean
 }
 
 /** How long another process may hold the file. */
@@ -50,11 +53,33 @@ export function transaction(database: DatabaseSync, write: () => void): void {
   }
 }
 
-function open(file: string, { version, tables, schema }: DatabaseLayout): DatabaseSync {
+/** A log of this size is to be copied into the database; one of four times the size is, in the midst of a commit. */
+const LOG_BYTES = 16 << 20
+const PAGE_BYTES = 4096
+
+export const needsCheckpoint = (file: string): boolean =>
+  (statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES
+
+/** In a thread of its own: it waits for the disk, on flash for very long. Nothing is to be written meanwhile. */
+export function checkpoint(file: string): Promise<void> {
+  const worker = new Worker(CHECKPOINT, { eval: true, workerData: file })
+  return new Promise((resolve, reject) => {
+    worker.once('error', reject)
+    worker.once('exit', () => resolve())
+  })
+}
+const CHECKPOINT = `
+  const { DatabaseSync } = require('node:sqlite')
+  const database = new DatabaseSync(require('node:worker_threads').workerData, { timeout: ${BUSY_MS} })
+  database.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+  database.close()`
+
+function open(file: string, { version, tables, schema, asksForCheckpoints = false }: DatabaseLayout): DatabaseSync {
   const database = new DatabaseSync(file, { timeout: BUSY_MS })
   try {
     // A power cut may cost the last transactions with NORMAL, never the file; and fsync is dear on flash.
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+    if (asksForCheckpoints) database.exec(`PRAGMA wal_autocheckpoint = ${(4 * LOG_BYTES) / PAGE_BYTES}`)
     const check = database.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
     if (check !== 'ok') throw Object.assign(new Error(`quick_check: ${String(check)}`), { errcode: SQLITE_CORRUPT })
     if (database.prepare('PRAGMA user_version').get()?.['user_version'] !== version)

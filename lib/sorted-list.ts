@@ -122,6 +122,7 @@ export type Change<T> = readonly [had: T | undefined, now: T | undefined]
 
 /** In order. Pieces that both lists have in common are not looked into. */
 export function* changesBetween<T>(before: SortedList<T>, after: SortedList<T>, order: Order<T>): Generator<Change<T>> {
+  if (before === after) return
   const [old, young] = [new Cursor(before.pieces), new Cursor(after.pieces)]
   for (;;) {
     while (old.isAtStart && young.isAtStart && old.piece !== undefined && old.piece === young.piece) {

@@ -3,7 +3,14 @@
 
 import type { DatabaseSync } from 'node:sqlite'
 import { setImmediate as tick, setTimeout as sleep } from 'node:timers/promises'
-import { openDatabase, openDatabaseReadOnly, transaction, type DatabaseLayout } from '../database-client.ts'
+import {
+  checkpoint,
+  type DatabaseLayout,
+  needsCheckpoint,
+  openDatabase,
+  openDatabaseReadOnly,
+  transaction,
+} from '../database-client.ts'
 import type { Log } from '../log.ts'
 import type { KubernetesObject } from './objects.ts'
 
@@ -34,6 +41,7 @@ export type StoreDisk = {
 
 const LAYOUT: DatabaseLayout = {
   version: 1,
+  asksForCheckpoints: true,
   tables: ['object', 'resource'],
   schema: `
     CREATE TABLE object (
@@ -44,7 +52,8 @@ const LAYOUT: DatabaseLayout = {
 /** What changes again and again is written once; and lists, the first ones above all, are served before they are written. */
 const FLUSH_DELAY_MS = 500
 const FLUSH_DELAY_MAX_MS = 5_000
-/** One batch blocks the event loop for about a millisecond. */
+/** One batch blocks the event loop for so long, and its end for as long again. */
+const BATCH_MS = 1
 const BATCH_ROWS = 50
 const RETRY_MS = 30_000
 /** Bookmarks arrive all the time; the disk hears of them this often, for flash wears out. */
@@ -76,18 +85,21 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
   let statements: ReturnType<typeof statementsOf> | undefined
 
   const writeBatch = (db: DatabaseSync): void => {
-    const batch = firstOf(rows, BATCH_ROWS)
-    // Only with the last of its objects may a resource count as complete.
-    const complete = batch.length === rows.size ? [...heardAt] : []
     const { put, remove, heard } = (statements ??= statementsOf(db))
+    const batch: string[] = []
+    let complete: readonly (readonly [string, number])[] = []
     transaction(db, () => {
-      for (const [, { resource, namespace, name, object }] of batch) {
+      const endMs = performance.now() + BATCH_MS
+      for (const [key, { resource, namespace, name, object }] of rows) {
         if (object === undefined) remove.run(resource, namespace, name)
         else put.run(resource, namespace, name, JSON.stringify(object()))
+        if (batch.push(key) === BATCH_ROWS || performance.now() > endMs) break
       }
+      // Only with the last of its objects may a resource count as complete.
+      if (batch.length === rows.size) complete = [...heardAt]
       for (const [key, at] of complete) heard.run(key, at)
     })
-    for (const [key] of batch) rows.delete(key)
+    for (const key of batch) rows.delete(key)
     for (const [key, at] of complete) {
       writtenAt.set(key, at)
       heardAt.delete(key)
@@ -107,6 +119,7 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
           statements = undefined
         }
         writeBatch(database)
+        if (needsCheckpoint(file) && !closing.signal.aborted) await checkpoint(file)
         // What was written is not asked for again while this process lives.
         if (rows.size === 0) database.exec('PRAGMA shrink_memory')
         if (failure !== undefined) log.info({ file }, 'store is written to disk again')
@@ -225,11 +238,5 @@ const statementsOf = (database: DatabaseSync) => ({
   remove: database.prepare('DELETE FROM object WHERE resource = ? AND namespace = ? AND name = ?'),
   heard: database.prepare('INSERT OR REPLACE INTO resource VALUES (?, ?)'),
 })
-
-function firstOf<K, V>(map: ReadonlyMap<K, V>, count: number): readonly (readonly [K, V])[] {
-  const entries: (readonly [K, V])[] = []
-  for (const entry of map) if (entries.push(entry) === count) break
-  return entries
-}
 
 const describe = (file: string, error: unknown) => `${file}: ${(error as Error).message}; free or repair the disk`
