@@ -70,9 +70,14 @@ const TIMES = {
 }
 /** After the first failure at once or nearly so; a relay that is restarted takes 10,000 agents back within this cap. */
 const RECONNECT = { baseMs: 500, capMs: 60_000 }
-const CONNECT_TIMEOUT_MS = 10_000
+const DIAL = { connectMs: 10_000, answerMs: 30_000 }
 /** A session that lived so long was a good one: the next is dialled without much of a wait. */
 const GOOD_MS = 30_000
+/**
+ * Without a post-quantum group: what runs on streams is TLS of its own, and OpenSSL keeps the other side's key as long as
+ * the connection: of X25519MLKEM768 8 kB for each session, on the relay.
+ */
+const GROUPS = 'X25519:P-256:P-384'
 const TOKEN = Buffer.alloc(8)
 /** The list of replicas may have changed meanwhile. */
 const MAX_PAUSE_MS = 60_000
@@ -130,8 +135,9 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
   /** One session; resolves when it takes no more streams, which may be long before it ends. */
   const connect = async (self: Session): Promise<End> => {
     const { url } = self
-    const dialTls = (to: ConnectionOptions) => connectTls({ ...to, ...tlsOptions(identity) }, identity.clock)
-    const socket = await upgradeWebSocket(new URL(MUX_PATH, url), dialTls, CONNECT_TIMEOUT_MS, signal)
+    const dialTls = (to: ConnectionOptions) =>
+      connectTls({ ...to, ...tlsOptions(identity), ecdhCurve: GROUPS }, identity.clock)
+    const socket = await upgradeWebSocket(new URL(MUX_PATH, url), dialTls, DIAL, signal)
     const { promise, resolve } = Promise.withResolvers<End>()
     let reason = 'the relay closed the connection'
     const terminate = (why: string): void => {

@@ -27,6 +27,7 @@ export type ForwardClient = {
 
 /** Of one address; a replica that is alive is near. */
 const CONNECT_MS = 2_000
+const DIAL = { connectMs: CONNECT_MS, answerMs: CONNECT_MS }
 /** Longer than a replica takes to find out that a session is dead and that a target does not answer. */
 const ANSWER_MS = 9_000
 /** A replica that says nothing at all for so long after a dial, not even to a ping, is gone. */
@@ -61,7 +62,7 @@ export function openForwardClient(credentials: ReplicaCredentials, log: Log, sig
 
   const dialSession = async (name: string, url: string): Promise<Session> => {
     const stream = await connectReplica(url, credentials, signal)
-    const socket = await upgradeWebSocket(new URL(FORWARD_PATH, url), () => stream, CONNECT_MS, signal)
+    const socket = await upgradeWebSocket(new URL(FORWARD_PATH, url), () => stream, DIAL, signal)
     const { promise, resolve, reject } = Promise.withResolvers<Session>()
     const late = setTimeout(() => socket.terminate(), CONNECT_MS)
     const stop = (): void => socket.terminate()

@@ -2,7 +2,7 @@
 // nothing else out. A client certificate is asked for and never demanded; what the caller may do without one, each path
 // decides. Who calls is what a verified certificate says, and nothing else.
 
-import { randomBytes, X509Certificate } from 'node:crypto'
+import { constants, randomBytes, X509Certificate } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Server } from 'node:https'
 import type { Duplex } from 'node:stream'
@@ -17,6 +17,7 @@ import { MUX_PATH } from '../lib/wire/mux.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
 import { SIGNAL_PATH } from '../lib/wire/signal.ts'
 import { mayUpgrade } from './api/request.ts'
+import { limitHandshakes } from './handshakes-server.ts'
 import { addressOf, listen, type ListenAddress } from './listen-server.ts'
 import { createPrefixLimit } from './prefix-limit.ts'
 import { isReplica, REPLICA_PATHS } from './replicas.ts'
@@ -103,6 +104,7 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
         shouldUpgradeCallback: (request) => pathOf(request).startsWith(OUR_PATHS) || mayUpgrade(pathOf(request)),
       })
       server.maxConnections = MAX_CONNECTIONS
+      limitHandshakes(server, HANDSHAKE_TIMEOUT_MS)
       server.on('request', (request, response) => dispatch(options, request, response))
       server.on('upgrade', (request, stream, head) => dispatchUpgrade(options, request, stream, head))
       server.on('connect', (request: IncomingMessage, stream, head) => dispatchConnect(options, request, stream, head))
@@ -146,6 +148,8 @@ export const contextOf = (pair: KeyPair, authorityPem: string) => ({
   cert: pair.certificatePem + authorityPem,
   ca: authorityPem,
   minVersion: 'TLSv1.2' as const,
+  // None of our clients resumes sessions, and what it took to make tickets, OpenSSL would keep for each connection.
+  secureOptions: constants.SSL_OP_NO_TICKET,
 })
 
 function dispatch(options: TlsOptions, request: IncomingMessage, response: ServerResponse): void {

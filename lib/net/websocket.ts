@@ -175,12 +175,14 @@ const KEY = /^[+/0-9A-Za-z]{22}==$/
 /**
  * Asks for an upgrade (§4.1).
  * @param connect to the URL's host; the connection is closed where there is no WebSocket.
+ * @param times milliseconds until TCP is connected, and from then on until the answer: a relay to which all its agents come
+ * back at once answers late, and who gives up makes it do the work again.
  * @throws Error whose message tells why there is none.
  */
 export function upgradeWebSocket(
   url: URL,
   connect: (to: ConnectionOptions) => Socket,
-  timeoutMs: number,
+  times: { readonly connectMs: number; readonly answerMs: number },
   signal: AbortSignal,
 ): Promise<RawWebSocket> {
   const { promise, resolve, reject } = Promise.withResolvers<RawWebSocket>()
@@ -194,9 +196,15 @@ export function upgradeWebSocket(
   const host = url.hostname.replace(/^\[|\]$/g, '')
   // RFC 6066 §3: no addresses in SNI.
   const to = { host, port: Number(url.port || 443), servername: isIP(host) === 0 ? host : '' }
+  const dialled = connect(to)
   // Without an agent there is none of https that would be kept for the socket's life.
-  const call = https.request(url, { headers, createConnection: () => connect(to) })
-  const late = setTimeout(() => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs)
+  const call = https.request(url, { headers, createConnection: () => dialled })
+  const within = (ms: number) => setTimeout(() => call.destroy(new Error(`no answer within ${ms / 1000} s`)), ms)
+  let late = within(times.connectMs)
+  dialled.once('connect', () => {
+    clearTimeout(late)
+    late = within(times.answerMs)
+  })
   const stop = (): void => void call.destroy(new Error('not wanted any more'))
   const settle = (): void => {
     clearTimeout(late)

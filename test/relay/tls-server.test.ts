@@ -87,7 +87,7 @@ t.test('who may open a session, and whom the API sees', async (t) => {
   )
 })
 
-t.test('a resumed TLS session is nobody without a certificate', async (t) => {
+t.test('TLS sessions are not resumed, and each connection shows its certificate', async (t) => {
   const mesh = await createMesh(t)
   const { port } = await mesh.listen({
     api: (request, response, caller) => {
@@ -99,8 +99,8 @@ t.test('a resumed TLS session is nobody without a certificate', async (t) => {
     [await mesh.node('h1'), 'node'],
   ] as const) {
     const agent = new Agent({ keepAlive: false })
-    for (const session of ['first', 'resumed'])
-      t.equal(await text(port, mesh.authority.certificatePem, '/api', client, agent), `200 ${kind} ${session}`)
+    for (let i = 0; i < 2; i++)
+      t.equal(await text(port, mesh.authority.certificatePem, '/api', client, agent), `200 ${kind} first`)
     agent.destroy()
   }
 })

@@ -42,7 +42,12 @@ function send(socket: RawWebSocket, message: Buffer): void {
 async function dialOurs(mesh: Mesh, port: number, timeoutMs = 10_000): Promise<RawWebSocket> {
   const { certificatePem: cert, keyPem: key } = await mesh.node('edge-7')
   const dial = (to: ConnectionOptions) => connect({ ...to, cert, key, ca: mesh.authority.certificatePem })
-  return upgradeWebSocket(new URL(`https://127.0.0.1:${port}${MUX_PATH}`), dial, timeoutMs, NEVER)
+  return upgradeWebSocket(
+    new URL(`https://127.0.0.1:${port}${MUX_PATH}`),
+    dial,
+    { connectMs: 10_000, answerMs: timeoutMs },
+    NEVER,
+  )
 }
 
 t.test('our server and the client of ws', async (t) => {

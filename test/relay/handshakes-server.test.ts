@@ -1,0 +1,46 @@
+// A listener that takes handshakes in turn.
+
+import { once } from 'node:events'
+import { connect as connectTcp, type AddressInfo, type Socket } from 'node:net'
+import { connect } from 'node:tls'
+import t from 'tap'
+import { https } from '../../lib/net/http.ts'
+import { limitHandshakes } from '../../relay/handshakes-server.ts'
+import { contextOf } from '../../relay/tls-server.ts'
+import { createMesh } from './mesh.ts'
+
+t.test('many come at once, some of them say nothing or half of what they should', async (t) => {
+  const mesh = await createMesh(t)
+  const server = https.createServer(contextOf(mesh.server, mesh.authority.certificatePem), (_request, response) =>
+    response.end('here'),
+  )
+  limitHandshakes(server, 300)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const sockets: Socket[] = []
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+    server.closeAllConnections()
+  })
+  const silent = Array.from({ length: 200 }, () => connectTcp(port, '127.0.0.1'))
+  const halves = Array.from({ length: 100 }, () => connectTcp(port, '127.0.0.1'))
+  sockets.push(...silent, ...halves)
+  for (const socket of sockets) socket.on('error', () => {})
+  // The start of a ClientHello, and no more of it.
+  for (const socket of halves) socket.write(Buffer.from('16030100c8010000c40303', 'hex'))
+  const answers = await Promise.all(
+    Array.from({ length: 150 }, async () => {
+      const socket = connect({ port, host: '127.0.0.1', ca: mesh.authority.certificatePem })
+      sockets.push(socket)
+      socket.end('GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+      let text = ''
+      socket.on('data', (chunk: Buffer) => (text += chunk.toString()))
+      await once(socket, 'end')
+      return text.endsWith('here')
+    }),
+  )
+  t.ok(answers.every(Boolean))
+  for (const socket of silent) if (!socket.closed) await once(socket, 'close')
+  t.pass('who says nothing is sent away')
+})
