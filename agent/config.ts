@@ -5,6 +5,7 @@ import { parseSocketAddress } from '../lib/address.ts'
 import { parseCidr } from '../lib/cidr.ts'
 import {
   apiOptions,
+  joinOptions,
   bpfDirOption,
   lanPortOption,
   logLevelOption,
@@ -75,6 +76,7 @@ export const agentOptions = {
     parse: optionalText,
   },
   ...apiOptions,
+  ...joinOptions,
   clusterDomains: {
     name: 'cluster-domain',
     doc: "the cluster's DNS domain; of several the first is what addresses lead back to",

@@ -11,6 +11,7 @@ import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
 import { apiClientOptions } from '../lib/net/api-access.ts'
 import { countBoot } from '../lib/net/boot.ts'
+import { podJoinOf } from '../lib/net/enrolment.ts'
 import { followIdentity } from '../lib/net/identity-loop.ts'
 import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { spareMemory } from '../lib/net/memory.ts'
@@ -55,7 +56,10 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   await refuseSecond(config.runDir, 'agent')
   const lacks = missing(await probe(requirementsOf('agent')))
   if (lacks.length > 0) throw new UsageError(`fulmar agent cannot run on this machine:\n${report(lacks)}`)
-  const identity = await followIdentity({ stateDir: config.stateDir, daemon: 'agent', log }, signal)
+  const identity = await followIdentity(
+    { stateDir: config.stateDir, daemon: 'agent', join: podJoinOf(config, config.node), log },
+    signal,
+  )
   const node = config.node ?? identity.node
   const server = String(config.server ?? identity.server)
 

@@ -2,6 +2,7 @@
 
 import {
   apiOptions,
+  joinOptions,
   lanPortOption,
   logLevelOption,
   metricsOption,
@@ -22,6 +23,7 @@ export const gatewayOptions = {
     parse: parseReplicas,
   },
   ...apiOptions,
+  ...joinOptions,
   stun: {
     name: 'stun',
     doc: 'STUN servers, instead of those that the node joined',

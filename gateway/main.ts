@@ -12,6 +12,7 @@ import { NODES } from '../lib/k8s/objects.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
+import { podJoinOf } from '../lib/net/enrolment.ts'
 import { followIdentity } from '../lib/net/identity-loop.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
@@ -68,7 +69,13 @@ async function runGateway(
   await refuseSecond(config.runDir, 'gateway')
   const moved = registerMoves(registry)
   const identity = await followIdentity(
-    { stateDir: config.stateDir, daemon: 'gateway', withFlags: (joined) => withFlags(joined, config), log },
+    {
+      stateDir: config.stateDir,
+      daemon: 'gateway',
+      join: podJoinOf(config),
+      withFlags: (joined) => withFlags(joined, config),
+      log,
+    },
     signal,
   )
   const { node } = identity

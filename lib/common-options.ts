@@ -65,6 +65,31 @@ export const apiOptions = {
   } satisfies Option<string | undefined>,
 }
 
+/** How a pod makes its node one of the mesh, where it is none yet. */
+export const joinOptions = {
+  joinRelay: {
+    name: 'join-relay',
+    value: 'URL',
+    doc: 'the relay to join where this machine is no node yet, by the token of --join-token',
+    fallback: '',
+    parse: (value) => (value === '' ? undefined : url('https')(value)),
+  } satisfies Option<URL | undefined>,
+  joinCa: {
+    name: 'join-ca',
+    value: 'FILE',
+    doc: 'the CA of that relay (PEM): ca.crt in the folder issuer of its state',
+    fallback: '',
+    parse: optionalText,
+  } satisfies Option<string | undefined>,
+  joinToken: {
+    name: 'join-token',
+    value: 'FILE',
+    doc: 'a projected ServiceAccount token for the audience fulmar',
+    fallback: '',
+    parse: optionalText,
+  } satisfies Option<string | undefined>,
+}
+
 const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error', 'silent']
 
 export const logLevelOption: Option<string> = {

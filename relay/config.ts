@@ -57,6 +57,11 @@ const prefix = (value: string): string => {
   return cidr.text
 }
 
+const serviceAccount = (value: string): string => {
+  if (!/^[a-z0-9]([-a-z0-9]*[a-z0-9])?\/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/.test(value))
+    throw new Error(`${value} is not NAMESPACE/NAME`)
+  return value
+}
 const DAY_MS = 86_400_000
 /** A renewal must have the time to be tried a few times. */
 const MIN_LIFE_MS = 10_000
@@ -121,6 +126,13 @@ export const OPTIONS = {
   server: {
     ...apiOptions.server,
     doc: 'URL of the Kubernetes API whose Nodes are the nodes of this mesh; those of --manifests without it',
+  },
+  serviceAccounts: {
+    name: 'service-accounts',
+    value: 'NAMESPACE/NAME,…',
+    doc: 'ServiceAccounts whose pods may join the nodes that they run on, by --server; none without it',
+    fallback: '',
+    parse: list(serviceAccount),
   },
   egressSocket: {
     name: 'egress-socket',

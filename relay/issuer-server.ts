@@ -27,6 +27,7 @@ import {
 import { createPrefixLimit, type PrefixLimit } from './prefix-limit.ts'
 import { judgeRenewal, type Refusal } from './renewal.ts'
 import { readBody } from './request-body.ts'
+import type { ReviewToken } from './token-review-client.ts'
 
 export type IssuerOptions = {
   readonly stateDir: string
@@ -40,6 +41,8 @@ export type IssuerOptions = {
   readonly renewalGraceMs: number
   /** Which nodes were deleted; without it, none is known to have been. */
   readonly members?: Pick<Members, 'deletedMs' | 'refusal'>
+  /** Whose a ServiceAccount token is; without it, none is taken. */
+  readonly review?: ReviewToken
   /** Requests of one network that are looked at. */
   readonly limit?: PrefixLimit
   readonly now: () => number
@@ -123,6 +126,7 @@ async function join(options: IssuerOptions, body: string | undefined): Promise<O
   const { stateDir, now } = options
   const request = body === undefined ? undefined : decodeJoinRequest(body)
   if (request === undefined) return malformed('is not a join request; use the fulmar join of the same version')
+  if ('serviceAccountToken' in request) return joinPod(options, request)
   const token = await readToken(stateDir, request.secret)
   if (token === undefined)
     return refuse(
@@ -164,6 +168,32 @@ async function join(options: IssuerOptions, body: string | undefined): Promise<O
       node,
     )
   return { kind: 'issued', node, certificate: use.certificate }
+}
+
+/** A pod may join its node as often as it likes: it is asked each time whether it is still there. */
+async function joinPod(
+  options: IssuerOptions,
+  request: { readonly serviceAccountToken: string; readonly csr: string },
+): Promise<Outcome> {
+  if (options.review === undefined)
+    return refuse(
+      403,
+      'FULMAR_SERVICE_ACCOUNT_REFUSED',
+      'this relay takes no ServiceAccount tokens; give it --server and --service-accounts',
+    )
+  const csr = await readRequest(request.csr)
+  if (csr === undefined) return malformed(BAD_CSR)
+  const bound = await options.review(request.serviceAccountToken)
+  if (bound.kind === 'refused') return bound
+  const { node } = bound
+  if (!isFor(csr, node))
+    return refuse(
+      403,
+      'FULMAR_SERVICE_ACCOUNT_OTHER_NODE',
+      `the token is of a pod on node ${node}, the request for ${csr.subject.commonName}: a pod joins its own node only`,
+      node,
+    )
+  return { kind: 'issued', node, certificate: await issue(options, node, csr) }
 }
 
 async function firstUse(

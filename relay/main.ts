@@ -31,6 +31,7 @@ import type { PairPolicy } from './signal.ts'
 import { addRelayMetrics, advertised, relayStatus } from './status.ts'
 import { runStunServer } from './stun-server.ts'
 import { runTlsServer } from './tls-server.ts'
+import { createTokenReviewer } from './token-review-client.ts'
 import { udpPlaces } from './udp-relay.ts'
 import { runUdpRelay } from './udp-relay-server.ts'
 
@@ -104,6 +105,12 @@ async function run(
 
   const { certificateLifeMs, renewalGraceMs } = config
   const kubernetes = config.server && createApiClient(apiClientOptions(String(config.server), NOBODY, config))
+  if (config.serviceAccounts.length > 0 && kubernetes === undefined)
+    throw new UsageError('--service-accounts: needs --server, whose API says whose a token is')
+  const review =
+    kubernetes && config.serviceAccounts.length > 0
+      ? createTokenReviewer({ client: kubernetes, accounts: config.serviceAccounts, log })
+      : undefined
   const followed = kubernetes && followNodeNames(kubernetes, log, signal)
   const source = followed ?? (api && { nodes: api.nodes, uidsCount: false })
   const membership =
@@ -113,6 +120,7 @@ async function run(
     ...{ stateDir, authority, certificateLifeMs, renewalGraceMs },
     ...advertised(config),
     ...(members && { members }),
+    ...(review && { review }),
     now: Date.now,
     log,
   })

@@ -7,13 +7,11 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate
 import { rename } from 'node:fs/promises'
 import { createRequest } from '../certificates.ts'
 import type { Clock } from '../clock.ts'
-import type { JoinAnswer } from '../wire/join.ts'
+import { nodeInToken, type Credential, type JoinAnswer } from '../wire/join.ts'
 import { makePrivateFolder, PRIVATE_MODE, readIfPresent, writeNew, writeWhole } from './files.ts'
 import { identityPaths, type NodeFile, type NodeIdentity } from './identity.ts'
 import { JoinError, postJoin, postRenewal } from './issuer-client.ts'
-
-/** What is given for a certificate. */
-export type Credential = { readonly secret: string }
+import { UsageError } from './lifetime.ts'
 
 /**
  * Joins a relay. @param caPem the CA that it must prove itself by.
@@ -44,6 +42,48 @@ export async function enrol(
   await writeWhole(paths.node, `${JSON.stringify(file, undefined, 2)}\n`)
   await commit(stateDir, answer.certificate, keyPem)
   return { ...file, certificatePem: answer.certificate, keyPem, caPem }
+}
+
+/** How a pod joins: by files that are mounted into it. */
+export type PodJoin = {
+  readonly relay: URL
+  /** The CA of the mesh, PEM. */
+  readonly caFile: string
+  /** A projected ServiceAccount token. */
+  readonly tokenFile: string
+  /** Where the token does not say it. */
+  readonly node: string | undefined
+}
+
+/**
+ * What the flags say of that. @param node where a flag names it. @returns undefined where they say nothing.
+ * @throws UsageError where they say half of it.
+ */
+export function podJoinOf(
+  { joinRelay: relay, joinCa: caFile, joinToken: tokenFile }: JoinFlags,
+  node?: string,
+): PodJoin | undefined {
+  const given = [relay, caFile, tokenFile].filter((flag) => flag !== undefined)
+  if (given.length === 0) return undefined
+  if (relay === undefined || caFile === undefined || tokenFile === undefined)
+    throw new UsageError('--join-relay, --join-ca and --join-token: give all of them, or none')
+  return { relay, caFile, tokenFile, node }
+}
+type JoinFlags = {
+  readonly joinRelay: URL | undefined
+  readonly joinCa: string | undefined
+  readonly joinToken: string | undefined
+}
+
+/** @throws JoinError */
+export async function enrolPod(stateDir: string, { relay, caFile, tokenFile, node }: PodJoin): Promise<NodeIdentity> {
+  const [ca, token] = await Promise.all([caFile, tokenFile].map(readIfPresent))
+  if (ca === undefined || token === undefined)
+    throw new JoinError(`${ca === undefined ? caFile : tokenFile} is missing: it must be mounted into this pod`)
+  const serviceAccountToken = token.trim()
+  const name = node ?? nodeInToken(serviceAccountToken)
+  if (name === undefined) throw new JoinError(`the token in ${tokenFile} does not name its node; give --node`)
+  return enrol(stateDir, name, { relay, caPem: ca, credential: { serviceAccountToken } })
 }
 
 /**

@@ -8,9 +8,10 @@ import { issuedMs } from '../certificates.ts'
 import { createClock, type Clock } from '../clock.ts'
 import type { Log } from '../log.ts'
 import { renewalMs, spanMsOf } from '../renewal.ts'
-import { renew } from './enrolment.ts'
+import type { JoinRefusalCode } from '../wire/join.ts'
+import { enrolPod, renew, type PodJoin } from './enrolment.ts'
 import { readIfPresent, writeWhole } from './files.ts'
-import { identityPaths, loadIdentity, type NodeIdentity } from './identity.ts'
+import { IdentityError, identityPaths, loadIdentity, type NodeIdentity } from './identity.ts'
 import { JoinError } from './issuer-client.ts'
 import { pause } from './lifetime.ts'
 
@@ -27,6 +28,8 @@ export type IdentityOptions = {
   readonly stateDir: string
   /** The gateway leaves renewals to the agent of its node, and takes them on where there is none. */
   readonly daemon: 'agent' | 'gateway'
+  /** How this node joins where it is none yet, or none any more. */
+  readonly join?: PodJoin | undefined
   /** Flags win over what is on disk. */
   readonly withFlags?: (identity: NodeIdentity) => NodeIdentity
   readonly log: Log
@@ -35,6 +38,13 @@ export type IdentityOptions = {
 /** The disk is looked at so often. */
 const LOOK_MS = 15_000
 const RETRY = { baseMs: 30_000, capMs: 3_600_000 }
+const JOIN_RETRY = { baseMs: 1_000, capMs: 60_000 }
+/** Refusals that no later attempt with the same certificate changes. */
+const FOR_GOOD: ReadonlySet<string> = new Set([
+  'FULMAR_CERTIFICATE_EXPIRED',
+  'FULMAR_CERTIFICATE_UNKNOWN',
+  'FULMAR_NODE_DELETED',
+] satisfies readonly JoinRefusalCode[])
 /** Once the certificate has expired, nothing that needs the relay works. */
 const RETRY_EXPIRED_MS = 60_000
 const LEAVE_TO_AGENT_MS = 5 * 60_000
@@ -43,10 +53,10 @@ const ASK_FOR_TIME_MS = 24 * 3_600_000
 /** Of a short life, as a share of it, so that all of this fits in. */
 const SHARE = 0.02
 
-/** @throws IdentityError where there is none. */
+/** @throws IdentityError where there is none, and no way to come to one. */
 export async function followIdentity(options: IdentityOptions, signal: AbortSignal): Promise<LiveIdentity> {
   const { stateDir, log, withFlags = (identity: NodeIdentity) => identity } = options
-  let current = await loadIdentity(stateDir)
+  let current = await loadOrJoin(options, signal)
   let certificate = read(current)
   const listeners: (() => void)[] = []
   const clock = await openClock(stateDir, log)
@@ -97,10 +107,19 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
       const capMs = isInTime ? RETRY.capMs : RETRY_EXPIRED_MS
       const baseMs = Math.min(RETRY.baseMs, spanMsOf(certificate) * SHARE)
       nextTryMs = performance.now() + backoffMs({ baseMs, capMs }, ++failures, Math.random())
-      log.warn(
-        { ...(err instanceof JoinError ? { reason: err.message, code: err.code } : { err }), url: relay },
-        'the certificate could not be renewed; trying again',
-      )
+      if (options.join !== undefined && err instanceof JoinError && FOR_GOOD.has(err.code))
+        return await joinAgain(options.join)
+      log.warn({ ...reasonOf(err), url: relay }, 'the certificate could not be renewed; trying again')
+    }
+  }
+
+  const joinAgain = async (join: PodJoin): Promise<void> => {
+    try {
+      use(await enrolPod(stateDir, join))
+      failures = 0
+      nextTryMs = 0
+    } catch (err) {
+      log.warn(reasonOf(err), 'cannot join again; trying again')
     }
   }
 
@@ -115,6 +134,27 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
   live.done = run()
   return live
 }
+
+async function loadOrJoin({ stateDir, join, log }: IdentityOptions, signal: AbortSignal): Promise<NodeIdentity> {
+  for (let failures = 0; ;) {
+    try {
+      return await loadIdentity(stateDir)
+    } catch (error) {
+      if (join === undefined || !(error instanceof IdentityError)) throw error
+      try {
+        return await enrolPod(stateDir, join)
+      } catch (err) {
+        log.warn({ ...reasonOf(err), url: join.relay.origin }, 'cannot join; trying again')
+      }
+      await pause(backoffMs(JOIN_RETRY, ++failures, Math.random()), signal)
+      if (signal.aborted) throw error
+    }
+  }
+}
+
+/** What people can mend comes without a stack. */
+const reasonOf = (err: unknown): object =>
+  err instanceof JoinError ? { reason: err.message, code: err.code } : { err }
 
 /** The floor is written when it rises; both daemons of a node write theirs, and the next start knows the last. */
 async function openClock(stateDir: string, log: Log): Promise<Clock> {

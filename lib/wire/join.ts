@@ -5,6 +5,9 @@
 // The machine dials the relay, finds the CA by that hash in the chain that the relay shows (as kubeadm's discovery hash
 // does), verifies the relay by it, and only then sends the secret with a certificate request: POST /fulmar/v1/join, JSON.
 //
+// A pod on a node of a Kubernetes cluster has a projected ServiceAccount token instead, for the audience `fulmar`, and the CA
+// from whoever mounted that.
+//
 // A node renews its certificate with the one that it has, which it shows in TLS: POST /fulmar/v1/renew, JSON with a
 // request for a new key. The answer is that of a join.
 
@@ -17,7 +20,9 @@ export const MAX_JOIN_BYTES = 32 * 1024
 export const SECRET_BYTES = 24
 
 export type JoinToken = { readonly node: string; readonly secret: string; readonly caHash: string }
-export type JoinRequest = { readonly version: 1; readonly secret: string; readonly csr: string }
+/** What is given for a certificate: the secret of a join token, or a pod's token. */
+export type Credential = { readonly secret: string } | { readonly serviceAccountToken: string }
+export type JoinRequest = { readonly version: 1; readonly csr: string } & Credential
 export type RenewRequest = { readonly version: 1; readonly csr: string }
 export type JoinAnswer = {
   readonly version: 1
@@ -41,6 +46,9 @@ export type JoinRefusalCode =
   | 'FULMAR_CERTIFICATE_EXPIRED'
   | 'FULMAR_CERTIFICATE_OTHER_NODE'
   | 'FULMAR_NODE_DELETED'
+  | 'FULMAR_SERVICE_ACCOUNT_REFUSED'
+  | 'FULMAR_SERVICE_ACCOUNT_OTHER_NODE'
+  | 'FULMAR_REVIEW_UNAVAILABLE'
 
 const PREFIX = 'fmj1'
 
@@ -71,9 +79,10 @@ export const isNodeName = (name: string): boolean =>
 /** @returns undefined for anything else than a request. */
 export function decodeJoinRequest(text: string): JoinRequest | undefined {
   const value = parseObject(text)
-  const { secret, csr } = value ?? {}
-  if (!isBase64Url(secret, SECRET_BYTES) || typeof csr !== 'string') return undefined
-  return { version: 1, secret, csr }
+  const { secret, serviceAccountToken, csr } = value ?? {}
+  if (typeof csr !== 'string') return undefined
+  if (isJwt(serviceAccountToken)) return { version: 1, serviceAccountToken, csr }
+  return isBase64Url(secret, SECRET_BYTES) ? { version: 1, secret, csr } : undefined
 }
 
 export function decodeRenewRequest(text: string): RenewRequest | undefined {
@@ -105,6 +114,23 @@ function parseObject(text: string): Record<string, unknown> | undefined {
     return undefined
   }
 }
+
+const MAX_TOKEN = 16 * 1024
+/** RFC 7519 §3, in its look; what it says is for the API server to verify. */
+const isJwt = (value: unknown): value is string =>
+  typeof value === 'string' && value.length <= MAX_TOKEN && /^[\w-]+\.[\w-]+\.[\w-]+$/.test(value)
+
+/**
+ * The node that a pod's token names, where it does (Kubernetes 1.30 and later): for whoever has the token to know, and
+ * nothing that others may trust.
+ */
+export function nodeInToken(token: string): string | undefined {
+  const [, payload = ''] = token.split('.')
+  const claims = parseObject(Buffer.from(payload, 'base64url').toString())?.['kubernetes.io'] as Claims | undefined
+  const name = claims?.node?.name
+  return typeof name === 'string' && isNodeName(name) ? name : undefined
+}
+type Claims = { readonly node?: { readonly name?: unknown } }
 
 const MAX_LIST = 64
 const isTexts = (value: unknown): value is readonly string[] =>
