@@ -16,6 +16,7 @@ import { removeOwned } from '../lib/net/remove-owned.ts'
 import { DAEMONS, fetchAll } from '../lib/net/status-client.ts'
 import {
   CACHE_DIR,
+  CARRIERS,
   DNS_ADDRESSES,
   NFT_TABLE_AGENT,
   NFT_TABLE_GATEWAY,
@@ -46,6 +47,9 @@ const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] 
   { family: 'inet', name: NFT_TABLE_GATEWAY },
   { family: 'inet', name: NFT_TABLE_RELAY },
 ]
+/** Where wireguard-go and `wg` meet. */
+const WIREGUARD_SOCKETS = '/run/wireguard'
+const SOCKETS_OF_DEVICES = Object.values(CARRIERS).map((device) => join(WIREGUARD_SOCKETS, `${device}.sock`))
 const SOCKETS = DAEMONS.map((daemon) => `${daemon}.sock`)
 /** What daemons and `fulmar join` keep in a state directory; anything else there is somebody else's. */
 const STATE_ENTRIES = [
@@ -80,6 +84,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   const steps: readonly Step[] = [
     { name: 'nft tables', remove: removeTables },
     { name: 'rules, routes and devices', remove: async (told) => (await removeOwned(numbersOf(values))).forEach(told) },
+    { name: WIREGUARD_SOCKETS, remove: removeSockets },
     { name: 'control group', remove: removeGroup },
     { name: 'DNS addresses', remove: removeDnsAddresses },
     { name: 'BPF', remove: async (told) => removePins(bpfDir).forEach((name) => told(`BPF ${bpfDir}/${name}`)) },
@@ -128,9 +133,22 @@ async function removeTables(told: Told): Promise<void> {
   }
 }
 
+/** A wireguard-go that was killed leaves its socket. The folder is made anew by whoever needs it. */
+async function removeSockets(told: Told): Promise<void> {
+  for (const path of SOCKETS_OF_DEVICES) await rm(path, { force: true })
+  if ((await exists(WIREGUARD_SOCKETS)) && (await readdir(WIREGUARD_SOCKETS)).length === 0)
+    await removeFolder(told, WIREGUARD_SOCKETS)
+}
+
 async function removeGroup(told: Told): Promise<void> {
-  const folder = await removeGroupOutside()
-  if (folder !== undefined) told(`control group ${folder}`)
+  const group = await removeGroupOutside()
+  if (group === undefined) return
+  const { folder, processes } = group
+  if (processes.length === 0) told(`control group ${folder}`)
+  else
+    process.stderr.write(
+      `fulmar cleanup: control group ${folder} stays, since processes in it (${processes.join(', ')}) serve devices of other networks of this machine\n`,
+    )
 }
 
 async function removeDnsAddresses(told: Told): Promise<void> {
@@ -157,6 +175,10 @@ async function removeEntries(told: Told, folder: string, entries: readonly strin
   if (!(await exists(folder))) return
   const rest = await readdir(folder)
   if (rest.length > 0) throw new Error(`keeps ${rest.join(', ')}, which Fulmar does not know`)
+  await removeFolder(told, folder)
+}
+
+async function removeFolder(told: Told, folder: string): Promise<void> {
   try {
     await rmdir(folder)
     told(folder)

@@ -47,25 +47,28 @@ async function prefer(folder: string): Promise<void> {
 const EMPTY_MS = 2_000
 const EMPTY_POLL_MS = 20
 
-/**
- * Removes that group once it is empty. @returns its folder; undefined if there is none, or processes stay in it: they
- * serve devices of another network of this machine.
- */
-export async function removeGroupOutside(): Promise<string | undefined> {
+/** `processes` that stay in it serve devices of another network of this machine, and keep it. */
+export type GroupOutside = { readonly folder: string; readonly processes: readonly number[] }
+
+/** Removes that group once it is empty. @returns what became of it; undefined if there is none. */
+export async function removeGroupOutside(): Promise<GroupOutside | undefined> {
   const root = await cgroupRoot()
   if (root === undefined) return undefined
   const folder = `${root}/${OUTSIDE}`
   for (const endMs = performance.now() + EMPTY_MS; ;)
     try {
       await rmdir(folder)
-      return folder
+      return { folder, processes: [] }
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (code === 'ENOENT' || CLOSED.includes(code)) return undefined
       if (code !== 'EBUSY') throw error
-      if (performance.now() > endMs) return undefined
+      if (performance.now() > endMs) return { folder, processes: await processesIn(folder) }
       await pause(EMPTY_POLL_MS)
     }
 }
+
+const processesIn = async (folder: string): Promise<readonly number[]> =>
+  (await readFile(`${folder}/cgroup.procs`, 'utf8')).split('\n').filter(Boolean).map(Number)
 
 const cgroupRoot = async () => /^\S+ (\S+) cgroup2 /m.exec(await readFile('/proc/mounts', 'utf8'))?.[1]

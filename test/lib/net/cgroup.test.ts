@@ -46,8 +46,10 @@ t.test('wireguard-go outlives the service', { skip: isRoot ? false : 'needs root
   t.match(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')[16], '-10', 'before pods')
   if (existsSync(`/proc/${pid}/autogroup`))
     t.match(readFileSync(`/proc/${pid}/autogroup`, 'utf8'), / nice -10$/m, 'in sessions too')
+  const folder = join(cgroupRoot(), 'fulmar-wireguard-go')
+  t.strictSame(await removeGroupOutside(), { folder, processes: [Number(pid)] }, 'its group stays while it runs')
   await host.sh('ip link del fm-direct')
-  t.equal(await removeGroupOutside(), join(cgroupRoot(), 'fulmar-wireguard-go'), 'its group goes once it is gone')
+  t.strictSame(await removeGroupOutside(), { folder, processes: [] }, 'and goes once it is gone')
   t.equal(await removeGroupOutside(), undefined, 'and only once')
 })
 
