@@ -54,6 +54,7 @@ const PAIRS: readonly Pair[] = sites.flatMap((site, index): readonly Pair[] => [
 async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
   const manifests = writeSites(sites, ['Pod', 'Service', 'EndpointSlice'])
   const pings: ChildProcess[] = []
+  const inotifyInstances = raiseInotifyInstances()
   try {
     await using lab = await openLab({ id: ID, manifests, prepare: smallMachines, until: 'nodes' }, { signal, progress })
     await Promise.all(lab.topology.nodes.map(({ name }) => lab.stop(name, 'agent')))
@@ -118,7 +119,17 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
   } finally {
     for (const child of pings) child.kill('SIGKILL')
     rmSync(manifests, { recursive: true })
+    writeFileSync(INOTIFY_INSTANCES, inotifyInstances)
   }
+}
+
+const INOTIFY_INSTANCES = '/proc/sys/fs/inotify/max_user_instances'
+
+/** Each wireguard-go needs one; a machine has room for those of some 40 gateways. @returns what it was before. */
+function raiseInotifyInstances(): string {
+  const inotifyInstances = readFileSync(INOTIFY_INSTANCES, 'utf8').trim()
+  writeFileSync(INOTIFY_INSTANCES, String(Math.max(Number(inotifyInstances), 20 * POOLS)))
+  return inotifyInstances
 }
 
 /** Fifty machines share two processors: a wireguard-go that wakes a thread for each would spend them on that. */

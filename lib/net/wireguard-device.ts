@@ -1,6 +1,7 @@
 // One WireGuard device as it is wanted. A device that is there and answers is adopted: only what differs is touched, so
 // that its sessions outlive every restart of ours. Else it is made: by the kernel's module, or by a wireguard-go process.
 
+import { watch } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { ExecError } from './exec.ts'
 import { pause } from './lifetime.ts'
@@ -84,8 +85,23 @@ async function make(netlink: Netlink, name: string, signal: AbortSignal): Promis
     await startWireGuardGo(name)
   }
   const link = await findLink(netlink, name)
-  if (link === undefined) throw new DeviceError(`device ${name} went away while it was made; it is made again`)
+  if (link === undefined)
+    throw new DeviceError(`device ${name} went away while it was made${mayWatchFiles() ? '' : `: ${NO_INOTIFY}`}`)
   return { link, dump: await showDevice(name) }
+}
+
+/** wireguard-go watches its control socket by inotify, and ends without a word where root has no instance of it left. */
+const NO_INOTIFY =
+  'its wireguard-go needs an inotify instance and root has used up all; raise the limit, such as by sysctl -w fs.inotify.max_user_instances=1024'
+
+/** Only a process that watches no file yet can tell. */
+function mayWatchFiles(): boolean {
+  try {
+    watch('/').close()
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'EMFILE'
+  }
 }
 
 const ENDING_MAX_MS = 5_000
