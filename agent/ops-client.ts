@@ -149,13 +149,14 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     if (signal.aborted) stop()
     let timer: NodeJS.Timeout
     let leaving = false
+    /** By the relay, which opens no stream after that; where the agent leaves by itself, the relay closes. */
+    let sentAway = false
     const leave = (why: string): void => {
       if (leaving) return
       leaving = true
       self.connectedAt = undefined
       setTimeout(() => terminate('streams did not end in time'), leaveMs).unref()
       resolve({ reason: why, leaving: true })
-      if (mux.streams === 0) socket.close()
     }
     const { session: mux, heardMs } = openMuxConnection(
       socket,
@@ -171,10 +172,12 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
         goAway: (why) => {
           log.info({ url, reason: why }, 'the relay sends us elsewhere')
           leave(why)
+          sentAway = true
+          if (mux.streams === 0) socket.close()
         },
         pong: () => {},
         idle: () => {
-          if (leaving) socket.close()
+          if (sentAway) socket.close()
         },
       },
       (end) => {

@@ -19,6 +19,18 @@ export const LIMITS: readonly LimitGroup[] = [
     ],
   },
   {
+    title: 'Between relays',
+    rows: [
+      ['relays of a mesh', 'lib/replicas.ts', 'MAX_REPLICAS'],
+      ['URLs of one relay', 'lib/replicas.ts', 'MAX_URLS'],
+      ['relays that are told of nodes', 'relay/replicas-server.ts', 'MAX_LISTENERS'],
+      ['what waits for one that does not read', 'relay/replicas-server.ts', 'MAX_BUFFERED_BYTES'],
+      ['nodes that one relay tells of', 'relay/replicas.ts', 'MAX_NODES'],
+      ['absent nodes that are remembered', 'relay/replicas.ts', 'MAX_GONE'],
+      ['sessions on which others open streams', 'relay/forward-server.ts', 'MAX_SESSIONS'],
+    ],
+  },
+  {
     title: 'Signalling and STUN',
     rows: [
       ['frames of one gateway', 'relay/signal.ts', 'FRAMES'],

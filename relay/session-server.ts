@@ -135,6 +135,8 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
         goAway: (reason) => {
           log.info({ node, reason }, 'session takes no more streams')
           leave(session)
+          // The agent leaves that to us: it does not know what we have opened meanwhile.
+          if (connection.session.streams === 0) socket.close(CLOSE_NORMAL)
         },
         pong: () => {},
         idle: () => {

@@ -120,6 +120,12 @@ export function addRelayMetrics(registry: Registry, parts: Parts): () => void {
     () => sessions.list().length,
   )
   gaugeFrom(registry, 'fulmar_relay_ops_streams', 'Streams to nodes', () => streamsOf(sessions.list()))
+  gaugeFrom(
+    registry,
+    'fulmar_relay_replicas',
+    'Other relays of this mesh that answer',
+    () => (parts.replicas?.() ?? []).filter(({ state }) => state === 'connected').length,
+  )
   const { counts } = sessions
   counterFrom(registry, 'fulmar_relay_ops_dials_total', 'Streams to nodes that were asked for', () => counts.dials)
   for (const failure of ['offline', 'refused', 'failed', 'timeout', 'busy'] as const)

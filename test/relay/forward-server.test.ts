@@ -242,7 +242,7 @@ t.test('a relay dies: its nodes are reached by the others at once, and agents fi
   )
   await until(() => connected(client).toSorted().join() === order.slice(0, 2).toSorted().join())
   const [, second, third] = order.map(relayOf) as [Relay, Relay, Relay]
-  await until(() => third.absence('edge-7') === undefined)
+  await until(() => third.list().every(({ nodes }) => nodes === 1), 'it is known who has it')
   const running = await second.dial('edge-7', self('edge-7', server.port), NEVER)
   relayOf(order[0]!).stop()
   await wait(0)
@@ -264,7 +264,7 @@ t.test('a relay that is drained: agents go, streams stay to their end', async (t
   await until(() => connected(client).toSorted().join() === order.slice(0, 2).toSorted().join())
   const [first, second, third] = order.map(relayOf) as [Relay, Relay, Relay]
   const own = await first.dial('edge-7', self('edge-7', server.port), NEVER)
-  await until(() => third.absence('edge-7') === undefined)
+  await until(() => third.list().every(({ nodes }) => nodes === 1), 'it is known who has it')
   let over = false
   const drained = first.drain(60_000).then(() => (over = true))
   await until(
@@ -284,6 +284,41 @@ t.test('a relay that is drained: agents go, streams stay to their end', async (t
   t.equal(await textOf(own), '')
   await drained
   t.equal(first.streams(), 0)
+})
+
+t.test('a new certificate: the next session is there before the last one goes, and streams stay', async (t) => {
+  const { relays, mesh } = await createWorld(t, 2)
+  const server = await listen(t, echo)
+  const listeners: (() => void)[] = []
+  const identity = {
+    ...(await mesh.node('edge-7')),
+    ...{ node: 'edge-7', caPem: mesh.authority.certificatePem, relays: [], stun: [], server: '' },
+    onChange: (listener: () => void) => void listeners.push(listener),
+  }
+  const client = openOpsClient(
+    {
+      identity,
+      replicas: () => relays.map(({ url }): Replica => [url]),
+      dial: (host, port) => dialTarget({ node: 'edge-7', kubeletPort: server.port, targets: [] }, host, port),
+      log,
+    },
+    mesh.signal,
+  )
+  mesh.holds(client.closed)
+  const current = () => relays.map(({ sessions }) => sessions.list().find(({ leaving }) => !leaving)?.since)
+  await until(() => current().every((since) => since !== undefined), 'two sessions')
+  const before = current()
+  const streams = await Promise.all(relays.map(({ dial }) => dial('edge-7', self('edge-7', server.port), NEVER)))
+  await wait(5)
+  Object.assign(identity, await mesh.node('edge-7'))
+  for (const listener of listeners) listener()
+  await until(() => current().every((since, index) => since !== undefined && since !== before[index]), 'two others')
+  for (const stream of streams) {
+    stream.end('still here')
+    t.equal(await textOf(stream), 'still here')
+  }
+  await until(() => relays.every(({ sessions }) => sessions.list().length === 1), 'the first ones went')
+  t.equal(connected(client).length, 2)
 })
 
 t.test('a drain ends at its deadline', async (t) => {
