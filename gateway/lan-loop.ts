@@ -43,7 +43,9 @@ export function openGatewayLan(
   const lan = openLanChannel(
     {
       identity,
+      node,
       source: 'gateway',
+      ownPool: () => pool()?.name,
       port,
       boot: state.boot,
       isMember: (name, { kind }) =>

@@ -30,6 +30,9 @@ type Latest = LanStamp & { readonly issuedMs: number }
 const MAX_CERTIFICATES = 512
 /** Daemons whose last stamp is kept. */
 const MAX_DAEMONS = 4096
+/** Who is no member and speaks is told so seldom. */
+const TELL_MS = 60_000
+const MAX_TOLD = 256
 /** Signatures checked per second, a tenth of a processor or so. */
 const CHECKS_PER_SECOND = 1_000
 
@@ -37,13 +40,17 @@ export class LanPeers {
   readonly #ca: X509Certificate
   readonly #certificates = new Map<string, Certified>()
   readonly #latest = new Map<string, Latest>()
+  readonly #onStranger: ((node: string, message: LanMessage) => void) | undefined
+  readonly #toldMs = new Map<string, number>()
   #checks = CHECKS_PER_SECOND
   #checkedMs = 0
   /** What was not let in: malformed, not proven, old, or over the budget. */
   refused = 0
 
-  constructor(ca: X509Certificate) {
+  /** @param onStranger a node that has proven who it is said something that only others may say; told now and then. */
+  constructor(ca: X509Certificate, onStranger?: (node: string, message: LanMessage) => void) {
     this.#ca = ca
+    this.#onStranger = onStranger
   }
 
   /** @returns undefined for whatever is not new, whole and proven. */
@@ -56,14 +63,27 @@ export class LanPeers {
 
   #prove(said: LanDatagram, isMember: IsMember, nowMs: number): HeardMessage | undefined {
     const certified = this.#certificates.get(said.certificateHash) ?? this.#certify(said, nowMs)
-    if (certified === undefined || !isMember(certified.node, said.message)) return undefined
+    if (certified === undefined) return undefined
     const { node, key, issuedMs } = certified
+    if (!isMember(node, said.message)) {
+      this.#tellStranger(said, certified, nowMs)
+      return undefined
+    }
     const daemon = `${sourceOf(said.message)} ${node}`
     if (!isLater({ ...said, issuedMs }, this.#latest.get(daemon))) return undefined
     if (!this.#mayCheck(nowMs) || !isSignedBy(said, key)) return undefined
     if (this.#latest.size >= MAX_DAEMONS && !this.#latest.has(daemon)) return undefined
     this.#latest.set(daemon, { boot: said.boot, sequence: said.sequence, issuedMs })
     return { ...said.message, node }
+  }
+
+  #tellStranger(said: LanDatagram, { node, key }: Certified, nowMs: number): void {
+    if (this.#onStranger === undefined || nowMs - (this.#toldMs.get(node) ?? -Infinity) < TELL_MS) return
+    if (!this.#mayCheck(nowMs) || !isSignedBy(said, key)) return
+    this.#toldMs.delete(node)
+    this.#toldMs.set(node, nowMs)
+    if (this.#toldMs.size > MAX_TOLD) this.#toldMs.delete(this.#toldMs.keys().next().value!)
+    this.#onStranger(node, said.message)
   }
 
   #certify(said: LanDatagram, nowMs: number): Certified | undefined {

@@ -26,11 +26,15 @@ export type LanChannel = {
 export type LanChannelOptions = {
   /** May change its fields at any time: what is said next is signed by the new key. */
   readonly identity: Pick<NodeIdentity, 'certificatePem' | 'keyPem' | 'caPem'>
+  /** Ourselves. */
+  readonly node?: string
   readonly source: LanSource
   readonly port: number
   /** Counts starts; see lib/wire/lan.ts. */
   readonly boot: number
   readonly isMember: IsMember
+  /** Our own pool as the objects have it: who is none of it, and speaks as if, is logged while it is known. */
+  readonly ownPool?: () => string | undefined
   /** @param answer sends to where it came from. */
   readonly onMessage: (said: HeardMessage, answer: (datagram: Buffer) => void) => void
   readonly log: Log
@@ -58,7 +62,13 @@ export function openLanChannel(options: LanChannelOptions, signal: AbortSignal):
     }
   }
   // Without a CA nobody is believed, and the daemon does all that it can without the LAN.
-  const peers = readable(NO_CA, () => new LanPeers(new X509Certificate(identity.caPem)))
+  const onStranger = (node: string, message: LanMessage): void => {
+    const pool = options.ownPool?.()
+    if (pool === undefined || node === options.node) return
+    const reason = `by the objects, ${node} is not one that says so in pool ${pool}; it says pool ${message.pool}`
+    log.warn({ node, kind: message.kind, reason }, 'a claim on the LAN was refused')
+  }
+  const peers = readable(NO_CA, () => new LanPeers(new X509Certificate(identity.caPem), onStranger))
   const readOwn = () => ({
     certificate: new X509Certificate(identity.certificatePem),
     key: createPrivateKey(identity.keyPem),

@@ -11,6 +11,7 @@ import type { RelayStatus } from '../../lib/status.ts'
 import { VERSION } from '../../lib/version.ts'
 import type { Identity } from '../../lib/identity.ts'
 import { readBody } from '../request-body.ts'
+import { createBucket } from '../token-bucket.ts'
 import { forbidden, mayAccess, ownsLease, userOf } from './access.ts'
 import { Cluster, WRITTEN_MAX_BYTES } from './cluster.ts'
 import { discoveryDocuments } from './discovery.ts'
@@ -57,6 +58,8 @@ const WATCHES_MAX = 20_000
 const WATCHES_PER_CALLER_MAX = 256
 /** A node has one of its own, and those of its daemons. */
 const LEASES_PER_NODE_MAX = 64
+/** Refused writes of nodes that are logged as such; a node that does nothing else fills no disk. */
+const TOLD = { perSecond: 1, burst: 32 }
 const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
 
 /** @throws UsageError if there is no such folder. */
@@ -67,6 +70,7 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
   const state = openState(join(stateDir, 'kubernetes.db'), directory, Date.now(), log)
   const cluster = new Cluster(state)
   const watching = new Map<ServerResponse, string>()
+  const mayTell = createBucket(TOLD, performance.now())
   const firstRead = Promise.withResolvers<void>()
   let folderProblems: readonly string[] = []
 
@@ -232,7 +236,15 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
     if (body.kind === 'refused') return fail(response, body.failure)
     const name = asked.name ?? (verb === 'create' ? nameIn(body.value) : '')
     const nodes = cluster.registry.list(builtIn('Node')).map(({ metadata }) => metadata?.name ?? '')
-    if (!mayAccess(caller, asked, name, nodes)) return fail(response, forbidden(caller, asked, name))
+    if (!mayAccess(caller, asked, name, nodes)) {
+      const failure = forbidden(caller, asked, name)
+      if (caller.kind === 'node')
+        log[mayTell.take(performance.now()) ? 'warn' : 'debug'](
+          { node: caller.node, reason: failure.message },
+          'write refused',
+        )
+      return fail(response, failure)
+    }
     if (verb === 'create' && caller.kind === 'node') {
       const isOwn = ({ metadata }: KubernetesObject) => ownsLease(caller.node, metadata?.name ?? '', nodes)
       const own = cluster.registry.list(resource).filter(isOwn).length
