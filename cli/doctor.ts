@@ -66,7 +66,8 @@ async function identityIn(stateDir: string): Promise<NodeIdentity | Diagnosis> {
       verdict: 'wrong',
       found: error.message,
       why: 'agents and gateways start only on a machine that has joined',
-      remedy: 'make a token on the relay (fulmar token create --node NAME), then run fulmar join here',
+      remedy:
+        'make a token on the relay (fulmar token create --node NAME), then run fulmar join here; or let pods join, by --join-relay (the chart: identity.ca)',
     }
   }
 }

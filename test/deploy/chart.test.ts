@@ -35,8 +35,11 @@ const names = (rendered: string): readonly string[] =>
 /** Where Kubernetes’ types of a kind are. */
 const TYPES: Readonly<Record<string, string>> = {
   ServiceAccount: 'core/v1',
+  ConfigMap: 'core/v1',
   DaemonSet: 'apps/v1',
   Deployment: 'apps/v1',
+  Role: 'rbac/v1',
+  RoleBinding: 'rbac/v1',
   ClusterRole: 'rbac/v1',
   ClusterRoleBinding: 'rbac/v1',
 }
@@ -136,6 +139,25 @@ t.test('how daemons reach the API', { skip }, async (t) => {
     variables(kubeedge!).toSorted(),
     all.slice(0, 2).map((name) => `${name} FULMAR_SERVER=http://127.0.0.1:10550`),
   )
+})
+
+t.test('pods that join their nodes', { skip }, async (t) => {
+  const identity = { ca: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n' }
+  const relay = { replicas: [{ name: 'a', node: 'cloud-1', public: ['2001:db8::1'] }] }
+  const rendered = await renderChart({ identity, relay, api: { server: 'https://203.0.113.10:6443' } })
+  t.equal(await mistakes(objectsIn(rendered)), '')
+  t.ok(
+    ['Role fulmar-relay', 'RoleBinding fulmar-relay', 'ConfigMap fulmar-mesh-ca'].every((name) =>
+      names(rendered).includes(name),
+    ),
+  )
+  const map = objectsIn(rendered).find(({ kind }) => kind === 'ConfigMap')
+  t.equal((map?.['data'] as Readonly<Record<string, string>> | undefined)?.['ca.crt']?.trim(), identity.ca.trim())
+  t.match(rendered, /FULMAR_JOIN_RELAY\n +value: "https:\/\/\[2001:db8::1\]:443"/)
+  t.match(rendered, /FULMAR_SERVICE_ACCOUNTS\n +value: "fulmar-system\/fulmar-agent,fulmar-system\/fulmar-gateway"/)
+  t.match(rendered, /tokenreviews/)
+  t.notMatch(await template('--values', VALUES[0]!), /tokenreviews|FULMAR_JOIN/, 'only where it is asked for')
+  await t.rejects(renderChart({ identity }), /name the relay too: identity\.relay/)
 })
 
 t.test('several relays', { skip }, async (t) => {

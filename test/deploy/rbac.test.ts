@@ -16,7 +16,7 @@ import { createApiClient } from '../../lib/k8s/api-client.ts'
 import { runStore } from '../../lib/k8s/store-loop.ts'
 import { createLog } from '../../lib/log.ts'
 import { followNodeNames } from '../../relay/members-loop.ts'
-import { parseRequest } from '../../relay/api/request.ts'
+import { createTokenReviewer } from '../../relay/token-review-client.ts'
 
 const REPOSITORY = join(import.meta.dirname, '../..')
 const log = createLog('test', 'silent')
@@ -28,8 +28,9 @@ type Rule = {
   readonly verbs: readonly string[]
 }
 /** `verb resource.group`, each once, in order. */
-const written = (component: string): readonly string[] =>
-  (parse(readFileSync(`${REPOSITORY}/deploy/chart/files/${component}-rules.yaml`, 'utf8')) as readonly Rule[])
+const written = (files: readonly string[]): readonly string[] =>
+  files
+    .flatMap((name) => parse(readFileSync(`${REPOSITORY}/deploy/chart/files/${name}-rules.yaml`, 'utf8')) as Rule[])
     .flatMap(({ apiGroups, resources, verbs }) =>
       apiGroups.flatMap((group) =>
         resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}.${group}`)),
@@ -40,14 +41,15 @@ const written = (component: string): readonly string[] =>
 /** Runs what talks to an API until it has asked for as much as is written, and a little longer. */
 async function record(
   t: Test,
-  component: string,
+  files: readonly string[],
   run: (server: string, folder: string, signal: AbortSignal) => Promise<unknown>,
 ): Promise<readonly string[]> {
   const asked = new Set<string>()
   const server = createServer((request, response) => {
     const verb = noted(request)
     asked.add(verb)
-    if (verb.startsWith('watch')) response.writeHead(200).flushHeaders()
+    if (verb === 'create tokenreviews.authentication.k8s.io') response.end(JSON.stringify(REVIEW))
+    else if (verb.startsWith('watch')) response.writeHead(200).flushHeaders()
     else response.end(JSON.stringify({ items: [], metadata: { resourceVersion: '1' } }))
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -59,21 +61,40 @@ async function record(
     rmSync(folder, { recursive: true, force: true })
   })
   const done = run(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, folder, ending.signal)
-  for (const end = Date.now() + WITHIN_MS; asked.size < written(component).length && Date.now() < end;) await sleep(20)
+  for (const end = Date.now() + WITHIN_MS; asked.size < written(files).length && Date.now() < end;) await sleep(20)
   await sleep(200)
   ending.abort()
   await done
   return [...asked].toSorted()
 }
 
+/** Of a token that names its pod and not its node, so that the pod is asked for too. */
+const REVIEW = {
+  status: {
+    authenticated: true,
+    audiences: ['fulmar'],
+    user: {
+      username: 'system:serviceaccount:ns:agent',
+      extra: {
+        'authentication.kubernetes.io/pod-name': ['agent-1'],
+        'authentication.kubernetes.io/pod-uid': ['uid-1'],
+      },
+    },
+  },
+}
+const VERBS: Readonly<Record<string, string>> = { POST: 'create', PUT: 'update', PATCH: 'patch', DELETE: 'delete' }
+
+/** As an API server reads it. */
 function noted({ method = '', url = '' }: IncomingMessage): string {
-  const asked = parseRequest(method, url)
-  if (asked.kind !== 'resource') return `${method} ${url}`
-  return `${asked.verb} ${asked.resource.plural}.${asked.resource.group}`
+  const { pathname, searchParams } = new URL(url, 'http://api')
+  const [, core, group = '', resource = '', name] =
+    /^\/(?:(api)|apis\/([^/]+))\/[^/]+(?:\/namespaces\/[^/]+)?\/([^/]+)(?:\/([^/]+))?$/.exec(pathname) ?? []
+  const read = searchParams.has('watch') ? 'watch' : name === undefined ? 'list' : 'get'
+  return `${VERBS[method] ?? read} ${resource}.${core === undefined ? group : ''}`
 }
 
 t.test('agent', async (t) => {
-  const asked = await record(t, 'agent', async (server, folder, signal) => {
+  const asked = await record(t, ['agent'], async (server, folder, signal) => {
     const client = createApiClient({ server })
     const store = await runStore(
       { resources: RESOURCES, kept: KEPT, client, file: join(folder, 'store.db'), log, onChange: () => {} },
@@ -82,11 +103,11 @@ t.test('agent', async (t) => {
     const pods = followPods({ client, node: 'h1', cgroups: () => folder, file: join(folder, 'pods'), log }, signal)
     return Promise.all([store.done, pods.done])
   })
-  t.strictSame(asked, written('agent'))
+  t.strictSame(asked, written(['agent']))
 })
 
 t.test('gateway', async (t) => {
-  const asked = await record(t, 'gateway', async (server, folder, signal) => {
+  const asked = await record(t, ['gateway'], async (server, folder, signal) => {
     const identity = { node: 'h1', server, relays: ['https://192.0.2.1:443'], stun: [] }
     const pools = await followPools(
       {
@@ -101,15 +122,17 @@ t.test('gateway', async (t) => {
     )
     return pools.done
   })
-  t.strictSame(asked, written('gateway'))
+  t.strictSame(asked, written(['gateway']))
 })
 
 t.test('relay', async (t) => {
-  const asked = await record(t, 'relay', (server, _folder, signal) => {
+  const files = ['relay', 'relay-join', 'relay-join-namespace']
+  const asked = await record(t, files, async (server, _folder, signal) => {
     const client = createApiClient({ server })
-    return followNodeNames(client, log, signal).done
+    const review = createTokenReviewer({ client, accounts: ['ns/agent'], log })
+    return Promise.all([followNodeNames(client, log, signal).done, review('token')])
   })
-  t.strictSame(asked, written('relay'))
+  t.strictSame(asked, written(files))
 })
 
 t.test('nothing else of the daemons talks to the API', (t) => {
@@ -124,6 +147,6 @@ t.test('nothing else of the daemons talks to the API', (t) => {
     readFileSync(`${REPOSITORY}/${path}`, 'utf8').match(pattern)?.length ?? 0
   const where = 'and gives its client to what is noted here only'
   t.equal(uses('agent/main.ts', /[({ ]client,/g), 2, `the agent ${where}`)
-  t.equal(uses('relay/main.ts', /\bkubernetes\b(?! =)/g), 2, `the relay ${where}`)
+  t.equal(uses('relay/main.ts', /[(:] ?kubernetes\b/g), 2, `the relay ${where}`)
   t.end()
 })

@@ -68,6 +68,56 @@ helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{- /* Whether pods join the nodes that they run on. */}}
+{{- define "fulmar.join" -}}
+{{- if .Values.identity.ca }}true{{ end }}
+{{- end }}
+
+{{- define "fulmar.joinRelay" -}}
+{{- if .Values.identity.relay }}{{ .Values.identity.relay }}
+{{- else if .Values.relay.replicas }}{{ with first (first .Values.relay.replicas).public }}{{ printf (ternary "https://[%s]:443" "https://%s:443" (contains ":" .)) . }}{{ end }}
+{{- else }}{{ fail "identity.ca: name the relay too: identity.relay" }}
+{{- end }}
+{{- end }}
+
+{{- define "fulmar.joinEnv" -}}
+{{- if include "fulmar.join" . }}
+- name: FULMAR_JOIN_RELAY
+  value: {{ include "fulmar.joinRelay" . | quote }}
+- name: FULMAR_JOIN_CA
+  value: /var/run/secrets/fulmar-join/ca.crt
+- name: FULMAR_JOIN_TOKEN
+  value: /var/run/secrets/fulmar-join/token
+{{- end }}
+{{- end }}
+
+{{- define "fulmar.joinMount" -}}
+{{- if include "fulmar.join" . }}
+# A token that is good for joining and for nothing else, and the CA that the relay is known by.
+- name: join
+  mountPath: /var/run/secrets/fulmar-join
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "fulmar.joinVolume" -}}
+{{- if include "fulmar.join" . }}
+- name: join
+  projected:
+    defaultMode: 0400
+    sources:
+      - serviceAccountToken:
+          audience: fulmar
+          path: token
+          expirationSeconds: 3600
+      - configMap:
+          name: {{ include "fulmar.name" . }}-mesh-ca
+          items:
+            - key: ca.crt
+              path: ca.crt
+{{- end }}
+{{- end }}
+
 {{- define "fulmar.nodeName" -}}
 - name: NODE_NAME
   valueFrom:
