@@ -166,7 +166,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
       onSync: (sync) => {
         metrics.onSync(sync)
         // The first one is of all services.
-        if (!synced) memory.releaseSoon()
+        if (!synced) void store.settled().then(memory.releaseSoon)
         synced = true
         healthNodePorts.trigger()
       },

@@ -39,7 +39,7 @@ type WriteOptions = { readonly subresource?: 'status'; readonly signal?: AbortSi
 
 export type ObjectList<T> = { readonly items: readonly T[]; readonly resourceVersion: string }
 export type Page<T> = ObjectList<T> & {
-  /** The items once more, from the answer's bytes: who needs them later need not hold on to them, who are much larger. */
+  /** The items once more, from the answer's text: who needs them later need not hold on to them, who are much larger. */
   readonly again: () => readonly T[]
 }
 
@@ -124,8 +124,7 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
 
   const exchange = async <T>(method: string, path: string, write: Write = {}): Promise<T> => {
     const response = await send(connection, method, path, write)
-    const body = await readBody(response, BODY_MAX_BYTES, describe(connection, method, path))
-    return parseObject(body.toString()) as T
+    return parseObject(await readText(response, BODY_MAX_BYTES, describe(connection, method, path))) as T
   }
 
   async function* pages<T extends KubernetesObject>(
@@ -138,8 +137,8 @@ export function createApiClient(options: ApiClientOptions): ApiClient {
       const query = queryOf({ ...selectors(selection), limit: PAGE_LIMIT, continue: token })
       const path = pathOf(resource, selection.namespace) + query
       const response = await send(connection, 'GET', path, { signal })
-      const body = await readBody(response, BODY_MAX_BYTES, describe(connection, 'GET', path))
-      const read = (): ListBody<T> => parseObject(body.toString()) as ListBody<T>
+      const text = await readText(response, BODY_MAX_BYTES, describe(connection, 'GET', path))
+      const read = (): ListBody<T> => parseObject(text) as ListBody<T>
       const typed = ({ items = [] }: ListBody<T>) => items.map((item) => withType(resource, item))
       const list = read()
       const { metadata } = list
@@ -223,7 +222,7 @@ async function send(connection: Connection, method: string, path: string, write:
   const response = await answer(connection, method, path, write, what, true)
   const status = response.statusCode ?? 0
   if (status >= 200 && status < 300) return response
-  const text = (await readBody(response, ERROR_BODY_MAX_BYTES, what)).toString()
+  const text = await readText(response, ERROR_BODY_MAX_BYTES, what)
   throw errorOfResponse(what, status, text, response.headers['retry-after'])
 }
 
@@ -266,7 +265,7 @@ function answer(
   })
 }
 
-async function readBody(response: IncomingMessage, maxBytes: number, what: string): Promise<Buffer> {
+async function readText(response: IncomingMessage, maxBytes: number, what: string): Promise<string> {
   const chunks: Buffer[] = []
   let bytes = 0
   try {
@@ -279,7 +278,7 @@ async function readBody(response: IncomingMessage, maxBytes: number, what: strin
     throw unreachable(what, error)
   }
   if (bytes > maxBytes) throw new ApiError(`${what}: more than ${maxBytes} bytes`, { code: 'BadResponse' })
-  return Buffer.concat(chunks)
+  return Buffer.concat(chunks).toString()
 }
 
 /** One JSON object per line. Leaving the loop early closes the connection. */

@@ -12,6 +12,7 @@ import {
   transaction,
 } from '../database-client.ts'
 import type { Log } from '../log.ts'
+import { trimAllocated } from '../net/memory.ts'
 import type { KubernetesObject } from './objects.ts'
 
 export type StoredResource = {
@@ -136,6 +137,7 @@ export function openStoreDisk(file: string, log: Log): StoreDisk {
     }
     // In the turn in which the loop found nothing more: what comes later starts another.
     flushing = undefined
+    trimAllocated()
     settle()
   }
   const schedule = (): void => {

@@ -26,6 +26,8 @@ export type StoreOptions = {
   readonly onListed?: () => void
 }
 export type Store = StoreView & {
+  /** Resolves when what changed is on the disk, or cannot be written at present. */
+  readonly settled: () => Promise<void>
   /** Resolves after the signal aborted and the disk is written and closed. */
   readonly done: Promise<void>
 }
@@ -73,6 +75,7 @@ export async function runStore(options: StoreOptions, signal: AbortSignal): Prom
     get revision() {
       return revision
     },
+    settled: disk.settled,
     status: () => statusOf([...followed.values()], client.server, disk.error()),
     done,
   }

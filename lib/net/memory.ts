@@ -9,6 +9,7 @@ import { loadFfi } from './ffi.ts'
 /** Of mallopt(3): blocks from this size on are mappings of their own, and so is what is free at the end of the heap. */
 const M_TRIM_THRESHOLD = -1
 const M_MMAP_THRESHOLD = -3
+const M_ARENA_MAX = -8
 const THRESHOLD_BYTES = 128 << 10
 /** One release for lists that come together, and after what is made from them. */
 const SETTLE_MS = 3_000
@@ -24,6 +25,8 @@ type Allocator = {
 /** @returns what asks for a release soon: it stops the process for some 3 ms per MB that stays. */
 export function spareMemory(signal: AbortSignal): { readonly releaseSoon: () => void } {
   const allocator = glibc()
+  // Each thread that collects and compiles would have a heap of its own, and keep what it once took.
+  allocator?.mallopt(M_ARENA_MAX, 1)
   // Without these two glibc raises both with each large block that is freed, and keeps the next ones.
   allocator?.mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES)
   allocator?.mallopt(M_TRIM_THRESHOLD, THRESHOLD_BYTES)
@@ -46,6 +49,9 @@ function release(allocator: Allocator | undefined): void {
   if (process.memoryUsage().heapUsed < SAVING_MAX_BYTES) setFlagsFromString('--memory-saver-mode')
   allocator?.malloc_trim(0n)
 }
+
+/** What was allocated and freed outside of V8 goes back, which takes a millisecond or two: after much was done. */
+export const trimAllocated = (): void => void glibc()?.malloc_trim(0n)
 
 /** undefined where the C library is another one, which may need no such help. */
 function glibc(): Allocator | undefined {
