@@ -1,23 +1,21 @@
 // Rows of the contract that need flags, time, or a protocol of their own, by BPF over nft: prefixes of NodePort addresses,
 // unallocated ClusterIPs, how long affinity holds, SCTP, and which label means us.
 
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { createBalancer } from '../../agent/balance.ts'
 import { clusterOf } from '../../agent/cluster.ts'
-import { runNft, type ServiceSnapshot } from '../../agent/nft-loop.ts'
-import { runSocketLb } from '../../agent/socket-lb-loop.ts'
+import type { ServiceSnapshot } from '../../agent/nft-loop.ts'
 import type { ServiceSelection } from '../../agent/services.ts'
 import { hereOf } from '../../agent/topology.ts'
 import { FAMILIES, type Family } from '../../lib/cidr.ts'
-import { createLog } from '../../lib/log.ts'
-import { addGroup, enterCage } from '../agent/cage.ts'
+import { enterCage } from '../agent/cage.ts'
 import { ip } from '../agent/namespace.ts'
 import { isRoot, until } from '../lib/netns.ts'
 import { KUBE_PROXIES, type Forward } from './kube-proxy.ts'
 import { answerSctp, callSctp } from './sctp.ts'
 import { destination, objectsOf, type Case, type CaseCall } from './service-cases.ts'
+import { nodeGroupOf, serve } from './service-node.ts'
 import { ADDRESSES, buildWorld, NODES, PORT, SECOND_PORT, type Place } from './service-world.ts'
 
 const NODE_PORTS = ['192.168.0.0/16', 'fd00:192::/32']
@@ -70,41 +68,13 @@ const cage = isRoot ? enterCage('fmo-', import.meta.url) : undefined
 if (!isRoot) t.test('needs root', { skip: true }, () => {})
 if (cage !== undefined) {
   const world = await buildWorld(`fmo-${process.pid}`)
-  const node = `${cage.group}/node`
-  const others = addGroup(cage, 'other')
-  const elsewhere = (['far', 'outside'] as const).map((place) => statSync(`/run/netns/${world.namespaceOf(place)}`).ino)
-  for (const pid of readFileSync(`${node}/cgroup.procs`, 'utf8').trim().split('\n'))
-    if (elsewhere.includes(statSync(`/proc/${pid}/ns/net`).ino)) writeFileSync(`${others}/cgroup.procs`, pid)
-
   let snapshot = snapshotOf('all')
-  const controller = new AbortController()
-  const log = createLog('test', process.env['LOG'] ?? 'silent')
-  const nft = runNft(
-    {
-      snapshot: () => snapshot,
-      takeovers: () => [],
-      nodePortAddresses: NODE_PORTS,
-      serviceCidrs: () => SERVICE_CIDRS,
-      log,
-    },
-    controller.signal,
-  )
-  await nft.idle()
-  const socketLb = runSocketLb(
-    {
-      mode: 'bpf',
-      group: node,
-      folder: '/sys/fs/bpf/fulmar',
-      services: () => snapshot.balance.services,
-      nodeAddresses: nft.nodeAddresses,
-      except: () => [],
-      excludedGroups: () => [],
-      log,
-    },
-    controller.signal,
-  )
-  await socketLb.idle()
-  t.strictSame([nft.problems(), socketLb.path()], [[], { kind: 'bpf', reason: '' }], 'it serves')
+  const ours = serve(nodeGroupOf(cage, world), {
+    snapshot: () => snapshot,
+    nodePortAddresses: NODE_PORTS,
+    serviceCidrs: () => SERVICE_CIDRS,
+  })
+  await ours.apply()
 
   const ask = async (from: Place, protocol: 'tcp' | 'udp', address: string, port: number): Promise<string> => {
     const [answer = ''] = await world.call(from, { protocol, address, port, count: 1 })
@@ -223,12 +193,9 @@ if (cage !== undefined) {
     const dropped = { tcp: /^timeout$/, udp: /^(timeout|EPERM)$/ }
     await askAll(t, 225, dropped, 'all')
     snapshot = snapshotOf('labelled')
-    nft.trigger()
-    socketLb.trigger()
-    await Promise.all([nft.idle(), socketLb.idle()])
+    await ours.apply()
     await askAll(t, 225, { tcp: /^a$/, udp: /^a$/ }, 'labelled')
     await askAll(t, 220, dropped, 'labelled, and it is not')
   })
-  controller.abort()
-  await Promise.all([nft.done, socketLb.done])
+  await ours.stop()
 }
