@@ -3,8 +3,8 @@
 
 import type * as Ffi from 'node:ffi'
 import { getSystemErrorName } from 'node:util'
-import { writeAddress } from '../../lib/address.ts'
 import { loadFfi } from '../../lib/net/ffi.ts'
+import { AF, encodeSockaddr, SOCK, SOCKADDR_BYTES } from '../../lib/net/sockaddr.ts'
 
 const SIGNATURES = {
   socket: { return: 'int32', arguments: ['int32', 'int32', 'int32'] },
@@ -24,8 +24,6 @@ const SIGNATURES = {
   __errno_location: { return: 'pointer', arguments: [] },
 } as const satisfies Ffi.FunctionDefinitions
 
-const AF_INET = 2
-const SOCK_STREAM = 1
 const SOL_SOCKET = 1
 const SO_REUSEADDR = 2
 const SO_LINGER = 13
@@ -34,7 +32,6 @@ const SO_SNDTIMEO = 21
 const IPPROTO_TCP = 6
 const TCP_NODELAY = 1
 const MSG_NOSIGNAL = 0x4000
-const SOCKADDR_BYTES = 16
 const BACKLOG = 4096
 const EPOLL_CTL_ADD = 1
 const EPOLLIN = 1
@@ -64,17 +61,11 @@ const TIMEOUT = memory(16)
 TIMEOUT.writeBigInt64LE(TIMEOUT_SECONDS)
 
 /** A struct sockaddr_in, made once for an address that is called often. */
-export function socketName(address: string, port: number): Buffer {
-  const name = memory(SOCKADDR_BYTES)
-  name.writeUInt16LE(AF_INET)
-  name.writeUInt16BE(port, 2)
-  writeAddress(address, 4, name, 4)
-  return name
-}
+export const socketName = (address: string, port: number): Buffer => encodeSockaddr(address, 4, port)
 
 /** @returns a descriptor. @throws Error */
 export function openSocket(): number {
-  const fd = checked(libc.socket(AF_INET, SOCK_STREAM, 0), 'socket')
+  const fd = checked(libc.socket(AF[4], SOCK.stream, 0), 'socket')
   libc.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, TIMEOUT, TIMEOUT.length)
   libc.setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, TIMEOUT, TIMEOUT.length)
   libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, NO_LINGER, NO_LINGER.length)
@@ -83,12 +74,13 @@ export function openSocket(): number {
 }
 
 export const connectSocket = (fd: number, name: Buffer): void =>
-  void checked(libc.connect(fd, name, SOCKADDR_BYTES), 'connect')
+  void checked(libc.connect(fd, name, name.length), 'connect')
 
 export function listenOn(port: number): number {
-  const fd = checked(libc.socket(AF_INET, SOCK_STREAM, 0), 'socket')
+  const fd = checked(libc.socket(AF[4], SOCK.stream, 0), 'socket')
   libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, ONE, ONE.length)
-  checked(libc.bind(fd, socketName('0.0.0.0', port), SOCKADDR_BYTES), `bind ${port}`)
+  const name = socketName('0.0.0.0', port)
+  checked(libc.bind(fd, name, name.length), `bind ${port}`)
   checked(libc.listen(fd, BACKLOG), `listen ${port}`)
   return fd
 }
@@ -124,8 +116,8 @@ export const closeSocket = (fd: number): void => void libc.close(fd)
 export const ownName = (fd: number): string => nameBy('getsockname', fd)
 export const peerName = (fd: number): string => nameBy('getpeername', fd)
 function nameBy(call: 'getsockname' | 'getpeername', fd: number): string {
-  const name = memory(SOCKADDR_BYTES)
-  checked(libc[call](fd, name, integers(SOCKADDR_BYTES)), call)
+  const name = memory(SOCKADDR_BYTES[4])
+  checked(libc[call](fd, name, integers(name.length)), call)
   return `${name.subarray(4, 8).join('.')}:${name.readUInt16BE(2)}`
 }
 

@@ -6,9 +6,9 @@
 // one object that lives as long as the process.
 
 import type * as Ffi from 'node:ffi'
-import { readAddress, writeAddress } from '../address.ts'
 import type { Family } from '../cidr.ts'
 import { loadFfi } from './ffi.ts'
+import { addressIn, AF, encodeSockaddr, SOCK, SOCKADDR_BYTES } from './sockaddr.ts'
 
 /** Datagrams in a batch. */
 const SLOTS = 32
@@ -18,18 +18,12 @@ const RECEIVE_BYTES = 4096
 export const BATCH_ANSWER_BYTES = 1280
 /** struct sockaddr_in6, and some. */
 const NAME_BYTES = 32
-const SOCKADDR_BYTES = { 4: 16, 6: 28 } as const
 
 // struct mmsghdr and struct iovec on 64-bit Linux, in bytes.
 const HEADER_BYTES = 64
 const HEADER = { name: 0, nameBytes: 8, vector: 16, vectors: 24, received: 56 } as const
 const VECTOR_BYTES = 16
 
-const AF_INET = 2
-const AF_INET6 = 10
-const SOCK_DGRAM = 2
-const SOCK_NONBLOCK = 0o4000
-const SOCK_CLOEXEC = 0o2000000
 const MSG_DONTWAIT = 0x40
 
 const SIGNATURES = {
@@ -91,14 +85,10 @@ export class DatagramBatch {
 
   /** A bound socket for `bind({ fd })` of node:dgram; undefined if it cannot be had, of which node:dgram knows the reason. */
   bind(address: string, family: Family, port: number): number | undefined {
-    const name = memory(NAME_BYTES)
-    name.writeUInt16LE(family === 4 ? AF_INET : AF_INET6, 0)
-    name.writeUInt16BE(port, 2)
-    writeAddress(address, family, name, family === 4 ? 4 : 8)
-    const kind = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC
-    const fd = this.#libc.socket(family === 4 ? AF_INET : AF_INET6, kind, 0)
+    const name = encodeSockaddr(address, family, port)
+    const fd = this.#libc.socket(AF[family], SOCK.datagram | SOCK.nonBlocking | SOCK.closeOnExec, 0)
     if (fd < 0) return undefined
-    if (this.#libc.bind(fd, name, SOCKADDR_BYTES[family]) === 0) return fd
+    if (this.#libc.bind(fd, name, name.length) === 0) return fd
     this.#libc.close(fd)
     return undefined
   }
@@ -163,8 +153,4 @@ export class DatagramBatch {
 const memory = (bytes: number): Buffer => Buffer.from(new ArrayBuffer(bytes))
 
 /** As text, for a log. */
-export function senderText(sender: Sender): string {
-  const bytes = Buffer.from(sender)
-  if (bytes.length < SOCKADDR_BYTES[4]) return 'unknown'
-  return bytes.readUInt16LE(0) === AF_INET ? bytes.subarray(4, 8).join('.') : readAddress(bytes, 6, 8)
-}
+export const senderText = (sender: Sender): string => addressIn(sender) ?? 'unknown'

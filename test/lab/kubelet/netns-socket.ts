@@ -4,17 +4,14 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { loadFfi } from '../../../lib/net/ffi.ts'
+import { AF, encodeSockaddr, SOCK } from '../../../lib/net/sockaddr.ts'
+import type { Family } from '../../../lib/cidr.ts'
 
 const CLONE_NEWNET = 0x4000_0000
-const AF_INET = 2
-const AF_INET6 = 10
-const SOCK_STREAM = 1
-const SOCK_NONBLOCK = 0o4000
-const SOCK_CLOEXEC = 0o2_000_000
+const KIND = SOCK.stream | SOCK.nonBlocking | SOCK.closeOnExec
 const SOL_SOCKET = 1
 const SO_REUSEADDR = 2
 const BACKLOG = 511
-const SOCKADDR_IN6_BYTES = 28
 
 const SIGNATURES = {
   setns: { return: 'int32', arguments: ['int32', 'int32'] },
@@ -30,10 +27,8 @@ let libc: ReturnType<typeof load> | undefined
 /** A descriptor that listens on a port of all addresses of a namespace, in both families. */
 export function listenIn(namespace: string, port: number): number {
   return within(namespace, (c) => {
-    const descriptor = c.socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    const name = Buffer.alloc(SOCKADDR_IN6_BYTES)
-    name.writeUInt16LE(AF_INET6, 0)
-    name.writeUInt16BE(port, 2)
+    const descriptor = c.socket(AF[6], KIND, 0)
+    const name = encodeSockaddr('::', 6, port)
     const one = Buffer.from([1, 0, 0, 0])
     const done =
       c.setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, one, one.length) === 0 &&
@@ -48,15 +43,15 @@ export function listenIn(namespace: string, port: number): number {
 /** A connection to a port of a namespace's own loopback, by IPv4 or else IPv6, as containerd does it. */
 export async function connectIn(namespace: string, port: number, signal: AbortSignal): Promise<Socket> {
   try {
-    return await connect(namespace, AF_INET, '127.0.0.1', port, signal)
+    return await connect(namespace, 4, '127.0.0.1', port, signal)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ECONNREFUSED') throw error
-    return connect(namespace, AF_INET6, '::1', port, signal)
+    return connect(namespace, 6, '::1', port, signal)
   }
 }
 
-function connect(namespace: string, family: number, host: string, port: number, signal: AbortSignal): Promise<Socket> {
-  const fd = within(namespace, (c) => c.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+function connect(namespace: string, family: Family, host: string, port: number, signal: AbortSignal): Promise<Socket> {
+  const fd = within(namespace, (c) => c.socket(AF[family], KIND, 0))
   const socket = new Socket({ fd, allowHalfOpen: true })
   return connected(socket.connect({ host, port }), signal)
 }
