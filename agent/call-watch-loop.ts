@@ -3,7 +3,7 @@
 import type { Log } from '../lib/log.ts'
 import type { Pool } from '../lib/k8s/pools.ts'
 import { run } from '../lib/net/exec.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { tick } from '../lib/net/lifetime.ts'
 import { openNftSets, type Ages } from '../lib/net/nft-set.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { NFT_TABLE_WATCH } from '../lib/owned.ts'
@@ -92,7 +92,7 @@ export function runCallWatch(
           log.debug({ err }, 'the kernel did not say which calls are unanswered')
           return true
         })
-      await pause(busy ? LOOK_MS : IDLE_LOOK_MS, signal)
+      await tick(busy ? LOOK_MS : IDLE_LOOK_MS, signal)
     }
     sets.close()
   }

@@ -4,11 +4,12 @@
 import type { Pool } from '../lib/k8s/pools.ts'
 import { Follower, type HeardMessage } from '../lib/lan.ts'
 import { lanAddressesOf } from '../lib/lan-addresses.ts'
-import { Liveness, PRESENCE_MS } from '../lib/liveness.ts'
+import { PRESENCE_MS } from '../lib/liveness.ts'
 import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { openLanChannel } from '../lib/net/lan-channel.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { LanLiveness } from '../lib/net/lan-liveness.ts'
+import { tick } from '../lib/net/lifetime.ts'
 import type { Finding } from '../lib/wire/lan-findings.ts'
 
 export type AgentLan = {
@@ -51,8 +52,6 @@ export function openAgentLan(
 ): AgentLan {
   const { node, lanPort, pool, onChange, log } = options
   const follower = new Follower()
-  /** Of the active gateway's node alone. */
-  const liveness = new Liveness()
   let told: { readonly findings: readonly Finding[]; readonly atMs: number } | undefined
   let findings = NOTHING
   let saidMs = -Infinity
@@ -60,7 +59,7 @@ export function openAgentLan(
   let ownSaid = '[]'
   let waiting = true
   const now = (): number => performance.now()
-  const active = (): string | undefined => follower.active(pool()?.gateways ?? [])
+  const activeOf = (own: Pool | undefined): string | undefined => follower.active(own?.gateways ?? [])
 
   const settle = (): void => {
     if (signal.aborted) return
@@ -81,58 +80,59 @@ export function openAgentLan(
         return own?.nodes.some((member) => member.name === name) === true
       },
       onMessage: (said, answer) => {
-        if (said.pool !== pool()?.name) return
-        liveness.sign(said.node, now())
-        if (said.kind === 'heartbeat') hear(said)
+        const own = pool()
+        if (own === undefined || said.pool !== own.name) return
+        liveness.sign(said.node)
+        if (said.kind === 'heartbeat') hear(own, said)
         else if (said.asks) {
-          const datagram = presence(false)
+          const datagram = presence(own, false)
           if (datagram !== undefined) answer(datagram)
         }
       },
     },
     signal,
   )
-  const hear = (said: HeardMessage & { readonly kind: 'heartbeat' }): void => {
+  /** Of the active gateway's node alone. */
+  const liveness = new LanLiveness({ lan: channel, port: lanPort + 1, question: (own) => presence(own, true) })
+  const hear = (own: Pool, said: HeardMessage & { readonly kind: 'heartbeat' }): void => {
     const isNews = follower.heard(said, now())
     if (isNews) {
       log.info({ pool: said.pool, gateway: said.node, term: said.term }, 'active gateway')
       clearTimeout(timer)
       settle()
     }
-    if (said.node !== active() || said.role !== 'active') return
+    if (said.node !== activeOf(own) || said.role !== 'active') return
     told = { findings: said.findings ?? NOTHING, atMs: now() }
-    compare()
+    compare(own)
   }
-  const presence = (asks: boolean): Buffer | undefined =>
-    channel.encode({ kind: 'presence', source: 'agent', asks, pool: pool()?.name ?? '', findings: options.own() })
-      ?.whole
+  const presence = ({ name }: Pool, asks: boolean): Buffer | undefined =>
+    channel.encode({ kind: 'presence', source: 'agent', asks, pool: name, findings: options.own() })?.whole
 
   /** What is told, as long as it counts, and that its teller is silent. */
-  const compare = (): void => {
-    const gateway = active()
-    const name = pool()?.name ?? ''
+  const compare = (own: Pool): void => {
+    const gateway = activeOf(own)
     if (told !== undefined && now() - told.atMs > TOLD_MS) told = undefined
     const dead = liveness
-      .silent(now())
-      .flatMap((silent): Finding[] => (silent === gateway ? [{ kind: 'node', pool: name, node: silent }] : []))
+      .silent()
+      .flatMap((silent): Finding[] => (silent === gateway ? [{ kind: 'node', pool: own.name, node: silent }] : []))
     const next = dead.length === 0 ? (told?.findings ?? NOTHING) : [...dead, ...(told?.findings ?? NOTHING)]
     if (next === findings || JSON.stringify(next) === JSON.stringify(findings)) return
     findings = next
     options.onFindings()
   }
 
-  const say = ({ nodes, gateways }: Pool): void => {
+  const say = (own: Pool): void => {
     saidMs = now()
     ownSaid = JSON.stringify(options.own())
     // The gateway on our own node needs no sign of life, but passes on what we found.
     const isToldHere = options.own().length > 0
-    const gateway = active()
-    const others = gateways.filter((name) => name !== gateway).slice(0, TOLD_GATEWAYS - 1)
+    const gateway = activeOf(own)
+    const others = own.gateways.filter((name) => name !== gateway).slice(0, TOLD_GATEWAYS - 1)
     const to = [...others, gateway].filter((name) => name !== undefined && (name !== node || isToldHere))
     if (to.length === 0) return
-    const datagram = presence(false)
+    const datagram = presence(own, false)
     if (datagram === undefined) return
-    for (const member of nodes)
+    for (const member of own.nodes)
       if (to.includes(member.name))
         for (const address of lanAddressesOf(member)) channel.send(datagram, lanPort, address)
   }
@@ -141,27 +141,20 @@ export function openAgentLan(
     if (own === undefined) return
     const isNews = JSON.stringify(options.own()) !== ownSaid
     if (isNews || now() - saidMs >= PRESENCE_MS - STEP_MS / 2) say(own)
-    const gateway = active()
-    const followed = new Set(gateway === undefined || gateway === node ? [] : [gateway])
-    for (const name of liveness.step(followed, now())) {
-      const member = own.nodes.find((each) => each.name === name)
-      for (const address of member === undefined ? [] : lanAddressesOf(member)) {
-        const question = presence(true)
-        if (question !== undefined) channel.ask(question, lanPort + 1, address, () => liveness.sign(name, now()))
-      }
-    }
-    compare()
+    const gateway = activeOf(own)
+    liveness.step(own, new Set(gateway === undefined || gateway === node ? [] : [gateway]))
+    compare(own)
   }
   const run = async (): Promise<void> => {
     while (!signal.aborted) {
-      await pause(STEP_MS, signal)
+      await tick(STEP_MS, signal)
       if (!signal.aborted) step()
     }
   }
   void run()
 
   return {
-    heard: active,
+    heard: () => activeOf(pool()),
     // Where one node only may be the gateway there is nothing to hear.
     settled: () => !waiting || (pool()?.gateways.length ?? 0) < 2,
     findings: () => findings,

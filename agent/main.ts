@@ -15,6 +15,7 @@ import { podJoinOf } from '../lib/net/enrolment.ts'
 import { followIdentity } from '../lib/net/identity-loop.ts'
 import { aborted, runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { spareMemory } from '../lib/net/memory.ts'
+import { openNftMonitor } from '../lib/net/nft-monitor.ts'
 import { ensureOwnAddress } from '../lib/net/own-address.ts'
 import { probe } from '../lib/net/preflight.ts'
 import { readOptions } from '../lib/net/options.ts'
@@ -152,6 +153,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     config.dnsPort === 53 ? takeoversOf(snapshot().cluster, config.clusterDnsService, dns.listening()) : []
 
   // Services.
+  const monitor = openNftMonitor(log, signal)
   let synced = false
   const nft = runNft(
     {
@@ -170,6 +172,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
         synced = true
         healthNodePorts.trigger()
       },
+      monitor,
       log,
     },
     signal,
@@ -244,7 +247,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
   const { vxlanPort, vxlanId, overlayPods: podsInPool } = config
   const routes = await runRoutes({ overlay: { port: vxlanPort, id: vxlanId }, numbers: numbersOf(config), log }, signal)
   const rules = runRouteRules(
-    { rules: () => routes.known && routeRulesOf(node, routes.known, routes.overlays, vxlanPort), log },
+    { rules: () => routes.known && routeRulesOf(node, routes.known, routes.overlays, vxlanPort), monitor, log },
     signal,
   )
   let routed: readonly Pool[] | undefined

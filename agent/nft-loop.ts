@@ -1,11 +1,11 @@
 // Keeps the kernel's service maps equal to the cluster: observe nothing but notices of loss, plan the difference to what
 // was applied, apply it as one transaction per family. Whatever goes wrong ends in one thing: the whole table anew.
 
-import { networkInterfaces } from 'node:os'
+import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os'
 import { contains, covering, FAMILIES, parseCidr, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { run } from '../lib/net/exec.ts'
-import { monitorNft } from '../lib/net/nft-monitor.ts'
+import { openNftMonitor, type NftMonitor } from '../lib/net/nft-monitor.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { openNft } from '../lib/net/nft.ts'
 import { pause } from '../lib/net/lifetime.ts'
@@ -33,6 +33,8 @@ export type NftOptions = {
   /** What the agent's DNS answers for now; empty while it does not answer. */
   readonly takeovers: () => readonly Takeover[]
   readonly onSync?: (sync: { readonly durationMs: number }) => void
+  /** One that others follow too; without it there is one for these rules alone. */
+  readonly monitor?: NftMonitor
   readonly log: Log
 }
 export type NftLoop = {
@@ -76,7 +78,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   let first = true
   let problem: string | undefined
   let lastRebuild = -REBUILD_MIN_INTERVAL_MS
-  const ownOf = ({ cluster, here }: ServiceSnapshot) => ownAddresses(cluster, here, options.nodePortAddresses ?? [])
+  const ownOf = ownAddressesReader(options.nodePortAddresses ?? [])
 
   const sync = async (): Promise<void> => {
     // What is there is read once, by who already hears of what is removed.
@@ -170,54 +172,52 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   }
 
   let suspicion: NodeJS.Timeout | undefined
-  const monitor = monitorNft(
-    {
-      onLine: (line) => {
-        const notice = noticeOf(line, [...held.values()], removed.has)
-        switch (notice?.kind) {
-          case 'lost':
-            return rebuild(line)
-          case 'replaced':
-            return clearTimeout(suspicion)
-          case 'rules-gone':
-            clearTimeout(suspicion)
-            suspicion = setTimeout(() => rebuild(line), NOTICE_SETTLE_MS)
-            return
-          case 'doubtful':
-            return look(notice.command)
-          case undefined:
-            return
-        }
-      },
-      onStart: () => {
-        watching.resolve()
-        if (observed.size === 0) return
-        // What happened before it watched is not known: what is there is read once more.
-        observed.clear()
-        held.clear()
-        rules.trigger()
-      },
-      log,
+  const { monitor = openNftMonitor(log, signal) } = options
+  monitor.follow({
+    onLine: (line) => {
+      const notice = noticeOf(line, [...held.values()], removed.has)
+      switch (notice?.kind) {
+        case 'lost':
+          return rebuild(line)
+        case 'replaced':
+          return clearTimeout(suspicion)
+        case 'rules-gone':
+          clearTimeout(suspicion)
+          suspicion = setTimeout(() => rebuild(line), NOTICE_SETTLE_MS)
+          return
+        case 'doubtful':
+          return look(notice.command)
+        case undefined:
+          return
+      }
     },
-    signal,
-  )
+    onStart: () => {
+      watching.resolve()
+      if (observed.size === 0) return
+      // What happened before it watched is not known: what is there is read once more.
+      observed.clear()
+      held.clear()
+      rules.trigger()
+    },
+  })
 
   const takeover = runTakeover(
     {
-      nft,
       takeovers: options.takeovers,
       loaded: (family) => held.has(family),
       onBegan: () => flows.check([]),
       onTick: () => {
         const snapshot = options.snapshot()
-        if (snapshot !== undefined && JSON.stringify(ownOf(snapshot)) !== JSON.stringify(own)) rules.trigger()
+        if (snapshot === undefined) return
+        const now = ownOf(snapshot)
+        if (now !== own && JSON.stringify(now) !== JSON.stringify(own)) rules.trigger()
       },
       log,
     },
     signal,
   )
 
-  const done = Promise.all([monitor, takeover.done]).then(async () => {
+  const done = Promise.all([monitor.done, takeover.done]).then(async () => {
     clearTimeout(suspicion)
     await rules.idle()
     await flows.idle()
@@ -250,24 +250,36 @@ type OwnAddresses = {
   readonly nodeAddresses: readonly string[]
 }
 
+/** Reads are every second: what was made of the same pools and the same interfaces is the same value. */
+function ownAddressesReader(nodePortPrefixes: readonly string[]): (snapshot: ServiceSnapshot) => OwnAddresses {
+  let known: { readonly from: readonly unknown[]; readonly own: OwnAddresses } | undefined
+  return ({ cluster: { pools }, here }) => {
+    const local = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
+    const from = [pools, here, local.map(({ address }) => address).join()]
+    if (known === undefined || !from.every((value, i) => value === known!.from[i]))
+      known = { from, own: ownAddresses(pools, here, local, nodePortPrefixes) }
+    return known.own
+  }
+}
+
 function ownAddresses(
-  { pools }: Cluster,
+  pools: Cluster['pools'],
   { node, addresses }: Here,
+  local: readonly NetworkInterfaceInfo[],
   nodePortPrefixes: readonly string[],
 ): OwnAddresses {
   const cidrs = pools
     .flatMap(({ nodes }) => nodes.filter(({ name }) => name === node))
     .flatMap(({ podCidrs }) => podCidrs.flatMap((text) => parseCidr(text) ?? []))
-  const here = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? [])
   const sources = FAMILIES.flatMap((family) => {
-    const inside = here
+    const inside = local
       .map(({ address }) => address)
       .filter((address) => cidrs.some((cidr) => cidr.family === family && contains(cidr, address)))
     const [address] = inside.sort((a, b) => a.length - b.length || (a < b ? -1 : 1))
     return address === undefined ? [] : [{ family, address }]
   })
   const isWanted = covering(nodePortPrefixes)
-  const outer = here.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
+  const outer = local.filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
   return {
     sources,
     nodeAddresses:

@@ -6,7 +6,7 @@ import { attachedNames } from '../lib/bpf/attached.ts'
 import { cgroupMount } from '../lib/bpf/hook-point.ts'
 import { FAMILIES } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { tick } from '../lib/net/lifetime.ts'
 import { presentIn } from '../lib/net/nft-objects.ts'
 import { legacyChains } from '../lib/net/xtables.ts'
 import {
@@ -31,9 +31,9 @@ export type ProxiesLoop = {
   readonly done: Promise<void>
 }
 
-const LOOK_MS = 2_000
+const LOOK_MS = 5_000
 /** iptables' older tables are copied whole, so they are looked at in every so many looks. */
-const LEGACY_LOOKS = 30
+const LEGACY_LOOKS = 12
 const CHAINS = [KUBE_PROXY_CHAIN, EDGEMESH_CHAIN] as const
 const OBJECTS = FAMILIES.flatMap((family) => [
   { family, table: KUBE_PROXY_TABLE },
@@ -79,7 +79,7 @@ export async function watchProxies(
   }
   const watch = async (): Promise<void> => {
     while (!signal.aborted) {
-      await pause(LOOK_MS, signal)
+      await tick(LOOK_MS, signal)
       if (!signal.aborted) await update()
     }
   }

@@ -3,8 +3,9 @@
 
 import type { Log } from '../lib/log.ts'
 import { ExecError, run } from '../lib/net/exec.ts'
-import { pause } from '../lib/net/lifetime.ts'
-import { monitorNft } from '../lib/net/nft-monitor.ts'
+import { tick } from '../lib/net/lifetime.ts'
+import { openNftCounters } from '../lib/net/nft-counters.ts'
+import type { NftMonitor } from '../lib/net/nft-monitor.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { NFT_TABLE_ROUTES } from '../lib/owned.ts'
 import {
@@ -12,7 +13,6 @@ import {
   fateOf,
   isComplete,
   readDroppers,
-  readForwarded,
   routeTable,
   type Forwarded,
   type RouteRules,
@@ -33,7 +33,7 @@ const NOTHING: Forwarded = { entered: 0, left: 0 }
 
 /** @param options.rules undefined before anything is known: then the rules of a predecessor stay. */
 export function runRouteRules(
-  options: { readonly rules: () => RouteRules | undefined; readonly log: Log },
+  options: { readonly rules: () => RouteRules | undefined; readonly monitor: NftMonitor; readonly log: Log },
   signal: AbortSignal,
 ): RouteRulesLoop {
   const { log } = options
@@ -69,7 +69,7 @@ export function runRouteRules(
   const look = async (): Promise<void> => {
     const rules = options.rules()
     if (loaded === undefined || rules === undefined) return
-    const now = readForwarded(await run('nft', ['-j', 'list', 'counters', 'table', 'inet', NFT_TABLE_ROUTES]))
+    const now = { entered: await counters.packets('entered'), left: await counters.packets('left') }
     const fate = fateOf(counted, now)
     counted = now
     if (fate === 'passed') {
@@ -85,22 +85,25 @@ export function runRouteRules(
     if (dropped === undefined) log.warn({ problem }, 'packets between pools are dropped on this node')
     dropped = problem
   }
+  const counters = openNftCounters(NFT_TABLE_ROUTES)
   const watch = async (): Promise<void> => {
     while (!signal.aborted) {
-      await pause(LOOK_MS, signal)
-      if (signal.aborted) return
+      await tick(LOOK_MS, signal)
       // Somebody flushed the table: it is loaded again.
-      await look().catch((err: unknown) => log.debug({ err }, 'cannot count packets between pools'))
+      if (!signal.aborted)
+        await look().catch((err: unknown) => log.debug({ err }, 'cannot count packets between pools'))
     }
+    counters.close()
   }
   const onLine = (line: string): void => {
     if (line.includes(NFT_TABLE_ROUTES)) load.trigger()
   }
+  options.monitor.follow({ onLine, onStart: load.trigger })
   load.trigger()
   return {
     trigger: load.trigger,
     problems: () => [failure ?? [], dropped ?? []].flat(),
-    done: Promise.all([monitorNft({ onLine, onStart: load.trigger, log }, signal), watch()]).then(() => load.idle()),
+    done: Promise.all([options.monitor.done, watch()]).then(() => load.idle()),
   }
 }
 

@@ -110,13 +110,6 @@ export const isComplete = (listing: string, { peers }: RouteRules): boolean =>
     ...(peers.length === 0 ? [] : ['drop']),
   ].every((rule) => listing.includes(rule))
 
-/** Reads `nft -j list counters`. */
-export function readForwarded(json: string): Forwarded {
-  const { nftables } = JSON.parse(json) as { nftables: readonly { counter?: { name: string; packets: number } }[] }
-  const packets = (name: string) => nftables.find(({ counter }) => counter?.name === name)?.counter?.packets ?? 0
-  return { entered: packets('entered'), left: packets('left') }
-}
-
 /** A chain that drops what nothing accepts of what is forwarded, and the one where people put what is to be accepted. */
 export type Dropper = { readonly family: string; readonly table: string; readonly chain: string; readonly open: string }
 

@@ -7,6 +7,7 @@ import { cgroupMount, groupId, machineGroup } from '../lib/bpf/hook-point.ts'
 import type { BpfMap } from '../lib/bpf/map.ts'
 import { makePinFolder, removePin, removePins } from '../lib/bpf/pins.ts'
 import type { Log } from '../lib/log.ts'
+import { tick } from '../lib/net/lifetime.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import type { SortedList } from '../lib/sorted-list.ts'
 import type { ServiceFrontends } from './balance.ts'
@@ -210,7 +211,6 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
         stepAside((error as Error).message)
       },
       onEnd: () => {
-        clearInterval(beats)
         close()
         ended()
       },
@@ -241,7 +241,13 @@ export function runSocketLb(options: SocketLbOptions, signal: AbortSignal): Sock
         .slice(0, EXCLUDED_GROUPS_MAX),
     )
 
-  const beats = setInterval(beat, BEAT_MS)
+  const keepBeating = async (): Promise<void> => {
+    while (!signal.aborted) {
+      await tick(BEAT_MS, signal)
+      beat()
+    }
+  }
+  void keepBeating()
   upkeep.trigger()
 
   return {

@@ -1,14 +1,13 @@
 // Keeps the cluster DNS's ClusterIPs pointed at the agent for as long as the agent lives: elements that lapse are renewed
 // every second, by us or by nobody.
 
-import type { Family } from '../lib/cidr.ts'
+import { FAMILIES, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
-import { pause } from '../lib/net/lifetime.ts'
-import type { NftSession } from '../lib/net/nft.ts'
+import { tick } from '../lib/net/lifetime.ts'
+import { encodeBatch, openNftElements, type ElementBatch } from '../lib/net/nft-elements.ts'
 import { endTakeover, renewTakeover, type Takeover } from './takeover.ts'
 
 export type TakeoverOptions = {
-  readonly nft: NftSession
   /** What the agent's DNS answers for now; empty while it does not answer. */
   readonly takeovers: () => readonly Takeover[]
   /** Whether our table of the family is there. */
@@ -29,36 +28,49 @@ export type TakeoverLoop = {
 const RENEW_MS = 1_000
 
 export function runTakeover(
-  { nft, takeovers, loaded, onBegan, onTick, log }: TakeoverOptions,
+  { takeovers, loaded, onBegan, onTick, log }: TakeoverOptions,
   signal: AbortSignal,
 ): TakeoverLoop {
   let asked = false
   let wake = (): void => undefined
   const wait = async (): Promise<void> => {
-    if (!asked) await Promise.race([pause(RENEW_MS, signal), new Promise<void>((resolve) => (wake = resolve))])
+    if (!asked) await Promise.race([tick(RENEW_MS, signal), new Promise<void>((resolve) => (wake = resolve))])
     asked = false
   }
 
   const run = async (): Promise<void> => {
-    let taken: readonly Takeover[] = []
+    const elements = openNftElements()
+    const taken = new Map<Family, Taken>()
     for (; !signal.aborted; await wait()) {
       onTick()
-      const wanted = takeovers().filter(({ family }) => loaded(family))
-      const dropped = taken.filter(
-        (takeover) => loaded(takeover.family) && !wanted.some((other) => same(other, takeover)),
-      )
-      const began = wanted.some((takeover) => !taken.some((other) => same(other, takeover)))
-      try {
-        await nft.apply([...dropped.flatMap(endTakeover), ...wanted.flatMap(renewTakeover)])
-        taken = wanted
-        if (began) onBegan()
-      } catch (err) {
-        // Whatever is wrong with the table is noticed and logged where it is loaded.
-        log.debug({ err }, 'cannot renew the takeover of the cluster DNS')
+      const wanted = takeovers()
+      // Each by itself: where the table of one is gone, the other's goes on.
+      for (const family of FAMILIES) {
+        if (!loaded(family)) continue
+        const before = taken.get(family) ?? NOTHING
+        const now = wanted.filter((takeover) => takeover.family === family)
+        try {
+          if (sameAll(before.takeovers, now)) {
+            if (before.renewal !== undefined) await elements.apply(before.renewal)
+            continue
+          }
+          const dropped = before.takeovers.filter((takeover) => !now.some((other) => same(other, takeover)))
+          await elements.apply(encodeBatch([...dropped.flatMap(endTakeover), ...now.flatMap(renewTakeover)]))
+          taken.set(family, {
+            takeovers: now,
+            renewal: now.length === 0 ? undefined : encodeBatch(now.flatMap(renewTakeover)),
+          })
+          if (now.length > 0) onBegan()
+        } catch (err) {
+          // Whatever is wrong with the table is noticed and logged where it is loaded.
+          log.debug({ err }, 'cannot renew the takeover of the cluster DNS')
+        }
       }
     }
     // Before the DNS is gone, so that clients find the cluster's own.
-    await nft.apply(taken.flatMap(endTakeover)).catch(() => undefined)
+    for (const { takeovers } of taken.values())
+      if (takeovers.length > 0) await elements.apply(encodeBatch(takeovers.flatMap(endTakeover))).catch(() => undefined)
+    elements.close()
   }
   return {
     retake: () => {
@@ -69,4 +81,10 @@ export function runTakeover(
   }
 }
 
+/** Of a family. */
+type Taken = { readonly takeovers: readonly Takeover[]; readonly renewal: ElementBatch | undefined }
+const NOTHING: Taken = { takeovers: [], renewal: undefined }
+
+const sameAll = (a: readonly Takeover[], b: readonly Takeover[]) =>
+  a.length === b.length && a.every((takeover, i) => same(takeover, b[i]!))
 const same = (a: Takeover, b: Takeover) => a.clusterIp === b.clusterIp && a.to === b.to

@@ -1,10 +1,12 @@
 // The takeover of the cluster DNS: its ClusterIPs are answered by the agent's own DNS, by elements of the map `takeover` of
 // nft-text.ts that lapse unless the living agent renews them.
 
+import { writeAddress } from '../lib/address.ts'
 import type { Family } from '../lib/cidr.ts'
+import type { ElementChange } from '../lib/net/nft-elements.ts'
+import { NFT_TABLE_AGENT } from '../lib/owned.ts'
 import type { Cluster } from './cluster.ts'
 import { findService } from './dns-zone.ts'
-import { tableOf } from './nft.ts'
 
 export type Takeover = {
   readonly family: Family
@@ -13,7 +15,9 @@ export type Takeover = {
   readonly to: string
 }
 /** A killed agent's takeover lapses after this. */
-export const TAKEOVER_TIMEOUT = '3s'
+const TIMEOUT_SECONDS = 3
+const PORT = 53
+const PROTOCOLS = { udp: 17, tcp: 6 } as const
 
 /** The cluster DNS's ClusterIPs, each answered by our address of the same family; nothing while it is not known or served. */
 export function takeoversOf(
@@ -28,21 +32,35 @@ export function takeoversOf(
   })
 }
 
-/** Renews for TAKEOVER_TIMEOUT. An element that is there keeps its old timeout when added, so it is deleted between. */
-export function renewTakeover(takeover: Takeover): readonly string[] {
-  const table = tableOf(takeover.family)
-  return takeoverElements(takeover).flatMap((element) => {
-    const add = `add element ${table} takeover { ${element} }`
-    return [add, `delete element ${table} takeover { ${element.split(' timeout ')[0]} }`, add]
-  })
-}
+/** Renews. An element that is there keeps its old timeout when added, so it is deleted between. */
+export const renewTakeover = (takeover: Takeover): readonly ElementChange[] =>
+  changesOf(takeover, ['add', 'delete', 'add'])
 
 /** Hands the ClusterIP back at once; works whether or not it was taken. */
-export function endTakeover(takeover: Takeover): readonly string[] {
-  return renewTakeover(takeover).filter((_, index) => index % 3 !== 2)
+export const endTakeover = (takeover: Takeover): readonly ElementChange[] => changesOf(takeover, ['add', 'delete'])
+
+function changesOf(
+  { family, clusterIp, to }: Takeover,
+  kinds: readonly ElementChange['kind'][],
+): readonly ElementChange[] {
+  const [from, own] = [clusterIp, to].map((text) => {
+    const bytes = Buffer.alloc(family === 4 ? 4 : 16)
+    writeAddress(text, family, bytes, 0)
+    return bytes
+  }) as [Buffer, Buffer]
+  const port = Buffer.from([PORT >> 8, PORT & 0xff])
+  return Object.values(PROTOCOLS).flatMap((protocol) =>
+    kinds.map((kind): ElementChange => ({
+      ...{ kind, family, table: NFT_TABLE_AGENT, map: 'takeover' },
+      key: [from, Buffer.from([protocol]), port],
+      value: [own, port],
+      timeoutMs: TIMEOUT_SECONDS * 1_000,
+    })),
+  )
 }
 
-/** Elements of the map `takeover`. */
-export function takeoverElements({ clusterIp, to }: Takeover): readonly string[] {
-  return ['udp', 'tcp'].map((protocol) => `${clusterIp} . ${protocol} . 53 timeout ${TAKEOVER_TIMEOUT} : ${to} . 53`)
-}
+/** Elements of the map `takeover`, in nft's words. */
+export const takeoverElements = ({ clusterIp, to }: Takeover): readonly string[] =>
+  Object.keys(PROTOCOLS).map(
+    (protocol) => `${clusterIp} . ${protocol} . ${PORT} timeout ${TIMEOUT_SECONDS}s : ${to} . ${PORT}`,
+  )

@@ -5,7 +5,7 @@ import { networkInterfaces } from 'node:os'
 import type { SocketAddress } from '../lib/address.ts'
 import { formatSocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { pause, tick } from '../lib/net/lifetime.ts'
 import type { NatBehaviour } from '../lib/status.ts'
 import { hostAddresses, ownCandidates, type IsInside } from './candidates.ts'
 import type { Candidate } from './announcement.ts'
@@ -63,7 +63,7 @@ export function runCandidates(
       const text = JSON.stringify(hosts())
       if (text !== addresses) onChange()
       addresses = text
-      await pause(INTERFACES_MS, signal)
+      await tick(INTERFACES_MS, signal)
     }
   }
   const nat = runNat(

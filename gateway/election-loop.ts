@@ -6,7 +6,7 @@ import type { Heard } from '../lib/lan.ts'
 import { lanAddressesOf } from '../lib/lan-addresses.ts'
 import type { Log } from '../lib/log.ts'
 import type { LanChannel } from '../lib/net/lan-channel.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { pause, tick } from '../lib/net/lifetime.ts'
 import type { Finding } from '../lib/wire/lan-findings.ts'
 import { Election, HEARTBEAT_MS, STEP_MS, type Kept, type Standing } from './election.ts'
 
@@ -152,7 +152,7 @@ export function runElection(
       election.step(now())
       settle()
       if (now() - beatMs >= HEARTBEAT_MS - STEP_MS / 2) beat()
-      await pause(STEP_MS, signal)
+      await tick(STEP_MS, signal)
     }
   }
   void run()

@@ -2,11 +2,10 @@
 // knows; tells other pools, and hears from them (gateway/findings.ts).
 
 import type { Pool } from '../lib/k8s/pools.ts'
-import { lanAddressesOf } from '../lib/lan-addresses.ts'
-import { Liveness } from '../lib/liveness.ts'
 import type { Log } from '../lib/log.ts'
 import type { LanChannel } from '../lib/net/lan-channel.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { LanLiveness } from '../lib/net/lan-liveness.ts'
+import { tick } from '../lib/net/lifetime.ts'
 import type { Finding } from '../lib/wire/lan-findings.ts'
 import type { Presence } from '../lib/wire/lan.ts'
 import { decodeSilence, encodeSilence, Findings, silentNodes, type PathFinding } from './findings.ts'
@@ -46,24 +45,16 @@ export function runNeighbours(
   signal: AbortSignal,
 ): Neighbours {
   const { node, lan, agentPort, pool, log } = options
-  const liveness = new Liveness()
+  const liveness = new LanLiveness({
+    lan,
+    port: agentPort,
+    question: ({ name }) => lan.encode({ kind: 'presence', source: 'gateway', asks: true, pool: name })?.whole,
+  })
   const findings = new Findings()
   let silent: readonly string[] = []
   let toldMs = -Infinity
   let tellWell = 0
   const now = (): number => performance.now()
-
-  const ask = ({ name, nodes }: Pool, due: readonly string[]): void => {
-    if (due.length === 0) return
-    for (const neighbour of nodes)
-      if (due.includes(neighbour.name))
-        for (const address of lanAddressesOf(neighbour)) {
-          // Each its own: of two alike, the second is one that was heard before.
-          const question = lan.encode({ kind: 'presence', source: 'gateway', asks: true, pool: name })
-          if (question === undefined) return
-          lan.ask(question.whole, agentPort, address, () => liveness.sign(neighbour.name, now()))
-        }
-  }
 
   const tell = (own: Pool): void => {
     if (!options.isActive() || (silent.length === 0 && tellWell === 0) || now() - toldMs < TELL_MS) return
@@ -76,9 +67,9 @@ export function runNeighbours(
     const own = pool()
     if (own === undefined) return
     const others = new Set(own.nodes.map(({ name }) => name).filter((name) => name !== node))
-    ask(own, liveness.step(others, now()))
+    liveness.step(own, others)
     const was = silent
-    silent = liveness.silent(now())
+    silent = liveness.silent()
     for (const name of silent) if (!was.includes(name)) log.warn({ node: name }, 'a node of this pool is silent')
     for (const name of was) if (!silent.includes(name)) log.info({ node: name }, 'a node of this pool is heard again')
     if (silent.join() !== was.join()) toldMs = -Infinity
@@ -88,7 +79,7 @@ export function runNeighbours(
   const run = async (): Promise<void> => {
     while (!signal.aborted) {
       step()
-      await pause(STEP_MS, signal)
+      await tick(STEP_MS, signal)
     }
   }
   void run()
@@ -96,7 +87,7 @@ export function runNeighbours(
   return {
     heard: (said) => {
       if (said.pool !== pool()?.name) return
-      if (said.node !== node) liveness.sign(said.node, now())
+      if (said.node !== node) liveness.sign(said.node)
       if (said.findings !== undefined) findings.fromAgent(said.findings, now())
     },
     onMessage: (from, datagram) => {

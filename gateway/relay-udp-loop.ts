@@ -5,7 +5,7 @@
 
 import type { SocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { pause, tick } from '../lib/net/lifetime.ts'
 import type { UdpSessionFrame } from '../lib/wire/signal.ts'
 import type { Mesh } from './mesh-loop.ts'
 import type { Paths } from './path-loop.ts'
@@ -95,7 +95,7 @@ export function createRelayUdp(
       const wanted = paths().wantUdpRelay()
       if (wanted.length > 0) await ensureOpen()
       relay?.want(wanted)
-      await pause(LOOK_MS, signal)
+      await tick(LOOK_MS, signal)
     }
   }
 

@@ -77,6 +77,16 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
   })
 }
 
+/**
+ * As `pause`, but ends at a multiple of `ms` on the process's own clock: loops whose periods divide each other wake it once
+ * and not each by itself.
+ */
+export function tick(ms: number, signal: AbortSignal): Promise<void> {
+  const leftMs = ms - (performance.now() % ms)
+  // A timer may be early by a fraction.
+  return pause(leftMs < ms / 4 ? leftMs + ms : leftMs, signal)
+}
+
 /** Resolves when the signal aborts. */
 export function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve()

@@ -13,6 +13,8 @@ const M_ARENA_MAX = -8
 const THRESHOLD_BYTES = 128 << 10
 /** One release for lists that come together, and after what is made from them. */
 const SETTLE_MS = 3_000
+/** Where the process has not grown by so much since the last time, there is nothing to give back: a list may be empty. */
+const WORTH_BYTES = 8 << 20
 /** More than this takes so long to collect that changes would wait for it: 30,000 services did, four times as long. */
 const SAVING_MAX_BYTES = 64 << 20
 
@@ -31,11 +33,17 @@ export function spareMemory(signal: AbortSignal): { readonly releaseSoon: () => 
   allocator?.mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES)
   allocator?.mallopt(M_TRIM_THRESHOLD, THRESHOLD_BYTES)
   let timer: NodeJS.Timeout | undefined
+  let keptBytes = 0
+  const releaseNow = (): void => {
+    if (process.memoryUsage.rss() - keptBytes < WORTH_BYTES) return
+    release(allocator)
+    keptBytes = process.memoryUsage.rss()
+  }
   signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
   return {
     releaseSoon: () => {
       clearTimeout(timer)
-      if (!signal.aborted) timer = setTimeout(() => release(allocator), SETTLE_MS)
+      if (!signal.aborted) timer = setTimeout(releaseNow, SETTLE_MS)
     },
   }
 }

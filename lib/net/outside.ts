@@ -10,7 +10,7 @@ import { backoffMs } from '../backoff.ts'
 import { contains, parseCidr } from '../cidr.ts'
 import { withoutOutside, type OutsideAddress, type Pool } from '../k8s/pools.ts'
 import type { NodeIdentity } from './identity.ts'
-import { aborted, pause } from './lifetime.ts'
+import { aborted, pause, tick } from './lifetime.ts'
 
 export type OutsideOptions = {
   readonly identity: Pick<NodeIdentity, 'node' | 'relays' | 'stun' | 'server'>
@@ -65,7 +65,7 @@ export function followOutside(
   }
   const watchLocal = async (): Promise<void> => {
     for (let known = JSON.stringify(localAddresses()); !signal.aborted;) {
-      await pause(LOCAL_MS, signal)
+      await tick(LOCAL_MS, signal)
       const now = JSON.stringify(localAddresses())
       if (now !== known && !signal.aborted) onChange()
       known = now

@@ -114,7 +114,7 @@ if (cage !== undefined) {
       return found
     }
     const pathBecomes = (path: AgentStatus['services']['path']) =>
-      until(`the service path is ${path}`, 10_000, async () => (await status()).services.path === path)
+      until(`the service path is ${path}`, 30_000, async () => (await status()).services.path === path)
     const none = await start('--cgroup', cage.group, '--service-path', 'none')
     t.match(none.services, { path: 'none', pathReason: 'it is told to be none' })
     t.notOk(existsSync(pins), 'told to serve nothing')
