@@ -20,7 +20,12 @@ const [BAY, CAPE] = ['bay', 'cape'] as const
 const REPLICAS = ['bay2', 'bay3', 'cape2', 'cape3'] as const
 const CALLERS = ['bay1-client', 'cape1-client'] as const
 const FAMILIES = [4, 6] as const
-const VIP = { 4: '10.96.0.77', 6: 'fd00:96::4d' }
+/** What `fleet` has an endpoint of on each of REPLICAS, `lone` has but one of. */
+const SERVICES = [
+  { name: 'fleet', vip: { 4: '10.96.0.77', 6: 'fd00:96::4d' }, nodes: REPLICAS },
+  { name: 'lone', vip: { 4: '10.96.0.78', 6: 'fd00:96::4e' }, nodes: ['cape2'] },
+] as const
+const [FLEET, LONE] = SERVICES
 /** What is promised: from the fault to the end of the last call that fails, and from its end to the first that is answered. */
 const WITHIN_MS = 5_000
 const CALL_TIMEOUT_MS = 1_000
@@ -28,24 +33,27 @@ const INTERVAL_MS = 50
 const SETTLE_MS = 1_500
 
 const port = { name: 'http', port: 80, targetPort: 8080, protocol: 'TCP' }
-const objects = (addresses: (family: 4 | 6) => readonly string[]): readonly object[] => [
+const objectsOf = (
+  { name, vip, nodes }: (typeof SERVICES)[number],
+  address: (node: string, family: 4 | 6) => string,
+): readonly object[] => [
   {
     apiVersion: 'v1',
     kind: 'Service',
-    metadata: { name: 'fleet', namespace: 'shop' },
-    spec: { clusterIP: VIP[4], clusterIPs: [VIP[4], VIP[6]], ipFamilies: ['IPv4', 'IPv6'], ports: [port] },
+    metadata: { name, namespace: 'shop' },
+    spec: { clusterIP: vip[4], clusterIPs: [vip[4], vip[6]], ipFamilies: ['IPv4', 'IPv6'], ports: [port] },
   },
   ...FAMILIES.map((family) => ({
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
     metadata: {
-      name: `fleet-${family}`,
+      name: `${name}-${family}`,
       namespace: 'shop',
-      labels: { 'kubernetes.io/service-name': 'fleet' },
+      labels: { 'kubernetes.io/service-name': name },
     },
     addressType: `IPv${family}`,
     ports: [{ name: port.name, port: port.targetPort, protocol: port.protocol }],
-    endpoints: addresses(family).map((address, i) => ({ addresses: [address], nodeName: REPLICAS[i] })),
+    endpoints: nodes.map((node) => ({ addresses: [address(node, family)], nodeName: node })),
   })),
 ]
 
@@ -53,8 +61,8 @@ const lab = await openMesh(t, 'h', {
   pools: [BAY, CAPE],
   nodes: 3,
   prepare: (lab) => {
-    const addresses = (family: 4 | 6) => REPLICAS.map((node) => addressOf(lab, `${node}-shop`, family))
-    const text = objects(addresses)
+    const address = (node: string, family: 4 | 6) => addressOf(lab, `${node}-shop`, family)
+    const text = SERVICES.flatMap((service) => objectsOf(service, address))
       .map((object) => stringify(object, { aliasDuplicateObjects: false }))
       .join('---\n')
     writeFileSync(join(lab.manifests, 'fleet.yaml'), text)
@@ -118,10 +126,10 @@ const agentsOf = async (): Promise<readonly AgentStatus[]> =>
     status.kind === 'agent' && (status.pool === BAY || status.pool === CAPE) ? [status] : [],
   )
 /** The cloud's own replicas of other services are cut off too. */
-const fleetSuspects = (agent: AgentStatus | undefined): NonNullable<AgentStatus['suspects']> =>
-  agent?.suspects?.filter(({ service }) => service === 'shop/fleet') ?? []
+const suspectsOf = (agent: AgentStatus | undefined, { name }: (typeof SERVICES)[number] = FLEET) =>
+  agent?.suspects?.filter(({ service }) => service === `shop/${name}`) ?? []
 function leftOut(agents: readonly AgentStatus[], at: string) {
-  const suspects = fleetSuspects(agents.find(({ node }) => node === at)).filter(({ used }) => !used)
+  const suspects = suspectsOf(agents.find(({ node }) => node === at)).filter(({ used }) => !used)
   const each = (of: (suspect: (typeof suspects)[number]) => string) => [...new Set(suspects.map(of))].toSorted()
   return { nodes: each(({ node }) => node ?? ''), reasons: each(({ reason }) => reason) }
 }
@@ -132,8 +140,8 @@ for (const host of CALLERS) for (const family of FAMILIES) await getOnce(lab, ho
 await directOnce(lab, [BAY, CAPE])
 for (const pool of [BAY, CAPE]) await lab.cut('relay', pool)
 
-function urlOf(family: 4 | 6): string {
-  return `http://${family === 4 ? VIP[4] : `[${VIP[6]}]`}/`
+function urlOf(family: 4 | 6, { vip }: (typeof SERVICES)[number] = FLEET): string {
+  return `http://${family === 4 ? vip[4] : `[${vip[6]}]`}/`
 }
 
 for (const { name, strike, mend, lost, reason } of faults)
@@ -166,7 +174,7 @@ for (const { name, strike, mend, lost, reason } of faults)
     const agents = await agentsOf()
     const mendedAt = Date.now()
     await mend()
-    await until('all is well again', async () => (await agentsOf()).every((agent) => fleetSuspects(agent).length === 0))
+    await until('all is well again', async () => (await agentsOf()).every((agent) => suspectsOf(agent).length === 0))
     await sleep(SETTLE_MS)
 
     for (const { host, family, calls } of watched) {
@@ -199,6 +207,36 @@ for (const { name, strike, mend, lost, reason } of faults)
     }
   })
 
+t.test('without the cloud, the last endpoint is used in spite of suspicion, and the status says so', async (t) => {
+  await silence('cape2-shop', true)
+  const calls = startCalls(lab, 'bay1-client', {
+    url: urlOf(4, LONE),
+    family: 4,
+    intervalMs: INTERVAL_MS,
+    timeoutMs: CALL_TIMEOUT_MS,
+    successes: 0,
+  })
+  const own = await until('every node of the pool suspects it', async () => {
+    const agents = (await agentsOf()).filter(({ pool }) => pool === BAY)
+    return agents.every((agent) => suspectsOf(agent, LONE).length > 0) && agents
+  })
+  for (const agent of own) {
+    const { node } = agent
+    t.match(suspectsOf(agent, LONE), [{ node: 'cape2', used: true, reason: /does not answer/ }], `${node}: it is used`)
+    t.match(suspectsOf(agent), [{ node: 'cape2', used: false }], `${node}: where there are others it is left out`)
+  }
+  const text = (await lab.exec('bay1', ['fulmar', 'status'])).stdout.replaceAll(/\s+/g, ' ')
+  t.match(text, /shop\/lone: endpoint \S+ on cape2 is used for want of a better one: it does not answer/)
+  t.match(text, /shop\/fleet: endpoint \S+ on cape2 is left out: it does not answer/)
+  await silence('cape2-shop', false)
+  const mendedAt = Date.now()
+  await until('nothing is suspected any more', async () =>
+    (await agentsOf()).every((agent) => suspectsOf(agent, LONE).length === 0),
+  )
+  const after = (await calls.stop()).filter(({ at }) => at > mendedAt)
+  t.ok(after.length > 0 && failuresOf(after).length === 0, `none of ${after.length} calls fails once it is back`)
+})
+
 t.test('an agent that is killed takes no endpoint of its node with it', async (t) => {
   const calls = startCalls(lab, 'bay1-client', {
     url: urlOf(4),
@@ -211,7 +249,10 @@ t.test('an agent that is killed takes no endpoint of its node with it', async (t
   // Longer than a silent node is believed to be alive.
   await sleep(4_000)
   const agents = await agentsOf()
-  t.strictSame(agents.flatMap(fleetSuspects), [])
+  t.strictSame(
+    agents.flatMap((agent) => suspectsOf(agent)),
+    [],
+  )
   const all = await calls.stop()
   t.equal(failuresOf(all).length, 0, `none of ${all.length} calls fails`)
   t.ok(
