@@ -1,10 +1,12 @@
-// How many bytes does an idle gateway cost in a mesh of 30 pools? A lab of the cloud and 29 sites with a node each, with
-// Services that nobody calls; when all pairs are cold, one site's router counts what passes, by what it is for. Daemons
-// only: no pods run.
+// What does an idle gateway cost in a mesh of 30 pools? A lab of the cloud and 29 sites with a node each, with Services that
+// nobody calls; when all pairs are cold, one site's router counts what passes, by what it is for, and the kernel what its
+// daemons and the relay use of processor and memory. Daemons only: no pods run.
 
-import { rmSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { openLab, type Lab } from '../test/lab/lab.ts'
+import { CLOUD } from '../test/lab/names.ts'
+import { treeCpuMs } from './harness/cpu.ts'
 import { onlyNodeOf, siteNames, writeSites } from './harness/daemons-only.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 
@@ -17,7 +19,7 @@ const COLD_TIMEOUT_MS = 120_000
 
 export const question: Study = {
   kind: 'study',
-  text: `How many bytes an hour does an idle gateway cost in a mesh of ${POOLS} pools?`,
+  text: `What does an idle gateway cost in a mesh of ${POOLS} pools?`,
   rounds: 2,
   run,
 }
@@ -59,11 +61,13 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
         for (const port of sockets(lab.pidOf(NODE, daemon)!)) ports[daemon].add(port)
     }
     await look()
+    const costs = watchCosts(lab)
     for (let round = 0; round < rounds; round++) {
       await pause(ROUND_MS, undefined, { signal })
       await look()
     }
     const hours = (performance.now() - startMs) / 3_600_000
+    const spent = costs()
     const { sessions, stun, pairs } = await count(lab, router)
     const bytesOf = (of: (port: number) => boolean): number =>
       sessions.filter(([port]) => of(port)).reduce((sum, [, bytes]) => sum + bytes, 0) / hours
@@ -83,6 +87,7 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
         { name: 'idlePairs', title: 'idle: of it, paths to other gateways', unit: 'bytes/h', value: pairs / hours },
         { name: 'idleAgent', title: 'idle: beside it, the node’s agent', unit: 'bytes/h', value: agent },
         { name: 'idleBrief', title: 'idle: beside it, brief connections of both', unit: 'bytes/h', value: brief },
+        ...spent,
       ],
       notes: [
         `idle: IP packets both ways at the router of a site over ${rounds} minutes; ${notCold.length === 0 ? 'all pairs cold' : `not cold: ${notCold.join(', ')}`}`,
@@ -91,6 +96,35 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
   } finally {
     rmSync(manifests, { recursive: true })
   }
+}
+
+/** @returns what each daemon has used since, with all that it started. */
+function watchCosts(lab: Lab): () => StudyReport['findings'] {
+  const watched = (
+    [
+      ['Agent', NODE, 'agent'],
+      ['Gateway', NODE, 'gateway'],
+      ['Relay', CLOUD, 'relay'],
+    ] as const
+  ).map(([name, host, daemon]) => {
+    const pid = lab.pidOf(host, daemon)!
+    return { name, daemon, pid, beganMs: treeCpuMs(pid) }
+  })
+  const startMs = performance.now()
+  return () =>
+    watched.flatMap(({ name, daemon, pid, beganMs }) => [
+      {
+        name: `idle${name}Cpu`,
+        title: `idle: processor, ${daemon} and what it runs`,
+        unit: 'ms CPU/s',
+        value: (treeCpuMs(pid) - beganMs) / ((performance.now() - startMs) / 1_000),
+      },
+      { name: `idle${name}Anon`, title: `idle: memory of its own, ${daemon}`, unit: 'MB', value: anonMb(pid) },
+    ])
+}
+
+function anonMb(pid: number): number {
+  return Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 }
 
 /** @returns the pools whose pair with the site is not cold in time. */

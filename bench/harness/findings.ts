@@ -32,6 +32,7 @@ export type Unit =
   | 'ns'
   | 'ms CPU/Gbit'
   | 'µs CPU'
+  | 'ms CPU/s'
   | 'bytes/h'
   | 'bytes'
   | 'agents'
