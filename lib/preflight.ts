@@ -64,6 +64,7 @@ export const REQUIREMENTS: readonly Requirement[] = [
   program('nsenter', 'util-linux', 'runs a program on a host of the lab', ['lab']),
   program('ping', 'iputils-ping', 'measures paths in the lab', ['lab']),
   program('miniupnpd', 'miniupnpd-nftables', 'is a router that maps ports by PCP and NAT-PMP', ['tests']),
+  program('faketime', 'faketime', 'gives daemons another time', ['tests']),
   program('dig', 'bind9-dnsutils', 'asks the DNS as somebody else’s client', ['tests']),
   program('dnsperf', 'dnsperf', 'asks DNS servers as fast as they answer', ['bench:dns']),
   program('dnsmasq', 'dnsmasq-base', 'is a DNS server to compare ours with', ['bench:dns']),

@@ -52,7 +52,7 @@ t.test('who needs what', async (t) => {
   t.ok(names('gateway').includes('WireGuard'))
   t.notOk(names('gateway').includes('wireguard-go'), 'the kernel’s module will do')
   t.notOk(names('agent').includes('kubectl'))
-  t.same(names('tests'), ['miniupnpd', 'dig'])
+  t.same(names('tests'), ['miniupnpd', 'faketime', 'dig'])
   t.notOk(names('lab').includes('miniupnpd'), 'the demo does without')
   t.equal(new Set(REQUIREMENTS.map(({ name }) => name)).size, REQUIREMENTS.length, 'names are unique')
 })

@@ -1,49 +1,70 @@
-// The nodes of a Kubernetes API, followed as far as the relay needs them.
+// Nodes as a real API names them, those that are deleted while nobody looks included.
 
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import t from 'tap'
-import { covering } from '../../lib/cidr.ts'
-import { createEgressTable, routedNode } from '../../relay/egress-route.ts'
-import { followNodeNames } from '../../relay/members-loop.ts'
-import { log } from './mesh.ts'
-import { until } from './ops.ts'
-import { serve, temporaryFolder, write } from './api/serving.ts'
+import { issuerFolder } from '../../lib/net/authority.ts'
+import { followNodeNames, openMembers } from '../../relay/members-loop.ts'
+import { serve, temporaryFolder, log } from './api/serving.ts'
 
-const node = (name: string, address: string, extra: object = {}): string =>
-  JSON.stringify({
-    apiVersion: 'v1',
-    kind: 'Node',
-    metadata: { name, labels: { big: 'x'.repeat(63) } },
-    spec: { podCIDRs: ['10.244.7.0/24'] },
-    status: { addresses: [{ type: 'InternalIP', address }], ...extra },
-  })
+const folder = temporaryFolder(t)
+const node = (name: string) => `apiVersion: v1\nkind: Node\nmetadata:\n  name: ${name}\n`
+const fileOf = (name: string) => join(folder, `${name}.yaml`)
+for (const name of ['a', 'b', 'c']) await writeFile(fileOf(name), node(name))
+const stateDir = await mkdtemp(join(tmpdir(), 'fulmar-members-'))
+t.teardown(() => rm(stateDir, { recursive: true }))
+await mkdir(issuerFolder(stateDir), { recursive: true })
+const kept = join(issuerFolder(stateDir), 'nodes.json')
+const { client } = await serve(t, folder, temporaryFolder(t))
 
-t.test('addresses of nodes lead to them', async (t) => {
-  const directory = temporaryFolder(t)
-  write(directory, { 'a.json': node('edge-7', '192.168.1.7') })
-  const api = await serve(t, directory, temporaryFolder(t))
+/** A relay's life with this state folder. */
+async function start() {
   const life = new AbortController()
-  const { nodes, done } = followNodeNames(api.client(), log, life.signal)
-  t.teardown(() => {
+  const source = followNodeNames(client(), log, life.signal)
+  const { members, run } = await openMembers({ stateDir, source, longestMs: 86_400_000, log })
+  const deleted: string[] = []
+  const running = run((name) => void deleted.push(name), life.signal)
+  const stop = async (): Promise<void> => {
     life.abort()
-    return done
-  })
-  t.equal(nodes(), undefined, 'nothing is known yet')
-  await until(() => nodes() !== undefined)
-  const route = (host: string) =>
-    createEgressTable((nodes() ?? []).map(routedNode), { hasSession: () => true, isCloud: covering([]) })(host)
-  t.same(route('192.168.1.7'), { kind: 'node', node: 'edge-7' })
-  t.match(route('10.244.7.3'), { kind: 'direct', podOf: 'edge-7' })
-  const [kept] = nodes()!
-  t.notMatch(JSON.stringify(kept), /xxx/, 'and no more is kept')
+    await Promise.all([running, source.done])
+  }
+  t.teardown(stop)
+  return { members, deleted, stop, names: () => source.nodes()?.map(({ metadata }) => metadata?.name) }
+}
 
-  const before = nodes()
-  write(directory, {
-    'a.json': node('edge-7', '192.168.1.7', { phase: 'other' }),
-    'b.json': node('edge-8', '192.168.1.8'),
-  })
-  await until(() => nodes() !== before)
-  t.same(route('192.168.1.8'), { kind: 'node', node: 'edge-8' })
-  write(directory, { 'a.json': node('edge-7', '192.168.1.77') })
-  await until(() => route('192.168.1.77').kind === 'node')
-  t.match(route('192.168.1.7'), { kind: 'direct' })
+t.test('deleted while the relay runs, and while it does not', async (t) => {
+  const first = await start()
+  await until(() => existsSync(kept) && readFileSync(kept, 'utf8').includes('"c"'))
+  await rm(fileOf('b'))
+  await until(() => first.deleted.join() === 'b')
+  t.match(first.members.refusal('b', Date.now() - 10_000), /node b was deleted/)
+  t.equal(first.members.refusal('a', 0), undefined)
+  await first.stop()
+
+  await rm(fileOf('c'))
+  const second = await start()
+  t.match(second.members.refusal('b', 0), /node b was deleted/, 'kept')
+  await until(() => second.deleted.join() === 'c')
+  await writeFile(fileOf('c'), node('c'))
+  await until(() => second.names()?.includes('c') === true)
+  t.match(second.members.refusal('c', 0), /node c was deleted/, 'made again')
+  t.equal(second.members.refusal('c', Date.now() + 1_000), undefined, 'and joined again')
+  await second.stop()
 })
+
+t.test('a damaged file', async (t) => {
+  await writeFile(kept, '{')
+  const { members, stop } = await start()
+  t.equal(members.refusal('b', 0), undefined, 'is as if there was none')
+  await stop()
+})
+
+async function until(condition: () => boolean, withinMs = 30_000): Promise<void> {
+  const endMs = performance.now() + withinMs
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error(`did not happen within ${withinMs} ms: ${condition}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
