@@ -1,7 +1,24 @@
 // The flags of `lab ops`.
 
 import { integer, list, type Option } from '../../lib/config.ts'
+import { PROTOCOLS, type Protocol } from './kubectl/session.ts'
+import type { NatName } from './nat.ts'
 import { JSON_FLAG, UP } from './options.ts'
+
+/** Sites of the lab, and what they are behind. */
+export const SITES = { north: 'symmetric', south: 'udp-blocked' } as const satisfies Readonly<Record<string, NatName>>
+export type SiteName = keyof typeof SITES
+const SITE_NAMES = Object.keys(SITES) as readonly SiteName[]
+
+/** Some of these, at least one. */
+const someOf =
+  <T extends string>(all: readonly T[]) =>
+  (value: string): readonly T[] =>
+    list((item) => {
+      const known = all.find((each) => each === item)
+      if (known === undefined) throw new Error(`${item} is none of ${all.join(', ')}`)
+      return known
+    })(value || all.join())
 
 export const OPS = {
   id: { ...UP.id, fallback: 'ops' },
@@ -30,6 +47,20 @@ export const OPS = {
       return programs
     },
   } satisfies Option<readonly string[]>,
+  sites: {
+    name: 'sites',
+    value: 'SITE,…',
+    doc: 'only these: north is behind a symmetric NAT, south lets out TCP to port 443 alone',
+    fallback: SITE_NAMES.join(),
+    parse: someOf(SITE_NAMES),
+  } satisfies Option<readonly SiteName[]>,
+  protocols: {
+    name: 'protocols',
+    value: 'NAME,…',
+    doc: 'only these, of those that a kubectl speaks',
+    fallback: PROTOCOLS.join(),
+    parse: someOf(PROTOCOLS),
+  } satisfies Option<readonly Protocol[]>,
   cases: {
     name: 'cases',
     value: 'NAME,…',

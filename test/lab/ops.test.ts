@@ -11,9 +11,11 @@ t.test('logs, exec and top', async (t) => {
     rtt: 20,
     copyMib: 1,
     kubectl: ['kubectl'],
+    sites: ['north', 'south'],
+    protocols: ['websocket', 'spdy'],
     cases: ['logs', 'exec', 'top'],
     json: false,
-  }
+  } as const
   const { nodes, faults } = await runOps(options, (line) => t.comment(line), new AbortController().signal)
   t.same(faults, [])
   t.same(

@@ -19,7 +19,7 @@ import { openLab, type Lab } from './lab.ts'
 import { generateManifests } from './manifests.ts'
 import { CLOUD, nodeOf, pathsOf } from './names.ts'
 import type { NatName } from './nat.ts'
-import type { OPS } from './ops-options.ts'
+import { SITES, type OPS, type SiteName } from './ops-options.ts'
 
 export type OpsValues = Values<typeof OPS>
 export type OpsResult = {
@@ -34,10 +34,6 @@ export type OpsResult = {
   readonly faults: readonly string[]
 }
 
-const SITES: ReadonlyMap<string, NatName> = new Map([
-  ['north', 'symmetric'],
-  ['south', 'udp-blocked'],
-])
 const NAMESPACE = 'ops'
 const WEB_PORT = 8080
 /** A first session, over a link with a delay. */
@@ -63,20 +59,20 @@ export async function ops(values: OpsValues): Promise<number> {
 }
 
 export async function runOps(
-  { id, rtt, copyMib, kubectl: programs, cases }: OpsValues,
+  { id, rtt, copyMib, kubectl: programs, sites, protocols, cases }: OpsValues,
   progress: (line: string) => void,
   signal: AbortSignal,
 ): Promise<OpsResult> {
   const folder = mkdtempSync(join(tmpdir(), 'fulmar-ops-'))
   try {
-    writeManifests(folder)
+    writeManifests(folder, sites)
     const prepare = async (lab: Lab): Promise<void> => {
-      for (const pool of SITES.keys()) await delaySite(lab, pool, rtt / 2)
+      for (const pool of sites) await delaySite(lab, pool, rtt / 2)
     }
     const options = {
       id,
       manifests: folder,
-      nat: SITES,
+      nat: new Map(sites.map((site) => [site, SITES[site]])),
       until: 'nodes',
       kubelets: true,
       ...(rtt > 0 && { prepare }),
@@ -86,7 +82,8 @@ export async function runOps(
     const nodes: OpsResult['nodes'][number][] = []
     const versions: string[] = []
     for (const program of programs) versions.push(await versionOf(lab, program))
-    for (const [pool, nat] of SITES) {
+    for (const pool of sites) {
+      const nat = SITES[pool]
       const node = nodeOf(pool, 1)
       await reached(lab, config, node)
       const outcomes: (Outcome & { kubectl: string })[] = []
@@ -105,7 +102,13 @@ export async function runOps(
         const onOutcome = ({ name, protocol, ok, ms, detail }: Outcome): void =>
           progress(`${[node, name, protocol].filter(Boolean).join(' ')}: ${ok ? 'ok' : 'WRONG'} in ${ms} ms: ${detail}`)
         const wanted = (name: string) => cases.length === 0 || cases.includes(name)
-        const ran = await runSuite(kubectl, target, onOutcome, wanted, protocolsOf(version))
+        const ran = await runSuite(
+          kubectl,
+          target,
+          onOutcome,
+          wanted,
+          protocolsOf(version).filter((protocol) => protocols.includes(protocol)),
+        )
         outcomes.push(...ran.map((outcome) => ({ ...outcome, kubectl: version })))
       }
       if (cases.length === 0 || cases.includes(REBOOT)) {
@@ -122,8 +125,8 @@ export async function runOps(
   }
 }
 
-function writeManifests(folder: string): void {
-  const pools = [...SITES.keys()].map((name) => ({ name, nodes: [nodeOf(name, 1)] }))
+function writeManifests(folder: string, sites: readonly SiteName[]): void {
+  const pools = sites.map((name) => ({ name, nodes: [nodeOf(name, 1)] }))
   for (const [file, text] of generateManifests({ pools })) writeFileSync(join(folder, file), text)
   for (const pool of pools)
     for (const node of pool.nodes)

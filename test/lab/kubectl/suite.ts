@@ -46,7 +46,7 @@ export async function runSuite(
       const ms = () => Math.round(performance.now() - startedMs)
       let outcome: Outcome
       try {
-        const detail = await run(new Session(kubectl, target, protocol ?? protocols[0]!))
+        const detail = await run(new Session(kubectl, target, protocol ?? protocols[0] ?? 'spdy'))
         outcome = { name, protocol, ok: true, ms: ms(), detail }
       } catch (error) {
         outcome = { name, protocol, ok: false, ms: ms(), detail: (error as Error).message }
