@@ -1,7 +1,7 @@
 // One stream of a session, as its user sees it and as the session does: what is to be sent, what was received and not
 // read, and the windows of both directions. Its two halves end apart from each other; a reset ends both.
 
-import { BLOCKED, FIN, MUX_HEADER_BYTES, MuxError, writeDataHeader } from '../wire/mux.ts'
+import { BLOCKED, FIN, MAX_DATA_BYTES, MUX_HEADER_BYTES, MuxError, writeDataHeader } from '../wire/mux.ts'
 import type { ResetReason } from '../wire/mux.ts'
 import type { ReceiveWindow } from './receive-window.ts'
 import type { Flow } from './turns.ts'
@@ -136,7 +136,9 @@ export class MuxStream implements Flow {
   pull(target: Buffer, offset: number, room: number): number {
     const chunk = this.#chunk
     const length =
-      chunk === undefined ? 0 : Math.min(chunk.length - this.#at, this.#sendLimit - this.#sent, room - MUX_HEADER_BYTES)
+      chunk === undefined
+        ? 0
+        : Math.min(chunk.length - this.#at, this.#sendLimit - this.#sent, room - MUX_HEADER_BYTES, MAX_DATA_BYTES)
     if (chunk !== undefined) {
       chunk.copy(target, offset + MUX_HEADER_BYTES, this.#at, this.#at + length)
       this.#at += length

@@ -4,6 +4,7 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
+import { onPassed } from './young-generation.ts'
 
 /** Both with allowHalfOpen. @param onEnd called once, when both are closed. @param error why it broke, where it did. */
 export function splice(a: Duplex, b: Duplex, onEnd: (error?: Error) => void = () => {}): void {
@@ -33,6 +34,7 @@ function pour(from: Duplex, to: Duplex): void {
     to.uncork()
   }
   from.on('data', (chunk: Buffer) => {
+    if (from instanceof Socket) onPassed(chunk.length)
     if (!corked) {
       corked = true
       to.cork()

@@ -23,6 +23,7 @@ import {
   writeHeaderBefore,
 } from '../wire/websocket.ts'
 import { https } from './http.ts'
+import { onPassed } from './young-generation.ts'
 
 export type WebSocketEnd = { readonly code: number; readonly reason: string; readonly error?: Error }
 
@@ -71,6 +72,7 @@ export class RawWebSocket {
     const reader = new FrameReader({ payload: user.payload, control }, this.#role === 'server', maxMessageBytes)
     const read = (chunk: Buffer): void => {
       if (this.#deaf) return
+      onPassed(chunk.length)
       try {
         reader.read(chunk)
       } catch (error) {

@@ -10,7 +10,7 @@
 //    1 WELCOME  relay → agent, first    JSON
 //    2 OPEN     relay → agent           u32 window, u16 port, host
 //    3 OPENED   agent → relay           u32 window
-//    4 DATA                             bytes, at most 64 KiB less a header; flag 1 FIN: no more follows; flag 2 BLOCKED: more waits
+//    4 DATA                             bytes, at most 64 KiB; flag 1 FIN: no more follows; flag 2 BLOCKED: more waits
 //                                       for a window. Without either there is at least a byte
 //    5 WINDOW                           u48 bytes of the stream that were consumed, u48 up to where more may be sent
 //    6 RESET                            u8 reason, text: the stream is over in both directions
@@ -26,9 +26,10 @@ import { ProtocolError } from './signal.ts'
 
 export const MUX_PATH = '/fulmar/v1/ops'
 export const MUX_HEADER_BYTES = 8
-/** A message is made of frames up to this. */
-export const MAX_MESSAGE_BYTES = 64 * 1024
-export const MAX_DATA_BYTES = MAX_MESSAGE_BYTES - MUX_HEADER_BYTES
+/** What Node reads from a socket at once. */
+export const MAX_DATA_BYTES = 64 * 1024
+/** Of frames, all together: DATA of any length, and something of control beside it. */
+export const MAX_MESSAGE_BYTES = MAX_DATA_BYTES + 2 * 1024
 export const MAX_TEXT_BYTES = 512
 export const MAX_GREETING_BYTES = 16 * 1024
 const MAX_HOST_BYTES = 253

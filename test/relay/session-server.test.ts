@@ -12,7 +12,7 @@ import { dialTarget } from '../../agent/ops-dial-client.ts'
 import { openMuxConnection, type MuxConnection } from '../../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../../lib/net/mux-duplex.ts'
 import { acceptWebSocket } from '../../lib/net/websocket.ts'
-import { encodeMux, MUX_PATH, writeDataHeader } from '../../lib/wire/mux.ts'
+import { encodeMux, MAX_MESSAGE_BYTES, MUX_PATH, writeDataHeader } from '../../lib/wire/mux.ts'
 import { refuseUpgrade } from '../../relay/websocket-server.ts'
 import { collectGarbage } from '../garbage.ts'
 import { closeCode, log } from './mesh.ts'
@@ -371,7 +371,7 @@ t.test('a session that breaks the rules ends, and only that', async (t) => {
       1008,
     ],
     ['data of no stream', [hello, data], 1008],
-    ['a message too long', [hello, Buffer.alloc(65_537)], 1009],
+    ['a message too long', [hello, Buffer.alloc(MAX_MESSAGE_BYTES + 1)], 1009],
     ['rubbish', [hello, randomBytes(7)], 1008],
   ]
   for (const [name, frames, code] of rows) {
