@@ -14,10 +14,10 @@ import { byService, type Balance, type ServiceFrontends } from './balance.ts'
 import type { Cluster } from './cluster.ts'
 import { createFlowCleaner } from './conntrack-loop.ts'
 import { udpKeys, udpTargets } from './conntrack.ts'
-import { listTable, noticeOf, readTable, type Held } from './nft-observed.ts'
+import { listTable, noticeOf, readTable, tableNames, type Held } from './nft-observed.ts'
 import { planChanges, type ElementChange } from './nft-changes.ts'
 import { markerOf, renderChanges, renderTable } from './nft-text.ts'
-import { rulesetOf, type Ruleset } from './nft.ts'
+import { rulesetOf, tableOf, type Ruleset } from './nft.ts'
 import { runTakeover } from './takeover-loop.ts'
 import type { Takeover } from './takeover.ts'
 import type { Here } from './topology.ts'
@@ -73,6 +73,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const watching = Promise.withResolvers<void>()
   let serial = Date.now()
   const observed = new Set<Family>()
+  // Asked before the services are known: where no table is, and none can be lost, the first one is made without delay.
+  const atStart = new Map(FAMILIES.map((family) => [family, hasTable(family)]))
   let own: OwnAddresses = { sources: [], nodeAddresses: [] }
   let services: SortedList<ServiceFrontends> = EMPTY
   let first = true
@@ -103,7 +105,9 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     const { family } = wanted
     if (!observed.has(family)) {
       observed.add(family)
-      const left = await observe(wanted)
+      const asked = atStart.get(family)
+      atStart.delete(family)
+      const left = (await asked) === false ? undefined : await observe(wanted)
       if (left !== undefined) held.set(family, left)
     }
     const before = held.get(family)
@@ -234,6 +238,12 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     done,
   }
 }
+
+const hasTable = (family: Family): Promise<boolean> =>
+  run('nft', tableNames(family)).then(
+    (text) => text.split('\n').includes(`table ${tableOf(family)}`),
+    () => true,
+  )
 
 /** What a predecessor left, if its rules are ours: then nothing needs to be replaced under the packets of new connections. */
 async function observe(wanted: Ruleset): Promise<Held | undefined> {
