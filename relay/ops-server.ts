@@ -1,5 +1,5 @@
 // All ways to nodes: the sessions of agents, and who comes in for them: kube-apiserver by CONNECT, clients of kubelets by
-// their TLS name, programs of operators through the proxy on the relay's own port.
+// the name or address of the node, programs and people through the proxy on the relay's own port.
 
 import { covering } from '../lib/cidr.ts'
 import type { KeyPair } from '../lib/certificates.ts'

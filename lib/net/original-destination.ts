@@ -4,14 +4,11 @@
 
 import type * as Ffi from 'node:ffi'
 import type { Socket } from 'node:net'
-import { canonicalAddress, readAddress } from '../address.ts'
+import { canonicalAddress } from '../address.ts'
 import { familyOf, type Family } from '../cidr.ts'
 import { loadFfi } from './ffi.ts'
+import { addressIn, SOCKADDR_BYTES } from './sockaddr.ts'
 
-/** struct sockaddr_in6, the longer one of the two. */
-const NAME_BYTES = 28
-/** Where the address begins in sockaddr_in and sockaddr_in6. */
-const ADDRESS_AT: Readonly<Record<Family, number>> = { 4: 4, 6: 8 }
 /** SOL_IP and SOL_IPV6. */
 const LEVEL: Readonly<Record<Family, number>> = { 4: 0, 6: 41 }
 /** SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST. */
@@ -21,9 +18,10 @@ const SIGNATURES = {
   getsockopt: { return: 'int32', arguments: ['int32', 'int32', 'int32', 'buffer', 'buffer'] },
 } as const satisfies Ffi.FunctionDefinitions
 
-let getsockopt: ((fd: number, level: number, name: number, value: Buffer, length: Buffer) => number) | undefined
+type Getsockopt = (fd: number, level: number, name: number, value: Buffer, length: Buffer) => number
+let getsockopt: Getsockopt | 'none' | undefined
 
-/** @param socket accepted. @returns in canonical text; undefined for a socket that is closed. */
+/** @param socket accepted by a listener of one family. @returns in canonical text; undefined for a socket that is closed. */
 export function originalDestination(socket: Socket): string | undefined {
   const local = canonicalAddress(socket.localAddress ?? '')
   const family = local === undefined ? undefined : familyOf(local)
@@ -35,9 +33,18 @@ export function originalDestination(socket: Socket): string | undefined {
 function translatedFrom(socket: Socket, family: Family): string | undefined {
   const { fd } = (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle ?? {}
   if (fd === undefined || fd < 0) return undefined
-  getsockopt ??= loadFfi().dlopen(null, SIGNATURES).functions.getsockopt
-  const name = Buffer.alloc(NAME_BYTES)
+  getsockopt ??= load()
+  if (getsockopt === 'none') return undefined
+  const name = Buffer.alloc(SOCKADDR_BYTES[6])
   const length = Buffer.from([name.length, 0, 0, 0])
   if (getsockopt(fd, LEVEL[family], ORIGINAL_DESTINATION, name, length) !== 0) return undefined
-  return readAddress(name, family, ADDRESS_AT[family])
+  return addressIn(name)
+}
+
+function load(): Getsockopt | 'none' {
+  try {
+    return loadFfi().dlopen(null, SIGNATURES).functions.getsockopt
+  } catch {
+    return 'none'
+  }
 }
