@@ -60,6 +60,8 @@ const NOTICE_SETTLE_MS = 100
 const REBUILD_MIN_INTERVAL_MS = 300
 /** A monitor that does not start keeps nobody's services waiting. */
 const MONITOR_WAIT_MS = 1_000
+/** This node's addresses are read with every other renewal of the takeover: the more pods there are, the longer that takes. */
+const ADDRESSES_MS = 1_800
 /** Notices of what we took out ourselves arrive within this. */
 const REMOVED_MS = 10_000
 
@@ -76,6 +78,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   // Asked before the services are known: where no table is, and none can be lost, the first one is made without delay.
   const atStart = new Map(FAMILIES.map((family) => [family, hasTable(family)]))
   let own: OwnAddresses = { sources: [], nodeAddresses: [] }
+  let addressesMs = -Infinity
   let services: SortedList<ServiceFrontends> = EMPTY
   let first = true
   let problem: string | undefined
@@ -212,7 +215,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       onBegan: () => flows.check([]),
       onTick: () => {
         const snapshot = options.snapshot()
-        if (snapshot === undefined) return
+        if (snapshot === undefined || performance.now() - addressesMs < ADDRESSES_MS) return
+        addressesMs = performance.now()
         const now = ownOf(snapshot)
         if (now !== own && JSON.stringify(now) !== JSON.stringify(own)) rules.trigger()
       },
@@ -260,7 +264,7 @@ type OwnAddresses = {
   readonly nodeAddresses: readonly string[]
 }
 
-/** Reads are every second: what was made of the same pools and the same interfaces is the same value. */
+/** What was made of the same pools and the same interfaces is the same value. */
 function ownAddressesReader(nodePortPrefixes: readonly string[]): (snapshot: ServiceSnapshot) => OwnAddresses {
   let known: { readonly from: readonly unknown[]; readonly own: OwnAddresses } | undefined
   return ({ cluster: { pools }, here }) => {

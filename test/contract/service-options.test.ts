@@ -18,6 +18,8 @@ import { destination, objectsOf, type Case, type CaseCall } from './service-case
 import { nodeGroupOf, serve } from './service-node.ts'
 import { ADDRESSES, buildWorld, NODES, PORT, SECOND_PORT, type Place } from './service-world.ts'
 
+t.setTimeout(120_000)
+
 const NODE_PORTS = ['192.168.0.0/16', 'fd00:192::/32']
 const SERVICE_CIDRS = ['10.96.0.0/16', 'fd00:96::/64', '10.96.0.0/24']
 const AFFINITY_SECONDS = 2
@@ -54,6 +56,8 @@ const CASES: Readonly<Record<number, Case>> = {
   },
 }
 const UNALLOCATED = 226
+/** For what has no promised time. */
+const PATIENCE_MS = 30_000
 
 function snapshotOf(selection: ServiceSelection): ServiceSnapshot {
   const objects = Object.entries(CASES).map(([index, each]) => objectsOf(each, Number(index)))
@@ -118,9 +122,9 @@ if (cage !== undefined) {
         const [udp, tcp] = [await ask('outside', 'udp', address, 30_220), await ask('c', 'tcp', address, 30_220)]
         return udp === name && tcp === name
       }
-      const addedMs = await until(`NodePorts at ${address}`, 5_000, answers('a'))
+      const addedMs = await until(`NodePorts at ${address}`, PATIENCE_MS, answers('a'))
       ip('addr', 'del', whole, 'dev', 'v-outside')
-      await until(`none at ${address}`, 5_000, async () => (await ask('outside', 'udp', address, 30_220)) !== 'a')
+      await until(`none at ${address}`, PATIENCE_MS, async () => (await ask('outside', 'udp', address, 30_220)) !== 'a')
       t.pass(`${address}: ${Math.round(addedMs)} ms after it is there`)
     }
   })
