@@ -48,6 +48,7 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
     begun: add(before.begun, since.begun),
     passed: add(before.passed, since.passed),
   })
+  const isLossy = (): boolean => totals().begun.packets > totals().passed.packets
   const flows = openFlows(options)
   let straysDue = false
   const load = async (): Promise<void> => {
@@ -82,6 +83,10 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
       broken = false
     }
     await sweep()
+    // Only where something got lost it is asked who drops it: that starts nft.
+    dropping = isLossy()
+      ? droppingForwardChains(await run('nft', ['-j', 'list', 'chains']).catch(() => '{"nftables":[]}'))
+      : []
     failure = undefined
   }
   const upkeep = createUpkeep(
@@ -106,7 +111,6 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
   )
   const watch = async (): Promise<void> => {
     while (!signal.aborted) {
-      dropping = droppingForwardChains(await run('nft', ['-j', 'list', 'chains']).catch(() => '{"nftables":[]}'))
       await pause(LOOK_PERIOD_MS, signal)
       upkeep.trigger()
     }
@@ -147,7 +151,7 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
     problems: () => [
       ...(failure === undefined ? [] : [failure]),
       // A chain that drops by policy may have a rule for us; what got lost tells.
-      ...(totals().begun.packets > totals().passed.packets
+      ...(isLossy()
         ? dropping.map(
             (chain) =>
               `nft chain ${chain} drops what it does not know, and packets between gateways are among it; ` +
