@@ -83,7 +83,7 @@ async function post(
     ...tls,
     path,
     method: 'POST',
-    agent: false,
+    // Without an agent, of which even a new one would connect by itself.
     createConnection: () => connectTls({ ...target, ...tls }, clock),
     timeout: TIMEOUT_MS,
     headers: { host: relay.host, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
