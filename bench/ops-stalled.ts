@@ -54,6 +54,8 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
       grown[name] = Math.max(grown[name], footprint(pids[name]).bytes - start[name])
     const value = await trips()
     for (const group of groups) await world.client.close(group)
+    // What was uploaded waits for its target, as long as that is there.
+    await world.target.hangUp()
     await untilClosed(world)
     await untilQuiet(pids.relay)
     const after = await trips()

@@ -24,6 +24,8 @@ export type Churn = {
 export type OpsLoad = {
   readonly listen: (kind: Target, port: number, address?: string) => Promise<void>
   readonly accepted: () => Promise<number>
+  /** Of a target: ends all that it accepted. */
+  readonly hangUp: () => Promise<void>
   /** Resolves when all are open and in use. */
   readonly dial: (dial: Dial) => Promise<number>
   readonly close: (group: number) => Promise<void>
@@ -38,6 +40,7 @@ export async function opsLoadIn(host: Host): Promise<OpsLoad> {
   return {
     listen: (kind, port, address = '127.0.0.1') => remote.call('listen', kind, port, address),
     accepted: () => remote.call('accepted'),
+    hangUp: () => remote.call('hangUp'),
     dial: (dial) => remote.call('dial', dial),
     close: (group) => remote.call('close', group),
     bytesPerSecond: (rate) => remote.call('bytesPerSecond', rate),

@@ -104,6 +104,9 @@ serve({
     })
   },
   accepted: () => accepted.size,
+  hangUp() {
+    for (const socket of accepted) socket.destroy()
+  },
 
   /** @returns a number to close them by. */
   async dial(dial: Dial) {

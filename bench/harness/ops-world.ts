@@ -59,6 +59,7 @@ export type AgentProcess = {
   readonly start: (names: readonly string[]) => Promise<void>
   readonly connected: () => Promise<number>
   readonly streams: () => Promise<number>
+  readonly kill: () => Promise<void>
 }
 
 export async function openOpsWorld(): Promise<OpsWorld> {
@@ -145,6 +146,7 @@ export async function openOpsWorld(): Promise<OpsWorld> {
           start: (which) => remote.call('start', agents(which)),
           connected: () => remote.call('connected'),
           streams: () => remote.call('streams'),
+          kill: () => remote.kill(),
         }
         await process.start(names)
         await until('the sessions', START_TIMEOUT_MS, async () => (await process.connected()) === names.length)

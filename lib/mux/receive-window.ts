@@ -16,7 +16,7 @@ export const MAX_WINDOW_BYTES = 4 * 1024 * 1024
 /** A new stream takes no more than this part of what is free. */
 const INITIAL_PART = 1 / 16
 /** A window is renewed when a quarter of it is consumed, or so much. */
-const RENEW_BYTES = 256 * 1024
+const RENEW_BYTES = 128 * 1024
 
 export class WindowBudget {
   /** Of streams that are open: what each was granted, its floor at least. */
