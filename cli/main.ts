@@ -5,7 +5,6 @@ import { enableCompileCache, flushCompileCache } from 'node:module'
 import { endWithoutReader, EX_USAGE } from '../lib/net/lifetime.ts'
 import { CACHE_DIR } from '../lib/owned.ts'
 import { withRootPath } from '../lib/net/root-path.ts'
-import { keepYoungGenerationSmall } from '../lib/net/young-generation.ts'
 import { VERSION } from '../lib/version.ts'
 
 /** What `<command>/main.ts` and `cli/<command>.ts` export. @returns the exit code. */
@@ -39,7 +38,6 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   if (command !== undefined) {
     if (command.kind === 'daemon' && process.getuid?.() === 0) cacheCompiledCode()
     process.env['PATH'] = withRootPath(process.env['PATH'])
-    if (name === 'relay') keepYoungGenerationSmall()
     const module = (await import(command.module)) as { main: Main }
     return module.main(rest, env)
   }
