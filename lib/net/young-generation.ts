@@ -6,7 +6,8 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
-const COLLECT_BYTES = 16 * 1024 * 1024
+/** From 16 MiB on V8 began to collect all by itself. */
+const COLLECT_BYTES = 6 * 1024 * 1024
 
 type Collect = (options: { type: 'minor' }) => void
 
