@@ -1,7 +1,8 @@
 // Who belongs to the mesh, in the lab: nodes that are deleted and made again and, where LONG=1, a pool whose clocks start in
-// 1970. Time is faked for the daemons alone (libfaketime).
+// 1970, and a mesh without the cloud for longer than its certificates live. Time is faked for the daemons alone (libfaketime).
 
-import { globSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { X509Certificate } from 'node:crypto'
+import { existsSync, globSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -12,7 +13,7 @@ import { addressOf, gatewaysOf, get, getOnce, LONG, openMesh, relayOf, UNDER_LOA
 t.setTimeout(300_000)
 
 const [LIBRARY] = globSync('/usr/lib/*/faketime/libfaketime.so.1')
-const NOT_IN_1970 =
+const UNLESS_LONG =
   LIBRARY === undefined ? 'libfaketime is not installed (Debian package faketime)' : !LONG && 'LONG=1 runs it'
 const GONE_WITHIN_MS = 5_000 * UNDER_LOAD
 const folder = mkdtempSync(join(tmpdir(), 'fulmar-time-'))
@@ -36,6 +37,8 @@ const sessionsOf = async (nodes: readonly string[]): Promise<readonly string[]> 
 const peersOf = async (node: string): Promise<readonly string[]> =>
   (await gatewaysOf(lab)).find((gateway) => gateway.node === node)?.paths.map(({ pool }) => pool) ?? []
 const stateDirOf = (node: string): string => pathsOf(lab.id).stateDir(node)
+const certificateOf = (node: string): X509Certificate =>
+  new X509Certificate(readFileSync(identityPaths(stateDirOf(node)).certificate))
 
 /** Goes on with a daemon's own command line, at another time. @returns where its log goes. */
 async function startAt(host: string, daemon: 'agent' | 'gateway', timeFile: string): Promise<string> {
@@ -96,7 +99,7 @@ t.test('nodes that are deleted', async (t) => {
   t.same(await loadIdentity(stateDirOf('south1')), before)
 })
 
-t.test('a node that boots in 1970', { skip: NOT_IN_1970 }, async (t) => {
+t.test('a node that boots in 1970', { skip: UNLESS_LONG }, async (t) => {
   writeFileSync(clockFile, '@1970-01-01 00:00:30\n')
   const daemons = NORTH.flatMap((node) => daemonsOf(node).map((daemon) => [node, daemon] as const))
   northLogs = await Promise.all(daemons.map(([node, daemon]) => startAt(node, daemon, clockFile)))
@@ -127,7 +130,7 @@ t.test('nodes that were deleted and are made again join again', async (t) => {
   t.match(await getOnce(lab, 'cloud-client', url('south1'), 4), { node: 'south1' }, 'a call')
 })
 
-t.test('a new peer of a node in 1970', { skip: NOT_IN_1970 }, async (t) => {
+t.test('a new peer of a node in 1970', { skip: UNLESS_LONG }, async (t) => {
   const log = () => northLogs.map((path) => readFileSync(path, 'utf8')).join('')
   const says = (line: string) =>
     line.includes('"peer":"south1"') && /a new peer, and the clock of this node is wrong/.test(line)
@@ -135,4 +138,47 @@ t.test('a new peer of a node in 1970', { skip: NOT_IN_1970 }, async (t) => {
   t.notOk((await peersOf('north1')).includes('south') && (await answers('north1', 'south1')), 'and not reached')
   writeFileSync(clockFile, '+0d\n')
   t.match(await getOnce(lab, 'north1-client', url('south1'), 4), { node: 'south1' }, 'until the clock is set')
+})
+
+t.test('without the cloud for longer than certificates live', { skip: UNLESS_LONG }, async (t) => {
+  const direct = async () => {
+    const ways = (await waysOf(lab)).filter(({ from, to }) => from !== 'cloud' && to !== 'cloud')
+    return ways.length === 2 && ways.every(({ path }) => path.rung === 'direct')
+  }
+  await until('north and south reach each other directly', direct)
+  const later = join(folder, 'later')
+  writeFileSync(later, '+100d\n')
+  const relayCommandPid = lab.pidOf('cloud', 'relay')
+  t.ok(relayCommandPid)
+  const relayCommand = readFileSync(`/proc/${relayCommandPid}/cmdline`, 'utf8').split('\0').slice(0, -1)
+  await lab.stop('cloud', 'relay')
+  // What ran at the time of the test above ends with its file's time: it is 100 days later for all of them.
+  writeFileSync(clockFile, '+100d\n')
+  const others = [...SOUTH, 'cloud'].flatMap((node) => daemonsOf(node).map((daemon) => [node, daemon] as const))
+  const logs = await Promise.all(others.map(([node, daemon]) => startAt(node, daemon, later)))
+  await until('all daemons answer', async () => (await lab.status()).daemons.length === others.length + 3)
+  t.ok(certificateOf('south1').validToDate.getTime() < Date.now() + 100 * 86_400_000, 'their certificates have ended')
+  t.match(await getOnce(lab, 'north1-client', url('north2'), 4), { node: 'north2' }, 'a call inside of a pool')
+  t.match(await getOnce(lab, 'south1-client', url('north2'), 4), { node: 'north2' }, 'a call to a pool that it knew')
+  t.match(await getOnce(lab, 'north1-client', url('south1'), 4), { node: 'south1' }, 'and back')
+  await until('renewals are tried', () =>
+    logs.some((path) => /the certificate could not be renewed/.test(readFileSync(path, 'utf8'))),
+  )
+
+  const time = [`LD_PRELOAD=${LIBRARY}`, `FAKETIME_TIMESTAMP_FILE=${later}`, 'FAKETIME_NO_CACHE=1']
+  const output = openSync(join(folder, 'relay.log'), 'a')
+  lab.spawn('cloud', ['env', ...time, 'FAKETIME_DONT_FAKE_MONOTONIC=1', ...relayCommand], {
+    stdio: ['ignore', output, output],
+  })
+  const nodes = [...NORTH, ...SOUTH, 'cloud']
+  await until(
+    'the cloud is back, and all have new certificates and sessions',
+    async () => {
+      const renewed = nodes.every((node) => certificateOf(node).validToDate.getTime() > Date.now() + 101 * 86_400_000)
+      return renewed && new Set(await sessionsOf(nodes)).size === nodes.length
+    },
+    { withinMs: 120_000 },
+  )
+  t.match(await getOnce(lab, 'cloud-client', url('north1'), 4), { node: 'north1' }, 'and all is as it was')
+  t.ok(existsSync(identityPaths(stateDirOf('north1')).clock), 'the floor of the clock is on disk')
 })
