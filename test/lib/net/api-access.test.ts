@@ -21,8 +21,9 @@ t.test('what is shown to the API and what it is verified by', (t) => {
   const server = 'https://api:6443'
   const of = (access: { serverToken?: string; serverCa?: string }) =>
     apiClientOptions(server, IDENTITY, { serverToken: undefined, serverCa: undefined, ...access })
-  t.strictSame(of({}), { server, ca: 'mesh', cert: 'certificate', key: 'key' }, 'the certificate of the node')
-  t.strictSame(of({ serverCa: file('ca', 'cluster') }), { server, ca: 'cluster', cert: 'certificate', key: 'key' })
+  const byCertificate = { server, cert: 'certificate', key: 'key', connect: Function }
+  t.match(of({}), { ...byCertificate, ca: 'mesh' }, 'the certificate of the node')
+  t.match(of({ serverCa: file('ca', 'cluster') }), { ...byCertificate, ca: 'cluster' })
   const { token, ...rest } = of({ serverToken: file('token', 'one'), serverCa: join(folder, 'ca') })
   t.strictSame(rest, { server, ca: 'cluster' }, 'no certificate beside a token')
   t.equal(token?.(), 'one')
