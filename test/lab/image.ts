@@ -44,7 +44,12 @@ export async function assemble(folder: string, processor?: 'amd64' | 'arm64'): P
   const words = ['deploy/assemble.sh', folder, ...(processor === undefined ? [] : [processor])]
   // npm is a program of the machine's own Node.
   const PATH = `${REPOSITORY}/node_modules/.bin:${process.env['PATH'] ?? '/usr/bin:/bin'}`
-  await promisify(execFile)('sh', words, { cwd: REPOSITORY, env: { ...process.env, PATH }, maxBuffer: OUTPUT_MAX })
+  // What a test runner loads into each Node is none of the compiler's.
+  await promisify(execFile)('env', ['-u', 'NODE_OPTIONS', 'sh', ...words], {
+    cwd: REPOSITORY,
+    env: { ...process.env, PATH },
+    maxBuffer: OUTPUT_MAX,
+  })
 }
 
 /** The packages that the last stage of a Dockerfile installs. */

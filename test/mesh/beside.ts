@@ -31,6 +31,10 @@ export async function beside(
     async prepare(lab) {
       for (const node of edges(lab)) {
         await sh(lab, node.name, before(node, lab))
+        await until(
+          'addresses that count',
+          async () => (await sh(lab, node.name, 'ip -6 address show tentative')) === '',
+        )
         found.set(node.name, await stateOf(lab, node.name))
       }
     },
