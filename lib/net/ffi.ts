@@ -19,3 +19,19 @@ export function loadFfi(): typeof Ffi {
     process.emitWarning = emitWarning
   }
 }
+
+/** @returns what gives these functions of the C library, which it opens once, when first asked; undefined where there are none. */
+export function libc<const D extends Ffi.FunctionDefinitions>(
+  signatures: D,
+): () => Ffi.DynamicLibraryResult<D>['functions'] | undefined {
+  let opened: { readonly functions?: Ffi.DynamicLibraryResult<D>['functions'] } | undefined
+  return () => (opened ??= open(signatures)).functions
+}
+
+function open<const D extends Ffi.FunctionDefinitions>(signatures: D): Partial<Ffi.DynamicLibraryResult<D>> {
+  try {
+    return loadFfi().dlopen(null, signatures)
+  } catch {
+    return {}
+  }
+}

@@ -2,17 +2,15 @@
 // time that it is empty.
 
 import { writeSync } from 'node:fs'
-import { loadFfi } from './ffi.ts'
+import { libc } from './ffi.ts'
 
 const MFD_CLOEXEC = 1
-const SIGNATURES = { memfd_create: { return: 'int32', arguments: ['buffer', 'uint32'] } } as const
+const functions = libc({ memfd_create: { return: 'int32', arguments: ['buffer', 'uint32'] } })
 
 /** @returns its descriptor, at the beginning of the text, to be closed; undefined where there are no such files. */
 export function memoryFile(name: string, text: string): number | undefined {
   try {
-    const fd = loadFfi()
-      .dlopen(null, SIGNATURES)
-      .functions.memfd_create(Buffer.from(`${name}\0`), MFD_CLOEXEC)
+    const fd = functions()?.memfd_create(Buffer.from(`${name}\0`), MFD_CLOEXEC) ?? -1
     if (fd < 0) return undefined
     const bytes = Buffer.from(text)
     // To write at a position leaves the descriptor's own where it is.

@@ -3,8 +3,8 @@
 // gives any back, and glibc never does by itself.
 
 import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
-import { loadFfi } from './ffi.ts'
+import { collector } from './collector.ts'
+import { libc } from './ffi.ts'
 
 /** Of mallopt(3): blocks from this size on are mappings of their own, and so is what is free at the end of the heap. */
 const M_TRIM_THRESHOLD = -1
@@ -18,25 +18,26 @@ const WORTH_BYTES = 8 << 20
 /** More than this takes so long to collect that changes would wait for it: 30,000 services did, four times as long. */
 const SAVING_MAX_BYTES = 64 << 20
 
-type Collect = (options: { type: 'major'; execution: 'sync'; flavor: 'last-resort' }) => void
-type Allocator = {
-  readonly mallopt: (parameter: number, value: number) => number
-  readonly malloc_trim: (pad: bigint) => number
-}
+const collect = collector({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+/** Undefined where the C library is another one than glibc, which may need no such help. */
+const allocator = libc({
+  mallopt: { return: 'int32', arguments: ['int32', 'int32'] },
+  malloc_trim: { return: 'int32', arguments: ['uint64'] },
+})
 
 /** @returns what asks for a release soon: it stops the process for some 3 ms per MB that stays. */
 export function spareMemory(signal: AbortSignal): { readonly releaseSoon: () => void } {
-  const allocator = glibc()
+  const glibc = allocator()
   // Each thread that collects and compiles would have a heap of its own, and keep what it once took.
-  allocator?.mallopt(M_ARENA_MAX, 1)
+  glibc?.mallopt(M_ARENA_MAX, 1)
   // Without these two glibc raises both with each large block that is freed, and keeps the next ones.
-  allocator?.mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES)
-  allocator?.mallopt(M_TRIM_THRESHOLD, THRESHOLD_BYTES)
+  glibc?.mallopt(M_MMAP_THRESHOLD, THRESHOLD_BYTES)
+  glibc?.mallopt(M_TRIM_THRESHOLD, THRESHOLD_BYTES)
   let timer: NodeJS.Timeout | undefined
   let keptBytes = 0
   const releaseNow = (): void => {
     if (process.memoryUsage.rss() - keptBytes < WORTH_BYTES) return
-    release(allocator)
+    release()
     keptBytes = process.memoryUsage.rss()
   }
   signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
@@ -48,27 +49,12 @@ export function spareMemory(signal: AbortSignal): { readonly releaseSoon: () => 
   }
 }
 
-function release(allocator: Allocator | undefined): void {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as Collect
-  setFlagsFromString('--no-expose-gc')
-  collect({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+function release(): void {
+  collect()
   // From now on V8 collects more often and keeps less; before, it would have taken twice as long to read the lists.
   if (process.memoryUsage().heapUsed < SAVING_MAX_BYTES) setFlagsFromString('--memory-saver-mode')
-  allocator?.malloc_trim(0n)
+  trimAllocated()
 }
 
 /** What was allocated and freed outside of V8 goes back, which takes a millisecond or two: after much was done. */
-export const trimAllocated = (): void => void glibc()?.malloc_trim(0n)
-
-/** undefined where the C library is another one, which may need no such help. */
-function glibc(): Allocator | undefined {
-  try {
-    return loadFfi().dlopen(null, {
-      mallopt: { return: 'int32', arguments: ['int32', 'int32'] },
-      malloc_trim: { return: 'int32', arguments: ['uint64'] },
-    }).functions
-  } catch {
-    return undefined
-  }
-}
+export const trimAllocated = (): void => void allocator()?.malloc_trim(0n)

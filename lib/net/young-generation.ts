@@ -3,15 +3,12 @@
 // with 25 MB of objects that was half of a relay's CPU (measured, Node 26). So the young generation is collected when so
 // much has passed. A smaller one would be full in time too, but collected so often that buffers under way grow old in it.
 
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
+import { collector } from './collector.ts'
 
 /** From 16 MiB on V8 began to collect all by itself. */
 const COLLECT_BYTES = 6 * 1024 * 1024
 
-type Collect = (options: { type: 'minor' }) => void
-
-let collect: Collect | undefined
+const collect = collector({ type: 'minor' })
 let passedBytes = 0
 
 /** To be told of the bytes of each buffer that was made for a chunk. */
@@ -19,13 +16,5 @@ export function onPassed(bytes: number): void {
   passedBytes += bytes
   if (passedBytes < COLLECT_BYTES) return
   passedBytes = 0
-  collect ??= exposed()
-  collect({ type: 'minor' })
-}
-
-function exposed(): Collect {
-  setFlagsFromString('--expose-gc')
-  const found = runInNewContext('gc') as Collect
-  setFlagsFromString('--no-expose-gc')
-  return found
+  collect()
 }
