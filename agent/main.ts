@@ -229,8 +229,7 @@ async function runAgent(config: AgentConfig, signal: AbortSignal): Promise<void>
     ? openOpsClient(
         {
           identity,
-          replicas: relays.current,
-          onReplicas: relays.told,
+          relays,
           dial: (host, port) => dialTarget(policy, host, port),
           log,
         },

@@ -12,6 +12,7 @@ import { tlsOptions, type NodeIdentity } from '../lib/net/identity.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../lib/net/mux-duplex.ts'
+import type { RelayList } from '../lib/net/relay-list.ts'
 import { connectTls } from '../lib/net/relay-tls.ts'
 import { splice } from '../lib/net/splice.ts'
 import { upgradeWebSocket } from '../lib/net/websocket.ts'
@@ -24,10 +25,8 @@ import { planReplicas, SESSIONS } from './ops-replicas.ts'
 
 export type OpsOptions = {
   readonly identity: NodeIdentity & Partial<Pick<LiveIdentity, 'onChange' | 'clock'>>
-  /** All that are known, now; without it those of the identity are one replica. */
-  readonly replicas?: () => readonly Replica[]
-  /** A relay told which replicas there are. */
-  readonly onReplicas?: (replicas: readonly Replica[]) => void
+  /** Learns of others from the relays themselves; without it those of the identity are one replica. */
+  readonly relays?: Pick<RelayList, 'current' | 'told'>
   /** @throws OpsRefusal */
   readonly dial: (host: string, port: number) => Promise<Socket>
   readonly log: Log
@@ -101,7 +100,7 @@ type Failure = { readonly count: number; readonly retryMs: number; readonly sinc
 export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClient {
   const { identity, dial, log } = options
   const { pingMs, pongMs, checkMs, leaveMs, quietMs: mostQuietMs } = { ...TIMES, ...options.times }
-  const replicas = options.replicas ?? (() => [identity.relays as Replica])
+  const replicas = options.relays?.current ?? (() => [identity.relays as Replica])
   /** All connections, those that are to end included. */
   const sessions = new Set<Session>()
   /** Those that take streams, or will when they are connected; by the replica's name. */
@@ -227,7 +226,7 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
 
   const onGreeting = (text: string): void => {
     const told = readReplicas((parseOrNothing(text) as { replicas?: unknown } | undefined)?.replicas)
-    if (told !== undefined) options.onReplicas?.(told)
+    if (told !== undefined) options.relays?.told(told)
     changed.abort()
   }
 

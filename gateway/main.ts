@@ -146,12 +146,7 @@ async function runGateway(
   const signalling = openSignalClient(
     {
       identity,
-      replicas: relays.current(),
-      onReplicas: (told) => {
-        relays.told(told)
-        signalling.use(relays.current())
-        packets.use(relays.current())
-      },
+      relays,
       log,
       digests: announcements.digests,
       onOpen: () => {
@@ -183,7 +178,7 @@ async function runGateway(
   const packets = openPacketClient(
     {
       identity,
-      replicas: relays.current(),
+      relays,
       wireguardPort: ports.relayTcp,
       wireguardKey: publicKey,
       log,

@@ -16,7 +16,6 @@ import { openPacketOutbox, type PacketOutbox } from '../lib/net/packet-outbox.ts
 import type { RelaySession } from '../lib/net/relay-session.ts'
 import { openRelaySessions, type RelaySessions, type RelaySessionsOptions } from '../lib/net/relay-sessions.ts'
 import { addressLookup, bindUdp } from '../lib/net/udp-socket.ts'
-import type { Replica } from '../lib/replicas.ts'
 import {
   bindFrame,
   boundNode,
@@ -33,7 +32,7 @@ import { MAX_PEERS } from './announcement.ts'
 import { Handshakes, isInitiation, isTraffic } from './handshakes.ts'
 
 export type PacketClient = Pick<RelaySession, 'state' | 'check' | 'closed'> &
-  Pick<RelaySessions, 'addresses' | 'use'> & {
+  Pick<RelaySessions, 'addresses'> & {
     /**
      * Makes a peer reachable through the relay. @param wireguardKey of the peer. @returns the endpoint to give to
      * WireGuard, on loopback. @throws where there is no socket left.
@@ -68,7 +67,7 @@ type Link = { readonly socket: WebSocket; readonly outbox: PacketOutbox<Peer>; r
 export function openPacketClient(
   options: {
     readonly identity: RelaySessionsOptions['identity']
-    readonly replicas: readonly Replica[]
+    readonly relays: RelaySessionsOptions['relays']
     /** The listen port of fm-tcp. */
     readonly wireguardPort: number
     /** Our own, base64. */
@@ -90,7 +89,7 @@ export function openPacketClient(
   const sessions = openRelaySessions(
     {
       identity: options.identity,
-      replicas: options.replicas,
+      relays: options.relays,
       path: PACKETS_PATH,
       maxPayloadBytes: MAX_PACKET_FRAME_BYTES,
       log: options.log,
@@ -223,7 +222,6 @@ export function openPacketClient(
     state: sessions.state,
     addresses: sessions.addresses,
     check: sessions.check,
-    use: sessions.use,
     dropped: () => dropped,
     closed,
   }

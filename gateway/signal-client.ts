@@ -3,9 +3,9 @@
 
 import { WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
+import type { RelayList } from '../lib/net/relay-list.ts'
 import type { RelaySession } from '../lib/net/relay-session.ts'
 import { openRelaySessions, type RelaySessions, type RelaySessionsOptions } from '../lib/net/relay-sessions.ts'
-import type { Replica } from '../lib/replicas.ts'
 import {
   decodeSignal,
   encodeSignal,
@@ -18,7 +18,7 @@ import {
 import { Echoes } from './signal-echoes.ts'
 
 export type SignalClient = Pick<RelaySession, 'state' | 'check' | 'closed'> &
-  Pick<RelaySessions, 'addresses' | 'use'> & {
+  Pick<RelaySessions, 'addresses'> & {
     /** Sends a frame if a session is up. @returns false if none is; nothing is queued for later. */
     readonly send: (frame: SignalFrame) => boolean
   }
@@ -26,12 +26,11 @@ export type SignalClient = Pick<RelaySession, 'state' | 'check' | 'closed'> &
 export function openSignalClient(
   options: {
     readonly identity: RelaySessionsOptions['identity']
-    readonly replicas: readonly Replica[]
+    /** Learns of others from the relays themselves. */
+    readonly relays: RelayList
     readonly log: Log
     /** Digests of the announcements that we have; see `hello` in lib/wire/signal.ts. */
     readonly digests: () => string
-    /** A relay told which relays there are. */
-    readonly onReplicas: (replicas: readonly Replica[]) => void
     /** A new session is up: announce again, since the relay may be another or may have forgotten. */
     readonly onOpen: () => void
     readonly onAnnounce: (node: string, announcement: SignedAnnouncement) => void
@@ -52,7 +51,7 @@ export function openSignalClient(
   const sessions = openRelaySessions(
     {
       identity: options.identity,
-      replicas: options.replicas,
+      relays: options.relays,
       path: SIGNAL_PATH,
       maxPayloadBytes: MAX_SIGNAL_BYTES,
       log: options.log,
@@ -65,7 +64,7 @@ export function openSignalClient(
         const frame = binary ? undefined : decodeSignal((data as Buffer).toString('utf8'))
         switch (frame?.kind) {
           case 'welcome':
-            if (frame.replicas !== undefined) options.onReplicas(frame.replicas)
+            if (frame.replicas !== undefined) options.relays.told(frame.replicas)
             return
           case 'announce':
             return options.onAnnounce(frame.node, frame.announcement)
@@ -122,7 +121,6 @@ export function openSignalClient(
     state: sessions.state,
     addresses: sessions.addresses,
     check: sessions.check,
-    use: sessions.use,
     closed: sessions.closed,
   }
 }

@@ -11,6 +11,8 @@ export type RelayList = {
   readonly current: () => readonly Replica[]
   /** By a relay that proved to be of this mesh. */
   readonly told: (replicas: readonly Replica[]) => void
+  /** The listener is called after each change, for as long as the daemon runs. */
+  readonly onChange: (listener: () => void) => void
 }
 
 export async function openRelayList(options: {
@@ -23,6 +25,7 @@ export async function openRelayList(options: {
 }): Promise<RelayList> {
   const { configured, file, log } = options
   let current = configured.length > 0 ? configured : ((await kept(file, log)) ?? [options.joined as Replica])
+  const listeners: (() => void)[] = []
   let saved: Promise<void> = Promise.resolve()
   const save = async (text: string): Promise<void> => {
     try {
@@ -40,7 +43,9 @@ export async function openRelayList(options: {
       log.info({ relays: replicas.map(([url]) => url) }, 'there are other relays now')
       current = replicas
       saved = saved.then(() => save(`${text}\n`))
+      for (const listener of listeners) listener()
     },
+    onChange: (listener) => void listeners.push(listener),
   }
 }
 

@@ -4,12 +4,13 @@
 import type { Duplex } from 'node:stream'
 import { WebSocket, type RawData } from 'ws'
 import { nameOf, type Replica } from '../replicas.ts'
+import type { RelayList } from './relay-list.ts'
 import { openRelaySession, type RelaySession, type RelaySessionState } from './relay-session.ts'
 
 type SessionOptions = Parameters<typeof openRelaySession>[0]
 
 export type RelaySessionsOptions = Omit<SessionOptions, 'onOpen' | 'onMessage'> & {
-  readonly replicas: readonly Replica[]
+  readonly relays: Pick<RelayList, 'current' | 'onChange'>
   /** @param relay the relay's name. */
   readonly onOpen: (relay: string, socket: WebSocket, stream: Duplex) => void
   readonly onMessage: (relay: string, data: RawData, binary: boolean) => void
@@ -24,8 +25,6 @@ export type RelaySessions = {
   readonly addresses: () => readonly string[]
   /** See RelaySession. */
   readonly check: () => void
-  /** There are other relays from now on. */
-  readonly use: (replicas: readonly Replica[]) => void
   /** Resolves when the signal has aborted and all are closed. */
   readonly closed: Promise<void>
 }
@@ -39,7 +38,7 @@ type Held = {
 }
 
 export function openRelaySessions(options: RelaySessionsOptions, signal: AbortSignal): RelaySessions {
-  const { identity } = options
+  const { identity, relays } = options
   const sessions = new Map<string, Held>()
   const closing = new Set<Promise<void>>()
   let order: readonly string[] = []
@@ -63,8 +62,8 @@ export function openRelaySessions(options: RelaySessionsOptions, signal: AbortSi
     closing.add(closed)
   }
 
-  const use = (replicas: readonly Replica[]): void => {
-    const wanted = replicas.slice(0, SESSIONS)
+  const follow = (): void => {
+    const wanted = relays.current().slice(0, SESSIONS)
     order = wanted.map(nameOf)
     for (const replica of wanted) {
       const known = sessions.get(nameOf(replica))
@@ -78,7 +77,8 @@ export function openRelaySessions(options: RelaySessionsOptions, signal: AbortSi
         life.abort()
       }
   }
-  use(options.replicas)
+  follow()
+  relays.onChange(follow)
 
   const inOrder = (): readonly (readonly [string, RelaySession])[] =>
     order.flatMap((relay) => {
@@ -106,7 +106,6 @@ export function openRelaySessions(options: RelaySessionsOptions, signal: AbortSi
     check: () => {
       for (const [, session] of inOrder()) session.check()
     },
-    use,
     closed: ended(),
   }
 }

@@ -16,6 +16,8 @@ type Relay = { readonly replica: Replica; readonly stop: () => Promise<void>; re
 type Gateway = {
   readonly signal: SignalClient
   readonly packets: PacketClient
+  /** There are other relays now. */
+  readonly use: (replicas: readonly Replica[]) => void
   /** What came, as `call h1`. */
   readonly heard: string[]
   readonly told: Replica[][]
@@ -84,14 +86,24 @@ async function startGateway(mesh: Mesh, node: string, peer: string, replicas: re
   wireguard.on('message', (packet) => arrived.push(packet))
   const heard: string[] = []
   const told: Replica[][] = []
+  const listeners: (() => void)[] = []
+  let current = replicas
+  const relays = {
+    current: () => current,
+    told: (list: readonly Replica[]) => void told.push([...list]),
+    onChange: (listener: () => void) => void listeners.push(listener),
+  }
+  const use = (list: readonly Replica[]): void => {
+    current = list
+    for (const listener of listeners) listener()
+  }
   const hear =
     (kind: string) =>
     (from: string): void =>
       void heard.push(`${kind} ${from}`)
   const signal = openSignalClient(
     {
-      ...{ identity, replicas, log, digests: () => '', onOpen: () => undefined },
-      onReplicas: (list) => void told.push([...list]),
+      ...{ identity, relays, log, digests: () => '', onOpen: () => undefined },
       onAnnounce: hear('announce'),
       onReady: hear('ready'),
       onCall: hear('call'),
@@ -102,7 +114,7 @@ async function startGateway(mesh: Mesh, node: string, peer: string, replicas: re
   )
   const packets = openPacketClient(
     {
-      ...{ identity, replicas, log, wireguardPort: wireguard.address().port, wireguardKey: KEYS[node]! },
+      ...{ identity, relays, log, wireguardPort: wireguard.address().port, wireguardKey: KEYS[node]! },
       onTraffic: () => undefined,
       onChange: () => undefined,
     },
@@ -112,7 +124,7 @@ async function startGateway(mesh: Mesh, node: string, peer: string, replicas: re
   mesh.holds(packets.closed)
   const count = Math.min(2, replicas.length)
   await until(() => signal.addresses().length === count && packets.addresses().length === count, `${node} connects`)
-  const gateway = { signal, packets, heard, told, wireguard, arrived }
+  const gateway = { signal, packets, use, heard, told, wireguard, arrived }
   endpoints.set(gateway, await packets.add(peer, KEYS[peer]!))
   return gateway
 }
@@ -209,11 +221,9 @@ t.test('a relay dies, and all goes on by the other', async (t) => {
 t.test('relays come and go from the list', async (t) => {
   const { mesh, all } = await start(t)
   const h1 = await startGateway(mesh, 'h1', 's1', [all[0]!])
-  h1.signal.use(all)
-  h1.packets.use(all)
+  h1.use(all)
   await until(() => h1.signal.addresses().length === 2 && h1.packets.addresses().length === 2, 'the second is dialled')
-  h1.signal.use([all[1]!])
-  h1.packets.use([all[1]!])
+  h1.use([all[1]!])
   t.equal(h1.signal.addresses().length, 1, 'the first is left')
   t.equal(h1.signal.state().url, all[1]![0])
   t.equal(h1.signal.state().state, 'connected')

@@ -95,8 +95,10 @@ async function createWorld(t: Parameters<typeof createMesh>[0], count: number): 
             ...{ node, certificatePem, keyPem, caPem: mesh.authority.certificatePem },
             ...{ relays: [known[0]![0]], stun: [], server: '' },
           },
-          replicas: () => only?.map(({ url }): Replica => [url]) ?? known,
-          onReplicas: (told) => (known = told),
+          relays: {
+            current: () => only?.map(({ url }): Replica => [url]) ?? known,
+            told: (told) => (known = told),
+          },
           times: { quietMs: 50 },
           dial: (host, port) => dialTarget({ node, kubeletPort, targets: [] }, host, port),
           log,
@@ -298,7 +300,7 @@ t.test('a new certificate: the next session is there before the last one goes, a
   const client = openOpsClient(
     {
       identity,
-      replicas: () => relays.map(({ url }): Replica => [url]),
+      relays: { current: () => relays.map(({ url }): Replica => [url]), told: () => undefined },
       dial: (host, port) => dialTarget({ node: 'edge-7', kubeletPort: server.port, targets: [] }, host, port),
       log,
     },
