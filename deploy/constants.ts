@@ -1,12 +1,15 @@
 // Reads numbers out of source text: `const NAME = 4 << 20`, of earlier numbers too, and `const NAME = { perSecond: 20,
 // burst: 100 }`. Whatever else a constant may be is left out.
 
+import { runInNewContext } from 'node:vm'
+
 /** A bound, or how often something may happen: so often per second, and so much at once. */
 export type Quantity = number | { readonly perSecond: number; readonly burst: number }
 
 const CONSTANT = /^(?:export )?const ([A-Z][A-Z0-9_]*)(?:: number)? = (.+)$/gm
 const RATE = /^\{ perSecond: ([\d_]+), burst: ([\d_]+) \}(?: as const)?$/
-const TOKEN = /\s*(\d[\d_]*(?:\.\d+)?|0x[\da-f_]+|[A-Z][A-Z0-9_]*|\*\*|<<|[-+*/()])/iy
+/** Of numbers and of constants; names of other kinds, which have small letters, are none. */
+const ARITHMETIC = /^(?:0x[\da-f_]+\b|\d[\d_.]*\b|[A-Z][A-Z0-9_]*\b|[-+*/()<\s])+$/
 
 export function constantsIn(source: string): ReadonlyMap<string, Quantity> {
   const found = new Map<string, Quantity>()
@@ -39,46 +42,11 @@ const numberOf = (text: string): number => Number(text.replaceAll('_', ''))
 
 /** @returns undefined for what is no arithmetic of numbers that are known. */
 function evaluate(text: string, known: ReadonlyMap<string, Quantity>): number | undefined {
-  const words: string[] = []
-  TOKEN.lastIndex = 0
-  for (let at = 0; at < text.length; at = TOKEN.lastIndex) {
-    const [, word] = TOKEN.exec(text) ?? []
-    if (word === undefined) return undefined
-    words.push(word)
+  if (!ARITHMETIC.test(text)) return undefined
+  try {
+    const value: unknown = runInNewContext(text, Object.fromEntries(known))
+    return Number.isFinite(value) ? (value as number) : undefined
+  } catch {
+    return undefined
   }
-  let next = 0
-  /** Each level's operators bind closer than those of the one before. */
-  const level = (depth: number): number | undefined => {
-    const operators = LEVELS[depth]
-    if (operators === undefined) return primary()
-    let left = level(depth + 1)
-    for (let apply = operators[words[next] ?? '']; apply !== undefined; apply = operators[words[next] ?? '']) {
-      next++
-      const right = level(depth + 1)
-      if (left === undefined || right === undefined) return undefined
-      left = apply(left, right)
-    }
-    return left
-  }
-  const primary = (): number | undefined => {
-    const word = words[next++]
-    if (word === undefined) return undefined
-    if (word === '(') {
-      const inner = level(0)
-      return words[next++] === ')' ? inner : undefined
-    }
-    if (/^\d/.test(word)) return numberOf(word)
-    const value = known.get(word)
-    return typeof value === 'number' ? value : undefined
-  }
-  const value = level(0)
-  return next === words.length ? value : undefined
 }
-
-type Operators = Readonly<Record<string, ((a: number, b: number) => number) | undefined>>
-const LEVELS: readonly Operators[] = [
-  { '<<': (a, b) => a * 2 ** b },
-  { '+': (a, b) => a + b, '-': (a, b) => a - b },
-  { '*': (a, b) => a * b, '/': (a, b) => a / b },
-  { '**': (a, b) => a ** b },
-]
