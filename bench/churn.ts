@@ -3,7 +3,6 @@
 // change moves all endpoints of a service; new connections to it, one after the other, tell when they arrive at the right
 // ones: from a process that BPF serves, and from one that is left to nft.
 
-import { readFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Remote } from '../test/lib/netns.ts'
@@ -11,6 +10,7 @@ import type { ApiMarks } from './harness/churn-api.ts'
 import { nowMs, openChurnNode, type ChurnNode, type RunningAgent } from './harness/churn-node.ts'
 import { clusterIpOf, type ChurnSize } from './harness/churn-world.ts'
 import type { Finding } from './harness/findings.ts'
+import { statusBytes } from './harness/memory.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 import { medianOf, percentile } from './harness/statistics.ts'
 
@@ -233,12 +233,11 @@ async function measure(
 
 type Memory = { readonly anonMb: number; readonly hwmMb: number }
 
-function memoryOf(pid: number): Memory {
-  const text = readFileSync(`/proc/${pid}/status`, 'utf8')
-  const field = (name: string): number =>
-    Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? NaN) / 1024
-  return { anonMb: field('RssAnon'), hwmMb: field('VmHWM') }
-}
+const MB = 2 ** 20
+const memoryOf = (pid: number): Memory => ({
+  anonMb: statusBytes(pid, 'RssAnon') / MB,
+  hwmMb: statusBytes(pid, 'VmHWM') / MB,
+})
 
 /** @returns what ends it, with the most that was seen. */
 function sampleMemory(pid: number): () => Memory {

@@ -6,7 +6,7 @@
 
 import { setTimeout as pause } from 'node:timers/promises'
 import { openLab, type Lab } from '../test/lab/lab.ts'
-import { compareTriples, type Triple } from './harness/findings.ts'
+import { compareTriples, type Around, type Triple } from './harness/findings.ts'
 import { untilOn } from './harness/paths.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 import { percentile } from './harness/statistics.ts'
@@ -94,7 +94,7 @@ async function prepare(lab: Lab): Promise<Side> {
 }
 
 /** RTT, p50, ms. */
-async function pingInTurn({ before, value, after }: Record<keyof Triple, Side>): Promise<Triple> {
+async function pingInTurn({ before, value, after }: Around<Side>): Promise<Triple> {
   const [first, second, third] = await Promise.all(
     [before, value, after].map(async ({ client, address }, index) => {
       await pause(index * TURN_MS)

@@ -8,7 +8,7 @@ import { imageRoot } from '../test/lab/image.ts'
 import { openLab, type Lab } from '../test/lab/lab.ts'
 import { onlyNodeOf, writeSites } from './harness/daemons-only.ts'
 import type { Finding } from './harness/findings.ts'
-import { memoryOf, together, type Memory } from './harness/memory.ts'
+import { memoryOf, together, wireguardGoOf, type Memory } from './harness/memory.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 
 const SITE = 's1'
@@ -41,12 +41,11 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
     const loaded = weigh(lab)
     progress(`${SERVICES} services: ${textOf(loaded)}`)
     const image = await imageRoot()
-    const mb = (bytes: number): number => bytes / 1e6
     const files = (name: string, title: string, folder: string): Finding => ({
       name,
       title,
       unit: 'MB',
-      value: mb(sizeOf(join(image, folder))),
+      value: sizeOf(join(image, folder)) / MB,
     })
     return {
       findings: [
@@ -68,27 +67,9 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
 type Weights = { readonly agent: Memory; readonly gateway: Memory; readonly wireguardGo: readonly Memory[] }
 
 function weigh(lab: Lab): Weights {
-  const of = (pid: number | undefined): Memory => memoryOf(readFileSync(`/proc/${pid}/smaps`, 'utf8'))
-  return {
-    agent: of(lab.pidOf(NODE, 'agent')),
-    gateway: of(lab.pidOf(NODE, 'gateway')),
-    wireguardGo: tunnelsOf(lab).map(of),
-  }
-}
-
-/** The wireguard-go processes of the node: in its network namespace. */
-function tunnelsOf(lab: Lab): readonly number[] {
-  const network = (pid: number | string): bigint => statSync(`/proc/${pid}/ns/net`, { bigint: true }).ino
-  const own = network(lab.pidOf(NODE, 'agent')!)
-  return readdirSync('/proc').flatMap((pid) => {
-    try {
-      if (!/^\d+$/.test(pid) || readFileSync(`/proc/${pid}/comm`, 'utf8').trim() !== 'wireguard-go') return []
-      return network(pid) === own ? [Number(pid)] : []
-    } catch {
-      // It has just ended.
-      return []
-    }
-  })
+  const of = (pid: number): Memory => memoryOf(readFileSync(`/proc/${pid}/smaps`, 'utf8'))
+  const [agent, gateway] = [lab.pidOf(NODE, 'agent')!, lab.pidOf(NODE, 'gateway')!]
+  return { agent: of(agent), gateway: of(gateway), wireguardGo: wireguardGoOf([gateway]).map(of) }
 }
 
 const MB = 1e6
@@ -115,10 +96,12 @@ function findingsOf(name: string, what: string, { agent, gateway, wireguardGo }:
   ]
 }
 
+const clusterIpOf = (service: number): string => `10.100.${Math.floor(service / 250)}.${(service % 250) + 1}`
+
 function manyServices(): string {
   const documents = Array.from({ length: SERVICES }, (_, i) => {
     const metadata = { name: `svc-${i}`, namespace: 'many' }
-    const clusterIP = `10.100.${Math.floor(i / 250)}.${(i % 250) + 1}`
+    const clusterIP = clusterIpOf(i)
     const ports = [{ name: 'http', port: 80, protocol: 'TCP' }]
     const endpoints = Array.from({ length: ENDPOINTS }, (__, k) => ({
       addresses: [`10.244.${k}.${(i % 250) + 2}`],
@@ -144,7 +127,7 @@ function manyServices(): string {
 async function listed(lab: Lab, signal: AbortSignal): Promise<void> {
   for (const end = performance.now() + LISTED_WITHIN_MS; performance.now() < end;) {
     const { stdout } = await lab.exec(NODE, ['nft', 'list', 'table', 'ip', 'fulmar'])
-    if (stdout.includes(`10.100.${Math.floor((SERVICES - 1) / 250)}.${((SERVICES - 1) % 250) + 1}`)) return
+    if (stdout.includes(clusterIpOf(SERVICES - 1))) return
     await pause(1_000, undefined, { signal })
   }
   throw new Error(`the agent of ${NODE} has not loaded ${SERVICES} services within ${LISTED_WITHIN_MS / 1000} s`)

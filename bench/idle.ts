@@ -2,12 +2,13 @@
 // nobody calls; when all pairs are cold, one site's router counts what passes, by what it is for, and the kernel what its
 // daemons and the relay use of processor and memory. Daemons only: no pods run.
 
-import { readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { openLab, type Lab } from '../test/lab/lab.ts'
 import { CLOUD } from '../test/lab/names.ts'
 import { treeCpuMs } from './harness/cpu.ts'
 import { onlyNodeOf, siteNames, writeSites } from './harness/daemons-only.ts'
+import { statusBytes } from './harness/memory.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 
 const POOLS = 30
@@ -119,12 +120,13 @@ function watchCosts(lab: Lab): () => StudyReport['findings'] {
         unit: 'ms CPU/s',
         value: (treeCpuMs(pid) - beganMs) / ((performance.now() - startMs) / 1_000),
       },
-      { name: `idle${name}Anon`, title: `idle: memory of its own, ${daemon}`, unit: 'MB', value: anonMb(pid) },
+      {
+        name: `idle${name}Anon`,
+        title: `idle: memory of its own, ${daemon}`,
+        unit: 'MB',
+        value: statusBytes(pid, 'RssAnon') / 2 ** 20,
+      },
     ])
-}
-
-function anonMb(pid: number): number {
-  return Number(/^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 }
 
 /** @returns the pools whose pair with the site is not cold in time. */

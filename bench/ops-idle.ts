@@ -4,6 +4,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { until } from '../test/lib/netns.ts'
 import { processCpuMs } from './harness/cpu.ts'
+import type { Finding } from './harness/findings.ts'
 import { footprint, openOpsWorld, PORTS, tcpMemoryBytes, type OpsWorld } from './harness/ops-world.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 
@@ -120,20 +121,21 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
         value: Math.max(...left.map(({ descriptors }) => descriptors)),
         bound: { of: 'value', is: 'at most', limit: MOST_DESCRIPTORS },
       },
-      ...[left[0]!.bytes, Math.max(...left.slice(1).map(({ bytes }) => bytes))].map((bytes, i) => ({
-        ...{
-          name: `ops.churn.${['relay', 'agent'][i]}`,
-          title: `${COUNTED} streams: the ${['relay', 'agents'][i]}`,
-        },
-        ...{ unit: 'MB' as const, value: bytes / 1e6 },
-        bound: { of: 'value' as const, is: 'at most' as const, limit: MOST_LEFT_BYTES / 1e6 },
-      })),
+      leftFinding('relay', 'the relay', [left[0]!]),
+      leftFinding('agent', 'the agents', left.slice(1)),
     ],
     notes: [
       `ops: ${count} agents in ${PROCESSES} processes on the machine of the relay; memory is anonymous, over that of the relay without sessions, ${SETTLE_MS / 1000} s after the last came; the relay listened ${(listensMs / 1000).toFixed(1)} s after its start; ${COUNTED} streams to ${CHURN_NODES} nodes, after as many before`,
     ],
   }
 }
+
+/** Of the process that keeps the most. */
+const leftFinding = (name: string, title: string, left: readonly { readonly bytes: number }[]): Finding => ({
+  ...{ name: `ops.churn.${name}`, title: `${COUNTED} streams: ${title}`, unit: 'MB' },
+  value: Math.max(...left.map(({ bytes }) => bytes)) / 1e6,
+  bound: { of: 'value', is: 'at most', limit: MOST_LEFT_BYTES / 1e6 },
+})
 
 const sessionsOf = async ({ relayStatus }: OpsWorld): Promise<number> =>
   (await relayStatus()).sessions.filter(({ kind }) => kind === 'ops').length

@@ -2,10 +2,9 @@
 // round trips alone, beside them, and alone again; equal sides are the two alone.
 
 import { setTimeout as pause } from 'node:timers/promises'
-import { until } from '../test/lib/netns.ts'
 import { processCpuMs } from './harness/cpu.ts'
-import { compareTriples, type Triple } from './harness/findings.ts'
-import { footprint, NODE, openOpsWorld, PORTS, type OpsWorld } from './harness/ops-world.ts'
+import { compareTriples, triplesOf, type Around } from './harness/findings.ts'
+import { footprint, NODE, openOpsWorld, PORTS, untilClosed } from './harness/ops-world.ts'
 import type { Way } from './harness/ops-load-client.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 import { percentile } from './harness/statistics.ts'
@@ -41,7 +40,7 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
   await untilQuiet(pids.relay)
   const start = { relay: footprint(pids.relay).bytes, agent: footprint(pids.agent).bytes }
   const grown = { relay: 0, agent: 0 }
-  const rows: { before: Trips; value: Trips; after: Trips }[] = []
+  const rows: Around<Trips>[] = []
   for (let round = 1 - WARM_UP_ROUNDS; round <= rounds; round++) {
     signal.throwIfAborted()
     const before = await trips()
@@ -63,18 +62,16 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
     progress(`round ${round} of ${rounds}: p99 ${text} ms; relay +${(grown.relay / 2 ** 20).toFixed(1)} MiB`)
     if (round >= 1) rows.push({ before, value, after })
   }
-  const triples = (of: keyof Trips): readonly Triple[] =>
-    rows.map(({ before, value, after }) => ({ before: before[of], value: value[of], after: after[of] }))
   return {
     findings: [
       {
         ...{ name: 'ops.stalled.p99', title: 'stalled: round trip of an exec beside, p99', unit: 'ms' },
-        ...compareTriples(triples('p99')),
+        ...compareTriples(triplesOf(rows, ({ p99 }) => p99)),
         bound: { of: 'ratio', is: 'at most', limit: MOST_SLOWER },
       },
       {
         ...{ name: 'ops.stalled.p50', title: 'stalled: round trip of an exec beside, p50', unit: 'ms' },
-        ...compareTriples(triples('p50')),
+        ...compareTriples(triplesOf(rows, ({ p50 }) => p50)),
       },
       {
         ...{ name: 'ops.stalled.relay', title: 'stalled: growth of the relay', unit: 'MB' },
@@ -104,6 +101,3 @@ async function untilQuiet(pid: number): Promise<void> {
     before = now
   }
 }
-
-const untilClosed = ({ target }: OpsWorld): Promise<number> =>
-  until('all streams are closed', QUIET_TIMEOUT_MS, async () => (await target.accepted()) === 0)

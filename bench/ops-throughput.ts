@@ -2,11 +2,10 @@
 // of 100 ms leave of it? Both go from a Unix socket in the cloud over TLS with certificates on both sides to TCP at the
 // node, between the same namespaces. A round runs HAProxy, ours and HAProxy again; equal sides are the two of HAProxy.
 
-import { until } from '../test/lib/netns.ts'
 import { processCpuMs } from './harness/cpu.ts'
-import { compareTriples, type Finding, type Triple } from './harness/findings.ts'
+import { compareTriples, triplesOf, type Around, type Finding } from './harness/findings.ts'
 import { startHaproxy } from './harness/haproxy.ts'
-import { NODE, openOpsWorld, PORTS, type OpsWorld } from './harness/ops-world.ts'
+import { NODE, openOpsWorld, PORTS, untilClosed, type OpsWorld } from './harness/ops-world.ts'
 import type { Way } from './harness/ops-load-client.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 
@@ -14,7 +13,6 @@ const STREAMS = [1, 32] as const
 const DIRECTIONS = ['down', 'up'] as const
 const RATE = { skipMs: 400, ms: 1_500 }
 const WARM_UP_ROUNDS = 1
-const CLOSE_TIMEOUT_MS = 20_000
 const LEAST_OF_HAPROXY = 0.7
 const RTT_MS = 100
 /** Its windows grow from 256 KiB first. */
@@ -42,8 +40,7 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
     pids: [world.relayPid(), agent.pid],
   }
   const cases = DIRECTIONS.flatMap((direction) => STREAMS.map((streams) => ({ direction, streams })))
-  const triples = cases.map(() => [] as Triple[])
-  const cpu = cases.map(() => [] as Triple[])
+  const rows = cases.map(() => [] as Around<Figures>[])
   for (let round = 1 - WARM_UP_ROUNDS; round <= rounds; round++) {
     for (const [index, { direction, streams }] of cases.entries()) {
       signal.throwIfAborted()
@@ -52,9 +49,7 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
       const after = await measure(world, haproxy, direction, streams)
       const text = [before, value, after].map(({ bitsPerSecond }) => (bitsPerSecond / 1e6).toFixed(0)).join(', ')
       progress(`round ${round} of ${rounds}, ${streams} ${direction}: ${text} Mbit/s`)
-      if (round < 1) continue
-      triples[index]!.push(tripleOf(({ bitsPerSecond }) => bitsPerSecond / 1e6, before, value, after))
-      cpu[index]!.push(tripleOf(({ cpuMsPerGigabit }) => cpuMsPerGigabit, before, value, after))
+      if (round >= 1) rows[index]!.push({ before, value, after })
     }
   }
   const findings = cases.flatMap(({ direction, streams }, index): readonly Finding[] => {
@@ -63,12 +58,12 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
     return [
       {
         ...{ name, title, unit: 'Mbit/s' },
-        ...compareTriples(triples[index]!),
+        ...compareTriples(triplesOf(rows[index]!, ({ bitsPerSecond }) => bitsPerSecond / 1e6)),
         bound: { of: 'ratio', is: 'at least', limit: LEAST_OF_HAPROXY },
       },
       {
         ...{ name: `${name}.cpu`, title: `${title}: CPU of both hops`, unit: 'ms CPU/Gbit' },
-        ...compareTriples(cpu[index]!),
+        ...compareTriples(triplesOf(rows[index]!, ({ cpuMsPerGigabit }) => cpuMsPerGigabit)),
       },
     ]
   })
@@ -124,13 +119,3 @@ async function measure(
     await untilClosed(world)
   }
 }
-
-/** What one run leaves under way is not the next one's. */
-const untilClosed = ({ target }: OpsWorld): Promise<number> =>
-  until('all streams are closed', CLOSE_TIMEOUT_MS, async () => (await target.accepted()) === 0)
-
-const tripleOf = (figure: (figures: Figures) => number, before: Figures, value: Figures, after: Figures): Triple => ({
-  before: figure(before),
-  value: figure(value),
-  after: figure(after),
-})

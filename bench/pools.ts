@@ -3,7 +3,7 @@
 // another podCIDR, and its gateway begins anew with nothing: every other pair stays as it is.
 
 import type { ChildProcess } from 'node:child_process'
-import { readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -18,6 +18,7 @@ import { CLOUD, pathsOf } from '../test/lab/names.ts'
 import { withShortPath } from '../test/lab/supervisor.ts'
 import { onlyNodeOf as nodeOf, siteNames, writeSites } from './harness/daemons-only.ts'
 import type { Finding } from './harness/findings.ts'
+import { wireguardGoOf } from './harness/memory.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 import { percentile } from './harness/statistics.ts'
 
@@ -66,7 +67,7 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
 
     const gateways = [CLOUD, ...sites].map((pool) => lab.pidOf(nodeOf(pool), 'gateway')!)
     const memory = gateways.map(pssOf)
-    const wireguard = wireguardPss(gateways)
+    const wireguard = wireguardGoOf(gateways).reduce((sum, pid) => sum + pssOf(pid), 0)
     const relay = pssOf(lab.pidOf(CLOUD, 'relay')!)
 
     const renumbered = await changeOf(lab, signal, async () => {
@@ -248,21 +249,4 @@ async function untilAll(isSo: (pool: string) => Promise<boolean>, signal: AbortS
 function pssOf(pid: number): number {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8')
   return Number(/^Pss: +(\d+) kB$/m.exec(text)?.[1]) / 1024
-}
-
-/** Of the wireguard-go processes in the networks of these gateways, all together, MB. */
-function wireguardPss(gateways: readonly number[]): number {
-  const networkOf = (pid: number | string) => readlinkSync(`/proc/${pid}/ns/net`)
-  const networks = new Set(gateways.map(networkOf))
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .reduce((sum, pid) => {
-      try {
-        const isOne = readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('wireguard-go\0')
-        return isOne && networks.has(networkOf(pid)) ? sum + pssOf(Number(pid)) : sum
-      } catch {
-        // It has ended meanwhile.
-        return sum
-      }
-    }, 0)
 }

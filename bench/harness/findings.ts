@@ -71,8 +71,12 @@ function holds({ value, ratio, same, bound }: Finding): boolean {
 
 const apart = (ratio: number): number => Math.max(ratio, 1 / ratio)
 
-/** One side's figure in a round, run between two runs of its peer: what drifts over the round hits both alike. */
-export type Triple = { readonly before: number; readonly value: number; readonly after: number }
+/** One side's part of a round, run between two runs of its peer: what drifts over the round hits both alike. */
+export type Around<T> = { readonly before: T; readonly value: T; readonly after: T }
+export type Triple = Around<number>
+
+export const triplesOf = <T>(rounds: readonly Around<T>[], figure: (side: T) => number): readonly Triple[] =>
+  rounds.map(({ before, value, after }) => ({ before: figure(before), value: figure(value), after: figure(after) }))
 
 /** Of both, the medians, their ratio, and the ratio of the peer's two runs. */
 export function compareTriples(

@@ -1,4 +1,7 @@
-// The memory of processes by /proc/PID/smaps: what is theirs alone, and what lies in files that others may map too.
+// The memory of processes: by /proc/PID/smaps what is theirs alone, and what lies in files that others may map too; and single
+// figures of /proc/PID/status.
+
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 export type Memory = {
   /** Of no file: nobody else has it. */
@@ -36,4 +39,25 @@ export function together(processes: readonly Memory[]): number {
     for (const [file, bytes] of memory.files) files.set(file, Math.max(files.get(file) ?? 0, bytes))
   const anonymous = processes.reduce((sum, { anonBytes }) => sum + anonBytes, 0)
   return [...files.values()].reduce((sum, bytes) => sum + bytes, anonymous)
+}
+
+/** Bytes. @throws Error where the process has ended. */
+export function statusBytes(pid: number, field: 'RssAnon' | 'VmHWM'): number {
+  const text = readFileSync(`/proc/${pid}/status`, 'utf8')
+  return Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? NaN) * 1024
+}
+
+/** The wireguard-go processes in the network namespaces of these daemons. */
+export function wireguardGoOf(daemons: readonly number[]): readonly number[] {
+  const networkOf = (pid: number | string): string => readlinkSync(`/proc/${pid}/ns/net`)
+  const networks = new Set(daemons.map(networkOf))
+  return readdirSync('/proc').flatMap((pid) => {
+    try {
+      if (!/^\d+$/.test(pid) || readFileSync(`/proc/${pid}/comm`, 'utf8').trim() !== 'wireguard-go') return []
+      return networks.has(networkOf(pid)) ? [Number(pid)] : []
+    } catch {
+      // It has ended meanwhile.
+      return []
+    }
+  })
 }

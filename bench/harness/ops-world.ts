@@ -5,7 +5,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { KeyPair } from '../../lib/certificates.ts'
@@ -13,10 +13,11 @@ import { openAuthority } from '../../lib/net/authority.ts'
 import { fetchStatus } from '../../lib/net/status-client.ts'
 import type { RelayStatus } from '../../lib/status.ts'
 import { connect, createHost, until, type Host } from '../../test/lib/netns.ts'
+import { statusBytes } from './memory.ts'
 import type { Agents } from './ops-agents.ts'
 import { opsLoadIn, type OpsLoad } from './ops-load-client.ts'
 
-export const CLOUD_ADDRESS = '198.51.100.2'
+const CLOUD_ADDRESS = '198.51.100.2'
 export const EDGE_ADDRESS = '203.0.113.2'
 export const NODE = 'edge-1'
 /** Of the targets on the node. */
@@ -24,6 +25,7 @@ export const PORTS = { pour: 10_250, sink: 10_251, echo: 10_252, deaf: 10_253 } 
 const RELAY_PORT = 443
 const START_TIMEOUT_MS = 60_000
 const STATUS_TIMEOUT_MS = 30_000
+const CLOSE_TIMEOUT_MS = 30_000
 const FULMAR = join(import.meta.dirname, '../../cli/main.ts')
 const DELAY = join(import.meta.dirname, '../../test/lab/delay.ts')
 const AGENTS = join(import.meta.dirname, 'ops-agents.ts')
@@ -167,10 +169,13 @@ export async function openOpsWorld(): Promise<OpsWorld> {
   }
 }
 
+/** What one run of streams leaves under way is not the next one's. */
+export const untilClosed = ({ target }: OpsWorld): Promise<number> =>
+  until('all streams are closed', CLOSE_TIMEOUT_MS, async () => (await target.accepted()) === 0)
+
 /** What a process keeps: bytes that are its own, and file descriptors. */
 export function footprint(pid: number): { readonly bytes: number; readonly descriptors: number } {
-  const anonymous = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
-  return { bytes: Number(anonymous) * 1024, descriptors: readdirSync(`/proc/${pid}/fd`).length }
+  return { bytes: statusBytes(pid, 'RssAnon'), descriptors: readdirSync(`/proc/${pid}/fd`).length }
 }
 
 /** Bytes that TCP of a namespace holds for its sockets. */

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { memoryOf, together } from '../../../bench/harness/memory.ts'
+import { memoryOf, statusBytes, together, wireguardGoOf } from '../../../bench/harness/memory.ts'
 
 const SMAPS = `00400000-04a00000 r-xp 00000000 fe:00 4711                               /usr/local/bin/node
 Size:              71680 kB
@@ -35,5 +35,13 @@ t.test('anonymous, and by file', (t) => {
   const other = { anonBytes: 1024, files: new Map([['fe:00 4711 /usr/local/bin/node', 30_000 * 1024]]) }
   t.equal(together([memory, other]), (3412 + 1 + 30_000 + 100) * 1024, 'files count once')
   t.equal(together([]), 0)
+  t.end()
+})
+
+t.test('of a process that runs', (t) => {
+  const [anonymous, most] = [statusBytes(process.pid, 'RssAnon'), statusBytes(process.pid, 'VmHWM')]
+  t.ok(anonymous > 1 << 20 && most > anonymous, `${anonymous} of ${most} bytes`)
+  t.throws(() => statusBytes(1 << 30, 'RssAnon'), { code: 'ENOENT' })
+  t.notOk(wireguardGoOf([process.pid]).includes(process.pid))
   t.end()
 })
