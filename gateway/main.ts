@@ -8,7 +8,6 @@
 import { join } from 'node:path'
 import { numbersOf } from '../lib/common-options.ts'
 import { parseSocketAddress } from '../lib/address.ts'
-import { NODES } from '../lib/k8s/objects.ts'
 import { poolOf } from '../lib/lan.ts'
 import { createLog } from '../lib/log.ts'
 import { createRegistry } from '../lib/metrics.ts'
@@ -27,11 +26,10 @@ import { openEchoServer } from './echo-server.ts'
 import { openGatewayLan, type GatewayLan } from './lan-loop.ts'
 import { openListenPort, type ListenPort } from './listen-port-loop.ts'
 import { runHandover, type Handover } from './handover-loop.ts'
-import { isFall } from './ladder.ts'
 import { runMesh, type Mesh } from './mesh-loop.ts'
 import { registerMetrics, registerMoves } from './metrics.ts'
 import { findOwnAddresses } from './own-address-loop.ts'
-import { openPacketClient } from './packet-client.ts'
+import { pathEffects } from './path-effects.ts'
 import { runPaths } from './path-loop.ts'
 import { listenPortOf } from './peers.ts'
 import { followPools } from './pools-loop.ts'
@@ -39,11 +37,9 @@ import { gatewayPorts } from './port-sharing.ts'
 import { runPortSharing } from './port-sharing-loop.ts'
 import { openProbeSocket } from './probe-client.ts'
 import { publicKeyOf } from './probe.ts'
-import { Readiness } from './readiness.ts'
-import { createRelayUdp } from './relay-udp-loop.ts'
+import { openRelays } from './relays-loop.ts'
 import { createRoleKeeper } from './role-loop.ts'
 import { openRoutes } from './routes-loop.ts'
-import { openSignalClient } from './signal-client.ts'
 import { loadState } from './state-loop.ts'
 import { gatewayStatus, pathsStatus } from './status.ts'
 import { createStunClient } from './stun-client.ts'
@@ -82,13 +78,13 @@ async function runGateway(
   const state = await loadState(config.stateDir, log, signal)
   const { ports, privateKey } = state
   const publicKey = publicKeyOf(privateKey)
-  const relays = await openRelayList({
+  const relayList = await openRelayList({
     configured: config.relays,
     joined: identity.relays,
     file: join(config.stateDir, 'gateway', 'relays.json'),
     log,
   })
-  const role = createRoleKeeper(signal)
+  const roles = createRoleKeeper(signal)
   // What the loops below tell each other of comes after some of them.
   let lookAtNodes = (): void => undefined
   let mesh = undefined as Mesh | undefined
@@ -101,7 +97,7 @@ async function runGateway(
       identity,
       access: config,
       stateDir: config.stateDir,
-      sessions: () => [...signalling.addresses(), ...packets.addresses()],
+      sessions: () => relays.addresses(),
       onChange: () => {
         lookAtNodes()
         mesh?.trigger()
@@ -119,14 +115,14 @@ async function runGateway(
         wireguardKey: publicKey,
         candidates: reachability.candidates(),
         nat: reachability.nat(),
-        role: role.own(),
+        role: roles.own(),
       }),
-      nodes: () => new Map(pools.store.list(NODES).map(({ metadata }) => [metadata?.name ?? '', metadata?.uid ?? ''])),
+      nodes: pools.nodes,
       clock: identity.clock,
       peerGraceMs: config.peerGraceMs,
       onDropped: () => mesh?.trigger(),
       onLate: (peer) => onAnnouncement(peer),
-      onOwn: (announcement) => void signalling.send({ kind: 'announce', node, announcement }),
+      onOwn: (announcement) => void relays.signalling.send({ kind: 'announce', node, announcement }),
       log,
     },
     signal,
@@ -134,62 +130,26 @@ async function runGateway(
   identity.onChange(announcements.trigger)
   lookAtNodes = announcements.look
   lookAtNodes()
-  for (const [peer, said] of announcements.peers) role.learn(peer, said.role, said.certifiedMs)
+  for (const [peer, said] of announcements.peers) roles.learn(peer, said.role, said.certifiedMs)
   const onAnnouncement = (peer: string): void => {
     const said = announcements.peers.get(peer)!
-    role.learn(peer, said.role, said.certifiedMs)
+    roles.learn(peer, said.role, said.certifiedMs)
     mesh?.trigger()
-    readiness.announced(peer, paths.isAwake(peer))
+    relays.readiness.announced(peer, paths.isAwake(peer))
   }
 
-  // The relay: control frames, and WireGuard packets while there is no better way.
-  const signalling = openSignalClient(
+  const relays = openRelays(
     {
       identity,
-      relays,
+      relays: relayList,
+      ports,
+      publicKey,
+      announcements,
+      onAnnouncement,
+      mesh: () => mesh,
+      paths: () => paths,
       log,
-      digests: announcements.digests,
-      onOpen: () => {
-        const announcement = announcements.own()
-        if (announcement !== undefined) signalling.send({ kind: 'announce', node, announcement })
-        // What was lost without a relay is asked for.
-        for (const { node } of paths.awake()) if (!paths.isReady(node)) tellReady(node, false)
-        relayUdp.reask()
-        // The relay may be at another address than before, which no route may take.
-        mesh?.trigger()
-      },
-      onAnnounce: (peer, announcement) => announcements.receive(peer, announcement) && onAnnouncement(peer),
-      onReady: (peer, reply) => {
-        const isConfigured = mesh?.plan()?.peers.some((known) => known.node === peer) === true
-        if (isConfigured) {
-          paths.ready(peer)
-          packets.ready(peer)
-        }
-        readiness.heard(peer, reply, isConfigured)
-      },
-      onCall: (peer, reply) => paths.called(peer, reply),
-      onUdpSession: (frame) => relayUdp.onSession(frame),
-      onUdpEnd: (peer, reason) => relayUdp.onEnd(peer, reason),
     },
-    signal,
-  )
-  const tellReady = (peer: string, reply: boolean): void => void signalling.send({ kind: 'ready', node: peer, reply })
-  const readiness = new Readiness(tellReady)
-  const packets = openPacketClient(
-    {
-      identity,
-      relays,
-      wireguardPort: ports.relayTcp,
-      wireguardKey: publicKey,
-      log,
-      onTraffic: (node) => paths.traffic(node),
-      onChange: () => paths.setRelayOpen(packets.state().state === 'connected'),
-    },
-    signal,
-  )
-
-  const relayUdp = createRelayUdp(
-    { probePort: ports.udpProbe, signalling: () => signalling, paths: () => paths, log },
     signal,
   )
 
@@ -201,25 +161,7 @@ async function runGateway(
       probes: () => probes,
       echoes: () => echoes,
       isInside: pools.isInside,
-      effects: {
-        setEndpoint: async (peer, to) => mesh?.setEndpoint('direct', peer, to),
-        move: (peer, rung, mtu, from) => {
-          moved(peer.pool, rung)
-          mesh?.move(peer, rung, mtu)
-          // A path that fell may have met a new NAT or a firewall, and one over UDP lost it: people want to know.
-          const passes = rung === 'direct' || rung === 'relay-udp'
-          if (isFall(from, rung) || (passes && reachability.nat().udp === 'blocked')) reachability.lookAgain()
-        },
-        call: ({ node }, reply) => void signalling.send({ kind: 'call', node, reply }),
-        ask: ({ node }) => tellReady(node, false),
-        role: ({ node }, said) => role.learn(node, said) && mesh?.trigger(),
-        // The site may have another address, or its NAT other mappings, and what goes through them cannot know.
-        suspect: ({ node }) => {
-          relayUdp.refresh(node)
-          signalling.check()
-          packets.check()
-        },
-      },
+      effects: pathEffects({ mesh: () => mesh, reachability: () => reachability, relays, roles, moved }),
       nat: () => reachability.nat(),
       coldAfterMs: config.coldAfterMs,
       isWarm: (pool) => config.warm.includes(pool) || config.warm.includes('all'),
@@ -257,7 +199,7 @@ async function runGateway(
         onOther: (device, from, datagram) => {
           if (lan?.neighbours.onMessage(from, datagram) !== true) handover?.onMessage(device, from, datagram)
         },
-        role: role.own,
+        role: roles.own,
       },
       signal,
     ),
@@ -301,13 +243,13 @@ async function runGateway(
         return known
       },
       announcements: announcements.peers,
-      roles: role.view,
+      roles: roles.view,
       wireguard,
-      wireguardUdp: () => relayUdp.device(),
+      wireguardUdp: relays.udp.device,
       routes,
-      packets,
+      packets: relays.packets,
       paths: () => paths,
-      onConfigured: ({ node }) => readiness.configured(node, paths.isAwake(node)),
+      onConfigured: ({ node }) => relays.readiness.configured(node, paths.isAwake(node)),
       log,
     },
     signal,
@@ -319,7 +261,7 @@ async function runGateway(
       identity,
       port: config.lanPort,
       state,
-      roles: role,
+      roles,
       pools: pools.list,
       mesh,
       paths: paths.findings,
@@ -335,10 +277,7 @@ async function runGateway(
   )
   lan = { elections, neighbours }
   const openDevice = (port: number, signal: AbortSignal) => openDevices(signal, { rung: 'leave', port })
-  const following = runHandover(
-    { mesh, openDevice, send: echoes.sendOther, wake: paths.traffic, roles: role, log },
-    signal,
-  )
+  const following = runHandover({ mesh, openDevice, send: echoes.sendOther, wake: paths.traffic, roles, log }, signal)
   handover = following
   beforeEnd(() => elections.leave(following.prepare))
 
@@ -351,14 +290,14 @@ async function runGateway(
     {
       coldAfterMs: config.coldAfterMs,
       awake: paths.awake,
-      rungs: () => RUNGS.filter((rung) => rung !== 'relay-udp' || relayUdp.device() !== undefined),
+      rungs: () => RUNGS.filter((rung) => rung !== 'relay-udp' || relays.udp.device() !== undefined),
       echoBytes: echoes.carried,
       onTraffic: paths.traffic,
       log,
     },
     signal,
   )
-  relayUdp.start((signal) => openDevices(signal, { rung: 'relay-udp', port: ports.relayUdp }), mesh)
+  relays.udp.start((signal) => openDevices(signal, { rung: 'relay-udp', port: ports.relayUdp }), mesh)
 
   // For people and for Prometheus.
   const parts = {
@@ -369,13 +308,13 @@ async function runGateway(
     mesh,
     elections,
     wireguard,
-    signalling,
+    signalling: relays.signalling,
     paths,
     reachability,
     pools,
     neighbours,
   }
-  registerMetrics(registry, { paths: () => pathsStatus(parts), signalling, packets, probes })
+  registerMetrics(registry, { paths: () => pathsStatus(parts), ...relays, probes })
   const { address: host, port } = config.metrics
   const healthy = () => parts.mesh.plan() !== undefined
   const status = () => gatewayStatus(parts, Date.now())
@@ -386,5 +325,5 @@ async function runGateway(
   log.info({ node, port: listening.current(), afterMs: Math.round(performance.now()) }, 'gateway runs')
 
   await aborted(signal)
-  await Promise.all([signalling.closed, packets.closed, pools.done, traffic, identity.done])
+  await Promise.all([relays.closed, pools.done, traffic, identity.done])
 }

@@ -18,6 +18,8 @@ export type Pools = {
   readonly store: StoreView
   /** As they are now; the same value as before where nothing changed. */
   readonly list: () => readonly Pool[]
+  /** Nodes that the cluster names now, with their UIDs. */
+  readonly nodes: () => ReadonlyMap<string, string>
   /** Why objects, or parts of them, were left out. */
   readonly problems: () => readonly string[]
   /** By the pools as they were listed last. */
@@ -58,6 +60,7 @@ export async function followPools(
   return {
     store,
     list: () => look().pools,
+    nodes: () => new Map(store.list(NODES).map(({ metadata }) => [metadata?.name ?? '', metadata?.uid ?? ''])),
     problems: () => look().problems,
     isInside: (address) => view.isInside(address),
     done: Promise.all([store.done, outside.done]),
