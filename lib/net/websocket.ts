@@ -8,16 +8,12 @@ import type { Duplex } from 'node:stream'
 import type { ConnectionOptions } from 'node:tls'
 import {
   acceptOf,
-  BINARY,
-  CLOSE,
-  CLOSE_ABNORMAL,
-  CLOSE_NORMAL,
+  CLOSE_CODE,
   closePayload,
   controlFrame,
   FrameReader,
   MAX_HEADER_BYTES,
-  PING,
-  PONG,
+  OPCODE,
   readClosePayload,
   WebSocketError,
   writeHeaderBefore,
@@ -79,7 +75,7 @@ export class RawWebSocket {
         // Where the next frame begins cannot be known any more.
         this.#deaf = true
         this.#error ??= error as Error
-        this.close(error instanceof WebSocketError ? error.closeCode : 1008, (error as Error).message)
+        this.close(error instanceof WebSocketError ? error.closeCode : CLOSE_CODE.policy, (error as Error).message)
       }
     }
     socket.once('close', () => this.#end())
@@ -95,16 +91,15 @@ export class RawWebSocket {
    * @param done when it was handed to the kernel, or the connection is gone; the buffer is the caller's again.
    */
   send(buffer: Buffer, length: number, done: () => void): void {
-    const start = writeHeaderBefore(buffer, HEADROOM_BYTES, BINARY, length, this.#role === 'client')
+    const start = writeHeaderBefore(buffer, HEADROOM_BYTES, OPCODE.binary, length, this.#role === 'client')
     this.#socket.write(buffer.subarray(start, HEADROOM_BYTES + length), done)
   }
 
   /** Says so to the other side, which then has a while to answer. */
-  close(code = CLOSE_NORMAL, reason = ''): void {
+  close(code: number = CLOSE_CODE.normal, reason = ''): void {
     if (this.#closing) return
     this.#sendClose(closePayload(code, reason))
-    const cut = setTimeout(() => this.terminate(), CLOSE_TIMEOUT_MS)
-    this.#socket.once('close', () => clearTimeout(cut))
+    this.#cutLater()
   }
 
   /** Cuts the connection. */
@@ -115,13 +110,13 @@ export class RawWebSocket {
 
   #sendClose(payload: Buffer): void {
     this.#closing = true
-    if (this.#socket.writable) this.#socket.write(controlFrame(CLOSE, payload, this.#role === 'client'))
+    if (this.#socket.writable) this.#socket.write(controlFrame(OPCODE.close, payload, this.#role === 'client'))
   }
 
   #control(opcode: number, payload: Buffer): void {
-    if (opcode === PING) {
-      if (this.open) this.#socket.write(controlFrame(PONG, payload, this.#role === 'client'))
-    } else if (opcode === CLOSE) {
+    if (opcode === OPCODE.ping) {
+      if (this.open) this.#socket.write(controlFrame(OPCODE.pong, payload, this.#role === 'client'))
+    } else if (opcode === OPCODE.close) {
       this.#deaf = true
       this.#received = readClosePayload(payload)
       if (!this.#closing) this.#sendClose(payload.subarray(0, 2))
@@ -132,14 +127,18 @@ export class RawWebSocket {
   /** All that was written still goes out, if it can. */
   #finish(): void {
     this.#closing = true
+    this.#cutLater()
+    this.#socket.end(() => this.#socket.destroy())
+  }
+
+  #cutLater(): void {
     const cut = setTimeout(() => this.#socket.destroy(), CLOSE_TIMEOUT_MS)
     this.#socket.once('close', () => clearTimeout(cut))
-    this.#socket.end(() => this.#socket.destroy())
   }
 
   #end(): void {
     this.#closing = true
-    const { code, reason } = this.#received ?? { code: CLOSE_ABNORMAL, reason: '' }
+    const { code, reason } = this.#received ?? { code: CLOSE_CODE.abnormal, reason: '' }
     this.#user?.end({ code, reason, ...(this.#error && { error: this.#error }) })
   }
 }

@@ -9,29 +9,27 @@
 import { createHash } from 'node:crypto'
 import { ProtocolError } from './signal.ts'
 
-export const BINARY = 2
-export const CLOSE = 8
-export const PING = 9
-export const PONG = 10
-const CONTINUATION = 0
-const TEXT = 1
+export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
+/** Of the first byte, and of the second. */
 const LAST = 0x80
-const MASKED = 0x80
 const RESERVED = 0x70
+const MASKED = 0x80
 /** The longest header of what is sent here: 64 bits of length and a mask. */
 export const MAX_HEADER_BYTES = 14
-export const MAX_CONTROL_BYTES = 125
-const MAX_SHORT = 125
-const SHORT_16 = 126
-const SHORT_64 = 127
 const MASK_BYTES = 4
+const MAX_CONTROL_BYTES = 125
+/** What stands in the place of a length: `most` that is one, and which longer ones follow. */
+const SHORT = { most: 125, then16: 126, then64: 127 } as const
 
-/** §7.4.1, as far as they are sent. */
-export const CLOSE_NORMAL = 1000
-export const CLOSE_PROTOCOL = 1002
-export const CLOSE_ABNORMAL = 1006
-export const CLOSE_POLICY = 1008
-export const CLOSE_TOO_LONG = 1009
+/** §7.4.1, as far as they are used here. */
+export const CLOSE_CODE = {
+  normal: 1000,
+  protocol: 1002,
+  none: 1005,
+  abnormal: 1006,
+  policy: 1008,
+  tooLong: 1009,
+} as const
 
 export class WebSocketError extends ProtocolError {
   /** To close with. */
@@ -65,10 +63,10 @@ export function writeHeaderBefore(
   if (length > 0xffff) {
     target.writeUIntBE(length, (at -= 6), 6)
     target.writeUInt16BE(0, (at -= 2))
-    short = SHORT_64
-  } else if (length > MAX_SHORT) {
+    short = SHORT.then64
+  } else if (length > SHORT.most) {
     target.writeUInt16BE(length, (at -= 2))
-    short = SHORT_16
+    short = SHORT.then16
   }
   target[--at] = short | (masked ? MASKED : 0)
   target[--at] = LAST | opcode
@@ -91,10 +89,10 @@ export function closePayload(code: number, reason: string): Buffer {
   return payload
 }
 
-/** No code is 1005, as §7.1.5 has it. */
+/** Where none is given, `none`, as §7.1.5 has it. */
 export const readClosePayload = (payload: Buffer): { readonly code: number; readonly reason: string } =>
   payload.length < 2
-    ? { code: 1005, reason: '' }
+    ? { code: CLOSE_CODE.none, reason: '' }
     : { code: payload.readUInt16BE(), reason: payload.toString('utf8', 2) }
 
 export type FrameEvents = {
@@ -169,17 +167,18 @@ export class FrameReader {
     const masked = (second & MASKED) !== 0
     let length = second & 0x7f
     let at = start + 2
-    if ((first & RESERVED) !== 0) throw new WebSocketError(CLOSE_PROTOCOL, 'reserved bits')
+    if ((first & RESERVED) !== 0) throw new WebSocketError(CLOSE_CODE.protocol, 'reserved bits')
     if (masked !== this.#masked)
-      throw new WebSocketError(CLOSE_PROTOCOL, masked ? 'masked by a server' : 'not masked by a client')
-    const isControl = opcode >= CLOSE
+      throw new WebSocketError(CLOSE_CODE.protocol, masked ? 'masked by a server' : 'not masked by a client')
+    const isControl = opcode >= OPCODE.close
     const isLast = (first & LAST) !== 0
-    if (isControl && (!isLast || length > MAX_CONTROL_BYTES)) throw new WebSocketError(CLOSE_PROTOCOL, 'control frame')
-    if (length === SHORT_16) {
+    if (isControl && (!isLast || length > MAX_CONTROL_BYTES))
+      throw new WebSocketError(CLOSE_CODE.protocol, 'control frame')
+    if (length === SHORT.then16) {
       if (bytes.length < at + 2) return undefined
       length = bytes.readUInt16BE(at)
       at += 2
-    } else if (length === SHORT_64) {
+    } else if (length === SHORT.then64) {
       if (bytes.length < at + 8) return undefined
       length = bytes.readUInt16BE(at) === 0 ? bytes.readUIntBE(at + 2, 6) : Infinity
       at += 8
@@ -194,7 +193,7 @@ export class FrameReader {
       this.#beginPayload(opcode, isLast, length)
       return at
     }
-    if (opcode > PONG) throw new WebSocketError(CLOSE_PROTOCOL, `opcode ${opcode}`)
+    if (opcode > OPCODE.pong) throw new WebSocketError(CLOSE_CODE.protocol, `opcode ${opcode}`)
     if (bytes.length < at + length) return undefined
     const payload = length === 0 ? NOTHING : bytes.subarray(at, at + length)
     this.#unmask(payload)
@@ -203,12 +202,12 @@ export class FrameReader {
   }
 
   #beginPayload(opcode: number, isLast: boolean, length: number): void {
-    if (opcode === TEXT) throw new WebSocketError(CLOSE_POLICY, 'text message')
-    if (opcode !== (this.#inMessage ? CONTINUATION : BINARY))
-      throw new WebSocketError(CLOSE_PROTOCOL, `opcode ${opcode}`)
+    if (opcode === OPCODE.text) throw new WebSocketError(CLOSE_CODE.policy, 'text message')
+    if (opcode !== (this.#inMessage ? OPCODE.continuation : OPCODE.binary))
+      throw new WebSocketError(CLOSE_CODE.protocol, `opcode ${opcode}`)
     if (!this.#inMessage) this.#messageBytes = 0
     this.#messageBytes += length
-    if (this.#messageBytes > this.#maxMessageBytes) throw new WebSocketError(CLOSE_TOO_LONG, 'message too long')
+    if (this.#messageBytes > this.#maxMessageBytes) throw new WebSocketError(CLOSE_CODE.tooLong, 'message too long')
     this.#inMessage = true
     this.#left = length
     this.#last = isLast

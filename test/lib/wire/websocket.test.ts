@@ -1,13 +1,11 @@
 import t from 'tap'
 import {
-  BINARY,
-  CLOSE,
   closePayload,
   controlFrame,
   acceptOf,
   FrameReader,
   MAX_HEADER_BYTES,
-  PING,
+  OPCODE,
   readClosePayload,
   WebSocketError,
   writeHeaderBefore,
@@ -51,7 +49,7 @@ t.test('headers', async (t) => {
   ]
   for (const [length, masked, hex] of rows) {
     const target = Buffer.alloc(MAX_HEADER_BYTES + length, 0x61)
-    const start = writeHeaderBefore(target, MAX_HEADER_BYTES, BINARY, length, masked)
+    const start = writeHeaderBefore(target, MAX_HEADER_BYTES, OPCODE.binary, length, masked)
     t.equal(target.subarray(start, MAX_HEADER_BYTES).toString('hex'), hex, `${length} bytes`)
     for (const partBytes of [1, 3, Infinity])
       if (partBytes > 1 || length < 300)
@@ -96,8 +94,8 @@ t.test('what a peer may not send', async (t) => {
 })
 
 t.test('control frames', async (t) => {
-  t.equal(controlFrame(PING, bytes('0102'), false).toString('hex'), '89020102')
-  t.equal(controlFrame(CLOSE, closePayload(1008, 'no'), true).toString('hex'), '88840000000003f06e6f')
+  t.equal(controlFrame(OPCODE.ping, bytes('0102'), false).toString('hex'), '89020102')
+  t.equal(controlFrame(OPCODE.close, closePayload(1008, 'no'), true).toString('hex'), '88840000000003f06e6f')
   t.same(readClosePayload(closePayload(4002, 'the certificate expired')), {
     ...{ code: 4002, reason: 'the certificate expired' },
   })
