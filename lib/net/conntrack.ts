@@ -6,7 +6,8 @@
 
 import { writeAddress } from '../address.ts'
 import type { Family } from '../cidr.ts'
-import { AF, attribute, CONNTRACK, ENOENT, errnoOf, openNetfilter, TIMEOUT_MS } from './netfilter.ts'
+import { attribute, CONNTRACK, ENOENT, errnoOf, openNetfilter, TIMEOUT_MS } from './netfilter.ts'
+import { AF } from './sockaddr.ts'
 
 /** The first direction of a flow, as it was before any translation. */
 export type UdpFlow = {

@@ -6,12 +6,10 @@
 // Lengths and types are in the byte order of the host, which is little-endian on every machine that Node 26 is built for but s390x.
 
 import { createNetlink, parseError, Protocol, type NetlinkMessage, type NetlinkSocket } from 'netlink'
-import type { Family } from '../cidr.ts'
 
 /** Kinds of message are below it: `NFTABLES | kind`. */
 export const NFTABLES = 10 << 8
 export const CONNTRACK = 1 << 8
-export const AF: Readonly<Record<Family, number>> = { 4: 2, 6: 10 }
 export const ENOENT = 2
 export const TIMEOUT_MS = 2_000
 

@@ -4,11 +4,22 @@
 //   | ifinfomsg 16, ifaddrmsg 8, rtmsg 12, fib_rule_hdr 12 or nhmsg 8 bytes | attributes: u16 length, u16 type, value, pad |
 //   Integers are in the byte order of the host.
 
-import { endianness } from 'node:os'
-import ipaddr from 'ipaddr.js'
-import { AttrStream, ifla, parseAttributes, rt, type StreamData } from 'netlink'
+import { AttrStream, ifla, rt, type StreamData } from 'netlink'
 import type { Family } from '../cidr.ts'
 import type { Nexthop, Route, Rule } from '../routes.ts'
+import {
+  addressBytes,
+  addressText,
+  attribute,
+  attributesOf,
+  numberOf,
+  stringOf,
+  u16,
+  u16Bytes,
+  u32,
+  u32Bytes,
+} from './netlink-fields.ts'
+import { AF } from './sockaddr.ts'
 
 export type Link = {
   readonly index: number
@@ -45,22 +56,17 @@ export type NetlinkEvent =
   /** Notices were lost (the socket's buffer was full): anything may have changed. */
   | { readonly kind: 'lost' }
 
-export const AF_INET = 2
-export const AF_INET6 = 10
 /** Where a route message has its protocol, which tells ours from a full BGP table without reading further. */
 export const ROUTE_PROTOCOL_OFFSET = 5
-const ARPHRD_ETHER = 1
-const SCOPE_LINK = 253
-const SCOPE_NOWHERE = 255
+export const TABLE_MAIN = 254
 /** Tables over 255 do not fit the header and go in an attribute. */
 const TABLE_COMPAT = 252
-const IFF_UP = 1
-const IFF_NOARP = 0x80
-const RULE_INVERT = 2
-const ROUTE_UNICAST = 1
-const ROUTE_UNREACHABLE = 7
-export const TABLE_MAIN = 254
 
+const ARPHRD_ETHER = 1
+const IFF = { up: 1, noArp: 0x80 }
+const RTN = { unicast: 1, unreachable: 7 }
+const SCOPE = { link: 253, nowhere: 255 }
+const RULE_INVERT = 2
 const IFLA = { ifname: 3, mtu: 4, linkinfo: 18, infoKind: 1 }
 const IFA = { address: 1, local: 2 }
 const RTA = {
@@ -91,8 +97,8 @@ export function linkOf(bytes: Buffer): Link {
     index: u32(bytes, 4),
     name: stringOf(attributes.get(IFLA.ifname)),
     kind: stringOf(kind),
-    up: (u32(bytes, 8) & IFF_UP) !== 0,
-    resolves: u16(bytes, 2) === ARPHRD_ETHER && (u32(bytes, 8) & IFF_NOARP) === 0,
+    up: (u32(bytes, 8) & IFF.up) !== 0,
+    resolves: u16(bytes, 2) === ARPHRD_ETHER && (u32(bytes, 8) & IFF.noArp) === 0,
     mtu: numberOf(attributes.get(IFLA.mtu)),
   }
 }
@@ -115,7 +121,7 @@ export function routeOf(bytes: Buffer): Route | undefined {
   const source = attributes.get(RTA.prefsrc)
   const metrics = attributes.get(RTA.metrics)
   const mtu = metrics && attributesOf(metrics, 0).get(RTAX_MTU)
-  const unreachable = bytes[7] === ROUTE_UNREACHABLE
+  const unreachable = bytes[7] === RTN.unreachable
   return {
     family,
     table: tableOf(bytes),
@@ -145,17 +151,17 @@ function viaOf(attributes: ReadonlyMap<number, Buffer>): string | undefined {
 /** The answer to `hopBody`; undefined where packets end here or are refused. */
 export function hopOf(bytes: Buffer): Hop | undefined {
   const attributes = attributesOf(bytes, 12)
-  if (bytes[7] !== ROUTE_UNICAST || !attributes.has(RTA.oif)) return undefined
+  if (bytes[7] !== RTN.unicast || !attributes.has(RTA.oif)) return undefined
   return { device: numberOf(attributes.get(RTA.oif)), table: tableOf(bytes), via: viaOf(attributes) }
 }
 
 /** Whether a route message is a unicast route of the main table to less than everywhere; read from the header alone. */
 export const isMainSpecific = (bytes: Buffer): boolean =>
-  bytes[1] !== 0 && bytes[4] === TABLE_MAIN && bytes[7] === ROUTE_UNICAST
+  bytes[1] !== 0 && bytes[4] === TABLE_MAIN && bytes[7] === RTN.unicast
 
 /** Whether a route message is a default route of the main table that leads somewhere; read from the header alone. */
 export const isMainDefault = (bytes: Buffer): boolean =>
-  bytes[1] === 0 && bytes[4] === TABLE_MAIN && bytes[7] === ROUTE_UNICAST
+  bytes[1] === 0 && bytes[4] === TABLE_MAIN && bytes[7] === RTN.unicast
 
 /** A table of up to 255 stands in the header: no need to read on for what a routing daemon does in main. */
 function tableOf(bytes: Buffer): number {
@@ -252,9 +258,9 @@ export function linkBody(link: {
 export function addressBody({ device, family, address, length, linkOnly }: LinkAddress): StreamData[] {
   const local = addressBytes(address)
   const flags = family === 6 ? { nodad: true as const } : {}
-  const scope = linkOnly === true || address.startsWith('fe80:') ? SCOPE_LINK : 0
+  const scope = linkOnly === true || address.startsWith('fe80:') ? SCOPE.link : 0
   return [
-    rt.formatAddress({ family: familyNumber(family), prefixlen: length, index: device, scope, flags }),
+    rt.formatAddress({ family: AF[family], prefixlen: length, index: device, scope, flags }),
     rt.formatAddressAttrs({ local, address: local }),
   ]
 }
@@ -265,11 +271,11 @@ export function routeBody(route: Route, use: 'add' | 'remove'): StreamData[] {
   const [address, length] = destination.split('/') as [string, string]
   const crosses = family === 4 && via?.includes(':') === true
   const header = {
-    family: familyNumber(family),
+    family: AF[family],
     dstLen: Number(length),
     table: tableByte(table),
     protocol,
-    scope: use === 'add' ? 0 : SCOPE_NOWHERE,
+    scope: use === 'add' ? 0 : SCOPE.nowhere,
     type: kind === 'unreachable' ? 'UNREACHABLE' : 'UNICAST',
   }
   return [
@@ -284,13 +290,13 @@ export function routeBody(route: Route, use: 'add' | 'remove'): StreamData[] {
       ...(source !== undefined && { prefsrc: addressBytes(source) }),
       ...(mtu !== undefined && { metrics: { mtu: u32Bytes(mtu) } }),
     }),
-    ...(crosses ? [attribute(RTA.via, Buffer.concat([u16Bytes(AF_INET6), addressBytes(via!)]))] : []),
+    ...(crosses ? [attribute(RTA.via, Buffer.concat([u16Bytes(AF[6]), addressBytes(via!)]))] : []),
   ]
 }
 
 /** Asks where a packet to this address with this mark goes. */
 export function hopBody(family: Family, address: string, mark: number): StreamData[] {
-  const header = [familyNumber(family), family === 4 ? 32 : 128, 0, 0, 0, 0, 0, 0]
+  const header = [AF[family], family === 4 ? 32 : 128, 0, 0, 0, 0, 0, 0]
   return [
     Buffer.concat([Buffer.from(header), u32Bytes(LOOKUP_TABLE)]),
     attribute(RTA.dst, addressBytes(address)),
@@ -299,7 +305,7 @@ export function hopBody(family: Family, address: string, mark: number): StreamDa
 }
 
 export function nexthopBody({ id, family, device, protocol }: Nexthop): StreamData[] {
-  return [rt.formatNextHop({ family: familyNumber(family), protocol }), rt.formatNextHopAttrs({ id, oif: device })]
+  return [rt.formatNextHop({ family: AF[family], protocol }), rt.formatNextHopAttrs({ id, oif: device })]
 }
 
 /** A removal takes the id and nothing else. */
@@ -310,7 +316,7 @@ export function nexthopIdBody({ id }: Nexthop): StreamData[] {
 export function ruleBody({ family, priority, table, invert, mark, mask, arrivedOn }: Rule): StreamData[] {
   const flags = invert ? { invert: true as const } : {}
   return [
-    rt.formatRule({ family: familyNumber(family), table: tableByte(table), action: 'toTbl', flags }),
+    rt.formatRule({ family: AF[family], table: tableByte(table), action: 'toTbl', flags }),
     rt.formatRuleAttrs({ priority, table, ...(mask !== 0 && { fwmark: mark, fwmask: mask }) }),
     ...(arrivedOn === undefined ? [] : [attribute(FRA.iifname, Buffer.from(`${arrivedOn}\0`))]),
   ]
@@ -323,31 +329,5 @@ export function encode(parts: readonly StreamData[]): Uint8Array[] {
   return out.bufs
 }
 
-// === fields ===
-
-/** An attribute that `netlink` has no writer for. */
-export const attribute =
-  (type: number, value: Uint8Array): StreamData =>
-  (out) =>
-    out.push(type, value)
-
-export function attributesOf(bytes: Buffer, headerLength: number): ReadonlyMap<number, Buffer> {
-  const attributes = new Map<number, Buffer>()
-  parseAttributes(bytes.subarray(headerLength), ({ type, data }) => attributes.set(type, data))
-  return attributes
-}
-
-const LITTLE_ENDIAN = endianness() === 'LE'
-export const u32 = (bytes: Buffer, offset: number): number =>
-  LITTLE_ENDIAN ? bytes.readUInt32LE(offset) : bytes.readUInt32BE(offset)
-const u16 = (bytes: Buffer, offset: number) => (LITTLE_ENDIAN ? bytes.readUInt16LE(offset) : bytes.readUInt16BE(offset))
-export const u16Bytes = (value: number): Buffer => Buffer.from(Uint16Array.of(value).buffer)
-export const u32Bytes = (value: number) => Buffer.from(Uint32Array.of(value).buffer)
-export const numberOf = (bytes: Buffer | undefined, otherwise = 0) => (bytes?.length === 4 ? u32(bytes, 0) : otherwise)
-export const stringOf = (bytes: Buffer | undefined) => bytes?.toString().replace(/\0$/, '') ?? ''
-export const addressBytes = (address: string) => Buffer.from(ipaddr.parse(address).toByteArray())
-export const addressText = (bytes: Uint8Array) => ipaddr.fromByteArray([...bytes]).toString()
 const tableByte = (table: number) => (table > 255 ? TABLE_COMPAT : table)
-export const familyNumber = (family: Family) => (family === 4 ? AF_INET : AF_INET6)
-export const familyOf = (bytes: Buffer): Family | undefined =>
-  bytes[0] === AF_INET ? 4 : bytes[0] === AF_INET6 ? 6 : undefined
+const familyOf = (bytes: Buffer): Family | undefined => (bytes[0] === AF[4] ? 4 : bytes[0] === AF[6] ? 6 : undefined)

@@ -1,6 +1,6 @@
 // rtnetlink: links, addresses, routes, nexthop objects, rules, and notices of their changes, as narrow typed functions.
-// With its codecs and vxlan.ts the only importer of `netlink`, whose requests need care: a dump in progress is broken by any
-// other answer on its socket, and a notice carries the sequence number of somebody else's request. So there are three sockets.
+// Requests of the library need care: a dump in progress is broken by any other answer on its socket, and a notice carries the
+// sequence number of somebody else's request. So there are three sockets.
 
 import { getSystemErrorName } from 'node:util'
 import {
@@ -22,8 +22,6 @@ import { renumbering, type Renumbering } from './numbers.ts'
 import {
   addressBody,
   addressOf,
-  AF_INET,
-  AF_INET6,
   encode,
   eventOf,
   hopBody,
@@ -45,6 +43,7 @@ import {
   type LinkAddress,
   type NetlinkEvent,
 } from './netlink-codec.ts'
+import { AF } from './sockaddr.ts'
 
 export { TABLE_MAIN } from './netlink-codec.ts'
 export type { Hop, Link, LinkAddress, NetlinkEvent } from './netlink-codec.ts'
@@ -284,8 +283,8 @@ export class Netlink {
   async #dumpFamilies(operation: string, type: number, headerLength: number): Promise<readonly Buffer[]> {
     const header = (family: number) => Buffer.alloc(headerLength).fill(family, 0, 1)
     return [
-      ...(await this.#dump(operation, type, [header(AF_INET)])),
-      ...(await this.#dump(operation, type, [header(AF_INET6)])),
+      ...(await this.#dump(operation, type, [header(AF[4])])),
+      ...(await this.#dump(operation, type, [header(AF[6])])),
     ]
   }
 

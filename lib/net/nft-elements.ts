@@ -11,7 +11,8 @@
 import type { NetlinkMessage } from 'netlink'
 import { getSystemErrorName } from 'node:util'
 import type { Family } from '../cidr.ts'
-import { AF, attribute, errnoOf, NFTABLES, openNetfilter, textAttribute, TIMEOUT_MS } from './netfilter.ts'
+import { attribute, errnoOf, NFTABLES, openNetfilter, textAttribute, TIMEOUT_MS } from './netfilter.ts'
+import { AF } from './sockaddr.ts'
 
 export type ElementChange = {
   /** To add one that is there, with the same value, is no error and changes nothing. */

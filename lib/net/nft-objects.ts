@@ -4,7 +4,8 @@
 //   nfgenmsg: u8 family, u8 version 0, u16 0 | the table's name, or the table's and the chain's, each ending in zero
 
 import type { Family } from '../cidr.ts'
-import { AF, ENOENT, errnoOf, NFTABLES, openNetfilter, textAttribute, TIMEOUT_MS } from './netfilter.ts'
+import { ENOENT, errnoOf, NFTABLES, openNetfilter, textAttribute, TIMEOUT_MS } from './netfilter.ts'
+import { AF } from './sockaddr.ts'
 
 export type NftObject = { readonly family: Family; readonly table: string; readonly chain?: string }
 

@@ -8,7 +8,6 @@ import type { StreamData } from 'netlink'
 import {
   addressBytes,
   addressText,
-  AF_INET6,
   attribute,
   attributesOf,
   numberOf,
@@ -16,7 +15,8 @@ import {
   u16Bytes,
   u32,
   u32Bytes,
-} from './netlink-codec.ts'
+} from './netlink-fields.ts'
+import { AF } from './sockaddr.ts'
 
 /** What cannot be changed on a device that is there. */
 export type VxlanSpec = {
@@ -99,19 +99,19 @@ export function neighbourOf(bytes: Buffer): Neighbour | undefined {
   const attributes = attributesOf(bytes, 12)
   const [address, mac] = [attributes.get(NDA.dst), attributes.get(NDA.lladdr)]
   const permanent = (u32(bytes, 8) & NUD_PERMANENT) !== 0
-  if (bytes[0] !== AF_INET6 || !permanent || address === undefined || mac?.length !== MAC_BYTES) return undefined
+  if (bytes[0] !== AF[6] || !permanent || address === undefined || mac?.length !== MAC_BYTES) return undefined
   return { device: u32(bytes, 4), address: addressText(address), mac: macText(mac) }
 }
 
 export const neighbourBody = ({ device, address, mac }: Neighbour): StreamData[] => [
-  header(AF_INET6, device, 0),
+  header(AF[6], device, 0),
   attribute(NDA.dst, addressBytes(address)),
   attribute(NDA.lladdr, macBytes(mac)),
 ]
 
 /** To list forwarding entries, or neighbours of IPv6. */
 export const forwardingHeader: Buffer = Buffer.alloc(12).fill(AF_BRIDGE, 0, 1)
-export const neighbourHeader: Buffer = Buffer.alloc(12).fill(AF_INET6, 0, 1)
+export const neighbourHeader: Buffer = Buffer.alloc(12).fill(AF[6], 0, 1)
 
 const header = (family: number, device: number, flags: number): Buffer =>
   Buffer.concat([Buffer.of(family, 0, 0, 0), u32Bytes(device), u16Bytes(NUD_PERMANENT), Buffer.of(flags, 0)])
