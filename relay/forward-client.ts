@@ -1,20 +1,20 @@
 // Streams to nodes by replicas that hold their sessions: each a stream of a session (lib/mux) with that replica, so that
 // it ends, breaks and waits there as it does here. Sessions are dialled when they are first needed and are kept.
 
-import { isIP } from 'node:net'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { connect, type TLSSocket } from 'node:tls'
-import type { KeyPair } from '../lib/certificates.ts'
+import { connect, type ConnectionOptions } from 'node:tls'
 import type { Log } from '../lib/log.ts'
 import { MAX_STREAMS } from '../lib/mux/receive-window.ts'
-import { openMuxConnection, type MuxConnection } from '../lib/net/mux-connection.ts'
-import { MuxDuplex } from '../lib/net/mux-duplex.ts'
-import { upgradeWebSocket, type RawWebSocket } from '../lib/net/websocket.ts'
+import { openMuxConnection } from '../lib/net/mux-connection.ts'
+import { upgradeWebSocket } from '../lib/net/websocket.ts'
 import { nameOf, type Replica } from '../lib/replicas.ts'
 import { failureOf, NodeDialError, type NodeTarget } from './node-dial.ts'
 import { encodeTarget, FORWARD_PATH } from './replicas.ts'
+import { answered, type DialledSession, type StreamDial } from './stream-dial-client.ts'
 
-export type ReplicaCredentials = { readonly client: () => Promise<KeyPair>; readonly authorityPem: string }
+/** What relays of one mesh show to each other, and by whom it must be issued. */
+export type ReplicaCredentials = () => Promise<Pick<ConnectionOptions, 'cert' | 'key' | 'ca' | 'minVersion'>>
 
 export type ForwardClient = {
   /** @throws NodeDialError within 12 s. */
@@ -26,30 +26,22 @@ export type ForwardClient = {
 }
 
 /** Of one address; a replica that is alive is near. */
-const CONNECT_MS = 2_000
+export const CONNECT_MS = 2_000
 const DIAL = { connectMs: CONNECT_MS, answerMs: CONNECT_MS }
 /** Longer than a replica takes to find out that a session is dead and that a target does not answer. */
 const ANSWER_MS = 9_000
 /** A replica that says nothing at all for so long after a dial, not even to a ping, is gone. */
 const ALIVE_MS = 3_000
-const PING_TOKEN = Buffer.alloc(8)
 const KEEP_ALIVE_MS = 60_000
 const GREETING = JSON.stringify({ version: 1 })
 
-type Session = {
-  readonly connection: MuxConnection
-  readonly socket: RawWebSocket
-  /** When a dial last asked it for a sign of life. */
-  pingedMs: number
-}
-
 export function openForwardClient(credentials: ReplicaCredentials, log: Log, signal: AbortSignal): ForwardClient {
-  const sessions = new Map<string, Set<Session>>()
-  const opening = new Map<string, Promise<Session>>()
+  const sessions = new Map<string, Set<DialledSession>>()
+  const opening = new Map<string, Promise<DialledSession>>()
   const ended = Promise.withResolvers<void>()
   let live = 0
 
-  const open = async (replica: Replica): Promise<Session> => {
+  const open = async (replica: Replica): Promise<DialledSession> => {
     let failure: Error | undefined
     for (const url of replica)
       try {
@@ -60,10 +52,11 @@ export function openForwardClient(credentials: ReplicaCredentials, log: Log, sig
     throw failure!
   }
 
-  const dialSession = async (name: string, url: string): Promise<Session> => {
-    const stream = await connectReplica(url, credentials, signal)
-    const socket = await upgradeWebSocket(new URL(FORWARD_PATH, url), () => stream, DIAL, signal)
-    const { promise, resolve, reject } = Promise.withResolvers<Session>()
+  const dialSession = async (name: string, url: string): Promise<DialledSession> => {
+    const shown = await credentials()
+    const connectTo = (to: ConnectionOptions): Socket => connect({ ...to, ...shown }).setKeepAlive(true, KEEP_ALIVE_MS)
+    const socket = await upgradeWebSocket(new URL(FORWARD_PATH, url), connectTo, DIAL, signal)
+    const { promise, resolve, reject } = Promise.withResolvers<DialledSession>()
     const late = setTimeout(() => socket.terminate(), CONNECT_MS)
     const stop = (): void => socket.terminate()
     signal.addEventListener('abort', stop)
@@ -94,17 +87,17 @@ export function openForwardClient(credentials: ReplicaCredentials, log: Log, sig
         if (--live === 0 && signal.aborted) ended.resolve()
       },
     )
-    const session: Session = { connection, socket, pingedMs: 0 }
+    const session: DialledSession = { connection, socket, pingedMs: 0 }
     return promise
   }
 
-  const usable = (name: string): Session | undefined =>
+  const usable = (name: string): DialledSession | undefined =>
     [...(sessions.get(name) ?? [])].find(
       ({ connection: { session } }) => session.usable && session.streams < MAX_STREAMS,
     )
 
   /** One is dialled at a time, whoever waits for it. */
-  const sessionWith = (replica: Replica): Promise<Session> => {
+  const sessionWith = (replica: Replica): Promise<DialledSession> => {
     const name = nameOf(replica)
     let dialled = opening.get(name)
     if (dialled === undefined) {
@@ -118,63 +111,28 @@ export function openForwardClient(credentials: ReplicaCredentials, log: Log, sig
   const dial: ForwardClient['dial'] = async (replica, node, target, until) => {
     const host = encodeTarget(node, target.host)
     if (host === undefined) throw new NodeDialError('refused', `${node}: ${target.host} is too long a name`)
-    let session: Session | undefined
+    const name = nameOf(replica)
+    let session: DialledSession | undefined
     let stream
     // Whoever waits for a new session may find it full.
     for (let tries = 0; stream === undefined && tries < 3; tries++) {
-      session = usable(nameOf(replica))
+      session = usable(name)
       try {
         session ??= await sessionWith(replica)
       } catch (cause) {
         const { message } = cause as Error
-        throw new NodeDialError('offline', `${node} is with ${nameOf(replica)}, which cannot be reached: ${message}`, {
-          cause,
-        })
+        throw new NodeDialError('offline', `${node} is with ${name}, which cannot be reached: ${message}`, { cause })
       }
       stream = session.connection.session.open(host, target.port)
     }
-    if (session === undefined || stream === undefined)
-      throw new NodeDialError('busy', `${nameOf(replica)} takes no more streams`)
-    const { promise, resolve, reject } = Promise.withResolvers<Duplex>()
-    const settle = (): void => {
-      for (const timer of [ask, alive, late]) clearTimeout(timer)
-      until.removeEventListener('abort', cancel)
+    if (session === undefined || stream === undefined) throw new NodeDialError('busy', `${name} takes no more streams`)
+    const dialled: StreamDial = {
+      ...{ node, aliveMs: ALIVE_MS, answerMs: ANSWER_MS },
+      onRefused: ({ reason, message }) => new NodeDialError(failureOf(reason), message),
+      onLate: () => new NodeDialError('timeout', `${node}: no answer by ${name}`),
+      onDead: () => new NodeDialError('offline', `${node} is with ${name}, which does not answer`),
     }
-    const { connection, socket } = session
-    const askedMs = performance.now()
-    // Of many that wait, one ping is enough.
-    const ask = setTimeout(() => {
-      if (performance.now() - session.pingedMs < ALIVE_MS / 4) return
-      session.pingedMs = performance.now()
-      connection.session.ping(PING_TOKEN)
-    }, ALIVE_MS / 4)
-    // After a stall of this process the timer is due before an answer that lies in the socket has been read.
-    const alive = setTimeout(() => setImmediate(isAlive), ALIVE_MS)
-    const isAlive = (): void => {
-      if (connection.heardMs() < askedMs) socket.terminate()
-    }
-    const fail = (text: string): void => {
-      settle()
-      duplex.destroy()
-      reject(new NodeDialError('timeout', text))
-    }
-    const cancel = (): void => fail(`${node}: not wanted any more`)
-    const late = setTimeout(() => fail(`${node}: no answer by ${nameOf(replica)}`), ANSWER_MS)
-    const duplex = new MuxDuplex(stream, {
-      onOpened: () => {
-        settle()
-        resolve(duplex)
-      },
-      onRefused: ({ reason, message }) => {
-        settle()
-        reject(new NodeDialError(failureOf(reason), message))
-      },
-    })
-    // Told by the promise until it is open, and by whoever uses it from then on.
-    duplex.once('error', () => {})
-    until.addEventListener('abort', cancel, { once: true })
-    if (until.aborted) cancel()
-    return promise
+    return answered(session, stream, dialled, until)
   }
 
   const stop = (): void => {
@@ -189,41 +147,4 @@ export function openForwardClient(credentials: ReplicaCredentials, log: Log, sig
     },
     closed: ended.promise,
   }
-}
-
-/** @returns a connection by this relay's certificate. @throws Error where there is none in time. */
-export async function connectReplica(
-  url: string,
-  { client, authorityPem }: ReplicaCredentials,
-  signal: AbortSignal,
-): Promise<TLSSocket> {
-  const { certificatePem, keyPem } = await client()
-  const { hostname, port } = new URL(url)
-  const host = hostname.replace(/^\[|\]$/g, '')
-  const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>()
-  const socket = connect({
-    ...{ host, port: Number(port || 443), servername: isIP(host) === 0 ? host : '' },
-    ...{ cert: certificatePem, key: keyPem, ca: authorityPem, minVersion: 'TLSv1.3' },
-  })
-  socket.setNoDelay(true)
-  socket.setKeepAlive(true, KEEP_ALIVE_MS)
-  const late = setTimeout(() => socket.destroy(new Error(`no answer within ${CONNECT_MS / 1000} s`)), CONNECT_MS)
-  const gone = (): void => void socket.destroy(new Error('the relay stops'))
-  const settle = (): void => {
-    clearTimeout(late)
-    signal.removeEventListener('abort', gone)
-  }
-  socket.once('secureConnect', () => {
-    settle()
-    socket.off('error', reject)
-    resolve(socket)
-  })
-  socket.once('error', reject)
-  socket.once('close', () => {
-    settle()
-    reject(new Error('it closed the connection'))
-  })
-  if (signal.aborted) gone()
-  else signal.addEventListener('abort', gone, { once: true })
-  return promise
 }

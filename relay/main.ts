@@ -15,13 +15,13 @@ import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import { ensureMtuProbing } from '../lib/net/sysctl.ts'
 import type { Replica } from '../lib/replicas.ts'
 import { createApi } from './api/api-server.ts'
-import { createKubeletClient, readServerCa } from './api/kubelet-client.ts'
-import { kubeletCredentials } from './api/kubelet-credentials.ts'
+import { createKubeletClient, KUBELET_CLIENT, readServerCa } from './api/kubelet-client.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
 import { createIssuer } from './issuer-server.ts'
 import { runMaintenance } from './maintenance-loop.ts'
 import { followNodeNames, openMembers } from './members-loop.ts'
 import { runOpsServer } from './ops-server.ts'
+import { ownCredentials } from './own-credentials.ts'
 import { runReplicas } from './replicas-loop.ts'
 import { ownReplica } from './replicas.ts'
 import { runPacketServer } from './packet-server.ts'
@@ -95,7 +95,7 @@ async function run(
   const kubelets = createKubeletClient({
     dial: nodes.dial,
     serverCa: readServerCa(config.kubeletCa) ?? authority.certificatePem,
-    credentials: kubeletCredentials(authority, Date.now),
+    credentials: ownCredentials(authority, KUBELET_CLIENT, Date.now),
     log,
   })
   const api = manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, kubelets, log })

@@ -1,13 +1,12 @@
 // Listens to the other replicas for which nodes they hold sessions with (replicas.ts): a WebSocket to each, dialled for
 // ever. A replica that dies takes what it said with it.
 
-import type { createConnection } from 'node:net'
 import { WebSocket } from 'ws'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { nameOf, type Replica } from '../lib/replicas.ts'
-import { connectReplica, type ReplicaCredentials } from './forward-client.ts'
+import { CONNECT_MS, type ReplicaCredentials } from './forward-client.ts'
 import { decodePresence, MAX_FRAME_BYTES, Presence, PRESENCE_PATH } from './replicas.ts'
 
 export type ReplicaLink = {
@@ -52,15 +51,15 @@ export function followReplicas(
 
   /** One connection from dial to end. @returns why it ended. */
   const follow = async (name: string, url: string): Promise<string> => {
-    let stream
+    let shown
     try {
-      stream = await connectReplica(url, credentials, signal)
+      shown = await credentials()
     } catch (error) {
       return (error as Error).message
     }
     const { promise, resolve } = Promise.withResolvers<string>()
     const socket = new WebSocket(new URL(PRESENCE_PATH, url.replace(/^http/, 'ws')), {
-      createConnection: (() => stream) as unknown as typeof createConnection,
+      ...{ ...shown, handshakeTimeout: CONNECT_MS },
       maxPayload: MAX_FRAME_BYTES,
       perMessageDeflate: false,
     })
@@ -72,7 +71,6 @@ export function followReplicas(
       socket.terminate()
     }
     const stop = (): void => terminate('the relay stops')
-    signal.addEventListener('abort', stop, { once: true })
     const first = setTimeout(() => terminate('it told nothing'), FIRST_MS)
     const pings = setInterval(() => {
       if (socket.readyState !== WebSocket.OPEN) return
@@ -104,6 +102,8 @@ export function followReplicas(
       onLost(name)
       resolve(reason ?? 'it closed the connection')
     })
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
     return promise
   }
 

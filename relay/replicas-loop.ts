@@ -3,15 +3,16 @@
 
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { createClient, validFor, type KeyPair } from '../lib/certificates.ts'
+import type { KeyPair } from '../lib/certificates.ts'
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { rendezvousOrder } from '../lib/rendezvous.ts'
 import { nameOf, type Replica } from '../lib/replicas.ts'
-import { openForwardClient } from './forward-client.ts'
+import { openForwardClient, type ReplicaCredentials } from './forward-client.ts'
 import { runForwardServer } from './forward-server.ts'
 import { createWays, type NodeWays } from './forward.ts'
 import type { DialNode } from './node-dial.ts'
+import { ownCredentials } from './own-credentials.ts'
 import { followReplicas, type ReplicaLink } from './replicas-client.ts'
 import { runReplicaServer } from './replicas-server.ts'
 import { FORWARD_PATH, GROUP_RELAYS } from './replicas.ts'
@@ -39,8 +40,6 @@ export type Replicas = NodeWays & {
 }
 
 const SUBJECT = { commonName: 'fulmar-relay', organization: GROUP_RELAYS }
-const DAYS = 7
-const RENEW_AFTER_MS = 3 * 86_400_000
 const LOOK_MS = 50
 /** What a client has not read yet when a stream is over leaves in this time. */
 const LINGER_MS = 1_000
@@ -48,7 +47,11 @@ const LINGER_MS = 1_000
 export function runReplicas(options: ReplicasOptions, signal: AbortSignal): Replicas {
   const { others, authority, log } = options
   const byName = new Map(others.map((replica) => [nameOf(replica), replica]))
-  const credentials = { client: relayCredentials(authority), authorityPem: authority.certificatePem }
+  const client = ownCredentials(authority, SUBJECT, Date.now)
+  const credentials: ReplicaCredentials = async () => {
+    const { certificatePem: cert, keyPem: key } = await client()
+    return { cert, key, ca: authority.certificatePem, minVersion: 'TLSv1.3' }
+  }
   const open = new Set<Duplex>()
   const counted =
     (dial: DialNode): DialNode =>
@@ -62,13 +65,13 @@ export function runReplicas(options: ReplicasOptions, signal: AbortSignal): Repl
   const presence = runReplicaServer({ here: () => sessions.here(), lost: () => sessions.lost }, log, signal)
   const sessions = options.sessions(presence.changed)
   const forwarded = runForwardServer(counted(sessions.dial), log, signal)
-  const client = openForwardClient(credentials, log, signal)
-  const links = followReplicas({ others, credentials, onLost: client.drop, log }, signal)
+  const forward = openForwardClient(credentials, log, signal)
+  const links = followReplicas({ others, credentials, onLost: forward.drop, log }, signal)
   const ways = createWays({
     own: { dial: sessions.dial, absence: sessions.absence, lostAt: (node) => sessions.lost.get(node) },
     holders: (node) => rendezvousOrder(node, links.holders(node)),
     lostAt: links.lostAt,
-    forward: (replica, ...asked) => client.dial(byName.get(replica)!, ...asked),
+    forward: (replica, ...asked) => forward.dial(byName.get(replica)!, ...asked),
     now: Date.now,
   })
 
@@ -91,25 +94,8 @@ export function runReplicas(options: ReplicasOptions, signal: AbortSignal): Repl
       if (open.size > 0) log.warn({ streams: open.size }, 'streams did not end in time')
       else if (hadStreams) await pause(LINGER_MS, signal)
     },
-    closed: Promise.all([sessions, presence, forwarded, client, links].map(({ closed }) => closed)).then(
+    closed: Promise.all([sessions, presence, forwarded, forward, links].map(({ closed }) => closed)).then(
       () => undefined,
     ),
-  }
-}
-
-/** Made when it is first needed, and anew when it ages. */
-function relayCredentials(authority: KeyPair): () => Promise<KeyPair> {
-  let current: Promise<KeyPair> | undefined
-  let issuedAtMs = 0
-  return () => {
-    const nowMs = Date.now()
-    // A clock that was set back is older than what it issued.
-    const isFresh = nowMs >= issuedAtMs && nowMs - issuedAtMs < RENEW_AFTER_MS
-    if (current === undefined || !isFresh) {
-      issuedAtMs = nowMs
-      current = createClient(authority, SUBJECT, validFor(nowMs, DAYS))
-      current.catch(() => (current = undefined))
-    }
-    return current
   }
 }

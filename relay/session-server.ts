@@ -5,13 +5,13 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Log } from '../lib/log.ts'
-import { openMuxConnection, type MuxConnection } from '../lib/net/mux-connection.ts'
-import { MuxDuplex, type MuxResetError } from '../lib/net/mux-duplex.ts'
+import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { acceptWebSocket, type RawWebSocket } from '../lib/net/websocket.ts'
 import { MAX_STREAMS } from '../lib/mux/receive-window.ts'
 import type { Replica } from '../lib/replicas.ts'
 import { durationText } from '../lib/text-table.ts'
 import { failureOf, NodeDialError, type DialNode, type NodeDialFailure, type NodeTarget } from './node-dial.ts'
+import { answered, lookForLife, type DialledSession, type StreamDial } from './stream-dial-client.ts'
 import { createBucket, type Bucket } from './token-bucket.ts'
 import { refuseUpgrade, type Caller } from './websocket-server.ts'
 
@@ -82,16 +82,12 @@ const CLOSE_GOING_AWAY = 1001
 const CLOSE_REPLACED = 4001
 const CLOSE_EXPIRED = 4002
 
-type OpsSession = {
+type OpsSession = DialledSession & {
   readonly node: string
   readonly address: string
   readonly since: number
   readonly expiresAtMs: number
-  readonly socket: RawWebSocket
-  readonly connection: MuxConnection
   leaving: boolean
-  /** When a dial last asked it for a sign of life. */
-  pingedMs: number
 }
 /** What is kept of a node that was dialled, while it has a session. */
 type Dials = { pending: number; readonly bucket: Bucket }
@@ -171,7 +167,8 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
       if (!older.leaving) older.connection.session.goAway('a newer session of this node is there')
       older.leaving = true
       if (older.connection.session.streams === 0) older.socket.close(CLOSE_REPLACED)
-      else endIfDead(older)
+      // The agent may dial anew because this one is cut; those who wait on it are told soon.
+      else lookForLife(older, aliveMs, 0)
     }
     sessions.push(session)
     if (sessions.length > MAX_SESSIONS_PER_NODE) sessions[0]!.socket.terminate()
@@ -193,16 +190,6 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
     session.connection.session.goAway(reason)
     leave(session)
     if (session.connection.session.streams === 0) session.socket.close(CLOSE_GOING_AWAY, reason)
-  }
-
-  /** An agent that dials anew may do so because its older session is cut; those who wait on that are told soon. */
-  const endIfDead = ({ connection, socket }: OpsSession): void => {
-    const askedMs = performance.now()
-    connection.session.ping(PING_TOKEN)
-    const isAlive = (): void => {
-      if (connection.heardMs() < askedMs) socket.terminate()
-    }
-    setTimeout(() => setImmediate(isAlive), aliveMs).unref()
   }
 
   const remove = (session: OpsSession): void => {
@@ -233,57 +220,23 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
 
   /** One attempt on one session. @throws NodeDialError, and `Silent` where the session itself is dead. */
   const attempt = (session: OpsSession, target: NodeTarget, until: AbortSignal): Promise<Duplex> => {
-    const { node, connection, socket } = session
-    const { promise, resolve, reject } = Promise.withResolvers<Duplex>()
+    const { node, connection } = session
     const stream = connection.session.open(target.host, target.port)
     if (stream === undefined) throw new NodeDialError('busy', `${node} has ${MAX_STREAMS} streams`)
-    const askedMs = performance.now()
-    const finish = (): void => {
-      clearTimeout(ask)
-      clearTimeout(alive)
-      clearTimeout(late)
-      until.removeEventListener('abort', cancel)
-    }
-    const fail = (error: Error): void => {
-      finish()
-      duplex.destroy()
-      reject(error)
-    }
-    const cancel = (): void => fail(new NodeDialError('timeout', `${node}: not wanted any more`))
-    const duplex = new MuxDuplex(stream, {
-      onOpened: () => {
-        finish()
-        resolve(duplex)
+    const dialled: StreamDial = {
+      ...{ node, aliveMs, answerMs: dialMs },
+      onRefused: ({ reason, message }) => new NodeDialError(failureOf(reason), `${node}: ${message}`),
+      onLate: () => {
+        const where = `${target.host}:${target.port}`
+        return new NodeDialError('timeout', `${node} did not reach ${where} within ${dialMs / 1000} s`)
       },
-      onRefused: (error) => {
-        finish()
-        reject(refusalOf(node, error))
+      onDead: () => {
+        log.info({ node, kind: 'ops' }, 'session does not answer')
+        leave(session)
+        return new Silent(node)
       },
-    })
-    // Told by the promise until it is open, and by whoever uses it from then on.
-    duplex.once('error', () => {})
-    // Most are answered by then; of many that are not, one ping is enough.
-    const ask = setTimeout(() => {
-      if (performance.now() - session.pingedMs < aliveMs / 4) return
-      session.pingedMs = performance.now()
-      connection.session.ping(PING_TOKEN)
-    }, aliveMs / 4)
-    // After a stall of this process the timer is due before an answer that lies in the socket has been read.
-    const alive = setTimeout(() => setImmediate(isAlive), aliveMs)
-    const isAlive = (): void => {
-      if (connection.heardMs() >= askedMs || duplex.destroyed) return
-      log.info({ node, kind: 'ops' }, 'session does not answer')
-      leave(session)
-      fail(new Silent(node))
-      socket.terminate()
     }
-    const late = setTimeout(
-      () => fail(new NodeDialError('timeout', `${node} did not reach ${where(target)} within ${dialMs / 1000} s`)),
-      dialMs,
-    )
-    until.addEventListener('abort', cancel, { once: true })
-    if (until.aborted) cancel()
-    return promise
+    return answered(session, stream, dialled, until)
   }
 
   const admitted = (node: string): Dials => {
@@ -359,17 +312,9 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
   }
 }
 
-const PING_TOKEN = Buffer.alloc(8)
-
 /** Nothing was heard of a session that should be there. */
 class Silent extends NodeDialError {
   constructor(node: string) {
     super('offline', `${node} does not answer`)
   }
 }
-
-function refusalOf(node: string, { reason, message }: MuxResetError): NodeDialError {
-  return new NodeDialError(failureOf(reason), `${node}: ${message}`)
-}
-
-const where = ({ host, port }: NodeTarget): string => `${host}:${port}`

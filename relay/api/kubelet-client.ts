@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { checkServerIdentity, connect, type TLSSocket } from 'node:tls'
 import type { KeyPair } from '../../lib/certificates.ts'
-import type { Identity } from '../../lib/identity.ts'
+import { GROUP_MASTERS, type Identity } from '../../lib/identity.ts'
 import type { Log } from '../../lib/log.ts'
 import { http } from '../../lib/net/http.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
@@ -58,6 +58,8 @@ export class KubeletError extends Error {
   }
 }
 
+/** What the embedded API shows to kubelets: it is like a kube-apiserver to them. */
+export const KUBELET_CLIENT = { commonName: 'kube-apiserver-kubelet-client', organization: GROUP_MASTERS }
 const DIAL_TIMEOUT_MS = 10_000
 const HANDSHAKE_TIMEOUT_MS = 10_000
 /** Until the first byte of an answer. */

@@ -204,8 +204,9 @@ t.test('one hop and no more: a replica answers from its own sessions', async (t)
   const server = await listen(t, echo)
   await agent('edge-7', server.port, [second])
   await until(() => first.absence('edge-7') === undefined)
-  const credentials = { client: () => Promise.resolve(replica), authorityPem: mesh.authority.certificatePem }
-  const { dial, closed } = openForwardClient(credentials, log, mesh.signal)
+  const { certificatePem: cert, keyPem: key } = replica
+  const shown = { cert, key, ca: mesh.authority.certificatePem }
+  const { dial, closed } = openForwardClient(() => Promise.resolve(shown), log, mesh.signal)
   mesh.holds(closed)
   const asked = dial([first.url], 'edge-7', self('edge-7', server.port), NEVER)
   await t.rejects(asked, { failure: 'offline', message: /^edge-7 has not connected/ })
