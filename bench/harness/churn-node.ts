@@ -12,7 +12,7 @@ import { cgroupMount } from '../../lib/bpf/hook-point.ts'
 import { createAuthority, createClient, issueServer, validFor, type KeyPair } from '../../lib/certificates.ts'
 import { run } from '../../lib/net/exec.ts'
 import { identityPaths } from '../../lib/net/identity.ts'
-import { NFT_TABLE_AGENT } from '../../lib/owned.ts'
+import { BPF_DIR, NFT_TABLE_AGENT } from '../../lib/owned.ts'
 import { COMPILE_CACHE } from '../../test/lab/paths.ts'
 import { warmCompileCache } from '../../test/lab/warm.ts'
 import { remoteOf, type Remote } from '../../test/lib/netns.ts'
@@ -118,7 +118,7 @@ export async function openChurnNode(): Promise<ChurnNode> {
     },
     wipe: async (what) => {
       await inside(
-        `for ip in ip ip6; do nft destroy table $ip ${NFT_TABLE_AGENT} || nft delete table $ip ${NFT_TABLE_AGENT}; done 2>/dev/null; rm -rf /sys/fs/bpf/fulmar; rm -rf ${runDir}`,
+        `for ip in ip ip6; do nft destroy table $ip ${NFT_TABLE_AGENT} || nft delete table $ip ${NFT_TABLE_AGENT}; done 2>/dev/null; rm -rf ${BPF_DIR}; rm -rf ${runDir}`,
       )
       if (what === 'all') rmSync(join(stateDir, 'agent'), { recursive: true, force: true })
     },

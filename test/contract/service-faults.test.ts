@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { removePins } from '../../lib/bpf/pins.ts'
 import { fetchStatus } from '../../lib/net/status-client.ts'
+import { BPF_DIR } from '../../lib/owned.ts'
 import { addGroup, enterCage } from '../agent/cage.ts'
 import { serveApi, writeIdentity } from '../agent/joined.ts'
 import { addPod } from '../agent/namespace.ts'
@@ -39,7 +40,6 @@ const AWAY_MS = LAPSE_MS + 1_000
 /** Calls go on for so long after a fault is over. */
 const AFTER_MS = 1_000
 const NAME = 'web.shop.svc.cluster.local'
-const PINS = '/sys/fs/bpf/fulmar'
 
 const cage = isRoot ? enterCage('fmf-', import.meta.url) : undefined
 if (!isRoot) t.test('needs root', { skip: true }, () => {})
@@ -266,7 +266,7 @@ if (cage !== undefined) {
     {
       name: 'our BPF links are detached and unpinned',
       body: async () => {
-        removePins(PINS)
+        removePins(BPF_DIR)
         await sleep(500)
         await serving()
       },

@@ -166,8 +166,8 @@ function confined(
     ...(drop.includes('ALL') ? [] : DEFAULT_CAPABILITIES.filter((each) => !drop.includes(each.toUpperCase()))),
     ...add.map((each) => each.toLowerCase()),
   ]
-  const bounding = ['-all', ...new Set(granted)].map((each) => (each === '-all' ? each : `+${each}`)).join(',')
-  return ['setpriv', `--bounding-set=${bounding}`, ...(mayEscalate ? [] : ['--no-new-privs'])]
+  const bounding = ['-all', ...[...new Set(granted)].map((each) => `+${each}`)]
+  return ['setpriv', `--bounding-set=${bounding.join()}`, ...(mayEscalate ? [] : ['--no-new-privs'])]
 }
 
 type Variable = NonNullable<ContainerSpec['env']>[number]

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { parseAllDocuments, type Document } from 'yaml'
 import type { Diagnosis } from '../../lib/doctor.ts'
-import { LISTING } from '../mesh/listing.ts'
+import { listings } from '../mesh/listing.ts'
 import { isRoot } from '../lib/netns.ts'
 import { containerCommand, type PodSpec } from './container.ts'
 import type { DaemonName } from './daemons.ts'
@@ -96,6 +96,3 @@ async function uninstall(t: Test, lab: Lab): Promise<void> {
     t.match(stdout, /removed nft table ip fulmar\n/)
   }
 }
-
-const listings = (lab: Lab): Promise<readonly string[]> =>
-  Promise.all(lab.topology.nodes.map(async ({ name }) => (await lab.exec(name, ['sh', '-c', LISTING])).stdout))

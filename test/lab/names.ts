@@ -82,5 +82,4 @@ export function pathsOf(id: string) {
     networkNamespace: (name: string) => `/run/netns/${namespaceOf(id, name)}`,
   }
 }
-export type LabPaths = ReturnType<typeof pathsOf>
 export { LABS_DIR }

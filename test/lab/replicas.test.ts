@@ -6,12 +6,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { Ask, CallerOptions, Told } from './exec-caller.ts'
 import { openLab, type Lab } from './lab.ts'
 import { generateManifests } from './manifests.ts'
 import { CLOUD } from './names.ts'
+import { until } from '../mesh/mesh.ts'
 
 const NODE = 'north1'
 const SECOND = 'relay2'
@@ -21,7 +21,6 @@ const EXECS = 50
 const DRAINED = 20
 /** Hundreds of processes on a small machine; what is claimed is 2 s, and what was measured is told. */
 const AGAIN_MS = 10_000
-const SETTLED_MS = 40_000
 
 t.setTimeout(180_000)
 const folder = mkdtempSync(join(tmpdir(), 'fulmar-replicas-'))
@@ -80,10 +79,10 @@ t.test('a relay is drained: nothing breaks, and whoever still asks it is served'
   const opened = await caller.ask({ kind: 'open', group: 'drained', server: second, count: DRAINED })
   t.same(opened, { good: DRAINED, broken: 0, errors: [] })
   const long = kubectl(second, ['sh', '-c', 'for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.3; done; exit 3'])
-  await until(async () => streamsOf(await lab.status(), SECOND) === DRAINED + 1, 'all of them go through it')
+  await until('all of them go through it', async () => streamsOf(await lab.status(), SECOND) === DRAINED + 1)
   const pid = lab.pidOf(SECOND, 'relay')
   const stopped = lab.stop(SECOND, 'relay', 'SIGTERM')
-  await until(async () => connected(await lab.status()) === 1, 'the agent leaves it')
+  await until('the agent leaves it', async () => connected(await lab.status()) === 1)
   t.equal(lab.pidOf(SECOND, 'relay'), pid, 'it runs on')
   t.same(await caller.ask({ kind: 'echo', group: 'drained' }), { good: DRAINED, broken: 0, errors: [] })
   const late = await kubectl(second, ['echo', 'forwarded'])
@@ -98,14 +97,14 @@ t.test('end', async () => caller.close())
 
 /** Both relays are there, know each other, and hold a session of the agent. */
 async function settled(of: Lab): Promise<void> {
-  await until(async () => {
+  await until('two relays with a session each', async () => {
     const status = await of.status()
     const relays = status.daemons.flatMap((each) => (each.status.kind === 'relay' ? [each.status] : []))
     const links = relays
       .flatMap(({ replicas = [] }) => replicas)
       .filter(({ state, nodes }) => state === 'connected' && nodes > 0)
     return connected(status) === 2 && relays.length === 2 && links.length === 2
-  }, 'two relays with a session each')
+  })
 }
 
 const connected = ({ daemons }: Awaited<ReturnType<Lab['status']>>): number =>
@@ -120,11 +119,6 @@ const streamsOf = ({ daemons }: Awaited<ReturnType<Lab['status']>>, relay: strin
     (sum, { host, status }) => sum + (host === relay && status.kind === 'relay' ? (status.ops?.streams ?? 0) : 0),
     0,
   )
-
-async function until(is: () => Promise<boolean>, what: string): Promise<void> {
-  for (const deadline = Date.now() + SETTLED_MS; !(await is()); await sleep(100))
-    if (Date.now() > deadline) throw new Error(`not within ${SETTLED_MS / 1000} s: ${what}`)
-}
 
 async function kubeconfig(of: Lab): Promise<{ file: string } & Pick<CallerOptions, 'ca' | 'cert' | 'key'>> {
   const { code, stdout, stderr } = await of.exec(CLOUD, ['fulmar', 'kubeconfig', '--server', first])
@@ -167,7 +161,7 @@ function startCaller(of: Lab) {
     ask,
     /** Asks until it is so. */
     async until(question: Ask, is: (told: Told) => boolean): Promise<void> {
-      await until(async () => is(await ask(question)), question.kind)
+      await until(question.kind, async () => is(await ask(question)))
     },
     async close(): Promise<void> {
       child.stdin!.end()

@@ -29,9 +29,7 @@ export type LabStatus = {
 /** @throws UsageError where there is no such lab. */
 export async function readStatus(id: string): Promise<LabStatus> {
   const { topology, state, startMs } = readState(id)
-  const hosts = [
-    ...new Set([...topology.relays, ...topology.nodes].map((each) => ('host' in each ? each.host : each.name))),
-  ]
+  const hosts = [...new Set([...topology.relays.map(({ host }) => host), ...topology.nodes.map(({ name }) => name)])]
   const [cuts, answers] = await Promise.all([
     readCuts(topology),
     Promise.all(

@@ -1,16 +1,11 @@
 // What a node is before Fulmar, and after `fulmar cleanup --state`: rules, links, addresses, routes, BPF and files are the same.
 
 import t from 'tap'
-import { openLab, type Lab } from '../lab/lab.ts'
+import { openLab } from '../lab/lab.ts'
 import { isRoot } from '../lib/netns.ts'
-import { LISTING } from './listing.ts'
+import { listings } from './listing.ts'
 
 t.setTimeout(120_000)
-
-const listings = (lab: Lab, hosts: readonly string[]): Promise<readonly string[]> =>
-  Promise.all(hosts.map(async (host) => (await lab.exec(host, ['sh', '-c', LISTING])).stdout))
-
-const nodesOf = (lab: Lab): readonly string[] => lab.topology.nodes.map(({ name }) => name)
 
 t.test('nothing is left', { skip: !isRoot && 'needs root' }, async (t) => {
   let before: readonly string[] = []
@@ -20,12 +15,12 @@ t.test('nothing is left', { skip: !isRoot && 'needs root' }, async (t) => {
     nodes: 1,
     restart: false,
     prepare: async (made) => {
-      before = await listings(made, nodesOf(made))
+      before = await listings(made)
     },
   })
   t.teardown(() => lab.close())
-  const hosts = nodesOf(lab)
-  const during = await listings(lab, hosts)
+  const hosts = lab.topology.nodes.map(({ name }) => name)
+  const during = await listings(lab)
   for (const [index, host] of hosts.entries()) {
     t.match(
       during[index],
@@ -35,13 +30,7 @@ t.test('nothing is left', { skip: !isRoot && 'needs root' }, async (t) => {
     t.not(during[index], before[index])
   }
   const daemons = [
-    ...hosts.flatMap(
-      (host) =>
-        [
-          [host, 'gateway'],
-          [host, 'agent'],
-        ] as const,
-    ),
+    ...hosts.flatMap((host) => (['gateway', 'agent'] as const).map((daemon) => [host, daemon] as const)),
     ['cloud', 'relay'] as const,
   ]
   await Promise.all(daemons.map(([host, daemon]) => lab.stop(host, daemon)))
@@ -50,7 +39,7 @@ t.test('nothing is left', { skip: !isRoot && 'needs root' }, async (t) => {
     t.equal(code, 0, `${host}: ${stderr.split('\n').slice(1).join(' ')}`)
     t.match(stdout, /removed .*fm-direct/)
   }
-  t.strictSame(await listings(lab, hosts), before)
+  t.strictSame(await listings(lab), before)
   for (const host of hosts)
     t.equal((await lab.exec(host, ['fulmar', 'cleanup', '--state'])).stdout, 'nothing of Fulmar’s is on this machine\n')
 })
