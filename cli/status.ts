@@ -5,7 +5,8 @@ import { runDirOption } from '../lib/common-options.ts'
 import { flag, type Options } from '../lib/config.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { fetchAll, type Answer } from '../lib/net/status-client.ts'
-import { renderStatus, type HostStatus, type SilentDaemon } from '../lib/status-text.ts'
+import type { HostStatus, SilentDaemon } from '../lib/problems-text.ts'
+import { renderStatus } from '../lib/status-text.ts'
 import { lineWidth } from './line-width.ts'
 
 const OPTIONS = {

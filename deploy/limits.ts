@@ -91,10 +91,10 @@ export const LIMITS: readonly LimitGroup[] = [
   {
     title: 'What daemons read of a Kubernetes API',
     rows: [
-      ['connections', 'lib/k8s/api-client.ts', 'CONNECTIONS_MAX'],
+      ['connections', 'lib/k8s/api-exchange-client.ts', 'CONNECTIONS_MAX'],
       ['objects of a page', 'lib/k8s/api-client.ts', 'PAGE_LIMIT'],
       ['pages of a list', 'lib/k8s/api-client.ts', 'PAGES_MAX'],
-      ['a page', 'lib/k8s/api-client.ts', 'BODY_MAX_BYTES'],
+      ['a page', 'lib/k8s/api-exchange-client.ts', 'BODY_MAX_BYTES'],
       ['an event of a watch', 'lib/k8s/api-client.ts', 'EVENT_MAX_BYTES'],
     ],
   },

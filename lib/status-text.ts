@@ -3,6 +3,7 @@
 
 import { natName } from './nat-text.ts'
 import { pathStory, QUALITY_COLUMNS, qualityCells } from './paths-text.ts'
+import { problemsText, type HostStatus, type SilentDaemon } from './problems-text.ts'
 import type {
   AgentStatus,
   DaemonStatus,
@@ -14,21 +15,11 @@ import type {
 } from './status.ts'
 import { bytesText, countText, durationText, LINE_WIDTH, listText, paragraph, renderTable } from './text-table.ts'
 
-export type HostStatus = { readonly host: string; readonly status: DaemonStatus }
-/** A daemon that should answer and does not. */
-export type SilentDaemon = { readonly host: string; readonly daemon: string; readonly reason: string }
-
 type Gateway = { readonly host: string; readonly status: GatewayStatus }
-type Problem = { readonly where: string; readonly text: string }
 /** One way of a pair of pools. */
 type Way = { readonly from: GatewayStatus; readonly path: PathStatus }
 
-/** A gateway that has just started is still looking; that is no problem yet. */
-const PATH_GRACE_MS = 5_000
-/** A relay that starts again is back in less. */
-const SESSION_GRACE_MS = 30_000
 /** A table names the first few; all of them are in the JSON. */
-const MAX_PROBLEMS = 50
 const MAX_PLACES = 4
 const MAX_SUSPECTS = 20
 const MAX_SESSIONS = 50
@@ -47,7 +38,7 @@ export function renderStatus(
   const relays = of(statuses, 'relay')
   const oneHost = new Set(statuses.map(({ host }) => host)).size === 1
   const sections = [
-    problemsText([...silentProblems(silent), ...statuses.flatMap((entry) => problemsOf(entry, nowMs))], width),
+    problemsText(statuses, silent, nowMs, width),
     agents.length > 0 &&
       `Agents\n${agentsTable(agents, nowMs, width)}${servicePathsText(agents, width)}${suspectsText(agents, width)}`,
     gateways.length > 0 && `Gateways\n${gatewaysTable(gateways, nowMs, width)}`,
@@ -66,76 +57,6 @@ function of<K extends DaemonStatus['kind']>(statuses: readonly HostStatus[], kin
 
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 const ago = (since: number, nowMs: number): string => durationText(nowMs - since)
-
-// Problems
-
-const silentProblems = (silent: readonly SilentDaemon[]): readonly Problem[] =>
-  silent.map(({ host, daemon, reason }) => ({ where: `${host} ${daemon}`, text: `does not answer: ${reason}` }))
-
-function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Problem[] {
-  const where = `${host} ${status.kind}`
-  const problems: string[] = []
-  switch (status.kind) {
-    case 'relay':
-      problems.push(
-        ...(status.manifests?.problems ?? []),
-        ...(status.udpRelay?.problems ?? []),
-        ...(status.replicas ?? []).flatMap(({ url, state, since, error }) =>
-          state === 'connected'
-            ? []
-            : [`no session with the relay ${url} for ${ago(since, nowMs)}${error === undefined ? '' : `: ${error}`}`],
-        ),
-      )
-      break
-    case 'gateway':
-      if (status.relay.state !== 'connected') {
-        const { url, since, error } = status.relay
-        problems.push(
-          `no session to the relay ${url} for ${ago(since, nowMs)}${error === undefined ? '' : `: ${error}`}`,
-        )
-      }
-      for (const path of status.paths)
-        if (path.rung === 'none' && nowMs - path.since > PATH_GRACE_MS)
-          problems.push(`no path to pool ${path.pool} for ${ago(path.since, nowMs)}: ${path.reason}`)
-      problems.push(...status.problems, ...metadataProblems(status.metadata))
-      break
-    case 'agent':
-      if (status.ops?.state === 'connecting') {
-        const { url, since, error } = status.ops
-        problems.push(
-          `not to be reached by kubectl, without a session to the relay ${url} for ${ago(since, nowMs)}` +
-            (error === undefined ? '' : `: ${error}`),
-        )
-      } else
-        for (const { url, state, since, error } of status.ops?.sessions ?? [])
-          if (state === 'connecting' && nowMs - since > SESSION_GRACE_MS)
-            problems.push(
-              `reached by kubectl over other relays only, without a session to ${url} for ${ago(since, nowMs)}` +
-                (error === undefined ? '' : `: ${error}`),
-            )
-      problems.push(...status.problems, ...metadataProblems(status.metadata))
-      break
-  }
-  return problems.map((text) => ({ where, text }))
-}
-
-function metadataProblems({ source, server, error }: MetadataStatus): readonly string[] {
-  if (source === 'cloud') return []
-  const what = source === 'disk' ? 'works from what is on disk' : 'has no metadata yet'
-  return [`${what}, since ${server} does not answer${error === undefined ? '' : `: ${error}`}`]
-}
-
-/** The same problem is told once, with everybody who has it. */
-function problemsText(problems: readonly Problem[], width: number): string {
-  const places = new Map<string, string[]>()
-  for (const { where, text } of problems) places.set(text, [...(places.get(text) ?? []), where])
-  if (places.size === 0) return 'No problems\n'
-  const lines = [...places].map(([text, wheres]) =>
-    paragraph('  ', '    ', `${listText(wheres, MAX_PLACES)}: ${text}`, width),
-  )
-  const rest = lines.length - MAX_PROBLEMS
-  return `${countText(lines.length, 'problem')}\n${lines.slice(0, MAX_PROBLEMS).join('')}${rest > 0 ? `  and ${rest} more\n` : ''}`
-}
 
 // Agents and gateways
 

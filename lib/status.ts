@@ -68,6 +68,16 @@ export type MetadataStatus = {
   readonly error?: string
 }
 
+/** A session with a relay. */
+export type SessionStatus = {
+  readonly url: string
+  readonly state: 'connected' | 'connecting'
+  readonly since: number
+  /** Why the last session ended or none came about. */
+  readonly error?: string
+}
+type OpsSessionStatus = SessionStatus & { readonly streams: number }
+
 export type GatewayStatus = {
   readonly kind: 'gateway'
   readonly version: string
@@ -86,12 +96,7 @@ export type GatewayStatus = {
     readonly standbys: readonly string[]
   }
   readonly startedAt: number
-  readonly relay: {
-    readonly url: string
-    readonly state: 'connected' | 'connecting'
-    readonly since: number
-    readonly error?: string
-  }
+  readonly relay: SessionStatus
   readonly wireguard: {
     readonly implementation: 'kernel' | 'wireguard-go'
     readonly publicKey: string
@@ -126,20 +131,9 @@ export type AgentStatus = {
   readonly pool: string
   readonly startedAt: number
   /** The session on which the cloud reaches this node's kubelet; absent where it is switched off. */
-  readonly ops?: {
-    readonly url: string
-    readonly state: 'connected' | 'connecting'
-    readonly since: number
-    readonly error?: string
-    readonly streams: number
+  readonly ops?: OpsSessionStatus & {
     /** One for each relay that this agent is or should be connected with. */
-    readonly sessions?: readonly {
-      readonly url: string
-      readonly state: 'connected' | 'connecting'
-      readonly since: number
-      readonly error?: string
-      readonly streams: number
-    }[]
+    readonly sessions?: readonly OpsSessionStatus[]
   }
   readonly dns: {
     readonly addresses: readonly string[]
@@ -223,13 +217,7 @@ export type RelayStatus = {
     readonly failures: Readonly<Record<'offline' | 'refused' | 'failed' | 'timeout' | 'busy', number>>
   }
   /** Other relays of this mesh, and the nodes that each can reach by itself. */
-  readonly replicas?: readonly {
-    readonly url: string
-    readonly state: 'connected' | 'connecting'
-    readonly since: number
-    readonly error?: string
-    readonly nodes: number
-  }[]
+  readonly replicas?: readonly (SessionStatus & { readonly nodes: number })[]
   /** undefined where it is switched off. */
   readonly udpRelay: UdpRelayStatus | undefined
   readonly manifests:

@@ -12,9 +12,10 @@ import { enterCage } from '../agent/cage.ts'
 import { ip } from '../agent/namespace.ts'
 import { isRoot, until } from '../lib/netns.ts'
 import { KUBE_PROXIES, LEGACY_PROGRAM, type Forward } from './kube-proxy.ts'
-import { destination, type Case, type CaseCall } from './service-cases.ts'
+import type { Case, CaseCall } from './service-cases.ts'
 import { snapshotOf } from './service-contract.ts'
 import { log, nodeGroupOf, serve } from './service-node.ts'
+import { destination } from './service-objects.ts'
 import { ADDRESSES, buildWorld, PORT } from './service-world.ts'
 
 const INDEX = 210

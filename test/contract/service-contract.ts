@@ -10,7 +10,8 @@ import { clusterOf } from '../../agent/cluster.ts'
 import type { ServiceSnapshot } from '../../agent/nft-loop.ts'
 import { hereOf, type Here } from '../../agent/topology.ts'
 import { FAMILIES, type Family } from '../../lib/cidr.ts'
-import { CASES, destination, objectsOf, type Case, type CaseCall, type Expected } from './service-cases.ts'
+import { CASES, type Case, type CaseCall, type Expected } from './service-cases.ts'
+import { destination, objectsOf } from './service-objects.ts'
 import { ADDRESSES, NODES, POD_GATEWAY, type World } from './service-world.ts'
 
 /** What carries connections to services. */

@@ -14,8 +14,9 @@ import { ip } from '../agent/namespace.ts'
 import { isRoot, until } from '../lib/netns.ts'
 import { KUBE_PROXIES, type Forward } from './kube-proxy.ts'
 import { answerSctp, callSctp } from './sctp.ts'
-import { destination, objectsOf, type Case, type CaseCall } from './service-cases.ts'
+import type { Case, CaseCall } from './service-cases.ts'
 import { nodeGroupOf, serve } from './service-node.ts'
+import { destination, objectsOf } from './service-objects.ts'
 import { ADDRESSES, buildWorld, NODES, PORT, SECOND_PORT, type Place } from './service-world.ts'
 
 t.setTimeout(120_000)
