@@ -1,7 +1,7 @@
 // What answers at each address and port of every service, seen from this node: the list that nft and the socket load
 // balancer are made from. They decide nothing themselves.
 
-import { compareNames } from '../lib/k8s/kept.ts'
+import { compareNames } from '../lib/order.ts'
 import { changesBetween, EMPTY, SortedItems, type SortedList } from '../lib/sorted-list.ts'
 import { byName, Claims } from './claims.ts'
 import type { Health, Paths } from './choice.ts'

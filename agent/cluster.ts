@@ -2,9 +2,9 @@
 // objects, in a deterministic order. What is allowed from here is decided by topology.ts and balance.ts, what becomes of
 // it by nft.ts and dns.ts.
 
-import { compareNames, compareObjects } from '../lib/k8s/kept.ts'
 import type { Node, NodePool, RavenGateway } from '../lib/k8s/objects.ts'
 import { LABEL_NODE_POOL, poolsOf, type Pool } from '../lib/k8s/pools.ts'
+import { compareNames, compareObjects } from '../lib/order.ts'
 import { changesBetween, EMPTY, SortedItems, SortedList, sortedList } from '../lib/sorted-list.ts'
 import { sliceRead, type AnySlice } from './endpoints.ts'
 import { serviceOf, type AnyService, type ClusterService } from './services.ts'

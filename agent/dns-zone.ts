@@ -1,6 +1,6 @@
 // What the agent's DNS answers from: the services of a snapshot, found by namespace and name, and by address.
 
-import { compareNames } from '../lib/k8s/kept.ts'
+import { compareNames } from '../lib/order.ts'
 import { EMPTY, type SortedList } from '../lib/sorted-list.ts'
 import type { Health } from './choice.ts'
 import type { Cluster, ClusterService } from './cluster.ts'

@@ -5,6 +5,7 @@ import { ipv4Number } from '../lib/address.ts'
 import { normalise, type Family } from '../lib/cidr.ts'
 import { keptMetadata, oneOfEach, trimmed, type KeptMetadata } from '../lib/k8s/kept.ts'
 import type { EndpointPort, EndpointSlice } from '../lib/k8s/objects.ts'
+import { compareTexts } from '../lib/order.ts'
 
 export type Protocol = 'TCP' | 'UDP' | 'SCTP'
 export type Address = { readonly family: Family; readonly address: string }
@@ -72,7 +73,7 @@ export function endpointsOf(slices: readonly AnySlice[], publishNotReady: boolea
       if (known === undefined || isBetter(endpoint, known)) found.set(key, endpoint)
     }
   }
-  const endpoints = [...found].sort(([a], [b]) => compare(a, b)).map(([, endpoint]) => endpoint)
+  const endpoints = [...found].sort(([a], [b]) => compareTexts(a, b)).map(([, endpoint]) => endpoint)
   return { endpoints, problems }
 }
 
@@ -81,14 +82,13 @@ const isBetter = (endpoint: Endpoint, known: Endpoint): boolean => !known.ready 
 /** By address, each once. */
 function inOrder(endpoints: readonly Endpoint[]): readonly Endpoint[] {
   const found: Endpoint[] = []
-  for (const endpoint of endpoints.toSorted((a, b) => compare(a.address, b.address))) {
+  for (const endpoint of endpoints.toSorted((a, b) => compareTexts(a.address, b.address))) {
     const known = found.at(-1)
     if (known?.address !== endpoint.address) found.push(endpoint)
     else if (isBetter(endpoint, known)) found[found.length - 1] = endpoint
   }
   return trimmed(found)
 }
-const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 
 function readSlice(slice: EndpointSlice): SliceRead {
   const { namespace, name: own, labels } = slice.metadata ?? {}

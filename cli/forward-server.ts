@@ -1,10 +1,11 @@
 // A local port that leads to a port or a declared target of a node: each connection becomes a CONNECT to the relay.
 
 import { once } from 'node:events'
-import { createServer, isIP, type AddressInfo, type Socket } from 'node:net'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import { formatSocketAddress } from '../lib/address.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
+import { serverNameOf } from '../lib/net/relay-tls.ts'
 import { splice } from '../lib/net/splice.ts'
 import type { RelayCredentials } from './relay-credentials.ts'
 
@@ -85,7 +86,7 @@ export async function runForward(options: ForwardOptions, signal: AbortSignal): 
 async function dial({ credentials, authority }: ForwardOptions, signal: AbortSignal): Promise<TLSSocket> {
   const { host, port, caPem, certificatePem, keyPem, token } = credentials
   const socket = connect({
-    ...{ host, port, allowHalfOpen: true, servername: isIP(host) === 0 ? host : '' },
+    ...{ host, port, allowHalfOpen: true, servername: serverNameOf(host) },
     ...(caPem !== undefined && { ca: caPem }),
     ...(certificatePem !== undefined && { cert: certificatePem }),
     ...(keyPem !== undefined && { key: keyPem }),

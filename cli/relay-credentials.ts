@@ -6,6 +6,7 @@ import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { optionalText, url, type Options, type Values } from '../lib/config.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
+import { tlsTargetOf } from '../lib/net/relay-tls.ts'
 
 export type RelayCredentials = {
   readonly host: string
@@ -46,8 +47,6 @@ export const CREDENTIAL_OPTIONS = {
     parse: optionalText,
   },
 } satisfies Options
-
-const HTTPS_PORT = 443
 
 /** @throws UsageError naming the file and what is wrong with it. */
 export async function credentialsOf(
@@ -108,8 +107,9 @@ async function readKubeconfig(file: string): Promise<RelayCredentials> {
   }
 }
 
-function placeOf({ hostname, port }: URL): Pick<RelayCredentials, 'host' | 'port'> {
-  return { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: port === '' ? HTTPS_PORT : Number(port) }
+function placeOf(url: URL): Pick<RelayCredentials, 'host' | 'port'> {
+  const { host, port } = tlsTargetOf(url)
+  return { host, port }
 }
 
 function read(flag: string, file: string): string {

@@ -2,6 +2,7 @@
 // each pair of pools with the reason why it is not a better one, and the relay with its sessions.
 
 import { natName } from './nat-text.ts'
+import { compareTexts } from './order.ts'
 import { pathStory, QUALITY_COLUMNS, qualityCells } from './paths-text.ts'
 import { problemsText, type HostStatus, type SilentDaemon } from './problems-text.ts'
 import type {
@@ -52,10 +53,9 @@ function of<K extends DaemonStatus['kind']>(statuses: readonly HostStatus[], kin
   type Wanted = Extract<DaemonStatus, { kind: K }>
   return statuses
     .filter((entry): entry is { host: string; status: Wanted } => entry.status.kind === kind)
-    .toSorted((a, b) => compare(a.host, b.host))
+    .toSorted((a, b) => compareTexts(a.host, b.host))
 }
 
-const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
 const ago = (since: number, nowMs: number): string => durationText(nowMs - since)
 
 // Agents and gateways
@@ -171,7 +171,9 @@ function pathsText(gateways: readonly Gateway[], nowMs: number, oneHost: boolean
   const ways = gateways.flatMap(({ status }) => status.paths.map((path): Way => ({ from: status, path })))
   const used = new Set<Way>()
   const rows: { readonly cells: readonly string[]; readonly way: Way }[] = []
-  for (const way of ways.toSorted((a, b) => compare(pairOf(a), pairOf(b)) || compare(a.from.pool, b.from.pool))) {
+  for (const way of ways.toSorted(
+    (a, b) => compareTexts(pairOf(a), pairOf(b)) || compareTexts(a.from.pool, b.from.pool),
+  )) {
     if (used.has(way)) continue
     const back = ways.find(
       (other) =>
@@ -248,7 +250,7 @@ function relayText({ host, status }: { host: string; status: RelayStatus }, nowM
     ...(manifests === undefined ? [] : [`${countText(manifests.objects, 'object')} from ${manifests.directory}`]),
   ]
   const rows = sessions
-    .toSorted((a, b) => compare(a.node, b.node) || compare(b.kind, a.kind))
+    .toSorted((a, b) => compareTexts(a.node, b.node) || compareTexts(b.kind, a.kind))
     .slice(0, MAX_SESSIONS)
     .map(({ node, kind, address, since, streams }) => [
       node,

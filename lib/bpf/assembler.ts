@@ -74,7 +74,6 @@ export const sub = (dst: Register, src: Operand): Step => alu(ALU64, 0x10, dst, 
 export const and = (dst: Register, src: Operand): Step => alu(ALU64, 0x50, dst, '&=', src)
 export const rsh = (dst: Register, src: Operand): Step => alu(ALU64, 0x70, dst, '>>=', src)
 /** Of the lower halves; the upper half of `dst` becomes 0. */
-export const mov32 = (dst: Register, src: Operand): Step => alu(ALU, 0xb0, dst, '=', src)
 export const add32 = (dst: Register, src: Operand): Step => alu(ALU, 0x00, dst, '+=', src)
 export const mod32 = (dst: Register, src: Operand): Step => alu(ALU, 0x90, dst, '%=', src)
 

@@ -21,17 +21,6 @@ export function withoutManagedFields<T extends KubernetesObject>(object: T): T {
   return { ...object, metadata }
 }
 
-type Names = { readonly namespace?: string; readonly name?: string }
-/** By namespace, then by name. */
-export const compareNames = (a: Names = NAMELESS, b: Names = NAMELESS): number =>
-  compare(a.namespace ?? '', b.namespace ?? '') || compare(a.name ?? '', b.name ?? '')
-const NAMELESS: Names = {}
-const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
-
-type Named = { readonly metadata?: Names }
-/** The order of objects in lists. */
-export const compareObjects = (a: Named, b: Named): number => compareNames(a.metadata, b.metadata)
-
 /** A list that grew has room for more; where there are tens of thousands of lists, that is most of what they take. */
 export const trimmed = <T>(list: readonly T[]): readonly T[] => (list.length === 0 ? NOTHING : list.slice())
 const NOTHING: readonly never[] = []

@@ -2,6 +2,7 @@
 // reading of Node, NodePool and Raven Gateway objects, the same on every node and in every daemon.
 
 import { normalise, overlaps, parseCidr } from '../cidr.ts'
+import { compareTexts } from '../order.ts'
 import type { Node, NodePool, RavenGateway } from './objects.ts'
 import { claimsOf, createdMs, grantedClaims, type PoolProblem } from './pod-cidrs.ts'
 import { readGateway, type GatewayEndpoint } from './raven-gateway.ts'
@@ -80,7 +81,7 @@ function membersByPool(
   )
   const shared = new Map<string, Node[]>()
   const alone: Node[] = []
-  for (const node of nodes.toSorted((a, b) => compare(nameOf(a), nameOf(b)))) {
+  for (const node of nodes.toSorted((a, b) => compareTexts(nameOf(a), nameOf(b)))) {
     const labels = node.metadata?.labels ?? {}
     const nodePool = labels[LABEL_NODE_POOL] || undefined
     const pool = labels[LABEL_RAVEN_GATEWAY] || (isolated.has(nodePool) ? undefined : nodePool)
@@ -99,7 +100,7 @@ function membersByPool(
       })
     else shared.set(name, [node])
   }
-  return new Map([...shared].toSorted(([a], [b]) => compare(a, b)))
+  return new Map([...shared].toSorted(([a], [b]) => compareTexts(a, b)))
 }
 
 function addressesOf(node: Node, problems: PoolProblem[]): readonly string[] {
@@ -139,7 +140,6 @@ function gatewaysOf(
 }
 
 const nameOf = (node: Node) => node.metadata?.name ?? ''
-const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 
 /** An address that must stay reachable without the mesh, and what it is, for people. */
 export type OutsideAddress = { readonly address: string; readonly what: string }

@@ -3,11 +3,12 @@
 
 import { after } from '../net/after.ts'
 import type { Log } from '../log.ts'
+import { compareObjects } from '../order.ts'
 import { EMPTY, SortedItems, type SortedList } from '../sorted-list.ts'
 import type { MetadataStatus } from '../status.ts'
 import type { ApiClient } from './api-client.ts'
 import { runInformer } from './informer-loop.ts'
-import { compareObjects, withoutManagedFields } from './kept.ts'
+import { withoutManagedFields } from './kept.ts'
 import type { KubernetesObject, Resource } from './objects.ts'
 import { openStoreDisk, type StoreDisk } from './store-disk-loop.ts'
 import type { StoreView } from './store.ts'

@@ -1,7 +1,6 @@
 // A node's way to the issuer: finds the CA that a token names at a relay, and posts requests for certificates.
 
 import type { X509Certificate } from 'node:crypto'
-import { isIP } from 'node:net'
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls'
 import { spkiHash } from '../certificates.ts'
 import type { Clock } from '../clock.ts'
@@ -17,7 +16,7 @@ import {
 } from '../wire/join.ts'
 import { https } from './http.ts'
 import { tlsOptions, type NodeIdentity } from './identity.ts'
-import { connectTls } from './relay-tls.ts'
+import { connectTls, tlsTargetOf } from './relay-tls.ts'
 
 export class JoinError extends Error {
   readonly code: string
@@ -37,8 +36,7 @@ const MAX_CHAIN = 8
  */
 export async function findAuthority(relay: URL, caHash: string): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>()
-  const { host, port, servername } = targetOf(relay)
-  const socket = connect({ host, port, servername, rejectUnauthorized: false, timeout: TIMEOUT_MS }, () => {
+  const socket = connect({ ...tlsTargetOf(relay), rejectUnauthorized: false, timeout: TIMEOUT_MS }, () => {
     const authority = chainOf(socket).find((certificate) => spkiHash(certificate) === caHash)
     if (authority !== undefined) return resolve(authority.toString())
     reject(
@@ -77,7 +75,7 @@ async function post(
 ): Promise<JoinAnswer> {
   const body = JSON.stringify(request)
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; text: string }>()
-  const target = targetOf(relay)
+  const target = tlsTargetOf(relay)
   const posting = https.request({
     ...target,
     ...tls,
@@ -118,12 +116,6 @@ function chainOf(socket: TLSSocket): readonly X509Certificate[] {
     certificate = certificate.issuerCertificate
   }
   return chain
-}
-
-function targetOf(relay: URL): { host: string; port: number; servername: string } {
-  const host = relay.hostname.replace(/^\[(.*)\]$/, '$1')
-  // RFC 6066 §3: no addresses in SNI.
-  return { host, port: relay.port === '' ? 443 : Number(relay.port), servername: isIP(host) === 0 ? host : '' }
 }
 
 function unreachable(relay: URL, cause: Error): JoinError {

@@ -61,13 +61,13 @@ export function openLanChannel(options: LanChannelOptions, signal: AbortSignal):
       return undefined
     }
   }
-  // Without a CA nobody is believed, and the daemon does all that it can without the LAN.
   const onStranger = (node: string, message: LanMessage): void => {
     const pool = options.ownPool?.()
     if (pool === undefined || node === options.node) return
     const reason = `by the objects, ${node} is not one that says so in pool ${pool}; it says pool ${message.pool}`
     log.warn({ node, kind: message.kind, reason }, 'a claim on the LAN was refused')
   }
+  // Without a CA nobody is believed, and the daemon does all that it can without the LAN.
   const peers = readable(NO_CA, () => new LanPeers(new X509Certificate(identity.caPem), onStranger))
   const readOwn = () => ({
     certificate: new X509Certificate(identity.certificatePem),

@@ -11,24 +11,16 @@ import { WebSocket, type RawData } from 'ws'
 import { canonicalAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
 import type { Log } from '../log.ts'
+import type { SessionStatus } from '../status.ts'
 import type { LiveIdentity } from './identity-loop.ts'
 import { tlsOptions, type NodeIdentity } from './identity.ts'
 import { pause } from './lifetime.ts'
 import { connectTls } from './relay-tls.ts'
 
-export type RelaySessionState = {
-  readonly url: string
-  readonly state: 'connected' | 'connecting'
-  /** Unix milliseconds. */
-  readonly since: number
-  /** Why the last session ended or none came about. */
-  readonly error?: string
-}
-
 export type RelaySession = {
   /** The open socket; undefined while there is none. */
   readonly socket: () => WebSocket | undefined
-  readonly state: () => RelaySessionState
+  readonly state: () => SessionStatus
   /** Where the last session led, in canonical text. */
   readonly address: () => string | undefined
   /**
@@ -78,8 +70,8 @@ export function openRelaySession(
   let check = (): void => undefined
   let news = Promise.withResolvers<void>()
   identity.onChange?.(() => news.resolve())
-  let state: RelaySessionState = { url: identity.relays[0]!, state: 'connecting', since: Date.now() }
-  const change = (next: RelaySessionState): void => {
+  let state: SessionStatus = { url: identity.relays[0]!, state: 'connecting', since: Date.now() }
+  const change = (next: SessionStatus): void => {
     state = next
     options.onChange()
   }

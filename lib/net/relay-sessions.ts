@@ -4,8 +4,10 @@
 import type { Duplex } from 'node:stream'
 import { WebSocket, type RawData } from 'ws'
 import { nameOf, type Replica } from '../replicas.ts'
+import type { SessionStatus } from '../status.ts'
+import { aborted } from './lifetime.ts'
 import type { RelayList } from './relay-list.ts'
-import { openRelaySession, type RelaySession, type RelaySessionState } from './relay-session.ts'
+import { openRelaySession, type RelaySession } from './relay-session.ts'
 
 type SessionOptions = Parameters<typeof openRelaySession>[0]
 
@@ -20,7 +22,7 @@ export type RelaySessions = {
   /** Those that are open, by the relay's name, in the order of the list. */
   readonly open: () => readonly (readonly [relay: string, socket: WebSocket])[]
   /** Of the first that is connected, else of the first. */
-  readonly state: () => RelaySessionState
+  readonly state: () => SessionStatus
   /** Where the sessions led. */
   readonly addresses: () => readonly string[]
   /** See RelaySession. */
@@ -86,10 +88,7 @@ export function openRelaySessions(options: RelaySessionsOptions, signal: AbortSi
       return known === undefined ? [] : [[relay, known.session] as const]
     })
   const ended = async (): Promise<void> => {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-    await promise
+    await aborted(signal)
     await Promise.all(closing)
   }
   return {

@@ -14,8 +14,7 @@ const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
 /** @param to with a CA. @param clock without it, the wall clock is trusted. */
 export function connectTls(to: ConnectionOptions, clock: Clock | undefined): TLSSocket {
   const host = to.host ?? ''
-  // RFC 6066 §3: no addresses in SNI.
-  const options = { ...to, path: undefined, servername: isIP(host) === 0 ? host : '' }
+  const options = { ...to, path: undefined, servername: serverNameOf(host) }
   if (clock?.isBehind() !== true) return tls.connect(options)
   const socket = tls.connect({ ...options, rejectUnauthorized: false })
   // The first listener: nobody else hears of a connection that is not what it should be.
@@ -25,6 +24,15 @@ export function connectTls(to: ConnectionOptions, clock: Clock | undefined): TLS
   })
   return socket
 }
+
+/** Where an https URL leads, as tls.connect takes it. */
+export function tlsTargetOf(url: URL): { readonly host: string; readonly port: number; readonly servername: string } {
+  const host = url.hostname.replace(/^\[|\]$/g, '')
+  return { host, port: url.port === '' ? 443 : Number(url.port), servername: serverNameOf(host) }
+}
+
+/** RFC 6066 §3: no addresses in SNI. */
+export const serverNameOf = (host: string): string => (isIP(host) === 0 ? host : '')
 
 /** @param nowMs at the least. @returns what is wrong with a server's certificate. */
 export function faultOf(

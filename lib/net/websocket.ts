@@ -3,7 +3,7 @@
 
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { isIP, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { ConnectionOptions } from 'node:tls'
 import {
@@ -19,6 +19,7 @@ import {
   writeHeaderBefore,
 } from '../wire/websocket.ts'
 import { https } from './http.ts'
+import { tlsTargetOf } from './relay-tls.ts'
 import { onPassed } from './young-generation.ts'
 
 export type WebSocketEnd = { readonly code: number; readonly reason: string; readonly error?: Error }
@@ -194,10 +195,7 @@ export function upgradeWebSocket(
     'sec-websocket-version': '13',
     'sec-websocket-key': key,
   }
-  const host = url.hostname.replace(/^\[|\]$/g, '')
-  // RFC 6066 §3: no addresses in SNI.
-  const to = { host, port: Number(url.port || 443), servername: isIP(host) === 0 ? host : '' }
-  const dialled = connect(to)
+  const dialled = connect(tlsTargetOf(url))
   // Without an agent there is none of https that would be kept for the socket's life.
   const call = https.request(url, { headers, createConnection: () => dialled })
   const within = (ms: number) => setTimeout(() => call.destroy(new Error(`no answer within ${ms / 1000} s`)), ms)
