@@ -1,8 +1,9 @@
-import { createServer, type AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
 import t from 'tap'
 import { serveHealthNodePorts } from '../../agent/health-node-port-server.ts'
 import type { HealthCheck } from '../../agent/balance.ts'
 import { createLog } from '../../lib/log.ts'
+import { freeTcpPorts } from '../lib/free-ports.ts'
 
 const log = createLog('test', 'silent')
 const check = (port: number, localEndpoints: number, name = 'web'): HealthCheck => ({
@@ -12,16 +13,8 @@ const check = (port: number, localEndpoints: number, name = 'web'): HealthCheck 
   localEndpoints,
 })
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
-
 t.test('what load balancers are told', async (t) => {
-  const port = await freePort()
+  const [port] = (await freeTcpPorts(1)) as [number]
   const controller = new AbortController()
   t.teardown(() => controller.abort())
   let checks: readonly HealthCheck[] = []
@@ -70,7 +63,7 @@ t.test('what load balancers are told', async (t) => {
 })
 
 t.test('a port that is taken is told, and tried again', async (t) => {
-  const port = await freePort()
+  const [port] = (await freeTcpPorts(1)) as [number]
   const blocker = createServer().listen(port, '127.0.0.1')
   await new Promise((resolve) => blocker.once('listening', resolve))
   const controller = new AbortController()

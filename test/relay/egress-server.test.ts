@@ -12,7 +12,7 @@ import { createClient, validFor } from '../../lib/certificates.ts'
 import { runEgressServer } from '../../relay/egress-server.ts'
 import { runOpsServer, type OpsServer } from '../../relay/ops-server.ts'
 import { createMesh, log } from './mesh.ts'
-import { createOps, listen, textOf, until } from './ops.ts'
+import { createOps, echo, listen, textOf, until } from './ops.ts'
 
 /** As client-go writes it. */
 const request = (target: string): string => `CONNECT ${target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`
@@ -107,10 +107,10 @@ t.test('nothing comes with the 200, even from a target that speaks first', async
 
 t.test('bytes that come with the request are not lost', async (t) => {
   const { agent, dialSocket } = await create(t)
-  const echo = await listen(t, (socket) => void socket.pipe(socket))
-  await agent('edge-7', echo.port)
+  const echoing = await listen(t, echo)
+  await agent('edge-7', echoing.port)
   const socket = await dialSocket()
-  socket.write(`${request(`edge-7:${echo.port}`)}early`)
+  socket.write(`${request(`edge-7:${echoing.port}`)}early`)
   let text = ''
   socket.on('data', (chunk) => (text += chunk))
   await until(() => text.endsWith('early'))
@@ -194,8 +194,8 @@ t.test('a client that is gone takes its stream with it, and a target its client'
 
 t.test('the proxy on the port of the relay asks who it is', async (t) => {
   const { agent, mesh, proxyPort } = await create(t)
-  const echo = await listen(t, (socket) => void socket.pipe(socket))
-  await agent('edge-7', echo.port)
+  const echoing = await listen(t, echo)
+  await agent('edge-7', echoing.port)
   const admin = await createClient(
     mesh.authority,
     { commonName: 'admin', organization: 'system:masters' },
@@ -225,7 +225,7 @@ t.test('the proxy on the port of the relay asks who it is', async (t) => {
     })
     await once(socket, 'secureConnect')
     const line = header === '' ? '' : `Proxy-Authorization: ${header}\r\n`
-    socket.write(`CONNECT ${target}:${echo.port} HTTP/1.1\r\nHost: x\r\n${line}\r\n`)
+    socket.write(`CONNECT ${target}:${echoing.port} HTTP/1.1\r\nHost: x\r\n${line}\r\n`)
     const { head } = await answerOf(socket)
     t.match(head.replace('HTTP/1.1 ', ''), status, name)
     if (head.includes(' 407 ')) t.match(head, /proxy-authenticate: Bearer\r\n/, name)
@@ -239,13 +239,13 @@ t.test('the proxy on the port of the relay asks who it is', async (t) => {
 
 t.test('over TLS, for the certificates that may', async (t) => {
   const mesh = await createMesh(t)
-  const echo = await listen(t, (socket) => void socket.pipe(socket))
+  const echoing = await listen(t, echo)
   const server = await runEgressServer(
     {
       ...{ socket: undefined, listen: [{ address: '127.0.0.1', port: 0 }], users: ['kube-apiserver'], log },
       ...{ certificate: mesh.server, authorityPem: mesh.authority.certificatePem, requestMs: 300 },
       dial: async () => {
-        const socket = connect({ host: '127.0.0.1', port: echo.port, allowHalfOpen: true })
+        const socket = connect({ host: '127.0.0.1', port: echoing.port, allowHalfOpen: true })
         await once(socket, 'connect')
         return socket
       },

@@ -2,122 +2,20 @@
 // no stream before its time.
 
 import { once } from 'node:events'
-import { createServer, type AddressInfo, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
-import { openOpsClient, type OpsClient } from '../../agent/ops-client.ts'
+import { openOpsClient } from '../../agent/ops-client.ts'
 import { dialTarget } from '../../agent/ops-dial-client.ts'
-import { createClient, validFor, type KeyPair } from '../../lib/certificates.ts'
+import { createClient, validFor } from '../../lib/certificates.ts'
 import { rendezvousOrder } from '../../lib/rendezvous.ts'
 import type { Replica } from '../../lib/replicas.ts'
 import { openForwardClient } from '../../relay/forward-client.ts'
-import { runReplicas, type Replicas } from '../../relay/replicas-loop.ts'
 import { REPLICA_PATHS } from '../../relay/replicas.ts'
-import { runOpsSessions } from '../../relay/session-server.ts'
-import { runTlsServer } from '../../relay/tls-server.ts'
-import { createMesh, log, type Mesh } from './mesh.ts'
-import { listen, NEVER, textOf, until } from './ops.ts'
-
-type Relay = Replicas & { readonly url: string; readonly port: number; readonly stop: () => void }
-type World = {
-  readonly mesh: Mesh
-  readonly relays: readonly Relay[]
-  /** Whose certificate says that it is a replica. */
-  readonly replica: KeyPair
-  readonly agent: (
-    node: string,
-    kubeletPort: number,
-    relays?: readonly Relay[],
-  ) => Promise<OpsClient & { stop(): void }>
-  readonly relayOf: (url: string) => Relay
-}
-
-const echo = (socket: Socket): void => void socket.pipe(socket)
-const self = (node: string, port: number) => ({ host: node, port })
-
-async function createWorld(t: Parameters<typeof createMesh>[0], count: number): Promise<World> {
-  const mesh = await createMesh(t)
-  const ports = await freePorts(count)
-  const replicas = ports.map((port): Replica => [`https://127.0.0.1:${port}`])
-  const relays: Relay[] = []
-  for (const [index, port] of ports.entries()) {
-    const life = new AbortController()
-    const signal = AbortSignal.any([mesh.signal, life.signal])
-    const rate = { perSecond: 10_000, burst: 10_000 }
-    const server = runReplicas(
-      {
-        others: replicas.filter((_, other) => other !== index),
-        authority: mesh.authority,
-        sessions: (onPresence) => runOpsSessions({ relay: `r${index}`, replicas, onPresence, rate, log }, signal),
-        log,
-      },
-      signal,
-    )
-    const unused = (): never => {
-      throw new Error('not in this test')
-    }
-    const tls = await runTlsServer(
-      {
-        listen: [{ address: '127.0.0.1', port }],
-        certificate: mesh.server,
-        authorityPem: mesh.authority.certificatePem,
-        routes: {
-          ...{ join: unused, signal: unused, packets: unused, api: unused },
-          ops: server.sessions.upgrade,
-          replica: server.upgrade,
-        },
-        log,
-      },
-      signal,
-    )
-    mesh.holds(tls.closed)
-    mesh.holds(server.closed)
-    relays.push({ ...server, url: replicas[index]![0], port, stop: () => life.abort() })
-  }
-  await until(() => relays.every(({ list }) => list().every(({ state }) => state === 'connected')), 'links')
-  return {
-    mesh,
-    relays,
-    replica: await createClient(
-      mesh.authority,
-      { commonName: 'fulmar-relay', organization: 'system:fulmar:relays' },
-      validFor(Date.now(), 1),
-    ),
-    relayOf: (url) => relays.find((relay) => relay.url === url)!,
-    async agent(node, kubeletPort, only) {
-      const life = new AbortController()
-      const { certificatePem, keyPem } = await mesh.node(node)
-      let known: readonly Replica[] = [[(only ?? relays)[0]!.url]]
-      const client = openOpsClient(
-        {
-          identity: {
-            ...{ node, certificatePem, keyPem, caPem: mesh.authority.certificatePem },
-            ...{ relays: [known[0]![0]], stun: [], server: '' },
-          },
-          relays: {
-            current: () => only?.map(({ url }): Replica => [url]) ?? known,
-            told: (told) => (known = told),
-          },
-          times: { quietMs: 50 },
-          dial: (host, port) => dialTarget({ node, kubeletPort, targets: [] }, host, port),
-          log,
-        },
-        AbortSignal.any([mesh.signal, life.signal]),
-      )
-      mesh.holds(client.closed)
-      const wanted = Math.min(2, only?.length ?? relays.length)
-      await until(() => client.state().sessions.filter(({ state }) => state === 'connected').length === wanted, node)
-      return { ...client, stop: () => life.abort() }
-    },
-  }
-}
-
-const connected = (client: OpsClient): readonly string[] =>
-  client
-    .state()
-    .sessions.filter(({ state }) => state === 'connected')
-    .map(({ url }) => url)
+import { log } from './mesh.ts'
+import { echo, listen, NEVER, self, textOf, until } from './ops.ts'
+import { connected, createWorld, heldByTwo, type Relay } from './replica-world.ts'
 
 t.test('agents hold two sessions, and every relay reaches every node', async (t) => {
   const { relays, agent, relayOf } = await createWorld(t, 4)
@@ -135,7 +33,7 @@ t.test('agents hold two sessions, and every relay reaches every node', async (t)
     }
     await until(() => relays.every(({ absence }) => absence(node) === undefined), 'all know')
     for (const relay of relays) {
-      const stream = await relay.dial(node, self(node, server.port), NEVER)
+      const stream = await relay.dial(node, self(server.port, node), NEVER)
       stream.end(Buffer.alloc(300_000))
       t.equal(await textOf(stream), 'got 300000', 'each half to its own end')
     }
@@ -156,7 +54,7 @@ t.test('what the node answers is passed on, and so is how long it has been away'
     message: /^edge-7: 192.0.2.9:80 is not open to the cloud/,
   })
   server.close()
-  await t.rejects(first.dial('edge-7', self('edge-7', server.port), NEVER), {
+  await t.rejects(first.dial('edge-7', self(server.port), NEVER), {
     failure: 'failed',
     message: /^edge-7: nothing listens on/,
   })
@@ -164,7 +62,7 @@ t.test('what the node answers is passed on, and so is how long it has been away'
   await client.closed
   await until(() => first.absence('edge-7') !== undefined)
   t.match(first.absence('edge-7'), /^edge-7 offline \d/)
-  await t.rejects(first.dial('edge-7', self('edge-7', 1), NEVER), { failure: 'offline', message: /^edge-7 offline \d/ })
+  await t.rejects(first.dial('edge-7', self(1), NEVER), { failure: 'offline', message: /^edge-7 offline \d/ })
   t.match(first.absence('edge-8'), /^edge-8 has not connected since this relay started/)
 })
 
@@ -180,7 +78,7 @@ t.test('a stream that breaks on one side breaks on the other', async (t) => {
   await agent('edge-7', server.port, [second])
   await until(() => first.absence('edge-7') === undefined)
   const open = async (): Promise<Duplex> => {
-    const stream = await first.dial('edge-7', self('edge-7', server.port), NEVER)
+    const stream = await first.dial('edge-7', self(server.port), NEVER)
     stream.on('error', () => {})
     stream.write('x')
     await once(stream, 'data')
@@ -208,11 +106,11 @@ t.test('one hop and no more: a replica answers from its own sessions', async (t)
   const shown = { cert, key, ca: mesh.authority.certificatePem }
   const { dial, closed } = openForwardClient(() => Promise.resolve(shown), log, mesh.signal)
   mesh.holds(closed)
-  const asked = dial([first.url], 'edge-7', self('edge-7', server.port), NEVER)
+  const asked = dial([first.url], 'edge-7', self(server.port), NEVER)
   await t.rejects(asked, { failure: 'offline', message: /^edge-7 has not connected/ })
-  t.ok(await dial([second.url], 'edge-7', self('edge-7', server.port), NEVER))
+  t.ok(await dial([second.url], 'edge-7', self(server.port), NEVER))
   await t.rejects(dial([second.url], 'edge-7', { host: 'x'.repeat(250), port: 1 }, NEVER), { message: /too long/ })
-  await t.rejects(dial(['https://127.0.0.1:1'], 'edge-7', self('edge-7', 1), NEVER), {
+  await t.rejects(dial(['https://127.0.0.1:1'], 'edge-7', self(1), NEVER), {
     failure: 'offline',
     message: /^edge-7 is with https:\/\/127.0.0.1:1, which cannot be reached: .*ECONNREFUSED/,
   })
@@ -236,20 +134,11 @@ t.test('nodes and users are no replicas', async (t) => {
 })
 
 t.test('a relay dies: its nodes are reached by the others at once, and agents find another', async (t) => {
-  const { relays, agent, relayOf } = await createWorld(t, 3)
-  const server = await listen(t, echo)
-  const client = await agent('edge-7', server.port)
-  const order = rendezvousOrder(
-    'edge-7',
-    relays.map(({ url }) => url),
-  )
-  await until(() => connected(client).toSorted().join() === order.slice(0, 2).toSorted().join())
-  const [, second, third] = order.map(relayOf) as [Relay, Relay, Relay]
-  await until(() => third.list().every(({ nodes }) => nodes === 1), 'it is known who has it')
-  const running = await second.dial('edge-7', self('edge-7', server.port), NEVER)
-  relayOf(order[0]!).stop()
+  const { first, second, third, client, port } = await heldByTwo(t)
+  const running = await second.dial('edge-7', self(port), NEVER)
+  first.stop()
   await wait(0)
-  t.ok(await third.dial('edge-7', self('edge-7', server.port), NEVER), 'through the second')
+  t.ok(await third.dial('edge-7', self(port), NEVER), 'through the second')
   running.write('still here')
   t.equal(String((await once(running, 'data'))[0]), 'still here')
   await until(() => connected(client).length === 2, 'a session with the third')
@@ -257,17 +146,8 @@ t.test('a relay dies: its nodes are reached by the others at once, and agents fi
 })
 
 t.test('a relay that is drained: agents go, streams stay to their end', async (t) => {
-  const { relays, agent, relayOf } = await createWorld(t, 3)
-  const server = await listen(t, echo)
-  const client = await agent('edge-7', server.port)
-  const order = rendezvousOrder(
-    'edge-7',
-    relays.map(({ url }) => url),
-  )
-  await until(() => connected(client).toSorted().join() === order.slice(0, 2).toSorted().join())
-  const [first, second, third] = order.map(relayOf) as [Relay, Relay, Relay]
-  const own = await first.dial('edge-7', self('edge-7', server.port), NEVER)
-  await until(() => third.list().every(({ nodes }) => nodes === 1), 'it is known who has it')
+  const { first, second, third, client, port } = await heldByTwo(t)
+  const own = await first.dial('edge-7', self(port), NEVER)
   let over = false
   const drained = first.drain(60_000).then(() => (over = true))
   await until(
@@ -278,7 +158,7 @@ t.test('a relay that is drained: agents go, streams stay to their end', async (t
   own.write('still here')
   t.equal(String((await once(own, 'data'))[0]), 'still here')
   await until(() => first.absence('edge-7') === undefined)
-  const late = await first.dial('edge-7', self('edge-7', server.port), NEVER)
+  const late = await first.dial('edge-7', self(port), NEVER)
   t.equal(first.sessions.absence('edge-7') === undefined, false, 'who still asks it is sent on')
   late.end()
   t.equal(await textOf(late), '')
@@ -311,7 +191,7 @@ t.test('a new certificate: the next session is there before the last one goes, a
   const current = () => relays.map(({ sessions }) => sessions.list().find(({ leaving }) => !leaving)?.since)
   await until(() => current().every((since) => since !== undefined), 'two sessions')
   const before = current()
-  const streams = await Promise.all(relays.map(({ dial }) => dial('edge-7', self('edge-7', server.port), NEVER)))
+  const streams = await Promise.all(relays.map(({ dial }) => dial('edge-7', self(server.port), NEVER)))
   await wait(5)
   Object.assign(identity, await mesh.node('edge-7'))
   for (const listener of listeners) listener()
@@ -328,16 +208,7 @@ t.test('a drain ends at its deadline', async (t) => {
   const { relays, agent } = await createWorld(t, 2)
   const server = await listen(t, echo)
   await agent('edge-7', server.port)
-  await relays[0]!.dial('edge-7', self('edge-7', server.port), NEVER)
+  await relays[0]!.dial('edge-7', self(server.port), NEVER)
   await relays[0]!.drain(100)
   t.equal(relays[0]!.streams(), 1)
 })
-
-/** Each relay must know where the others will be. */
-async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
-  await Promise.all(servers.map((server) => once(server, 'listening')))
-  const ports = servers.map((server) => (server.address() as AddressInfo).port)
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
-  return ports
-}

@@ -77,6 +77,12 @@ export async function listen(t: Test, onSocket: (socket: Socket) => void): Promi
   return Object.assign(server, { port: (server.address() as AddressInfo).port })
 }
 
+/** For `listen`. */
+export const echo = (socket: Socket): void => void socket.pipe(socket)
+
+/** A port of a node itself. */
+export const self = (port: number, host = 'edge-7') => ({ host, port })
+
 /** @throws Error after 10 s. */
 export async function until(is: () => boolean, what = 'what was waited for did not come'): Promise<void> {
   for (let i = 0; i < 2000; i++) {

@@ -1,166 +1,34 @@
-// The traps of reverse tunnels that their users report, each as a test of each way in: kube-apiserver's Unix socket and TLS
-// port, the proxy on the relay's port, and the port of kubelets. Every stream goes to a TCP server beside a real agent.
+// The traps of reverse tunnels that their users report, each as a test of each way in.
 
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { Duplex } from 'node:stream'
-import { connect as connectTls } from 'node:tls'
+import type { Duplex } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
-import { dialTarget } from '../../agent/ops-dial-client.ts'
-import { createClient, validFor } from '../../lib/certificates.ts'
-import { answerConnect } from '../../relay/connect-server.ts'
 import { runEgressServer } from '../../relay/egress-server.ts'
-import { runKubeletServer } from '../../relay/kubelet-server.ts'
-import { KUBELET_PORT } from '../../relay/node-dial.ts'
 import { log } from './mesh.ts'
-import { createOps, listen, textOf, until } from './ops.ts'
-
-/** @param early what leaves with the request, in one write. */
-type Way = { readonly name: string; readonly open: (port: number, early?: string) => Promise<Duplex> }
-
-const SHORT_MS = 300
-const CONNECTED = 'HTTP/1.1 200 Connection established\r\n\r\n'
-/** A target that is silent until its client speaks gets this first. */
-const HELLO = 'hello'
+import { createOps, echo, textOf, until } from './ops.ts'
+import { HELLO, openWays, SHORT_MS } from './ways.ts'
 
 t.setTimeout(120_000)
 
-const { mesh, relay, agent } = await createOps(t, { dialMs: 1_000 })
-/** What a client of kubelets says first; the relay passes it on, and the targets here skip it. */
-const clientHello = await firstWrite('edge-7')
-let kubeletPort = 0
-const { client: agentClient } = await agent('edge-7', 0, {
-  dial: (host, port) => {
-    const at = port === KUBELET_PORT ? kubeletPort : port
-    return dialTarget({ node: 'edge-7', kubeletPort: at, targets: [] }, host, at)
-  },
-})
-const dial = (host: string, port: number, signal: AbortSignal) => relay.dial(host, { host, port }, signal)
-const socket = join(mesh.stateDir, 'egress.sock')
-const egress = await runEgressServer(
-  {
-    ...{ socket, listen: [{ address: '127.0.0.1', port: 0 }], users: ['kube-apiserver'], dial, log },
-    ...{ certificate: mesh.server, authorityPem: mesh.authority.certificatePem, requestMs: SHORT_MS },
-  },
-  mesh.signal,
-)
-const kubelets = await runKubeletServer(
-  {
-    ...{ listen: [{ address: '127.0.0.1', port: 0 }], dial: relay.dial, log, helloMs: SHORT_MS },
-    nodeOf: (name) => name,
-  },
-  mesh.signal,
-)
-const proxy = await mesh.listen({
-  connect: (request, stream, head) => answerConnect({ caller: 'prometheus', dial, log }, request, stream, head),
-})
-mesh.holds(egress.closed)
-mesh.holds(kubelets.closed)
-const apiserver = await createClient(
-  mesh.authority,
-  { commonName: 'kube-apiserver', organization: undefined },
-  validFor(Date.now(), 1),
-)
-
-const WAYS: readonly Way[] = [
-  {
-    name: 'Unix socket',
-    open: (port, early) => byConnect(connect({ path: socket, allowHalfOpen: true }), port, early),
-  },
-  { name: 'mTLS', open: (port, early) => byConnect(tlsTo(egress.addresses[0]!.port, apiserver), port, early) },
-  { name: 'proxy', open: (port, early) => byConnect(tlsTo(proxy.port), port, early) },
-  {
-    name: 'TLS name',
-    async open(port, early = '') {
-      kubeletPort = port
-      const { port: relayPort } = kubelets.addresses[0]!
-      const stream = connect({ host: '127.0.0.1', port: relayPort, allowHalfOpen: true, noDelay: true })
-      stream.write(Buffer.concat([clientHello, Buffer.from(early)]))
-      // The target is dialled before the next stream asks for another.
-      const before = accepted
-      await until(() => accepted > before)
-      return stream
-    },
-  },
-]
-let accepted = 0
-
-/** A target; a ClientHello that opens a connection is not handed on. */
-async function target(t: Parameters<typeof listen>[0], onSocket: (socket: Socket) => void): Promise<number> {
-  const { port } = await listen(t, (stream) => {
-    accepted++
-    stream.once('data', (first: Buffer) => {
-      stream.pause()
-      const rest = first.subarray(0, clientHello.length).equals(clientHello)
-        ? first.subarray(clientHello.length)
-        : first
-      if (rest.length > 0) stream.unshift(rest)
-      onSocket(stream)
-      stream.resume()
-    })
-  })
-  return port
-}
-
-async function byConnect(stream: Duplex, port: number, early = ''): Promise<Duplex> {
-  stream.write(`CONNECT edge-7:${port} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n${early}`)
-  let bytes = Buffer.alloc(0)
-  while (!bytes.includes('\r\n\r\n')) {
-    const [chunk] = (await once(stream, 'data')) as [Buffer]
-    bytes = Buffer.concat([bytes, chunk])
-  }
-  stream.pause()
-  const head = bytes.subarray(0, bytes.indexOf('\r\n\r\n') + 4)
-  if (head.toString() !== CONNECTED) throw new Error(head.toString())
-  if (bytes.length > head.length) stream.unshift(bytes.subarray(head.length))
-  if (early === '') stream.write(HELLO)
-  return stream
-}
-
-function tlsTo(port: number, client?: typeof apiserver): Duplex {
-  const { certificatePem: cert, keyPem: key } = client ?? {}
-  const stream = connectTls({
-    ...{ host: '127.0.0.1', port, ca: mesh.authority.certificatePem, allowHalfOpen: true },
-    ...(cert !== undefined && { cert, key }),
-  })
-  stream.setNoDelay(true)
-  return stream
-}
-
-/** A whole ClientHello for this name. */
-async function firstWrite(servername: string): Promise<Buffer> {
-  const { promise, resolve } = Promise.withResolvers<Buffer>()
-  const front = new Duplex({
-    read() {},
-    write(chunk: Buffer, _encoding, done) {
-      resolve(chunk)
-      done()
-    },
-  })
-  const client = connectTls({ socket: front, servername })
-  client.on('error', () => {})
-  const bytes = await promise
-  client.destroy()
-  return bytes
-}
+const { mesh, ways, target, idle } = await openWays(t)
 
 /** Everything that the target got of what the client said, but the hello of the ways that need one. */
 const said = (chunks: readonly Buffer[]): Buffer => {
   const bytes = Buffer.concat(chunks)
   return bytes.subarray(0, HELLO.length).toString() === HELLO ? bytes.subarray(HELLO.length) : bytes
 }
-const idle = (): boolean => relay.list()[0]!.streams === 0 && agentClient.state().streams === 0
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
 
-for (const { name, open } of WAYS)
+for (const { name, open } of ways)
   t.test(name, async (t) => {
     t.afterEach(() => until(idle, 'streams are left'))
 
     t.test('bytes that come with the request are not lost', async (t) => {
-      const port = await target(t, (socket) => void socket.pipe(socket))
+      const port = await target(t, echo)
       const stream = await open(port, 'early')
       stream.end(' and late')
       t.equal(await textOf(stream), 'early and late')
@@ -255,7 +123,7 @@ for (const { name, open } of WAYS)
     })
 
     t.test('key strokes leave at once', async (t) => {
-      const port = await target(t, (socket) => void socket.pipe(socket))
+      const port = await target(t, echo)
       const stream = await open(port, HELLO)
       let got = 0
       stream.on('data', (chunk: Buffer) => (got += chunk.length)).resume()
@@ -296,7 +164,7 @@ for (const { name, open } of WAYS)
         for (const stream of streams) stream.destroy()
         await until(() => streams.size === 0 && sockets.size === 0 && idle(), 'sockets are left')
       }
-      const next = await target(t, (socket) => void socket.pipe(socket))
+      const next = await target(t, echo)
       const stream = await open(next, 'still there')
       stream.end()
       t.equal(await textOf(stream), 'still there')
@@ -304,16 +172,16 @@ for (const { name, open } of WAYS)
   })
 
 t.test('a stream may be silent for longer than any time limit, in every way', async (t) => {
-  const port = await target(t, (socket) => void socket.pipe(socket))
+  const port = await target(t, echo)
   const streams: Duplex[] = []
-  for (const { open } of WAYS) streams.push(await open(port, HELLO))
+  for (const { open } of ways) streams.push(await open(port, HELLO))
   // The proxy is on the relay's port, whose limits are half a minute.
   await wait(process.env.LONG === undefined ? 5 * SHORT_MS : 60_000)
   for (const [index, stream] of streams.entries()) {
     let text = ''
     stream.on('data', (chunk: Buffer) => (text += chunk.toString())).resume()
     stream.write('awake')
-    await until(() => text.endsWith('awake'), WAYS[index]!.name)
+    await until(() => text.endsWith('awake'), ways[index]!.name)
     stream.destroy()
   }
   await until(idle)
