@@ -1,6 +1,6 @@
 // The cluster that the contract of the DNS is about, and its rows: a name, and what must come of it.
 
-import { clusterOf } from '../../agent/cluster.ts'
+import { clusterOf, type Cluster } from '../../agent/cluster.ts'
 import { hereOf } from '../../agent/topology.ts'
 import type { EndpointSlice, Service } from '../../lib/k8s/objects.ts'
 
@@ -27,7 +27,7 @@ export const db: Ports = [
   { name: 'admin', protocol: 'TCP', port: 8080 },
 ]
 export const MANY = Array.from({ length: 120 }, (_, i) => `10.244.3.${i + 1}`)
-export const cluster = clusterOf({
+export const OBJECTS = {
   services: [
     service('web', {
       clusterIP: '10.96.0.5',
@@ -83,8 +83,25 @@ export const cluster = clusterOf({
   ],
   nodePools: [],
   gateways: [],
-})
+}
+export const cluster = clusterOf(OBJECTS)
 export const here = hereOf(cluster, 'h1')
+/** Its headless service `huge` has so many endpoints. */
+export const clusterOfMany = (count: number, ports: Ports): Cluster =>
+  clusterOf({
+    services: [service('huge', { clusterIP: 'None', ports })],
+    slices: [
+      slice(
+        'huge',
+        'IPv4',
+        Array.from({ length: count }, (_, i) => ({ addresses: [`10.1.${i >> 8}.${i & 255}`] })),
+        ports,
+      ),
+    ],
+    nodes: [],
+    nodePools: [],
+    gateways: [],
+  })
 export const SERVERS = ['169.254.20.53', 'fd66:756c:6d61::53']
 
 /** What `brief` says of the answer. */

@@ -5,7 +5,6 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import packet from 'dns-packet'
 import t, { type Test } from 'tap'
-import { clusterOf } from '../../agent/cluster.ts'
 import { runDnsServer } from '../../agent/dns-server.ts'
 import { openUpstream } from '../../agent/dns-upstream-client.ts'
 import { zoneOf, type ZoneInput } from '../../agent/dns-zone.ts'
@@ -13,7 +12,7 @@ import { createLog } from '../../lib/log.ts'
 import { find } from '../../lib/net/preflight.ts'
 import { encode, framed, tcp, udp, upstreamServer, type Message, type Question } from '../agent/dns-asking.ts'
 import { until } from '../lib/netns.ts'
-import { CASES, cluster, db, here, MANY, SERVERS, service, slice } from './dns-cases.ts'
+import { CASES, cluster, clusterOfMany, db, here, MANY, SERVERS } from './dns-cases.ts'
 
 const run = promisify(execFile)
 
@@ -183,15 +182,7 @@ t.test('what does not fit is cut, marked and whole over TCP; its order is by cha
 })
 
 t.test('ten thousand endpoints: as many as fit, marked as cut', async (t) => {
-  const endpoints = Array.from({ length: 10_000 }, (_, i) => ({ addresses: [`10.1.${i >> 8}.${i & 255}`] }))
-  const huge = clusterOf({
-    services: [service('huge', { clusterIP: 'None', ports: db })],
-    slices: [slice('huge', 'IPv4', endpoints, db)],
-    nodes: [],
-    nodePools: [],
-    gateways: [],
-  })
-  const port = await serve(t, { cluster: huge })
+  const port = await serve(t, { cluster: clusterOfMany(10_000, db) })
   const rows: readonly (readonly [name: string, type: string, udp: number, tcp: number])[] = [
     ['huge.shop.svc.cluster.local', 'A', 70, 4_000],
     ['_sql._tcp.huge.shop.svc.cluster.local', 'SRV', 15, 900],
