@@ -3,9 +3,9 @@
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { promisify } from 'node:util'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { parseAllDocuments } from 'yaml'
 import { parseReplicas } from '../../lib/replicas.ts'
 import { daemonsOf, labelsOf, valuesOf } from '../lab/chart.ts'
@@ -37,7 +37,6 @@ const TYPES: Readonly<Record<string, string>> = {
   ServiceAccount: 'core/v1',
   ConfigMap: 'core/v1',
   DaemonSet: 'apps/v1',
-  Deployment: 'apps/v1',
   Role: 'rbac/v1',
   RoleBinding: 'rbac/v1',
   ClusterRole: 'rbac/v1',
@@ -99,7 +98,7 @@ t.test('lint and render', { skip }, async (t) => {
   ])
   t.strictSame(names(plain).toSorted(), daemons.toSorted(), 'no roles where no API is named')
   const relay = ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding'].map((kind) => `${kind} fulmar-relay`)
-  const whole = [...daemons, ...roles, ...relay, 'Deployment fulmar-relay-a'].toSorted()
+  const whole = [...daemons, ...roles, ...relay, 'DaemonSet fulmar-relay'].toSorted()
   t.strictSame(names(kubeadm).toSorted(), whole)
   t.strictSame(names(openyurt).toSorted(), whole)
   t.strictSame(names(kubeedge).toSorted(), daemons.toSorted(), 'no roles for an API that knows its callers')
@@ -122,7 +121,7 @@ t.test('how daemons reach the API', { skip }, async (t) => {
       )
     })
   const [kubeadm, , kubeedge] = await Promise.all(VALUES.map((file) => template('--values', file)))
-  const all = ['DaemonSet fulmar-agent', 'DaemonSet fulmar-gateway', 'Deployment fulmar-relay-a']
+  const all = ['DaemonSet fulmar-agent', 'DaemonSet fulmar-gateway', 'DaemonSet fulmar-relay']
   t.strictSame(
     variables(kubeadm!).toSorted(),
     all
@@ -141,7 +140,7 @@ t.test('how daemons reach the API', { skip }, async (t) => {
 
 t.test('pods that join their nodes', { skip }, async (t) => {
   const identity = { ca: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n' }
-  const relay = { replicas: [{ name: 'a', node: 'cloud-1', public: ['2001:db8::1'] }] }
+  const relay = { replicas: [{ node: 'cloud-1', public: ['2001:db8::1'] }] }
   const rendered = await renderChart({ identity, relay, api: { server: 'https://203.0.113.10:6443' } })
   t.equal(await mistakes(objectsIn(rendered)), '')
   t.ok(
@@ -159,11 +158,7 @@ t.test('pods that join their nodes', { skip }, async (t) => {
 })
 
 t.test('several relays', { skip }, async (t) => {
-  const replica = (name: string, ...addresses: readonly string[]) => ({
-    name,
-    node: `cloud-${name}`,
-    public: addresses,
-  })
+  const replica = (name: string, ...addresses: readonly string[]) => ({ node: `cloud-${name}`, public: addresses })
   const one = await renderChart({ relay: { replicas: [replica('a', '203.0.113.10')] } })
   t.notMatch(one, /--replicas/)
   const relay = {
@@ -172,17 +167,34 @@ t.test('several relays', { skip }, async (t) => {
   }
   const two = await renderChart({ relay })
   const urls = 'https://203.0.113.10:443+https://[2001:db8::1]:443,https://b.example:443'
-  t.equal(two.split(`- --replicas\n            - "${urls}"`).length, 3, 'the same text for each')
+  t.equal(startedOn(t, two, 'cloud-a'), `relay --public 203.0.113.10,2001:db8::1 --replicas ${urls}`)
+  t.equal(startedOn(t, two, 'cloud-b'), `relay --public b.example --replicas ${urls}`, 'each as its node says')
   t.equal(parseReplicas(urls).length, 2, 'and one that a relay understands')
   t.equal(await mistakes(objectsIn(two)), '')
 })
+
+/** What the container of a relay makes of its node's name: the words after `fulmar`. */
+function startedOn(t: Test, rendered: string, node: string): string {
+  const folder = mkdtempSync(join(CACHE, 'relay-'))
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  writeFileSync(join(folder, 'fulmar'), '#!/bin/sh\necho "$@"\n', { mode: 0o755 })
+  const relay = objectsIn(rendered).find(
+    ({ kind, metadata }) => `${kind} ${metadata.name}` === 'DaemonSet fulmar-relay',
+  )!
+  const { spec } = relay as unknown as { readonly spec: { readonly template: { readonly spec: PodSpec } } }
+  const { command = [], args = [] } = spec.template.spec.containers[0]!
+  const [program = '', ...words] = [...command, ...args]
+  const env = { PATH: `${folder}:${process.env['PATH']}`, NODE_NAME: node }
+  return execFileSync(program, words, { encoding: 'utf8', env }).trim()
+}
 
 t.test('values that are none are refused', { skip }, async (t) => {
   for (const wrong of [
     'agent.argz={}',
     'api.server=10.0.0.1:6443',
     'image.digest=sha256:1',
-    'relay.replicas[0].name=a',
+    'relay.replicas[0].node=cloud-1',
+    'relay.replicas[0].node=$(id)',
     'hostFolders.state=/x',
     'gateway.enabled=maybe',
   ])
@@ -235,6 +247,6 @@ t.test('the lab’s daemons by the chart', { skip }, async (t) => {
   t.match(gateways[1]!.command.join(' '), /fm-direct fm-udp fm-tcp[\s\S]*fulmar gateway --warm all/)
   t.match(
     relays[0]!.command.join(' '),
-    /\+net_bind_service,\+net_admin --no-new-privs fulmar relay --public 203\.0\.113\.10 --stun/,
+    /\+net_bind_service,\+net_admin --no-new-privs sh -ec [\s\S]*cloud\) set -- --public \S*203\.0\.113\.10\S* --stun/,
   )
 })

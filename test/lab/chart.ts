@@ -1,5 +1,5 @@
-// A lab's daemons from the rendered chart instead of from daemons.ts: what its DaemonSets and Deployments say, placed on
-// the nodes by their labels. What of Kubernetes the lab does not have, and a chart may say, is refused by name.
+// A lab's daemons from the rendered chart instead of from daemons.ts: what its DaemonSets say, placed on the nodes by
+// their labels and names. What of Kubernetes the lab does not have, and a chart may say, is refused by name.
 
 import { parseAllDocuments } from 'yaml'
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
@@ -41,7 +41,7 @@ export function valuesOf(
     gateway: { args: gatewayFlags },
     wireguardGo: { enabled: true },
     relay: {
-      replicas: [{ name: 'a', node: CLOUD, public: relay.addresses, stun: relay.stun }],
+      replicas: [{ node: CLOUD, public: relay.addresses, stun: relay.stun }],
       args: ['--stun-ports', STUN_PORTS.join(','), '--manifests', OBJECTS],
       extraVolumes: [{ name: 'objects', hostPath: { path: manifests, type: 'Directory' } }],
       extraVolumeMounts: [{ name: 'objects', mountPath: OBJECTS, readOnly: true }],
@@ -77,20 +77,20 @@ export function daemonsOf(
   const documents = parseAllDocuments(rendered)
   const workloads = (Array.isArray(documents) ? documents : []).flatMap((document): readonly Workload[] => {
     const object = document.toJS() as Workload | null
-    return object?.kind === 'DaemonSet' || object?.kind === 'Deployment' ? [object] : []
+    return object?.kind === 'DaemonSet' ? [object] : []
   })
   const isNode = new Set(topology.nodes.map(({ name }) => name))
-  const daemons = workloads.flatMap(({ kind, metadata, spec }) => {
+  const daemons = workloads.flatMap(({ metadata, spec }) => {
     const pod = spec?.template?.spec
     const name = metadata?.name ?? ''
-    if (pod === undefined) throw new UsageError(`${kind} ${name}: has no pod`)
-    if (pod.affinity !== undefined) throw new UsageError(`${kind} ${name}: a lab’s scheduler knows no affinity`)
+    if (pod === undefined) throw new UsageError(`DaemonSet ${name}: has no pod`)
+    const named = namesIn(name, pod)
     const hosts = [...labels].flatMap(([host, known]) => {
       const fits = Object.entries(pod.nodeSelector ?? {}).every(([key, value]) => known[key] === value)
-      return fits && (isNode.has(host) || kind === 'Deployment') ? [host] : []
+      return fits && (named?.includes(host) ?? isNode.has(host)) ? [host] : []
     })
-    if (kind === 'Deployment' && hosts.length !== 1)
-      throw new UsageError(`Deployment ${name}: its pod fits ${hosts.length} hosts of the lab, and not one`)
+    if (named !== undefined && hosts.length !== named.length)
+      throw new UsageError(`DaemonSet ${name}: is for ${named.join(' and ')}, and the lab has ${hosts.join(' and ')}`)
     return hosts.flatMap((host) =>
       pod.containers.map((container) => ofContainer(topology, host, name, pod, container.name, image)),
     )
@@ -102,6 +102,18 @@ export function daemonsOf(
     tunnels: named('fm-direct', 'fm-udp', 'fm-tcp'),
     gateways: named('gateway'),
   }
+}
+
+/** The nodes that a pod is for by their names; undefined where it is for any. */
+function namesIn(workload: string, { affinity }: PodSpec): readonly string[] | undefined {
+  if (affinity === undefined) return undefined
+  const terms = affinity.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ?? []
+  return terms.flatMap(({ matchFields = [], ...others }) => {
+    const [field, ...more] = matchFields
+    if (field?.key !== 'metadata.name' || field.operator !== 'In' || more.length + Object.keys(others).length > 0)
+      throw new UsageError(`DaemonSet ${workload}: a lab’s scheduler knows no affinity but to nodes by name`)
+    return field.values
+  })
 }
 
 function ofContainer(

@@ -6,7 +6,19 @@
 export type PodSpec = {
   readonly hostNetwork?: boolean
   readonly nodeSelector?: Readonly<Record<string, string>>
-  readonly affinity?: object
+  readonly affinity?: {
+    readonly nodeAffinity?: {
+      readonly requiredDuringSchedulingIgnoredDuringExecution?: {
+        readonly nodeSelectorTerms: readonly {
+          readonly matchFields?: readonly {
+            readonly key: string
+            readonly operator: string
+            readonly values: readonly string[]
+          }[]
+        }[]
+      }
+    }
+  }
   readonly initContainers?: readonly ContainerSpec[]
   readonly containers: readonly ContainerSpec[]
   readonly volumes?: readonly VolumeSpec[]

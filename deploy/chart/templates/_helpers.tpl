@@ -8,7 +8,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* What a Deployment or DaemonSet selects its pods by; it never changes. Takes [context, component]. */}}
+{{- /* What a DaemonSet selects its pods by; it never changes. Takes [context, component]. */}}
 {{- define "fulmar.selector" -}}
 app.kubernetes.io/name: fulmar
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
