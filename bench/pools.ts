@@ -8,13 +8,13 @@ import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { ulaOf } from '../gateway/addresses.ts'
-import { find } from '../lib/net/preflight.ts'
 import { fetchStatus } from '../lib/net/status-client.ts'
 import { ROUTE_TABLE } from '../lib/owned.ts'
 import type { GatewayStatus, PathStatus } from '../lib/status.ts'
 import { openLab, type Lab } from '../test/lab/lab.ts'
 import { REMOVE_GATEWAY } from '../test/lab/matrix-arena.ts'
 import { CLOUD, pathsOf } from '../test/lab/names.ts'
+import { smallMachines } from '../test/lab/small-machines.ts'
 import { withShortPath } from '../test/lab/supervisor.ts'
 import { onlyNodeOf as nodeOf, siteNames, writeSites } from './harness/daemons-only.ts'
 import type { Finding } from './harness/findings.ts'
@@ -32,6 +32,9 @@ const POLL_MS = 1_000
 const PING_S = 5
 /** Asking every gateway for all its paths takes them from their work: a look may take so much of the time, at the most. */
 const LOOKING_SHARE = 0.1
+/** At rest is a mesh none of whose paths moves for so long. */
+const REST_MS = 10_000
+const REST_WITHIN_MS = 180_000
 /** The site that changes. */
 const CHANGED = 's7'
 const CHANGE_WITHIN_MS = 60_000
@@ -70,6 +73,7 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
     const wireguard = wireguardGoOf(gateways).reduce((sum, pid) => sum + pssOf(pid), 0)
     const relay = pssOf(lab.pidOf(CLOUD, 'relay')!)
 
+    await atRest(lab, progress, signal)
     const renumbered = await changeOf(lab, signal, async () => {
       const file = join(manifests, `pool-${CHANGED}.yaml`)
       writeFileSync(file, readFileSync(file, 'utf8').replaceAll(OLD_CIDR, NEW_CIDR))
@@ -78,6 +82,7 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
     progress(
       `${CHANGED} has another podCIDR: ${renumbered.told} gateways know after ${Math.round(renumbered.tookMs)} ms`,
     )
+    await atRest(lab, progress, signal)
     const anew = await changeOf(lab, signal, async () => {
       const before = await statusOf(lab, CHANGED)
       await lab.stop(nodeOf(CHANGED), 'gateway')
@@ -131,14 +136,6 @@ function raiseInotifyInstances(): string {
   const inotifyInstances = readFileSync(INOTIFY_INSTANCES, 'utf8').trim()
   writeFileSync(INOTIFY_INSTANCES, String(Math.max(Number(inotifyInstances), 20 * POOLS)))
   return inotifyInstances
-}
-
-/** Fifty machines share two processors: a wireguard-go that wakes a thread for each would spend them on that. */
-async function smallMachines(lab: Lab): Promise<void> {
-  const program = find('wireguard-go')
-  if (program === undefined) return
-  const script = `#!/bin/bash\nexport GOMAXPROCS=1\nexec -a wireguard-go ${program} "$@"\n`
-  writeFileSync(join(pathsOf(lab.id).programs, 'wireguard-go'), script, { mode: 0o755 })
 }
 
 /** The relay is no neighbour of fifty gateways: it has more of the processors than one of them (autogroup of its session). */
@@ -202,6 +199,20 @@ function hasPathTo(status: GatewayStatus | undefined, changed: string, before: G
   return wanted !== true || (path !== undefined && path.rung !== 'none' && path.rung !== 'cold')
 }
 
+/** What moves after this is moved by the change: relayed pairs that still become direct do so before. */
+async function atRest(lab: Lab, progress: (line: string) => void, signal: AbortSignal): Promise<void> {
+  const endMs = performance.now() + REST_WITHIN_MS
+  for (let before = await allPaths(lab); ;) {
+    await pause(REST_MS, undefined, { signal })
+    const now = await allPaths(lab)
+    const moved = movedBetween(before, now)
+    if (moved === 0) return
+    progress(`${moved} paths moved within ${REST_MS / 1000} s by themselves`)
+    if (performance.now() > endMs) return
+    before = now
+  }
+}
+
 type Change = { readonly told: number; readonly tookMs: number; readonly others: number }
 
 /** @param change @returns to how many gateways it got, and when the last knew. */
@@ -209,13 +220,16 @@ async function changeOf(lab: Lab, signal: AbortSignal, change: () => Promise<Omi
   const before = await allPaths(lab)
   const done = await change()
   await pause(POLL_MS, undefined, { signal })
-  const after = await allPaths(lab)
-  const others = [...before].flatMap(([pool, paths]) =>
-    pool === CHANGED
-      ? []
-      : [...paths].filter(([to, path]) => to !== CHANGED && !isSame(path, after.get(pool)?.get(to))),
-  )
-  return { ...done, others: others.length }
+  return { ...done, others: movedBetween(before, await allPaths(lab)) }
+}
+
+/** How many paths of two looks differ; those of the site that changes do not count. */
+function movedBetween(before: PathsByPool, after: PathsByPool): number {
+  let moved = 0
+  for (const [pool, paths] of before)
+    for (const [to, path] of paths)
+      if (pool !== CHANGED && to !== CHANGED && !isSame(path, after.get(pool)?.get(to))) moved++
+  return moved
 }
 
 /** Of two looks at one moment. */

@@ -317,7 +317,7 @@ if (cage !== undefined) {
           `by name ${nameFailures.length} of ${names} failed ${errors(nameFailures)}, slowest ${slowestNameMs} ms`,
       )
       const allowedMs = i === 0 ? 0 : byNft * UNDER_LOAD
-      if (allowedMs === 0) t.equal(failures.length, 0, `${name}: no call by ${way} fails`)
+      if (allowedMs === 0) t.strictSame(failures, [], `${name}: no call by ${way} fails`)
       else t.ok(outageMs(failures) <= allowedMs, `${name}: calls by ${way} fail for ${outageMs(failures)} ms`)
       t.strictSame(by, ['a'], `${name}: ours answers by ${way}`)
       t.equal(nameFailures.length, 0, `${name}: calls by name succeed when tried again`)

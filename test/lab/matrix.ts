@@ -18,6 +18,7 @@ import {
   type MatrixSites,
   type Part,
 } from './matrix-plan.ts'
+import { smallMachines } from './small-machines.ts'
 import { contentionOf, faultsOf, renderPart, rowsOf } from './matrix-report.ts'
 import { runPart, type PartResult } from './matrix-run.ts'
 import { CLOUD, parsePoolName } from './names.ts'
@@ -107,7 +108,16 @@ async function runInLab(
       `${describePart(part)}: ${[...sites].map(([name, nat]) => (name === nat ? name : `${name} (${nat})`)).join(', ')}`,
     )
     const gatewayFlags = ['--cold-after', String(COLD_AFTER_S)]
-    const options = { id, underlay, firewall6, nat: sites, manifests: folder, gatewayFlags, until: 'nodes' } as const
+    const options = {
+      id,
+      underlay,
+      firewall6,
+      nat: sites,
+      manifests: folder,
+      gatewayFlags,
+      prepare: smallMachines,
+      until: 'nodes',
+    } as const
     await using lab = await openLab(options, { signal, progress })
     // No pod here asks for a Service or a name, and each is on its pool's gateway: agents would only take time from it.
     await Promise.all(lab.topology.nodes.map(({ name }) => lab.stop(name, 'agent')))
