@@ -1,7 +1,8 @@
 // TLS to what our CA vouches for, on a machine that may not know what time it is. Where the wall clock is right, it is
 // tls.connect. Where it is behind the floor (lib/clock.ts), OpenSSL would refuse every certificate for being of the future;
 // then all that it checks is checked here, and of the dates what can be known: that the certificate had not ended by the
-// floor. Such a certificate must be issued by the CA itself, which those of relays are.
+// floor. Such a certificate must be issued by the CA itself, which those of relays are. It is checked here too where OpenSSL
+// is not to know the CA.
 
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
@@ -11,19 +12,32 @@ import type { Clock } from '../clock.ts'
 /** RFC 5280 §4.2.1.12. */
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
 
-/** @param to with a CA. @param clock without it, the wall clock is trusted. */
-export function connectTls(to: ConnectionOptions, clock: Clock | undefined): TLSSocket {
+/**
+ * @param to with a CA. @param clock without it, the wall clock is trusted.
+ * @param shown of our own: OpenSSL sends the CA's certificate after ours wherever it knows it.
+ */
+export function connectTls(
+  to: ConnectionOptions,
+  clock: Clock | undefined,
+  shown: 'with the CA' | 'alone' = 'with the CA',
+): TLSSocket {
   const host = to.host ?? ''
   const options = { ...to, path: undefined, servername: serverNameOf(host) }
-  if (clock?.isBehind() !== true) return tls.connect(options)
-  const socket = tls.connect({ ...options, rejectUnauthorized: false })
+  const behind = clock?.isBehind() === true
+  if (!behind && shown === 'with the CA') return tls.connect(options)
+  const socket = tls.connect({ ...options, rejectUnauthorized: false, ...(shown === 'alone' && { ca: [] }) })
   // The first listener: nobody else hears of a connection that is not what it should be.
   socket.once('secureConnect', () => {
-    const fault = faultOf(socket.getPeerX509Certificate(), caOf(to), host, clock.now())
+    const nowMs = clock?.now() ?? Date.now()
+    const certificate = socket.getPeerX509Certificate()
+    const fault = faultOf(certificate, caOf(to), host, nowMs) ?? (behind ? undefined : earlyOf(certificate!, nowMs))
     if (fault !== undefined) socket.destroy(new Error(`the certificate of ${host} ${fault}`))
   })
   return socket
 }
+
+const earlyOf = ({ validFromDate }: X509Certificate, nowMs: number): string | undefined =>
+  validFromDate.getTime() > nowMs ? `is not yet valid: from ${validFromDate.toISOString()}` : undefined
 
 /** Where an https URL leads, as tls.connect takes it. */
 export function tlsTargetOf(url: URL): { readonly host: string; readonly port: number; readonly servername: string } {
