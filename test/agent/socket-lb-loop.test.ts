@@ -2,10 +2,10 @@
 // the programs leave alone does not arrive. `agent` as argument makes this file an agent that is killed.
 
 import { createSocket } from 'node:dgram'
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -19,6 +19,7 @@ import { openPin, removePins } from '../../lib/bpf/pins.ts'
 import { createLog } from '../../lib/log.ts'
 import { EMPTY, sortedList } from '../../lib/sorted-list.ts'
 import { isRoot, until } from '../lib/netns.ts'
+import { addCagePod, calls, inGroup, startTargets } from './cage-pods.ts'
 import { addGroup, enterCage } from './cage.ts'
 import { call } from './peer.ts'
 
@@ -70,51 +71,9 @@ if (cage !== undefined && process.argv[2] === 'agent') {
   await loop.idle()
   process.stdout.write(`${loop.path().kind}\n`)
 } else if (cage !== undefined) {
-  const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: 'utf8' })
-  for (let i = 2; i < 6; i++) {
-    ip('addr', 'add', `10.244.1.${i}/32`, 'dev', 'lo')
-    ip('addr', 'add', `fd00:244:1::${i}/128`, 'dev', 'lo', 'nodad')
-  }
-  /** Answers with the address that was reached. */
-  const server = createServer((socket) => {
-    socket.on('error', () => undefined)
-    socket.end(`${socket.localAddress!.replace('::ffff:', '')}\n`)
-  })
-  await new Promise<void>((resolve) => server.listen(8080, '::', resolve))
-  t.teardown(() => server.close())
-
-  /** A network of its own with a cable to the node; the words that run a program there. */
-  const addPod = async (name: string, address: string): Promise<readonly string[]> => {
-    const holder = spawn('unshare', ['--net', 'sh', '-c', 'ip link set lo up && echo ready && cat'])
-    t.teardown(() => holder.kill())
-    await once(createInterface(holder.stdout), 'line')
-    const enter = ['nsenter', `--net=/proc/${holder.pid}/ns/net`]
-    ip('link', 'add', name, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', `${holder.pid}`)
-    ip('link', 'set', name, 'up')
-    ip('route', 'add', address, 'dev', name)
-    for (const line of [
-      `addr add ${address} dev eth0`,
-      'link set eth0 up',
-      'route add 10.244.1.0/24 dev eth0',
-      'route add 192.168.7.1 dev eth0',
-    ])
-      execFileSync(enter[0]!, [...enter.slice(1), 'ip', ...line.split(' ')])
-    return enter
-  }
-  /** One answer per call. @param by the words that come before the program. */
-  const calls = async (by: readonly string[], address: string, port: number, count: number): Promise<string[]> => {
-    const peer = fileURLToPath(new URL('peer.ts', import.meta.url))
-    const [program, ...words] = [...by, process.execPath, peer, 'call', 'tcp', address, `${port}`, `${count}`]
-    const child = spawn(program!, words, { stdio: ['ignore', 'pipe', 'inherit'] })
-    const answers: string[] = []
-    for await (const line of createInterface({ input: child.stdout })) answers.push(line)
-    return answers
-  }
+  await startTargets(t)
   const distinct = (answers: readonly string[]) => [...new Set(answers)].sort()
-  const inGroup = (group: string) => ['sh', '-c', `echo 0 > ${group}/cgroup.procs && exec "$@"`, 'sh']
-
-  ip('addr', 'add', '192.168.7.1/32', 'dev', 'lo')
-  const pods = [await addPod('pod-a', '10.244.9.1'), await addPod('pod-b', '10.244.9.2')] as const
+  const pods = [await addCagePod(t, 'pod-a', '10.244.9.1'), await addCagePod(t, 'pod-b', '10.244.9.2')] as const
   const other = addGroup(cage, 'other')
 
   const pair = (a: number, b: number) => serviceOf(frontend('pair', 2, { targets: [target(a), target(b)] }))

@@ -1,54 +1,28 @@
 // A gateway in memory: the product's announcements, peers, mesh and paths, composed as gateway/main.ts composes them,
 // over a kernel, sockets and a relay of this process. What a real one keeps on disk and in the kernel outlives a restart.
 
-import { createHash } from 'node:crypto'
-import { formatSocketAddress, socketAddress, type SocketAddress } from '../../lib/address.ts'
 import type { Node } from '../../lib/k8s/objects.ts'
 import { createClock } from '../../lib/clock.ts'
 import { createLog } from '../../lib/log.ts'
-import type { NodeIdentity } from '../../lib/net/identity.ts'
-import { RUNGS, type PathStatus, type Rung } from '../../lib/status.ts'
+import { RUNGS, type PathStatus } from '../../lib/status.ts'
 import { decodeSignal, encodeSignal, type SignalFrame, type SignedAnnouncement } from '../../lib/wire/signal.ts'
-import { decodeStun, isStun } from '../../lib/wire/stun.ts'
-import { linkLocalOf } from '../../gateway/addresses.ts'
 import type { Announcement } from '../../gateway/announcement.ts'
 import { runAnnouncements, type Announcements } from '../../gateway/announcements-loop.ts'
 import { ownCandidates } from '../../gateway/candidates.ts'
-import { decodeEcho, encodeEcho, toReply } from '../../gateway/echo.ts'
+import { encodeEcho } from '../../gateway/echo.ts'
 import { runMesh, type Mesh } from '../../gateway/mesh-loop.ts'
 import { runPaths, type Paths } from '../../gateway/path-loop.ts'
 import type { Peer } from '../../gateway/peers.ts'
 import { PoolView } from '../../gateway/pools.ts'
 import { Readiness } from '../../gateway/readiness.ts'
 import { Roles } from '../../gateway/roles.ts'
-import type { Clock } from './clock.ts'
-import type { Internet, Nat } from './internet.ts'
 import { Kernel } from './kernel.ts'
-import type { SimRelay } from './relay.ts'
-
-/** A place of the simulated world. */
-export type Site = {
-  readonly node: string
-  readonly pool: string
-  readonly identity: Pick<NodeIdentity, 'node' | 'certificatePem' | 'keyPem' | 'caPem'>
-  readonly privateKey: string
-  readonly publicKey: string
-  readonly podCidrs: readonly string[]
-  /** Of WireGuard's direct port, inside the site. */
-  readonly inside: SocketAddress
-  readonly nat: Nat
-  /** To the relay and to the Internet, one way. */
-  readonly latencyMs: number
-}
+import { ROLE, type Site } from './site.ts'
+import { memoryPackets, Tunnels, type TunnelSurroundings } from './tunnels.ts'
 
 /** What is around a gateway. */
-export type Surroundings = {
-  readonly clock: Clock
-  readonly internet: Internet
-  readonly relay: SimRelay
+export type Surroundings = TunnelSurroundings & {
   readonly nodes: () => readonly Node[]
-  /** The gateway that a WireGuard packet over the relay reaches; undefined where there is none. */
-  readonly gatewayOf: (node: string) => SimGateway | undefined
 }
 
 export type GatewayWork = {
@@ -57,7 +31,6 @@ export type GatewayWork = {
   passes: number
 }
 
-const ROLE = { active: true, term: 1 } as const
 const COLD_AFTER_MS = 60_000
 
 /** As gateway/signal-client.ts says it. */
@@ -68,12 +41,10 @@ export const helloOf = (known: string): SignalFrame => ({
   ...(known !== '' && { known }),
 })
 
-export const privateKeyFor = (node: string, seed: number): string =>
-  createHash('sha256').update(`${seed} ${node}`).digest('base64')
-
 export class SimGateway {
   readonly site: Site
   readonly kernel = new Kernel()
+  readonly tunnels: Tunnels
   readonly publicKey: string
   work: GatewayWork = newWork()
   readonly #world: Surroundings
@@ -87,7 +58,11 @@ export class SimGateway {
     this.site = site
     this.#world = world
     this.publicKey = site.publicKey
-    world.internet.attach(site.inside.address, site.nat, site.node, (datagram, from) => this.#receive(datagram, from))
+    this.tunnels = new Tunnels(site, world, this.kernel, {
+      peers: () => this.peers,
+      paths: () => this.#process?.paths,
+    })
+    world.internet.attach(site.inside.address, site.nat, site.node, this.tunnels.receive)
     this.#facts = this.#discover()
   }
 
@@ -209,12 +184,12 @@ export class SimGateway {
         privateKey: site.privateKey,
         publicKey,
         probes: () => ({
-          send: (datagram, to, ttl) => this.#sendUdp(Buffer.from(datagram), to, ttl),
+          send: (datagram, to, ttl) => this.tunnels.sendUdp(Buffer.from(datagram), to, ttl),
           malformed: () => 0,
         }),
         echoes: () => ({
           send: (rung, to, echo) =>
-            this.#sendInside(rung, to, Buffer.from(encodeEcho({ ...echo, kind: 'request', role: ROLE }))),
+            this.tunnels.sendInside(rung, to, Buffer.from(encodeEcho({ ...echo, kind: 'request', role: ROLE }))),
           tellRole: () => {},
           carried: () => 0,
         }),
@@ -303,54 +278,7 @@ export class SimGateway {
     pass()
   }
   #lastPeers: readonly Peer[] = []
-
-  #sendUdp(datagram: Buffer, to: SocketAddress, ttl?: number): void {
-    this.#world.internet.send(this.site.inside, to, datagram, ttl, this.site.latencyMs)
-  }
-
-  /** Through a WireGuard device: to the peer with that address, if the device knows where it is. */
-  #sendInside(rung: Rung, linkLocal: string, inner: Buffer): void {
-    const peer = this.peers.find(({ node }) => linkLocalOf(node) === linkLocal)
-    if (peer === undefined || !this.kernel.devices[rung].has(peer.wireguardKey)) return
-    const packet = Buffer.concat([Buffer.from([DATA]), Buffer.from(this.publicKey, 'base64'), inner])
-    if (rung === 'direct') {
-      const endpoint = this.kernel.endpointOf('direct', peer.wireguardKey)
-      if (endpoint !== undefined) this.#sendUdp(packet, endpoint)
-    } else if (rung === 'relay-tcp') {
-      const { relay, clock, gatewayOf } = this.#world
-      const other = gatewayOf(peer.node)
-      if (other === undefined || !relay.isConnected(this.site.node) || !relay.isConnected(peer.node)) return
-      const ms = this.site.latencyMs + other.site.latencyMs
-      clock.at(peer.node, ms, () => other.#decrypt('relay-tcp', packet, undefined))
-    }
-  }
-
-  #receive(datagram: Buffer, from: SocketAddress): void {
-    if (!isStun(datagram)) return this.#decrypt('direct', datagram, from)
-    const message = decodeStun(datagram)
-    if (message !== undefined) this.#process?.paths.onStun(message, datagram, from)
-  }
-
-  #decrypt(rung: Rung, packet: Buffer, from: SocketAddress | undefined): void {
-    const key = packet.toString('base64', 1, KEY_END)
-    // The peer's device must know our key too; it encrypted for it.
-    if (!this.kernel.devices[rung].has(key)) return
-    if (from !== undefined) this.kernel.roam(rung, key, from)
-    const inner = packet.subarray(KEY_END)
-    const echo = decodeEcho(inner)
-    const peer = this.peers.find(({ wireguardKey }) => wireguardKey === key)
-    if (echo === undefined || peer === undefined || this.#process === undefined) return
-    const linkLocal = linkLocalOf(peer.node)
-    if (echo.role !== undefined) this.#process.paths.onEchoRole(linkLocal, echo.role)
-    if (echo.kind === 'reply') return this.#process.paths.onEchoReply(rung, linkLocal, echo.sequence)
-    if (echo.kind === 'role') return
-    this.#sendInside(rung, linkLocal, Buffer.from(toReply(inner, ROLE)))
-    this.#process.paths.onEchoRequest(rung, linkLocal, echo.interested)
-  }
 }
-
-const DATA = 4
-const KEY_END = 33
 
 type Process = {
   readonly life: AbortController
@@ -367,30 +295,3 @@ const OUTSIDE = [
   { address: '198.51.100.1', what: 'the relay' },
   { address: '203.0.113.1', what: 'a STUN server' },
 ]
-
-/** Loopback sockets of fm-tcp in memory: they tell when a packet meets a path that is not kept up. */
-function memoryPackets(onTraffic: (node: string) => void) {
-  const peers = new Map<string, { readonly endpoint: string; awake: boolean }>()
-  let nextPort = 40_000
-  return {
-    add: async (node: string) => {
-      const known = peers.get(node)
-      if (known !== undefined) return known.endpoint
-      const endpoint = formatSocketAddress(socketAddress('127.0.0.1', nextPort++)!)
-      peers.set(node, { endpoint, awake: false })
-      return endpoint
-    },
-    setAwake: (node: string, awake: boolean) => {
-      const peer = peers.get(node)
-      if (peer !== undefined) peer.awake = awake
-    },
-    remove: (node: string) => void peers.delete(node),
-    leave: (node: string) => {
-      const peer = peers.get(node)
-      if (peer === undefined || peer.awake) return
-      peer.awake = true
-      onTraffic(node)
-    },
-    nodes: () => [...peers.keys()],
-  }
-}

@@ -17,9 +17,10 @@ import {
   type SignedAnnouncement,
 } from '../../lib/wire/signal.ts'
 import { Clock } from './clock.ts'
-import { helloOf, privateKeyFor, SimGateway, type Site, type Surroundings } from './gateway.ts'
+import { helloOf, SimGateway, type Surroundings } from './gateway.ts'
 import { Internet, Nat, NAT_TYPES, type NatType } from './internet.ts'
 import { SimRelay } from './relay.ts'
+import { privateKeyFor, type Site } from './site.ts'
 
 export type WorldOptions = {
   readonly pools: number
