@@ -19,7 +19,7 @@ import {
   type RelayAnswer,
   type StunAnswer,
 } from '../lib/doctor.ts'
-import { ApiError } from '../lib/k8s/api-error.ts'
+import { ApiError, isNotFound } from '../lib/k8s/api-error.ts'
 import { createApiClient } from '../lib/k8s/api-client.ts'
 import { NODE_POOLS, NODES, RAVEN_GATEWAYS, type KubernetesObject, type Resource } from '../lib/k8s/objects.ts'
 import { poolsOf, type Pool } from '../lib/k8s/pools.ts'
@@ -62,14 +62,6 @@ function askRelay(url: string, identity: NodeIdentity): Promise<Answered> {
   const sentMs = Date.now()
   const sent = performance.now()
   return new Promise((resolve) => {
-    const fails = (error: NodeJS.ErrnoException): void => {
-      const code = error.code ?? (error.name === 'TimeoutError' || error.name === 'AbortError' ? 'ETIMEDOUT' : '')
-      const message = code === 'ETIMEDOUT' ? `no answer within ${ANSWER_MS / 1000} s` : error.message
-      resolve({
-        answer: { kind: 'fails', url, code: code === 'ABORT_ERR' ? 'ETIMEDOUT' : code, message },
-        offsetMs: undefined,
-      })
-    }
     const signal = AbortSignal.timeout(ANSWER_MS)
     const request = https.request(
       new URL('/version', url),
@@ -84,9 +76,12 @@ function askRelay(url: string, identity: NodeIdentity): Promise<Answered> {
         resolve({ answer: { kind: 'answers', url, rttMs }, offsetMs })
       },
     )
-    request.once('error', (error: NodeJS.ErrnoException) =>
-      fails(signal.aborted ? Object.assign(error, { code: 'ETIMEDOUT' }) : error),
-    )
+    request.once('error', ({ code = '', message }: NodeJS.ErrnoException) => {
+      const fault = signal.aborted
+        ? { code: 'ETIMEDOUT', message: `no answer within ${ANSWER_MS / 1000} s` }
+        : { code, message }
+      resolve({ answer: { kind: 'fails', url, ...fault }, offsetMs: undefined })
+    })
     request.end()
   })
 }
@@ -174,7 +169,7 @@ async function diagnoseObjects(
     try {
       return (await client.list(resource, signal)).items
     } catch (error) {
-      if (optional && error instanceof ApiError && error.status === 404) return []
+      if (optional && isNotFound(error)) return []
       throw error
     }
   }

@@ -3,8 +3,9 @@
 // kept from before the token is sent until everything is in place. A pod has a ServiceAccount token in its place.
 
 import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { spkiHash } from '../lib/certificates.ts'
 import { stateDirOption } from '../lib/common-options.ts'
-import { flag, optionalText, url, type Options, type Values } from '../lib/config.ts'
+import { flag, optional, optionalText, url, type Options, type Values } from '../lib/config.ts'
 import { enrol, enrolPod } from '../lib/net/enrolment.ts'
 import { readIfPresent } from '../lib/net/files.ts'
 import { IdentityError, loadIdentity, type NodeIdentity } from '../lib/net/identity.ts'
@@ -26,7 +27,7 @@ const OPTIONS = {
     value: 'TOKEN',
     doc: 'from fulmar token create, for this node',
     fallback: '',
-    parse: (value) => (value === '' ? undefined : parseToken(value)),
+    parse: optional(parseToken),
   },
   serviceAccountToken: {
     name: 'service-account-token',
@@ -87,14 +88,13 @@ async function joinByToken(stateDir: string, relay: URL, { node, secret, caHash 
 }
 
 /** Which node of which mesh is asked for; a pod's token may not name its node. */
-async function meantBy({
-  token,
-  node,
-  ca,
-}: Values<typeof OPTIONS>): Promise<{ node: string | undefined; caHash: string }> {
+type Meant = { readonly node: string | undefined; readonly caHash: string }
+
+async function meantBy({ token, node, ca }: Values<typeof OPTIONS>): Promise<Meant> {
   if (token !== undefined) return token
-  const { spkiHash } = await import('../lib/certificates.ts')
-  return { node, caHash: spkiHash(new X509Certificate((await readIfPresent(ca!)) ?? '')) }
+  const caPem = await readIfPresent(ca!)
+  if (caPem === undefined) throw new UsageError(`--ca ${ca}: is missing`)
+  return { node, caHash: spkiHash(new X509Certificate(caPem)) }
 }
 
 /** @returns undefined if this machine has no identity that works now. */
@@ -110,13 +110,7 @@ async function presentIdentity(stateDir: string): Promise<NodeIdentity | undefin
   }
 }
 
-async function alreadyJoined(
-  identity: NodeIdentity,
-  relay: URL,
-  meant: { readonly node: string | undefined; readonly caHash: string },
-  stateDir: string,
-): Promise<number> {
-  const { spkiHash } = await import('../lib/certificates.ts')
+async function alreadyJoined(identity: NodeIdentity, relay: URL, meant: Meant, stateDir: string): Promise<number> {
   const { node = identity.node, caHash } = meant
   const same = identity.node === node && spkiHash(new X509Certificate(identity.caPem)) === caHash
   const what = `this machine is already node ${identity.node} of ${identity.relays[0]}, until ${expiryOf(identity)} (${stateDir})`

@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { optionalText, url, type Options, type Values } from '../lib/config.ts'
+import { optional, optionalText, url, type Options, type Values } from '../lib/config.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { tlsTargetOf } from '../lib/net/relay-tls.ts'
 
@@ -30,7 +30,7 @@ export const CREDENTIAL_OPTIONS = {
     value: 'URL',
     doc: 'the relay, https://HOST:PORT, instead of the server in the kubeconfig',
     fallback: '',
-    parse: (value: string) => (value === '' ? undefined : url('https')(value)),
+    parse: optional(url('https')),
   },
   ca: {
     name: 'ca',

@@ -1,7 +1,7 @@
 // The options that several daemons or commands have: one row each, so that a flag is the same wherever it stands.
 
 import type { SocketAddress } from './address.ts'
-import { integer, optionalText, socketAddress, text, url, type Option } from './config.ts'
+import { integer, optional, optionalText, socketAddress, text, url, type Option } from './config.ts'
 import { BPF_DIR, LAN_PORT, NUMBERS, RUN_DIR, STATE_DIR, type Numbers } from './owned.ts'
 
 /** @param doc what this one keeps or looks for there. */
@@ -47,7 +47,7 @@ export const apiOptions = {
     value: 'URL',
     doc: 'URL of the Kubernetes API, instead of the one that the node joined',
     fallback: '',
-    parse: (value) => (value === '' ? undefined : url('https', 'http')(value)),
+    parse: optional(url('https', 'http')),
   } satisfies Option<URL | undefined>,
   serverToken: {
     name: 'server-token',
@@ -72,7 +72,7 @@ export const joinOptions = {
     value: 'URL',
     doc: 'the relay to join where this machine is no node yet, by the token of --join-token',
     fallback: '',
-    parse: (value) => (value === '' ? undefined : url('https')(value)),
+    parse: optional(url('https')),
   } satisfies Option<URL | undefined>,
   joinCa: {
     name: 'join-ca',

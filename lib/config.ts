@@ -96,7 +96,12 @@ export const text = (value: string): string => {
   if (value === '') throw new Error('is empty')
   return value
 }
-export const optionalText = (value: string): string | undefined => (value === '' ? undefined : value)
+/** undefined for empty text. */
+export const optional =
+  <T>(parse: (value: string) => T) =>
+  (value: string): T | undefined =>
+    value === '' ? undefined : parse(value)
+export const optionalText = optional((value) => value)
 export const flag = (value: string): boolean => {
   if (value === 'true' || value === 'false') return value === 'true'
   throw new Error('is neither true nor false')
