@@ -19,7 +19,6 @@ import type { Role } from './roles.ts'
 
 /** `static` is what a Gateway object says of a peer; nobody announces it. */
 export type CandidateKind = AnnouncedKind | 'static'
-const DAY_MS = 86_400_000
 const ANNOUNCED_KINDS = ['host', 'mapped', 'reflexive'] as const
 type AnnouncedKind = (typeof ANNOUNCED_KINDS)[number]
 export type Candidate = { readonly kind: CandidateKind; readonly address: SocketAddress }
@@ -85,6 +84,8 @@ export function openAnnouncement(signed: SignedAnnouncement, ca: X509Certificate
     throw new ProtocolError(`announcement: names node ${announcement.node}, its certificate does not`)
   return { ...announcement, certifiedMs: Date.parse(certificate.validFrom), expiresMs: Date.parse(certificate.validTo) }
 }
+
+const DAY_MS = 86_400_000
 
 /**
  * Whether the dates of a peer's certificate let it in. A new peer must have a certificate that is valid now, which takes a

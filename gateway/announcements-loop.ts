@@ -73,6 +73,7 @@ export function runAnnouncements(
   signal: AbortSignal,
 ): Announcements {
   const { identity, state, log } = options
+  const dates = { clock: options.clock, graceMs: options.peerGraceMs }
   const ca = new X509Certificate(identity.caPem)
   const peers = new Map<string, Received>()
   const signedBy = new Map<string, SignedAnnouncement>()
@@ -102,7 +103,7 @@ export function runAnnouncements(
         throw new ProtocolError('the node was deleted, and its certificate is from before: it has to join again')
       const isKnown = isKept || peers.has(node)
       try {
-        judgeDates(received, isKnown, { clock: options.clock, graceMs: options.peerGraceMs })
+        judgeDates(received, isKnown, dates)
       } catch (error) {
         if (!isKnown) wait(node, signed)
         throw error
@@ -149,7 +150,7 @@ export function runAnnouncements(
   const lookAtWaiting = (): void => {
     for (const [node, signed] of waiting) {
       try {
-        judgeDates(openAnnouncement(signed, ca), false, { clock: options.clock, graceMs: options.peerGraceMs })
+        judgeDates(openAnnouncement(signed, ca), false, dates)
       } catch {
         continue
       }
@@ -159,7 +160,7 @@ export function runAnnouncements(
   const lookAtDates = (): void => {
     for (const [node, received] of peers)
       try {
-        judgeDates(received, true, { clock: options.clock, graceMs: options.peerGraceMs })
+        judgeDates(received, true, dates)
       } catch (err) {
         log.warn({ err, peer: node }, 'a gateway is known no more')
         drop(node)

@@ -1,7 +1,6 @@
 // The gateway's control sessions with relays (lib/wire/signal.ts). Where it has two, what it says to a peer goes by both, and
 // what comes by both is heard once: so two gateways hear of each other as long as one relay has both.
 
-import { WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import type { RelayList } from '../lib/net/relay-list.ts'
 import type { RelaySession } from '../lib/net/relay-session.ts'
@@ -115,7 +114,7 @@ export function openSignalClient(
     send: (frame) => {
       if (frame.kind === 'udp-request') return askForUdp(frame)
       const open = sessions.open()
-      for (const [, socket] of open) if (socket.readyState === WebSocket.OPEN) socket.send(encodeSignal(frame))
+      for (const [, socket] of open) socket.send(encodeSignal(frame))
       return open.length > 0
     },
     state: sessions.state,
