@@ -1,28 +1,20 @@
-import { execFile } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseSocketAddress } from '../../lib/address.ts'
 import { createAuthority, createClient, issueServer, validFor } from '../../lib/certificates.ts'
 import type { Diagnosis } from '../../lib/doctor.ts'
 import { identityPaths } from '../../lib/net/identity.ts'
 import { decodeStun, encodeStun } from '../../lib/wire/stun.ts'
+import { fulmar } from './fulmar.ts'
 
-const MAIN = resolve(import.meta.dirname, '../../cli/main.ts')
 const DAY_MS = 86_400_000
 
-type Answer = { readonly code: number; readonly stdout: string; readonly stderr: string }
-const doctor = (...argv: readonly string[]): Promise<Answer> =>
-  new Promise((done) => {
-    const child = execFile(process.execPath, [MAIN, 'doctor', ...argv], (_error, stdout, stderr) =>
-      done({ code: child.exitCode ?? -1, stdout, stderr }),
-    )
-  })
 const folderOf = (t: Test): string => {
   const folder = mkdtempSync(join(tmpdir(), 'fulmar-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
@@ -74,7 +66,15 @@ async function openCloud(
 }
 
 async function diagnose(stateDir: string, ...argv: readonly string[]): Promise<readonly Diagnosis[]> {
-  const { stdout, stderr } = await doctor('--json', '--state-dir', stateDir, '--run-dir', '/nonexistent', ...argv)
+  const { stdout, stderr } = await fulmar(
+    'doctor',
+    '--json',
+    '--state-dir',
+    stateDir,
+    '--run-dir',
+    '/nonexistent',
+    ...argv,
+  )
   if (stdout === '') throw new Error(stderr)
   return (JSON.parse(stdout) as { readonly diagnoses: readonly Diagnosis[] }).diagnoses
 }
@@ -129,10 +129,10 @@ t.test('a relay whose clock differs', async (t) => {
 })
 
 t.test('a machine that has not joined, for people', async (t) => {
-  const { code, stdout } = await doctor('--state-dir', folderOf(t), '--run-dir', '/nonexistent')
+  const { code, stdout } = await fulmar('doctor', '--state-dir', folderOf(t), '--run-dir', '/nonexistent')
   t.equal(code, 1)
   t.match(stdout, /^wrong +[\s\S]*identity: [\s\S]*why: [\s\S]*do: make a token[\s\S]*fine +kernel: [\s\S]* fine\n$/)
-  const asked = await doctor('--for', 'agent,gatewai')
+  const asked = await fulmar('doctor', '--for', 'agent,gatewai')
   t.equal(asked.code, 64)
   t.match(asked.stderr, /gatewai is none of agent, gateway, relay/)
 })

@@ -1,6 +1,6 @@
 // `fulmar forward` as a person runs it, through a relay and an agent in this process, to an HTTP server that the agent declares.
 
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
@@ -13,9 +13,9 @@ import { parseForward } from '../../cli/forward.ts'
 import { parseUsers } from '../../relay/ops-access.ts'
 import { createProxy } from '../../relay/proxy-server.ts'
 import { log } from '../relay/mesh.ts'
-import { createOps, listen, textOf, until } from '../relay/ops.ts'
-
-const CLI = new URL('../../cli/main.ts', import.meta.url).pathname
+import { createOps, listen, textOf } from '../relay/ops.ts'
+import { until } from '../lib/until.ts'
+import { fulmar, MAIN } from './fulmar.ts'
 
 t.setTimeout(120_000)
 
@@ -69,12 +69,6 @@ t.test('a web console at the edge opens here', async (t) => {
   await writeFile(file('token'), 'secret\n')
   await writeFile(file('wrong'), 'guess\n')
   await writeFile(file('ca.crt'), mesh.authority.certificatePem)
-  const fulmar = (...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> =>
-    new Promise((done) => {
-      const child = execFile(process.execPath, [CLI, ...argv], (_error, stdout, stderr) =>
-        done({ code: child.exitCode ?? -1, stdout, stderr }),
-      )
-    })
   const kubeconfig = async (user: string, group: string): Promise<string> => {
     const flags = ['--user', user, '--group', group, '--server', server, '--state-dir', mesh.stateDir]
     const { stdout } = await fulmar('kubeconfig', ...flags)
@@ -85,7 +79,7 @@ t.test('a web console at the edge opens here', async (t) => {
   const byToken = ['--relay', server, '--ca', file('ca.crt'), '--token-file', file('token')]
 
   const start = async (...argv: string[]): Promise<number> => {
-    const child = spawn(process.execPath, [CLI, 'forward', ...argv], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [MAIN, 'forward', ...argv], { stdio: ['ignore', 'pipe', 'inherit'] })
     t.teardown(() => child.kill('SIGKILL'))
     const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
     const [, here] = /^Forwarding from 127\.0\.0\.1:(\d+) to edge-7\/\w+; Ctrl-C ends it$/.exec(line) ?? []

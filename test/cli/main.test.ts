@@ -1,20 +1,11 @@
-import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import t from 'tap'
 import { createLog } from '../../lib/log.ts'
 import { serveStatus } from '../../lib/net/status-server.ts'
 import type { RelayStatus } from '../../lib/status.ts'
-
-const MAIN = resolve(import.meta.dirname, '../../cli/main.ts')
-
-const fulmar = (...argv: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> =>
-  new Promise((done) => {
-    const child = execFile(process.execPath, [MAIN, ...argv], (_error, stdout, stderr) =>
-      done({ code: child.exitCode ?? -1, stdout, stderr }),
-    )
-  })
+import { fulmar } from './fulmar.ts'
 
 const rows: readonly [argv: readonly string[], code: number, stdout: RegExp, stderr: RegExp][] = [
   [[], 0, /^fulmar COMMAND[\s\S]* {2}gateway /, /^$/],

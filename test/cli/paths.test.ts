@@ -1,13 +1,13 @@
 import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { createLog } from '../../lib/log.ts'
 import { serveStatus } from '../../lib/net/status-server.ts'
 import type { AgentStatus, DaemonStatus, GatewayStatus, PathStatus } from '../../lib/status.ts'
+import { fulmar, MAIN } from './fulmar.ts'
 
-const MAIN = resolve(import.meta.dirname, '../../cli/main.ts')
 const log = createLog('test', 'silent')
 
 const metadata = { source: 'cloud', server: 'https://203.0.113.10', objects: {} } as const
@@ -160,10 +160,3 @@ async function fulmarPaths(t: Test, daemons: readonly DaemonStatus[], ...argv: r
   }
   return fulmar('paths', ...argv, '--run-dir', dir)
 }
-
-const fulmar = (...argv: readonly string[]): Promise<{ code: number; stdout: string; stderr: string }> =>
-  new Promise((done) => {
-    const child = execFile(process.execPath, [MAIN, ...argv], (_error, stdout, stderr) =>
-      done({ code: child.exitCode ?? -1, stdout, stderr }),
-    )
-  })

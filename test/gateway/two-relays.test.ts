@@ -11,6 +11,7 @@ import { runPacketServer } from '../../relay/packet-server.ts'
 import { runSignalServer } from '../../relay/signal-server.ts'
 import { runTlsServer } from '../../relay/tls-server.ts'
 import { createMesh, log, type Mesh } from '../relay/mesh.ts'
+import { until } from '../lib/until.ts'
 
 type Relay = { readonly replica: Replica; readonly stop: () => Promise<void>; readonly udpRequests: string[] }
 type Gateway = {
@@ -142,14 +143,6 @@ async function passes(from: Gateway, to: Gateway, text: string): Promise<void> {
     send(from, data(text))
     return to.arrived.some((packet) => packet.includes(text))
   }, text)
-}
-
-async function until(is: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 1000; i++) {
-    if (is()) return
-    await wait(10)
-  }
-  throw new Error(`not within 10 s: ${what}`)
 }
 
 async function start(t: Parameters<typeof createMesh>[0]) {

@@ -3,7 +3,6 @@
 
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -22,6 +21,7 @@ import { createApi } from '../../relay/api/api-server.ts'
 import { createIssuer } from '../../relay/issuer-server.ts'
 import { runSignalServer } from '../../relay/signal-server.ts'
 import { closeCode, createMesh, log as silent } from './mesh.ts'
+import { ask } from './asking.ts'
 
 type Line = Readonly<Record<string, unknown>> & { readonly text: string }
 const lines: Line[] = []
@@ -62,22 +62,12 @@ const api = createApi({ directory: manifests, stateDir: mesh.stateDir, log })
 mesh.holds(api.run(mesh.signal))
 const { port } = await mesh.listen({ join: issuer.handle, signal: signals.sessions.upgrade, api: api.handle })
 
-const send = (method: string, path: string, body: object, type = 'application/json') =>
-  new Promise<{ status: number; value: { message?: string; metadata?: object; spec?: object } }>((resolve, reject) => {
-    const options = {
-      ...{ host: '127.0.0.1', port, method, path, agent: false as const },
-      ...{ ca: mesh.authority.certificatePem, cert: mallory.certificatePem, key: mallory.keyPem },
-      headers: { 'content-type': type, 'content-length': Buffer.byteLength(JSON.stringify(body)) },
-    }
-    request(options, (response) => {
-      let text = ''
-      response.setEncoding('utf8')
-      response.on('data', (chunk: string) => (text += chunk))
-      response.on('end', () => resolve({ status: response.statusCode!, value: JSON.parse(text) }))
-    })
-      .on('error', reject)
-      .end(JSON.stringify(body))
-  })
+type Value = { readonly message?: string; readonly metadata?: object; readonly spec?: object }
+const send = async (method: string, path: string, body: object, type = 'application/json') => {
+  const caPem = mesh.authority.certificatePem
+  const { status, text } = await ask({ port, path, caPem, client: mallory, method, body: JSON.stringify(body), type })
+  return { status, value: JSON.parse(text) as Value }
+}
 const MERGE = 'application/merge-patch+json'
 
 const announcement: Announcement = {

@@ -12,7 +12,8 @@ import { createClient, validFor } from '../../lib/certificates.ts'
 import { runEgressServer } from '../../relay/egress-server.ts'
 import { runOpsServer, type OpsServer } from '../../relay/ops-server.ts'
 import { createMesh, log } from './mesh.ts'
-import { createOps, echo, listen, textOf, until } from './ops.ts'
+import { createOps, echo, listen, textOf } from './ops.ts'
+import { until } from '../lib/until.ts'
 
 /** As client-go writes it. */
 const request = (target: string): string => `CONNECT ${target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`

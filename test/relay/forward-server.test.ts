@@ -14,8 +14,9 @@ import type { Replica } from '../../lib/replicas.ts'
 import { openForwardClient } from '../../relay/forward-client.ts'
 import { REPLICA_PATHS } from '../../relay/replicas.ts'
 import { log } from './mesh.ts'
-import { echo, listen, NEVER, self, textOf, until } from './ops.ts'
+import { echo, listen, NEVER, self, textOf } from './ops.ts'
 import { connected, createWorld, heldByTwo, type Relay } from './replica-world.ts'
+import { until } from '../lib/until.ts'
 
 t.test('agents hold two sessions, and every relay reaches every node', async (t) => {
   const { relays, agent, relayOf } = await createWorld(t, 4)

@@ -1,5 +1,4 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
-import { request } from 'node:https'
 import t from 'tap'
 import { createClient, createRequest, issueServer, validFor, type KeyPair } from '../../lib/certificates.ts'
 import { Members, NOTHING_KEPT } from '../../lib/members.ts'
@@ -8,6 +7,7 @@ import { JOIN_PATH, RENEW_PATH, type JoinAnswer, type JoinRefusal } from '../../
 import { createIssuer } from '../../relay/issuer-server.ts'
 import type { PrefixLimit } from '../../relay/prefix-limit.ts'
 import { anotherAuthority, createMesh, log, nodeOf } from './mesh.ts'
+import { ask } from './asking.ts'
 
 const newKey = (): string =>
   generateKeyPairSync('ec', {
@@ -46,26 +46,10 @@ async function start(t: { teardown(fn: () => unknown): unknown }, limit?: Prefix
     log,
   })
   const { port } = await mesh.listen({ join: issuer.handle })
-  const post = (body: string, method = 'POST', path = JOIN_PATH, client?: KeyPair) =>
-    new Promise<{ status: number; value: JoinAnswer & JoinRefusal }>((resolve, reject) => {
-      const options = {
-        host: '127.0.0.1',
-        port,
-        path,
-        method,
-        ...(client && { cert: client.certificatePem, key: client.keyPem }),
-        ca: mesh.authority.certificatePem,
-        agent: false as const,
-      }
-      request(options, (response) => {
-        let text = ''
-        response.setEncoding('utf8')
-        response.on('data', (chunk: string) => (text += chunk))
-        response.on('end', () => resolve({ status: response.statusCode!, value: JSON.parse(text) }))
-      })
-        .on('error', reject)
-        .end(body)
-    })
+  const post = async (body: string, method = 'POST', path = JOIN_PATH, client?: KeyPair) => {
+    const { status, text } = await ask({ port, path, caPem: mesh.authority.certificatePem, client, method, body })
+    return { status, value: JSON.parse(text) as JoinAnswer & JoinRefusal }
+  }
   return {
     mesh,
     members,

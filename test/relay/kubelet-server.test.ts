@@ -9,7 +9,7 @@ import { issueServer, validFor } from '../../lib/certificates.ts'
 import { NodeDialError, type DialNode } from '../../relay/node-dial.ts'
 import { runKubeletServer } from '../../relay/kubelet-server.ts'
 import { createMesh, log } from './mesh.ts'
-import { until } from './ops.ts'
+import { until } from '../lib/until.ts'
 
 const mesh = await createMesh(t)
 const pair = await issueServer(mesh.authority, ['edge-7'], validFor(Date.now(), 1))

@@ -8,6 +8,7 @@ import t from 'tap'
 import { issuerFolder } from '../../lib/net/authority.ts'
 import { followNodeNames, openMembers } from '../../relay/members-loop.ts'
 import { serve, temporaryFolder, log } from './api/serving.ts'
+import { until } from '../lib/until.ts'
 
 const folder = temporaryFolder(t)
 const node = (name: string) => `apiVersion: v1\nkind: Node\nmetadata:\n  name: ${name}\n`
@@ -60,11 +61,3 @@ t.test('a damaged file', async (t) => {
   t.equal(members.refusal('b', 0), undefined, 'is as if there was none')
   await stop()
 })
-
-async function until(condition: () => boolean, withinMs = 30_000): Promise<void> {
-  const endMs = performance.now() + withinMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`did not happen within ${withinMs} ms: ${condition}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}

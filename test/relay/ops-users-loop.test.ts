@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { followUsers } from '../../relay/ops-users-loop.ts'
 import { log } from './mesh.ts'
-import { until } from './ops.ts'
+import { until } from '../lib/until.ts'
 
 const row = (name: string): string => `${name} ${createHash('sha256').update(name).digest('hex')} * *\n`
 

@@ -1,13 +1,13 @@
 // A relay with sessions of agents, and agents of it, in one process on loopback.
 
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
-import { setTimeout as wait } from 'node:timers/promises'
 import { dialTarget } from '../../agent/ops-dial-client.ts'
 import { openOpsClient, type OpsClient, type OpsOptions } from '../../agent/ops-client.ts'
 import { parseTarget } from '../../agent/ops-targets.ts'
 import type { NodeIdentity } from '../../lib/net/identity.ts'
 import { runOpsSessions, type OpsOptions as RelayOptions, type OpsSessions } from '../../relay/session-server.ts'
 import { createMesh, log, type Mesh } from './mesh.ts'
+import { until } from '../lib/until.ts'
 
 type Test = { teardown(fn: () => unknown): unknown }
 
@@ -82,15 +82,6 @@ export const echo = (socket: Socket): void => void socket.pipe(socket)
 
 /** A port of a node itself. */
 export const self = (port: number, host = 'edge-7') => ({ host, port })
-
-/** @throws Error after 10 s. */
-export async function until(is: () => boolean, what = 'what was waited for did not come'): Promise<void> {
-  for (let i = 0; i < 2000; i++) {
-    if (is()) return
-    await wait(5)
-  }
-  throw new Error(what)
-}
 
 /** All that a stream brings, to its end. */
 export async function textOf(stream: AsyncIterable<Buffer>): Promise<string> {

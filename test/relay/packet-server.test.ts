@@ -1,4 +1,3 @@
-import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
 import type { WebSocket } from 'ws'
 import {
@@ -12,6 +11,7 @@ import {
 } from '../../lib/wire/packet-frame.ts'
 import { runPacketServer, type PacketServer } from '../../relay/packet-server.ts'
 import { closeCode, createMesh, log, reader, type Mesh } from './mesh.ts'
+import { until } from '../lib/until.ts'
 
 type Relay = {
   readonly mesh: Mesh
@@ -156,8 +156,3 @@ t.test('a gateway that breaks the protocol loses its session, and only it', asyn
   }
   t.equal(other.readyState, other.OPEN)
 })
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 5000 && !condition(); i++) await wait(1)
-  if (!condition()) throw new Error('never happened')
-}

@@ -10,7 +10,8 @@ import { runOpsSessions } from '../../relay/session-server.ts'
 import { runTlsServer } from '../../relay/tls-server.ts'
 import { freeTcpPorts } from '../lib/free-ports.ts'
 import { createMesh, log, type Mesh } from './mesh.ts'
-import { echo, listen, until } from './ops.ts'
+import { echo, listen } from './ops.ts'
+import { until } from '../lib/until.ts'
 
 type Test = Parameters<typeof createMesh>[0]
 export type Relay = Replicas & { readonly url: string; readonly port: number; readonly stop: () => void }

@@ -12,7 +12,8 @@ import { acceptWebSocket } from '../../lib/net/websocket.ts'
 import { encodeMux, MAX_MESSAGE_BYTES, MUX_PATH, writeDataHeader } from '../../lib/wire/mux.ts'
 import { refuseUpgrade } from '../../relay/websocket-server.ts'
 import { closeCode, log } from './mesh.ts'
-import { createOps, echo, listen, NEVER, self, until } from './ops.ts'
+import { createOps, echo, listen, NEVER, self } from './ops.ts'
+import { until } from '../lib/until.ts'
 
 t.test('a dead agent is noticed when it is dialled, and the dial goes to its next session', async (t) => {
   const { relay, agent, mesh, port } = await createOps(t, { aliveMs: 200, dialMs: 2_000 })

@@ -6,7 +6,8 @@ import t from 'tap'
 import { openOpsClient } from '../../agent/ops-client.ts'
 import { dialTarget } from '../../agent/ops-dial-client.ts'
 import { log } from './mesh.ts'
-import { createOps, listen, NEVER, textOf, until } from './ops.ts'
+import { createOps, listen, NEVER, textOf } from './ops.ts'
+import { until } from '../lib/until.ts'
 
 t.setTimeout(120_000)
 

@@ -8,7 +8,8 @@ import type { Duplex } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
 import { collectGarbage } from '../garbage.ts'
-import { createOps, echo, listen, NEVER, self, textOf, until } from './ops.ts'
+import { createOps, echo, listen, NEVER, self, textOf } from './ops.ts'
+import { until } from '../lib/until.ts'
 
 /** Resolves when the kernel's buffers and the windows are full, or after a minute. */
 async function quiet(): Promise<void> {

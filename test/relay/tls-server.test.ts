@@ -1,4 +1,4 @@
-import { Agent, request } from 'node:https'
+import { Agent } from 'node:https'
 import { connect, type TLSSocket } from 'node:tls'
 import t from 'tap'
 import { createClient, validFor, type KeyPair } from '../../lib/certificates.ts'
@@ -7,33 +7,13 @@ import { SIGNAL_PATH } from '../../lib/wire/signal.ts'
 import { runTlsServer } from '../../relay/tls-server.ts'
 import { runSessions } from '../../relay/websocket-server.ts'
 import { anotherAuthority, closeCode, createMesh, echoIdentity, log, nodeOf } from './mesh.ts'
+import { ask } from './asking.ts'
 
 const DAY_MS = 86_400_000
-const text = (
-  port: number,
-  caPem: string,
-  path: string,
-  client?: KeyPair,
-  agent: Agent | false = false,
-): Promise<string> =>
-  new Promise((resolve, reject) => {
-    const options = {
-      host: '127.0.0.1',
-      port,
-      path,
-      ca: caPem,
-      agent,
-      ...(client && { cert: client.certificatePem, key: client.keyPem }),
-    }
-    request(options, (response) => {
-      let body = ''
-      response.setEncoding('utf8')
-      response.on('data', (chunk: string) => (body += chunk))
-      response.on('end', () => resolve(`${response.statusCode} ${body.trim()}`))
-    })
-      .on('error', reject)
-      .end()
-  })
+const text = async (port: number, caPem: string, path: string, client?: KeyPair, agent?: Agent): Promise<string> => {
+  const { status, text } = await ask({ port, path, caPem, client, ...(agent && { agent }) })
+  return `${status} ${text.trim()}`
+}
 
 t.test('who may open a session, and whom the API sees', async (t) => {
   const mesh = await createMesh(t)

@@ -13,7 +13,8 @@ import { runEgressServer } from '../../relay/egress-server.ts'
 import { runKubeletServer } from '../../relay/kubelet-server.ts'
 import { KUBELET_PORT } from '../../relay/node-dial.ts'
 import { log, type Mesh } from './mesh.ts'
-import { createOps, listen, until } from './ops.ts'
+import { createOps, listen } from './ops.ts'
+import { until } from '../lib/until.ts'
 
 /** @param early what leaves with the request, in one write. */
 export type Way = { readonly name: string; readonly open: (port: number, early?: string) => Promise<Duplex> }

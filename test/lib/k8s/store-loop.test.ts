@@ -6,7 +6,8 @@ import { createApiClient, type ApiClient } from '../../../lib/k8s/api-client.ts'
 import { keptMetadata } from '../../../lib/k8s/kept.ts'
 import { NODE_POOLS, NODES, SERVICES, type KubernetesObject, type Resource } from '../../../lib/k8s/objects.ts'
 import { runStore, type Store } from '../../../lib/k8s/store-loop.ts'
-import { log, nodeManifest, serve, temporaryFolder, until, write } from '../../relay/api/serving.ts'
+import { log, nodeManifest, serve, temporaryFolder, write } from '../../relay/api/serving.ts'
+import { until } from '../until.ts'
 
 const RESOURCES: readonly Resource[] = [NODES, SERVICES, NODE_POOLS]
 /** Nobody listens there. */

@@ -18,6 +18,7 @@ import { SIGNAL_PATH } from '../../../lib/wire/signal.ts'
 import { createIssuer } from '../../../relay/issuer-server.ts'
 import { runSessions } from '../../../relay/websocket-server.ts'
 import { createMesh } from '../../relay/mesh.ts'
+import { until } from '../until.ts'
 
 const log = createLog('test', 'silent')
 const DAY_MS = 86_400_000
@@ -158,11 +159,3 @@ t.test('an expired certificate is renewed at once, and a person’s join is take
   await until(() => identity.certificatePem !== expired.certificatePem)
   t.ok(new X509Certificate(identity.certificatePem).validToDate.getTime() > Date.now() + DAY_MS / 2)
 })
-
-async function until(condition: () => boolean, withinMs = 40_000): Promise<void> {
-  const endMs = performance.now() + withinMs
-  while (!condition()) {
-    if (performance.now() > endMs) throw new Error(`did not happen within ${withinMs} ms: ${condition}`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
-}

@@ -3,7 +3,8 @@ import { connect, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
 import { breakOff, splice } from '../../../lib/net/splice.ts'
-import { listen, until } from '../../relay/ops.ts'
+import { listen } from '../../relay/ops.ts'
+import { until } from '../until.ts'
 
 type Test = Parameters<typeof listen>[0]
 

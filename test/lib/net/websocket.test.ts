@@ -17,7 +17,8 @@ import {
 import { MUX_PATH } from '../../../lib/wire/mux.ts'
 import { refuseUpgrade } from '../../../relay/websocket-server.ts'
 import { closeCode, createMesh, type Mesh } from '../../relay/mesh.ts'
-import { listen, until } from '../../relay/ops.ts'
+import { listen } from '../../relay/ops.ts'
+import { until } from '../until.ts'
 
 const MAX_BYTES = 70_000
 const SIZES = [0, 1, 125, 126, 65_535, 65_536, 70_000]

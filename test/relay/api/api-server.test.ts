@@ -5,7 +5,8 @@ import { createInterface } from 'node:readline'
 import t from 'tap'
 import type { WatchEvent } from '../../../lib/k8s/watch-event.ts'
 import { ENDPOINT_SLICES, LEASES, NODES, PODS, SERVICES, type Lease, type Node } from '../../../lib/k8s/objects.ts'
-import { nodeCaller, nodeManifest, serve, temporaryFolder, until, write } from './serving.ts'
+import { nodeCaller, nodeManifest, serve, temporaryFolder, write } from './serving.ts'
+import { until } from '../../lib/until.ts'
 
 const never = new AbortController().signal
 const nameOf = ({ metadata }: { metadata?: { name?: string } }) => metadata?.name ?? ''

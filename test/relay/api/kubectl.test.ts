@@ -8,7 +8,8 @@ import { createApiClient } from '../../../lib/k8s/api-client.ts'
 import { NODES } from '../../../lib/k8s/objects.ts'
 import { createApi } from '../../../relay/api/api-server.ts'
 import { anotherAuthority, createMesh } from '../mesh.ts'
-import { log, nodeManifest, temporaryFolder, until, write } from './serving.ts'
+import { log, nodeManifest, temporaryFolder, write } from './serving.ts'
+import { until } from '../../lib/until.ts'
 
 const run = promisify(execFile)
 const SHOP = join(import.meta.dirname, '../../lab/shop')

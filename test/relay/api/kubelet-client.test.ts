@@ -16,7 +16,8 @@ import { POD_SERVER } from '../../lab/paths.ts'
 import { anotherAuthority } from '../mesh.ts'
 import { createOps } from '../ops.ts'
 import { serveKubelet, servePod } from './kubelets.ts'
-import { log, temporaryFolder, until, write } from './serving.ts'
+import { log, temporaryFolder, write } from './serving.ts'
+import { until } from '../../lib/until.ts'
 
 const run = promisify(execFile)
 const hasKubectl = (process.env['PATH'] ?? '').split(':').some((folder) => existsSync(join(folder, 'kubectl')))

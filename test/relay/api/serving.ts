@@ -90,12 +90,3 @@ export function write(directory: string, files: Readonly<Record<string, string>>
 
 export const nodeManifest = (name: string, label = 'x') =>
   `apiVersion: v1\nkind: Node\nmetadata: { name: ${name}, labels: { label: ${label} } }\n`
-
-/** Waits until something holds, at most 5 s. */
-export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  for (let round = 0; round < 500; round++) {
-    if (await holds()) return
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
-  throw new Error(`waited in vain until ${what}`)
-}
