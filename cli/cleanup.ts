@@ -59,6 +59,7 @@ const STATE_ENTRIES = [
   'gateway',
   'issuer',
   'announcements',
+  'udp-sessions.json',
   'kubernetes.db',
   'kubernetes.db-wal',
   'kubernetes.db-shm',

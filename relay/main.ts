@@ -82,7 +82,7 @@ async function run(
   const udpRelay =
     udpPorts === undefined
       ? undefined
-      : await runUdpRelay({ places, ports: udpPorts, mayReach, tell: signals.tell, log }, signal)
+      : await runUdpRelay({ stateDir, places, ports: udpPorts, mayReach, tell: signals.tell, log }, signal)
   const packets = runPacketServer({ mayReach, log }, beforeDrain)
   const nodes = runReplicas(
     {

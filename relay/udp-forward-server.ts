@@ -19,7 +19,12 @@ type End = {
 /** Each has up to four sockets. */
 const MAX_SESSIONS = 200
 
-export function openUserspaceForwarder({ places, onStun, log }: ForwarderOptions, signal: AbortSignal): Forwarder {
+export function openUserspaceForwarder(
+  { places, onStun, bindings, log }: ForwarderOptions,
+  signal: AbortSignal,
+): Forwarder {
+  /** Of an earlier run, until their ports are open. */
+  const before = { 4: new Map(bindings[4]), 6: new Map(bindings[6]) }
   const ends = new Map<string, End>()
   const sessions = new Set<number>()
   const forwarded = { packets: 0, bytes: 0 }
@@ -40,7 +45,9 @@ export function openUserspaceForwarder({ places, onStun, log }: ForwarderOptions
   }
 
   const openEnd = async (family: Family, port: number, address: string): Promise<void> => {
-    const end: End = { socket: await bindSocket(family, address, port), other: undefined, place: undefined }
+    const socket = await bindSocket(family, address, port)
+    const end: End = { socket, other: undefined, place: before[family].get(port) }
+    before[family].delete(port)
     end.socket.on('error', (err) => log.debug({ err }, 'the socket of a UDP session failed'))
     end.socket.on('message', (datagram, { address, port }) => receive(end, datagram, address, port))
     ends.set(`${family} ${port}`, end)

@@ -3,7 +3,7 @@
 // then, never per packet.
 
 import { createSocket, type Socket } from 'node:dgram'
-import { formatSocketAddress, socketAddress, type SocketAddress } from '../lib/address.ts'
+import { formatSocketAddress, socketAddress } from '../lib/address.ts'
 import { FAMILIES, type Family } from '../lib/cidr.ts'
 import { ExecError, run } from '../lib/net/exec.ts'
 import { pause, UsageError } from '../lib/net/lifetime.ts'
@@ -33,7 +33,7 @@ const ZERO = { packets: 0, bytes: 0 }
 /** @throws where this host's kernel cannot be used: no nft, no conntrack, no CAP_NET_ADMIN, forwarding that cannot be switched on. */
 export async function openKernelForwarder(options: ForwarderOptions, signal: AbortSignal): Promise<Forwarder> {
   const { places, ports, log } = options
-  const bindings = { 4: new Map<number, SocketAddress>(), 6: new Map<number, SocketAddress>() }
+  const bindings = { 4: new Map(options.bindings[4]), 6: new Map(options.bindings[6]) }
   const netlink = new Netlink()
   await ensureForwarding(netlink, log).finally(() => netlink.close())
   const nft = openNft(signal, log)
@@ -64,7 +64,7 @@ export async function openKernelForwarder(options: ForwarderOptions, signal: Abo
     straysDue = false
   }
   await load()
-  await flows.forgetAll()
+  await flows.forgetOthers([...bindings[4].keys(), ...bindings[6].keys()])
   const sockets = await openSockets(options, signal)
 
   let failure: string | undefined
@@ -187,10 +187,17 @@ function openFlows({ places, ports, log }: ForwarderOptions) {
   }
   return {
     forget: (family: Family, port: number) => queue(() => remove(family, '--mark', `${flowMark(port)}`)),
-    /** Of an earlier run. */
-    forgetAll: () =>
+    /** Of an earlier run, but for those of sessions with these ports, which go on. */
+    forgetOthers: (kept: readonly number[]) =>
       queue(async () => {
-        for (const family of families) await remove(family, '--mark', `${MARK_HEX}/${MASK_HEX}`)
+        const ours = `${MARK_HEX}/${MASK_HEX}`
+        const marks = new Set(kept.map(flowMark))
+        for (const family of families) {
+          if (marks.size === 0) await remove(family, '--mark', ours)
+          else
+            for (const mark of marksIn(await conntrack(family, '-L', '--mark', ours)))
+              if (!marks.has(mark)) await remove(family, '--mark', `${mark}`)
+        }
       }),
     /** While the rules were not there, packets to the ports began flows that would go on past them. */
     forgetStrays: () =>
@@ -204,6 +211,10 @@ function openFlows({ places, ports, log }: ForwarderOptions) {
       }),
   }
 }
+
+/** @param listing what `conntrack -L` printed. */
+const marksIn = (listing: string): ReadonlySet<number> =>
+  new Set(Array.from(listing.matchAll(/ mark=(\d+)/g), ([, mark]) => Number(mark)))
 
 const add = (a: typeof ZERO, b: typeof ZERO): typeof ZERO => ({
   packets: a.packets + b.packets,

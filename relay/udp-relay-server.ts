@@ -13,10 +13,19 @@ import type { PairPolicy } from './signal.ts'
 import { judge, usernameOf } from './udp-binding.ts'
 import { openUserspaceForwarder } from './udp-forward-server.ts'
 import { openKernelForwarder } from './udp-relay-loop.ts'
-import { createPortPairs, type Forwarder, type Places, type PortRange } from './udp-relay.ts'
+import {
+  createPortPairs,
+  type Bindings,
+  type Forwarder,
+  type ForwarderOptions,
+  type Places,
+  type PortRange,
+} from './udp-relay.ts'
+import { keepSessions } from './udp-sessions-loop.ts'
 import { createUdpSessions, isWanted, readyFamilies, type Session, type Side } from './udp-sessions.ts'
 
 export type UdpRelayOptions = {
+  readonly stateDir: string
   readonly places: Places
   readonly ports: PortRange
   readonly mayReach: PairPolicy
@@ -48,7 +57,7 @@ const COOKIE_BYTES = 32
 const SILENT = 'a side has not been heard of for a minute'
 
 export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Promise<UdpRelay> {
-  const { places, ports, mayReach, tell, log } = options
+  const { stateDir, places, ports, mayReach, tell, log } = options
   const key = randomBytes(COOKIE_BYTES)
   const sessions = createUdpSessions(createPortPairs(ports))
   const admit = createPrefixLimit(LIMIT, randomBytes(4).readInt32BE())
@@ -73,12 +82,18 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
         )
     }
   }
-  const { forwarder, reason } = await openForwarder({ ...options, onStun }, signal)
+  const keeping = { stateDir, places, ports, sessions: () => sessions.kept(performance.now()), log }
+  const kept = await keepSessions(keeping, signal)
+  const restored = sessions.restore(kept.before, performance.now())
+  const bindings = { 4: bindingsOf(restored, 4), 6: bindingsOf(restored, 6) }
+  const { forwarder, reason } = await openForwarder({ ...options, bindings, onStun }, signal)
+  for (const session of restored) if (!(await forwarder.open(session[0].port))) sessions.end(session)
 
   async function bind(side: Side, source: SocketAddress, nowMs: number): Promise<void> {
     const before = sessions.bind(side, source, nowMs)
     const pending = changing.get(`${source.family} ${side.port}`)
     const isKnown = before !== undefined && sameSocketAddress(before.place, source)
+    if (!isKnown) kept.trigger()
     if (isKnown && (before.forwarded || pending !== undefined)) await pending
     else await change(source.family, side, source)
     sessions.forwarded(side, source.family)
@@ -129,7 +144,10 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
       const asked = sessions.ask(from, to, performance.now(), () => randomBytes(COOKIE_BYTES))
       if ('refused' in asked) return refuse(from, to, asked.refused)
       const { session, isNew } = asked
-      if (!isNew || (await forwarder.open(session[0].port))) return tellBoth(session)
+      if (!isNew || (await forwarder.open(session[0].port))) {
+        if (isNew) kept.trigger()
+        return tellBoth(session)
+      }
       sessions.end(session)
     }
     refuse(from, to, 'the relay has no UDP ports free')
@@ -139,6 +157,7 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
     for (const side of session) for (const family of side.bound.keys()) drop(family, side)
     forwarder.close(session[0].port)
     sessions.end(session)
+    kept.trigger()
     const [a, b] = session
     refuse(a.node, b.node, reason)
     refuse(b.node, a.node, reason)
@@ -149,6 +168,7 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
     )
   const tick = (): void => {
     const { ended, unbound } = sessions.expire(performance.now())
+    if (unbound.length > 0) kept.trigger()
     for (const { side, family } of unbound) drop(family, side)
     for (const { side } of unbound) tellIfChanged(sessions.sessionOf(side))
     for (const session of ended) end(session)
@@ -170,13 +190,21 @@ export async function runUdpRelay(options: UdpRelayOptions, signal: AbortSignal)
         if (session.some((side) => side.node === node)) end(session, `node ${node} was deleted`)
     },
     status: () => statusOf({ places, ports, forwarder, reason, all: sessions.all() }),
-    closed: Promise.all([run(), forwarder.closed]).then(() => undefined),
+    closed: Promise.all([run(), forwarder.closed, kept.closed]).then(() => undefined),
   }
 }
 
+const bindingsOf = (sessions: readonly Session[], family: Family): Bindings =>
+  new Map(
+    sessions.flat().flatMap(({ port, bound }) => {
+      const found = bound.get(family)
+      return found === undefined ? [] : [[port, found.place] as const]
+    }),
+  )
+
 /** The kernel where it can be used. @returns why it cannot. */
 async function openForwarder(
-  options: UdpRelayOptions & { readonly onStun: (datagram: Buffer, source: SocketAddress) => void },
+  options: UdpRelayOptions & Pick<ForwarderOptions, 'onStun' | 'bindings'>,
   signal: AbortSignal,
 ): Promise<{ readonly forwarder: Forwarder; readonly reason: string | undefined }> {
   if (options.userspace === true) return { forwarder: openUserspaceForwarder(options, signal), reason: 'as told' }

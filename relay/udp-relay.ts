@@ -263,6 +263,8 @@ export type ForwarderOptions = {
   readonly ports: PortRange
   /** What came to a session's port and is STUN. */
   readonly onStun: (datagram: Buffer, source: SocketAddress) => void
+  /** Where sides are bound already, by a relay that ran before. */
+  readonly bindings: BindingsByFamily
   readonly log: Log
 }
 
@@ -270,6 +272,8 @@ export type PortPairs = {
   /** The even port of a pair; undefined when there is none left. */
   readonly take: () => number | undefined
   readonly free: (even: number) => void
+  /** @returns false where it is none of the pairs, or is taken. */
+  readonly claim: (even: number) => boolean
   readonly total: number
 }
 
@@ -290,5 +294,11 @@ export function createPortPairs({ first, last }: PortRange): PortPairs {
       return even
     },
     free: (even) => void taken.delete(even),
+    claim(even) {
+      if (even % 2 !== 0 || even < low || even > low + 2 * (total - 1) || taken.has(even)) return false
+      taken.add(even)
+      next = ((even - low) / 2 + 1) % total
+      return true
+    },
   }
 }

@@ -7,6 +7,7 @@
 import type { SocketAddress } from '../lib/address.ts'
 import { FAMILIES, type Family } from '../lib/cidr.ts'
 import { otherPort, type PortPairs } from './udp-relay.ts'
+import type { KeptSession, KeptSide } from './udp-sessions-file.ts'
 
 export type Side = {
   readonly node: string
@@ -19,6 +20,8 @@ export type Side = {
   aliveMs: number
   /** When it last asked for the session. */
   askedMs: number
+  /** Of a relay that ran before: the gateway has not been heard of since. */
+  kept: boolean
 }
 /**
  * `forwarded`: the kernel sends packets there, or to where the side was before. `confirmed`: the gateway bound it in its
@@ -57,9 +60,15 @@ export type UdpSessions = {
   readonly bind: (side: Side, place: SocketAddress, nowMs: number) => Readonly<Bound> | undefined
   /** The kernel forwards to where the side is bound in this family. */
   readonly forwarded: (side: Side, family: Family) => void
-  /** A gateway began anew, and may be elsewhere: what it had bound counts again when it binds it again. */
+  /**
+   * A gateway began anew, and may be elsewhere: what it had bound counts again when it binds it again. Not so the first time
+   * after this relay began anew, since then that is why it did.
+   */
   readonly doubt: (node: string) => readonly Session[]
   readonly expire: (nowMs: number) => Expired
+  /** Goes on with sessions of a relay that ran before, where their ports are free. @returns them. */
+  readonly restore: (kept: readonly KeptSession[], nowMs: number) => readonly Session[]
+  readonly kept: (nowMs: number) => readonly KeptSession[]
   readonly end: (session: Session) => void
   readonly all: () => Iterable<Session>
   readonly count: () => number
@@ -81,6 +90,11 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
   const sessionOf = ({ port }: Side): Session => {
     const even = port & ~1
     return [byPort.get(even)!, byPort.get(even + 1)!]
+  }
+  const add = (session: Session): void => {
+    byPair.set(pairOf(session[0].node, session[1].node), session)
+    for (const side of session) byPort.set(side.port, side)
+    tally(session, 1)
   }
   const end = (session: Session): void => {
     if (byPort.get(session[0].port) !== session[0]) return
@@ -108,11 +122,10 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
         bound: new Map(),
         aliveMs: nowMs,
         askedMs: node === from ? nowMs : -Infinity,
+        kept: false,
       })
       const session: Session = [side(from, port), side(to, otherPort(port))]
-      byPair.set(pairOf(from, to), session)
-      for (const side of session) byPort.set(side.port, side)
-      tally(session, 1)
+      add(session)
       return { session, isNew: true }
     },
     sideAt: (port) => byPort.get(port),
@@ -130,8 +143,11 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
     },
     doubt(node) {
       const sessions = [...byPair.values()].filter((session) => session.some((side) => side.node === node))
-      for (const side of sessions.flat())
-        if (side.node === node) for (const bound of side.bound.values()) bound.confirmed = false
+      for (const side of sessions.flat()) {
+        if (side.node !== node) continue
+        if (!side.kept) for (const bound of side.bound.values()) bound.confirmed = false
+        side.kept = false
+      }
       return sessions
     },
     expire(nowMs) {
@@ -150,11 +166,46 @@ export function createUdpSessions(ports: PortPairs): UdpSessions {
       }
       return { ended, unbound }
     },
+    restore(kept, nowMs) {
+      const restored: Session[] = []
+      for (const { port, sides } of kept) {
+        const [a, b] = sides
+        if (a.node === b.node || byPair.has(pairOf(a.node, b.node)) || !ports.claim(port)) continue
+        const session: Session = [restoredSide(a, port, nowMs), restoredSide(b, otherPort(port), nowMs)]
+        add(session)
+        restored.push(session)
+      }
+      return restored
+    },
+    kept: (nowMs) =>
+      Array.from(byPair.values(), ([a, b]) => ({ port: a.port, sides: [keptSide(a, nowMs), keptSide(b, nowMs)] })),
     end,
     all: () => byPair.values(),
     count: () => byPair.size,
   }
 }
+
+const keptSide = (side: Side, nowMs: number): KeptSide => ({
+  node: side.node,
+  cookie: side.cookie.toString('base64'),
+  wanted: isWanted(side, nowMs),
+  places: Array.from(side.bound.values(), ({ place }) => place),
+})
+
+const restoredSide = ({ node, cookie, wanted, places }: KeptSide, port: number, nowMs: number): Side => ({
+  node,
+  port,
+  cookie: Buffer.from(cookie, 'base64'),
+  bound: new Map(
+    places.map((place) => [
+      place.family,
+      { place, untilMs: nowMs + BINDING_LIFE_MS, forwarded: true, confirmed: true },
+    ]),
+  ),
+  aliveMs: nowMs,
+  askedMs: wanted ? nowMs : -Infinity,
+  kept: true,
+})
 
 /** Families in which packets pass, both ways. */
 export const readyFamilies = (session: Session): readonly Family[] =>

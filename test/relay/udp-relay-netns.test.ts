@@ -1,5 +1,8 @@
 // Sessions over UDP through real kernels: two gateways and an intruder, each in a namespace of its own, around the relay.
 
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
@@ -28,7 +31,11 @@ async function createNet(t: { teardown(fn: () => unknown): unknown }, userspace:
     Remote,
     Remote,
   ]
-  await relay.call('startRelay', { places: PLACES, ports: PORTS, userspace })
+  const stateDir = mkdtempSync(join(tmpdir(), 'fulmar-udp-'))
+  t.teardown(() => rmSync(stateDir, { recursive: true }))
+  const startRelay = (): Promise<unknown> =>
+    relay.call('startRelay', { stateDir, places: PLACES, ports: PORTS, userspace })
+  await startRelay()
   await Promise.all([a.call('openGateway', 5001), b.call('openGateway', 5002), c.call('openBare', 5003)])
 
   const gateways: Record<string, Remote> = { a, b }
@@ -63,7 +70,7 @@ async function createNet(t: { teardown(fn: () => unknown): unknown }, userspace:
       ['a', 'b'].every((node) => last.get(node)?.endpoints.every((e) => e.ready) === true),
     )
   const status = (): Promise<UdpRelayStatus> => relay.call('status')
-  return { cloud, relay, a, b, c, last, endpoint, placeOf, bothReady, status }
+  return { cloud, relay, startRelay, stateDir, a, b, c, last, endpoint, placeOf, bothReady, status }
 }
 type Host = Awaited<ReturnType<typeof createHost>>
 
@@ -104,7 +111,7 @@ const ALL = [
 for (const userspace of [false, true])
   t.test(`by ${userspace ? 'userspace' : 'the kernel'}`, { skip: !isRoot && 'needs root' }, async (t) => {
     const net = await createNet(t, userspace)
-    const { a, b, c, cloud, relay, last, endpoint, placeOf, bothReady, status } = net
+    const { a, b, c, cloud, relay, startRelay, stateDir, last, endpoint, placeOf, bothReady, status } = net
     t.equal((await status()).forwarder, userspace ? 'userspace' : 'kernel')
 
     const start = performance.now()
@@ -224,9 +231,26 @@ for (const userspace of [false, true])
       })
     }
 
+    await t.test('a relay that is restarted goes on with its sessions', async (t) => {
+      const kept = join(stateDir, 'udp-sessions.json')
+      await until('they are on disk', 3000, () =>
+        Promise.resolve(existsSync(kept) && JSON.parse(readFileSync(kept, 'utf8')).sessions.length === 1),
+      )
+      await relay.call('stopRelay')
+      if (!userspace) t.same(shapes(await exchange(a, b, placeOf('a', 4))), ALL, 'the kernel goes on meanwhile')
+      await startRelay()
+      t.same(shapes(await exchange(a, b, placeOf('a', 4))), ALL, 'nobody had to bind anything anew')
+      t.same(shapes(await exchange(b, a, placeOf('b', 6))), ALL)
+      last.clear()
+      for (const node of ['a', 'b']) await relay.call('greet', node)
+      await bothReady()
+      t.pass('and the gateways are told of it as it was')
+    })
+
     await t.test('a relay that starts anew gets its sessions back', async (t) => {
       await relay.call('stopRelay')
-      await relay.call('startRelay', { places: PLACES, ports: PORTS, userspace })
+      rmSync(join(stateDir, 'udp-sessions.json'))
+      await startRelay()
       // The kernel's relay tells whoever asks; of the other they hear by their new signal sessions.
       for (const gateway of [a, b])
         await (userspace ? gateway.call('reask') : gateway.call('refresh', gateway === a ? 'b' : 'a'))

@@ -59,7 +59,7 @@ async function open(port: number): Promise<void> {
 }
 
 serve({
-  async startRelay(options: Pick<UdpRelayOptions, 'places' | 'ports' | 'userspace'>) {
+  async startRelay(options: Pick<UdpRelayOptions, 'stateDir' | 'places' | 'ports' | 'userspace'>) {
     life = new AbortController()
     relay = await runUdpRelay(
       { ...options, mayReach: () => true, tell: (node, frame) => told.push({ node, frame }), log },
@@ -71,6 +71,7 @@ serve({
     await relay.closed
   },
   request: (from: string, to: string) => relay.request(from, to),
+  greet: (node: string) => relay.greet(node),
   take: () => told.splice(0),
   status: () => relay.status(),
 
