@@ -11,6 +11,8 @@ import { readResponse, type ForeignResponse } from '../lib/wire/dns-foreign.ts'
 import { firstMessage, framed } from '../lib/wire/dns-tcp.ts'
 
 type Finish = (response: ForeignResponse | undefined) => void
+/** Begins, and returns how to end. */
+type Start = (finish: Finish) => () => void
 
 /** The whole answer where there is one within `timeoutMs`; undefined for none that can be believed. Never rejects. */
 export async function exchange(
@@ -20,20 +22,16 @@ export async function exchange(
   signal: AbortSignal,
 ): Promise<ForeignResponse | undefined> {
   const startedAt = performance.now()
-  const response = await askUdp(server, query, timeoutMs, signal)
+  const response = await settled(timeoutMs, signal, overUdp(server, query))
   if (response === undefined || !response.truncated) return response
   // Without TCP the client at least hears that there is more.
-  return (await askTcp(server, query, timeoutMs - (performance.now() - startedAt), signal)) ?? response
+  return (await settled(timeoutMs - (performance.now() - startedAt), signal, overTcp(server, query))) ?? response
 }
 
 /** A connected socket: the kernel drops what others send, and tells of a closed port at once. */
-function askUdp(
-  server: SocketAddress,
-  query: DnsQuery,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<ForeignResponse | undefined> {
-  return settled(timeoutMs, signal, (finish) => {
+const overUdp =
+  (server: SocketAddress, query: DnsQuery): Start =>
+  (finish) => {
     const id = randomInt(0x10000)
     const socket = createSocket(server.family === 4 ? 'udp4' : 'udp6')
     socket.on('error', () => finish(undefined))
@@ -48,16 +46,11 @@ function askUdp(
         .removeAllListeners()
         .on('error', () => undefined)
         .close()
-  })
-}
+  }
 
-function askTcp(
-  server: SocketAddress,
-  query: DnsQuery,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<ForeignResponse | undefined> {
-  return settled(timeoutMs, signal, (finish) => {
+const overTcp =
+  (server: SocketAddress, query: DnsQuery): Start =>
+  (finish) => {
     const id = randomInt(0x10000)
     const socket = connect(server.port, server.address)
     let received = Buffer.alloc(0)
@@ -71,15 +64,9 @@ function askTcp(
     })
     socket.on('connect', () => socket.write(framed(encodeQuery(id, query))))
     return () => socket.destroy()
-  })
-}
+  }
 
-/** @param start begins, and returns how to end. */
-function settled(
-  timeoutMs: number,
-  signal: AbortSignal,
-  start: (finish: Finish) => () => void,
-): Promise<ForeignResponse | undefined> {
+function settled(timeoutMs: number, signal: AbortSignal, start: Start): Promise<ForeignResponse | undefined> {
   const { promise, resolve } = Promise.withResolvers<ForeignResponse | undefined>()
   const give = (): void => resolve(undefined)
   const timer = setTimeout(give, Math.max(0, timeoutMs))

@@ -32,7 +32,7 @@ export function unDash(label: string): string | undefined {
 }
 
 /** The pod's hostname, else its address with dashes. */
-export function endpointLabel({ hostname, address }: Endpoint): string {
+function endpointLabel({ hostname, address }: Endpoint): string {
   if (hostname !== undefined && /^[\w-]{1,63}$/.test(hostname)) return hostname.toLowerCase()
   if (!address.includes(':')) return address.replaceAll('.', '-')
   const dashed = address.replaceAll(':', '-')

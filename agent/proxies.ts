@@ -24,7 +24,7 @@ export type OtherProxies = {
 export const KUBE_PROXY_TABLE = 'kube-proxy'
 export const KUBE_PROXY_CHAIN = 'KUBE-SERVICES'
 export const EDGEMESH_CHAIN = 'KUBE-PORTALS-CONTAINER'
-export const IPVS_DEVICE = 'kube-ipvs0'
+const IPVS_DEVICE = 'kube-ipvs0'
 export const CILIUM_DEVICE = 'cilium_host'
 /** Of a program's name the kernel keeps 15 characters; older versions have no prefix. */
 const CILIUM_PROGRAM = /^(cil_)?sock[46]_conne/

@@ -27,13 +27,13 @@ export type AgentRoutesPlan = {
 }
 
 /** Metrics differ from the gateway daemon's, so that on a node that changes its role neither replaces the other's route. */
-export const METRIC_AGENT = 200
+const METRIC_AGENT = 200
 /**
  * To other pools, once it was heard that another node is the active gateway: before the routes of a gateway daemon on this
  * node, which may be dead and have left them.
  */
-export const METRIC_AGENT_HEARD = 50
-export const METRIC_AGENT_UNREACHABLE = 10_001
+const METRIC_AGENT_HEARD = 50
+const METRIC_AGENT_UNREACHABLE = 10_001
 
 export function planAgentRoutes(input: AgentRoutesInput, around: Surroundings): AgentRoutesPlan {
   const { node, pools, active, podsInPool = false } = input

@@ -57,7 +57,7 @@ export type SocketLb = {
  * haste would gain nothing: a restart or an upgrade, with the first back-offs of a kubelet, passes unnoticed. After that
  * nobody seems to come back, and what else serves this node's services must not be hidden.
  */
-export const LEASE_MS = 30_000
+const LEASE_MS = 30_000
 const BEAT_MS = 1_000
 /** The canary costs a connection over loopback. */
 const CANARY_INTERVAL_MS = 10_000

@@ -11,7 +11,7 @@ const DATA = 4
 /** How long after ours an initiation of the peer's may have left before it heard of ours: what a relay takes one way. */
 const CROSSING_MS = 600
 /** How long ours may take to be answered before it is sent again. Later than that window, so that a repetition gets in. */
-export const ANSWER_MS = 1_000
+const ANSWER_MS = 1_000
 /** How long after a peer's initiation WireGuard may still hand out one that it made before, and send its response. */
 const RESPONSE_MS = 150
 /** A peer of which nothing is heard is not waited for longer: the relay drops what cannot be delivered. */

@@ -152,7 +152,7 @@ function fixedAddresses({ endpoints = [] }: Pool, { node, candidates }: Announce
   return address === undefined ? [] : [address]
 }
 
-export const cidrsOf = (pool: Pool): readonly string[] => pool.nodes.flatMap(({ podCidrs }) => podCidrs).toSorted()
+const cidrsOf = (pool: Pool): readonly string[] => pool.nodes.flatMap(({ podCidrs }) => podCidrs).toSorted()
 
 /** Where the Gateway object of its pool has a node listen. */
 export const listenPortOf = (pools: readonly Pool[], node: string): number | undefined =>

@@ -12,7 +12,7 @@ export type Bottleneck = {
   readonly latency: string
 }
 
-export const bottleneckText = ({ megabits, burst, latency }: Bottleneck): string =>
+const bottleneckText = ({ megabits, burst, latency }: Bottleneck): string =>
   `tbf rate ${megabits}mbit burst ${burst} latency ${latency}`
 
 /** Replaces what was there. */

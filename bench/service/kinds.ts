@@ -5,7 +5,7 @@ export type Kind = (typeof KINDS)[number]
 /** What is compared with the two that are direct. */
 export const COMPARED = ['bpf', 'nft', 'chains', 'pipe', 'haproxy', 'nginx', 'untracked'] as const
 export type Compared = (typeof COMPARED)[number]
-export const PROXIES = ['pipe', 'haproxy', 'nginx'] as const
+const PROXIES = ['pipe', 'haproxy', 'nginx'] as const
 export type ProxyKind = (typeof PROXIES)[number]
 
 export const TITLES: Readonly<Record<Compared, string>> = {

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import type { ServiceFrontends, Target } from '../../agent/balance.ts'
 
-export const KUBE_PROXY_TABLE = 'kube-proxy'
+const KUBE_PROXY_TABLE = 'kube-proxy'
 
 export type KubeProxyOptions = {
   readonly services: readonly ServiceFrontends[]

@@ -6,7 +6,7 @@ import { getSystemErrorMap } from 'node:util'
 import { loadFfi } from '../net/ffi.ts'
 
 /** Of enum bpf_cmd. */
-export const COMMANDS = {
+const COMMANDS = {
   MAP_CREATE: 0,
   MAP_LOOKUP_ELEM: 1,
   MAP_UPDATE_ELEM: 2,

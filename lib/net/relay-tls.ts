@@ -49,7 +49,7 @@ export function tlsTargetOf(url: URL): { readonly host: string; readonly port: n
 export const serverNameOf = (host: string): string => (isIP(host) === 0 ? host : '')
 
 /** @param nowMs at the least. @returns what is wrong with a server's certificate. */
-export function faultOf(
+function faultOf(
   certificate: X509Certificate | undefined,
   ca: X509Certificate,
   host: string,

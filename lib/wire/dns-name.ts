@@ -2,7 +2,7 @@
 // §4.1.4).
 
 /** With its lengths and the empty label at its end. */
-export const NAME_BYTES_MAX = 255
+const NAME_BYTES_MAX = 255
 const LABEL_BYTES_MAX = 63
 const POINTER = 0xc0
 /** More jumps than this in one name are a loop: each must lead further back. */

@@ -79,7 +79,7 @@ export type DnsResponse = {
 }
 
 export const HEADER_BYTES = 12
-export const UDP_BYTES_MIN = 512
+const UDP_BYTES_MIN = 512
 /** What passes every path without fragments (DNS flag day 2020). */
 export const UDP_BYTES_MAX = 1232
 export const MESSAGE_BYTES_MAX = 0xffff

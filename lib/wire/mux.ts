@@ -44,7 +44,7 @@ export const BLOCKED = 2
  * Why a stream is reset, or never came about. `refused`: the agent may not dial that; `failed`: it could not; `timeout`;
  * `busy`: a bound is reached; `cancelled`: its user wants no more; `broken`: its other end broke off.
  */
-export const RESET_REASONS = ['cancelled', 'refused', 'failed', 'timeout', 'busy', 'broken'] as const
+const RESET_REASONS = ['cancelled', 'refused', 'failed', 'timeout', 'busy', 'broken'] as const
 export type ResetReason = (typeof RESET_REASONS)[number]
 
 export type MuxFrame =

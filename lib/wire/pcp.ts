@@ -21,7 +21,7 @@ const MAX_BYTES = 1100
 
 /** Result codes of RFC 6887 §7.4; NAT-PMP's first four mean the same. */
 export const SUCCESS = 0
-export const UNSUPPORTED_VERSION = 1
+const UNSUPPORTED_VERSION = 1
 const RESULTS: readonly string[] = [
   'success',
   'unsupported version',

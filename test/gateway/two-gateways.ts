@@ -22,7 +22,7 @@ export type Gateway = {
   readonly route: PoolRoute
 }
 
-export const PORTS = { direct: 5001, 'relay-udp': 5002 } as const
+const PORTS = { direct: 5001, 'relay-udp': 5002 } as const
 export const SCRIPT = join(import.meta.dirname, 'kernel-host.ts')
 
 export async function twoGateways(): Promise<{
@@ -50,7 +50,7 @@ export async function twoGateways(): Promise<{
 }
 
 /** Gives `own` the other as peer on both rungs, and routes to it over the first. */
-export async function meet(own: Gateway, other: Gateway, address: string): Promise<void> {
+async function meet(own: Gateway, other: Gateway, address: string): Promise<void> {
   for (const [rung, port] of Object.entries(PORTS))
     await own.daemon.call('setPeers', rung, [{ ...other.peer, endpoint: `${address}:${port}` }])
   await own.daemon.call('openRoutes', { source4: own.ipv4, source6: own.ipv6 })
