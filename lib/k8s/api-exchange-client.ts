@@ -65,11 +65,20 @@ export function createApiExchange(options: ApiExchangeOptions): ApiExchange {
     return open
   }
 
+  const tokenFor = (what: string): string | undefined => {
+    try {
+      return options.token?.()
+    } catch (error) {
+      throw unreachable(what, error)
+    }
+  }
+
   const answer = (request: ApiRequest, what: string, retry: boolean): Promise<IncomingMessage> => {
     const { method, path, signal, body, contentType = 'application/json' } = request
     const payload = body === undefined ? undefined : JSON.stringify(body)
     const headers: Record<string, string | number> = { accept: 'application/json' }
-    if (options.token !== undefined) headers['authorization'] = `Bearer ${options.token().trim()}`
+    const token = tokenFor(what)
+    if (token !== undefined) headers['authorization'] = `Bearer ${token.trim()}`
     if (payload !== undefined) {
       headers['content-type'] = contentType
       headers['content-length'] = Buffer.byteLength(payload)
@@ -114,7 +123,7 @@ export function createApiExchange(options: ApiExchangeOptions): ApiExchange {
   }
 }
 
-/** @param what was asked for. @param cause of the connection or of the name's resolution. */
+/** @param what was asked for. @param cause of the connection, of the name's resolution, or of a token that cannot be read. */
 export function unreachable(what: string, cause: unknown): ApiError {
   const { message, code } = cause as NodeJS.ErrnoException
   // Happy-eyeballs failures have no message of their own.

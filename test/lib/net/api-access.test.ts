@@ -48,6 +48,9 @@ t.test('a token that is replaced counts from the next request on', async (t) => 
   file('rotating', 'second\n')
   await client.list(NODES, signal)
   rmSync(serverToken)
-  await t.rejects(client.list(NODES, signal), { code: 'ENOENT' })
+  await t.rejects(client.list(NODES, signal), {
+    ...{ name: 'ApiError', code: 'Unreachable', cause: { code: 'ENOENT' } },
+    message: /^GET http.*nodes: ENOENT.*rotating/,
+  })
   t.strictSame(seen, ['Bearer first', 'Bearer second'])
 })
