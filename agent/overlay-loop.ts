@@ -4,7 +4,7 @@
 import { FAMILIES, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { NetlinkError, type Link, type Netlink } from '../lib/net/netlink.ts'
-import { ensureSysctl } from '../lib/net/sysctl.ts'
+import { ensureDeviceSysctls } from '../lib/net/sysctl.ts'
 import {
   addVxlan,
   listForwarding,
@@ -72,7 +72,7 @@ async function ensureOverlay(netlink: Netlink, overlay: Overlay, settings: Overl
   }
   const link = await findOwn(netlink, outer)
   if (link === undefined) throw new Error(`device ${name} went away while it was made; it is made again`)
-  await ensureSysctls(name)
+  await ensureDeviceSysctls(name)
   if (link.mtu !== mtu) await netlink.setLink(link, { mtu })
   const addresses = (await netlink.addresses()).filter(({ device }) => device === link.index)
   if (!addresses.some(({ address }) => address === VXLAN_ADDRESS))
@@ -115,18 +115,6 @@ async function findOwn(netlink: Netlink, family: Family): Promise<Link | undefin
 
 const sameSpec = (a: VxlanSpec, b: VxlanSpec): boolean =>
   a.id === b.id && a.port === b.port && a.local === b.local && a.mac === b.mac
-
-/**
- * Loose reverse-path filtering, for nodes on which all others are strict (the greater of `all` and this one counts); and no
- * link-local address of the kernel's own making, since next hops here are what we say.
- */
-async function ensureSysctls(name: string): Promise<void> {
-  await ensureSysctl(`net/ipv4/conf/${name}/rp_filter`, '2')
-  await ensureSysctl(`net/ipv4/conf/${name}/forwarding`, '1')
-  await ensureSysctl(`net/ipv6/conf/${name}/disable_ipv6`, '0')
-  await ensureSysctl(`net/ipv6/conf/${name}/addr_gen_mode`, '1')
-  await ensureSysctl(`net/ipv6/conf/${name}/forwarding`, '1')
-}
 
 function remedyOf(error: Error, { port, id }: OverlaySettings): string {
   if (!(error instanceof NetlinkError)) return ''

@@ -44,6 +44,19 @@ export async function ensureMtuProbing(log: Log): Promise<void> {
 }
 const WHEN_A_BLACK_HOLE_IS_SUSPECTED = '1'
 
+/**
+ * For a device of ours: forwarding, and loose reverse-path filtering (the greater of `all` and this one counts), since the
+ * two sides of a path may use different devices for a while. No link-local address of the kernel's own making: it would be
+ * chosen as source, and nobody expects it.
+ */
+export async function ensureDeviceSysctls(device: string): Promise<void> {
+  await ensureSysctl(`net/ipv4/conf/${device}/rp_filter`, '2')
+  await ensureSysctl(`net/ipv4/conf/${device}/forwarding`, '1')
+  await ensureSysctl(`net/ipv6/conf/${device}/disable_ipv6`, '0')
+  await ensureSysctl(`net/ipv6/conf/${device}/addr_gen_mode`, '1')
+  await ensureSysctl(`net/ipv6/conf/${device}/forwarding`, '1')
+}
+
 /** rtnetlink's protocol number of routes learnt from router advertisements. */
 const PROTOCOL_RA = 9
 

@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { ExecError } from './exec.ts'
 import { pause } from './lifetime.ts'
 import { NetlinkError, type Link, type LinkAddress, type Netlink } from './netlink.ts'
-import { ensureSysctl } from './sysctl.ts'
+import { ensureDeviceSysctls } from './sysctl.ts'
 import { configureDevice, showDevice, startWireGuardGo, type DeviceDump } from './wireguard.ts'
 import { getDevice } from './wireguard-uapi.ts'
 
@@ -47,7 +47,7 @@ export async function ensureDevice(netlink: Netlink, spec: DeviceSpec, signal: A
     ...(dump.privateKey !== privateKey && { privateKeyFile: spec.privateKeyFile }),
     ...(dump.mark !== spec.mark && { mark: spec.mark }),
   })
-  await ensureSysctls(spec.name)
+  await ensureDeviceSysctls(spec.name)
   if (link.mtu !== spec.mtu) await netlink.setLink(link, { mtu: spec.mtu })
   await ensureAddresses(netlink, link, spec)
   if (!link.up) await netlink.setLink(link, { up: true })
@@ -121,19 +121,6 @@ const findLink = async (netlink: Netlink, name: string) => (await netlink.links(
 function implementationOf({ name, kind }: Link): 'kernel' | 'wireguard-go' {
   if (kind === 'wireguard' || kind === 'tun') return KINDS[kind]
   throw new DeviceError(`device ${name} is no WireGuard device but a ${kind || 'network card'}: remove or rename it`)
-}
-
-/**
- * Loose reverse-path filtering, since the two sides of a path may use different devices for a while (the greater of `all`
- * and this one counts). No link-local address of the kernel's own making: it would be chosen as source, and no peer's
- * AllowedIPs cover it.
- */
-async function ensureSysctls(name: string): Promise<void> {
-  await ensureSysctl(`net/ipv4/conf/${name}/rp_filter`, '2')
-  await ensureSysctl(`net/ipv4/conf/${name}/forwarding`, '1')
-  await ensureSysctl(`net/ipv6/conf/${name}/disable_ipv6`, '0')
-  await ensureSysctl(`net/ipv6/conf/${name}/addr_gen_mode`, '1')
-  await ensureSysctl(`net/ipv6/conf/${name}/forwarding`, '1')
 }
 
 async function ensureAddresses(netlink: Netlink, link: Link, { addresses }: DeviceSpec): Promise<void> {

@@ -1,16 +1,13 @@
 // What calls and what answers in a cage: targets at 10.244.1.2 to .5 and fd00:244:1::2 to ::5, the node's own address
-// 192.168.7.1, pods with networks of their own, and callers as processes.
+// 192.168.7.1, and pods with networks of their own.
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { ip } from './namespace.ts'
 
 type Test = { teardown(fn: () => unknown): unknown }
-
-const PEER = fileURLToPath(new URL('peer.ts', import.meta.url))
 
 /** Targets answer on port 8080 with the address that was reached. */
 export async function startTargets(t: Test): Promise<void> {
@@ -53,12 +50,3 @@ export const inGroup = (group: string): readonly string[] => [
   `echo 0 > ${group}/cgroup.procs && exec "$@"`,
   'sh',
 ]
-
-/** TCP calls by a process, one answer for each. @param by the words that come before the program. */
-export async function calls(by: readonly string[], address: string, port: number, count: number): Promise<string[]> {
-  const [program, ...words] = [...by, process.execPath, PEER, 'call', 'tcp', address, `${port}`, `${count}`]
-  const child = spawn(program!, words, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const answers: string[] = []
-  for await (const line of createInterface({ input: child.stdout })) answers.push(line)
-  return answers
-}

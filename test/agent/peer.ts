@@ -34,9 +34,9 @@ async function serve(name: string, port: number): Promise<void> {
 }
 
 /** @returns what the server said, or the error's code. */
-export function call(protocol: 'tcp' | 'udp', address: string, port: number): Promise<string> {
+export function call(protocol: 'tcp' | 'udp', address: string, port: number, timeoutMs = TIMEOUT_MS): Promise<string> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => finish('timeout'), TIMEOUT_MS)
+    const timer = setTimeout(() => finish('timeout'), timeoutMs)
     const finish = (result: string): void => {
       clearTimeout(timer)
       end()
@@ -85,7 +85,7 @@ export async function askFrom(
   type: string,
   count: number,
 ): Promise<{ atMs: number; answer: string }[]> {
-  const child = spawnIn(namespace, ['ask', address, name, type, `${count}`])
+  const child = spawnBy(inNamespace(namespace), ['ask', address, name, type, `${count}`])
   const found: { atMs: number; answer: string }[] = []
   for await (const line of createInterface({ input: child.stdout! })) {
     const [atMs, answer] = line.split(' ')
@@ -96,31 +96,34 @@ export async function askFrom(
 
 /** Starts a server in a namespace, or in this one; resolves once it listens. */
 export async function startServer(namespace: string | undefined, name: string, port: number): Promise<ChildProcess> {
-  const child = spawnIn(namespace, ['serve', name, `${port}`])
+  const child = spawnBy(namespace === undefined ? [] : inNamespace(namespace), ['serve', name, `${port}`])
   for await (const line of createInterface({ input: child.stdout! })) if (line === 'listening') break
   return child
 }
 
 /** Calls from a namespace, `count` times. */
-export async function callFrom(
-  namespace: string,
+export const callFrom = (namespace: string, protocol: 'tcp' | 'udp', address: string, port: number, count = 1) =>
+  callBy(inNamespace(namespace), protocol, address, port, count)
+
+/** Calls by a process, one answer for each. @param by the words that come before the program. */
+export async function callBy(
+  by: readonly string[],
   protocol: 'tcp' | 'udp',
   address: string,
   port: number,
-  count = 1,
+  count: number,
 ): Promise<string[]> {
-  const child = spawnIn(namespace, ['call', protocol, address, `${port}`, `${count}`])
+  const child = spawnBy(by, ['call', protocol, address, `${port}`, `${count}`])
   const lines: string[] = []
   for await (const line of createInterface({ input: child.stdout! })) lines.push(line)
   return lines
 }
 
-function spawnIn(namespace: string | undefined, args: readonly string[]): ChildProcess {
-  const enter = namespace === undefined ? [] : ['ip', 'netns', 'exec', namespace]
-  const [program, ...rest] = [...enter, process.execPath, fileURLToPath(import.meta.url), ...args]
-  return spawn(program!, rest, {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
+const inNamespace = (namespace: string): readonly string[] => ['ip', 'netns', 'exec', namespace]
+
+function spawnBy(by: readonly string[], args: readonly string[]): ChildProcess {
+  const [program, ...rest] = [...by, process.execPath, fileURLToPath(import.meta.url), ...args]
+  return spawn(program!, rest, { stdio: ['ignore', 'pipe', 'inherit'] })
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -19,9 +19,9 @@ import { openPin, removePins } from '../../lib/bpf/pins.ts'
 import { createLog } from '../../lib/log.ts'
 import { EMPTY, sortedList } from '../../lib/sorted-list.ts'
 import { isRoot, until } from '../lib/netns.ts'
-import { addCagePod, calls, inGroup, startTargets } from './cage-pods.ts'
+import { addCagePod, inGroup, startTargets } from './cage-pods.ts'
 import { addGroup, enterCage } from './cage.ts'
-import { call } from './peer.ts'
+import { call, callBy } from './peer.ts'
 
 const THIS = fileURLToPath(import.meta.url)
 const UNTOUCHED = 'ENETUNREACH'
@@ -72,6 +72,8 @@ if (cage !== undefined && process.argv[2] === 'agent') {
   process.stdout.write(`${loop.path().kind}\n`)
 } else if (cage !== undefined) {
   await startTargets(t)
+  const calls = (by: readonly string[], address: string, port: number, count: number): Promise<string[]> =>
+    callBy(by, 'tcp', address, port, count)
   const distinct = (answers: readonly string[]) => [...new Set(answers)].sort()
   const pods = [await addCagePod(t, 'pod-a', '10.244.9.1'), await addCagePod(t, 'pod-b', '10.244.9.2')] as const
   const other = addGroup(cage, 'other')
