@@ -14,6 +14,7 @@ import { readFolder } from '../lab/folder.ts'
 import type { PodSpec } from '../lab/container.ts'
 import { CHART, findHelm, helm, renderChart, template, VALUES } from '../lab/helm.ts'
 import { generatedPools } from '../lab/options.ts'
+import { FULMAR } from '../lab/paths.ts'
 import { planTopology } from '../lab/topology.ts'
 
 const skip = findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5'
@@ -157,6 +158,20 @@ t.test('pods that join their nodes', { skip }, async (t) => {
   await t.rejects(renderChart({ identity }), /name the relay too: identity\.relay/)
 })
 
+t.test('variables are flags of the daemons', { skip }, async (t) => {
+  const relay = { replicas: [{ node: 'cloud-1', public: ['203.0.113.10'] }] }
+  const identity = { ca: '-----BEGIN CERTIFICATE-----\n' }
+  const rendered = await renderChart({ identity, relay, api: { server: 'https://203.0.113.10:6443' } })
+  for (const daemon of ['agent', 'gateway', 'relay']) {
+    const { env = [] } = podOf(rendered, `fulmar-${daemon}`).containers[0]!
+    const names = env.flatMap(({ name }) => (name.startsWith('FULMAR_') ? [name] : []))
+    const help = execFileSync(process.execPath, [FULMAR, daemon, '--help'], { encoding: 'utf8' })
+    for (const name of names)
+      t.ok(help.includes(`--${name.slice('FULMAR_'.length).toLowerCase().replaceAll('_', '-')} `), `${daemon}: ${name}`)
+    t.ok(names.length >= 3, `${daemon} has ${names.length}`)
+  }
+})
+
 t.test('several relays', { skip }, async (t) => {
   const replica = (name: string, ...addresses: readonly string[]) => ({ node: `cloud-${name}`, public: addresses })
   const one = await renderChart({ relay: { replicas: [replica('a', '203.0.113.10')] } })
@@ -173,16 +188,18 @@ t.test('several relays', { skip }, async (t) => {
   t.equal(await mistakes(objectsIn(two)), '')
 })
 
+function podOf(rendered: string, name: string): PodSpec {
+  const found = objectsIn(rendered).find(({ kind, metadata }) => kind === 'DaemonSet' && metadata.name === name)!
+  const { spec } = found as unknown as { readonly spec: { readonly template: { readonly spec: PodSpec } } }
+  return spec.template.spec
+}
+
 /** What the container of a relay makes of its node's name: the words after `fulmar`. */
 function startedOn(t: Test, rendered: string, node: string): string {
   const folder = mkdtempSync(join(CACHE, 'relay-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
   writeFileSync(join(folder, 'fulmar'), '#!/bin/sh\necho "$@"\n', { mode: 0o755 })
-  const relay = objectsIn(rendered).find(
-    ({ kind, metadata }) => `${kind} ${metadata.name}` === 'DaemonSet fulmar-relay',
-  )!
-  const { spec } = relay as unknown as { readonly spec: { readonly template: { readonly spec: PodSpec } } }
-  const { command = [], args = [] } = spec.template.spec.containers[0]!
+  const { command = [], args = [] } = podOf(rendered, 'fulmar-relay').containers[0]!
   const [program = '', ...words] = [...command, ...args]
   const env = { PATH: `${folder}:${process.env['PATH']}`, NODE_NAME: node }
   return execFileSync(program, words, { encoding: 'utf8', env }).trim()
