@@ -1,31 +1,22 @@
-// The way from the embedded API to a node's kubelet: TLS from here to there over a stream through the node's agent, with
-// the kubelet's certificate verified and a certificate of our own shown. Once a kubelet has switched to WebSocket or SPDY,
-// bytes pass unseen both ways; before that, none of the client's do.
+// Requests of the embedded API's clients, passed on to kubelets (kubelet-request-client.ts), and their answers. Once a kubelet
+// has switched to WebSocket or SPDY, bytes pass unseen both ways; before that, none of the client's do.
 
 import { readFileSync } from 'node:fs'
-import type { ClientRequest, IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { checkServerIdentity, connect, type TLSSocket } from 'node:tls'
-import type { KeyPair } from '../../lib/certificates.ts'
 import { GROUP_MASTERS, type Identity } from '../../lib/identity.ts'
 import type { Log } from '../../lib/log.ts'
 import { http } from '../../lib/net/http.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
 import { splice } from '../../lib/net/splice.ts'
-import { NodeDialError, statusOf, type DialNode } from '../node-dial.ts'
+import { NodeDialError, statusOf } from '../node-dial.ts'
 import { userOf } from './access.ts'
+import { answerOf, askKubelet, passed, type KubeletAccess } from './kubelet-request-client.ts'
 import type { KubeletCall } from './kubelet.ts'
 import { statusObject, type Failure } from './status.ts'
 
-export type KubeletOptions = {
-  readonly dial: DialNode
-  /** PEM: who issues the serving certificates of kubelets. */
-  readonly serverCa: string
-  /** What the API shows to kubelets: a member of system:masters, by a CA that they trust. */
-  readonly credentials: () => Promise<KeyPair>
-  readonly log: Log
-}
+export type KubeletOptions = KubeletAccess & { readonly log: Log }
 
 export type KubeletClient = {
   /** Ends when the answer has been given. Never throws. */
@@ -60,17 +51,10 @@ export class KubeletError extends Error {
 
 /** What the embedded API shows to kubelets: it is like a kube-apiserver to them. */
 export const KUBELET_CLIENT = { commonName: 'kube-apiserver-kubelet-client', organization: GROUP_MASTERS }
-const DIAL_TIMEOUT_MS = 10_000
-const HANDSHAKE_TIMEOUT_MS = 10_000
-/** Until the first byte of an answer. */
-const ANSWER_TIMEOUT_MS = 30_000
 const ERROR_MAX_BYTES = 8_192
 /** Of all callers, and of one. */
 const CALLS_MAX = 4_096
 const CALLS_PER_CALLER_MAX = 512
-/** Of one hop (RFC 9110 §7.6.1), or for this API alone: who the caller is ends here. */
-const OWN_HEADERS =
-  /^(host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|authorization|cookie|x-remote-.*|impersonate-.*|x-forwarded-.*|forwarded|expect)$/
 
 /** @throws UsageError where there is no such file of certificates. */
 export function readServerCa(file: string | undefined): string | undefined {
@@ -126,7 +110,7 @@ export function createKubeletClient(options: KubeletOptions): KubeletClient {
     async forward(call, request, response, caller) {
       const gone = abortOnClose(response)
       const failure = await counted(call, caller, async () => {
-        const asked = await ask(options, call, request, gone)
+        const asked = await askKubelet(options, call, request, gone)
         if (hasBody(request)) request.pipe(asked)
         else asked.end()
         const answer = await answerOf(asked)
@@ -148,7 +132,7 @@ export function createKubeletClient(options: KubeletOptions): KubeletClient {
       const gone = abortOnClose(stream)
       const failure = await counted(call, caller, async () => {
         if (hasBody(request)) throw new KubeletError(badRequest('a request to switch protocols may not have a body'))
-        const asked = await ask(options, call, request, gone)
+        const asked = await askKubelet(options, call, request, gone)
         asked.end()
         const answer = await answerOf(asked)
         if (answer.kind === 'answered') {
@@ -167,7 +151,7 @@ export function createKubeletClient(options: KubeletOptions): KubeletClient {
 
     async read(call, maxBytes, signal) {
       try {
-        const asked = await ask(options, call, undefined, signal)
+        const asked = await askKubelet(options, call, undefined, signal)
         asked.end()
         const answer = await answerOf(asked)
         if (answer.kind === 'upgraded') throw new Error('it switched protocols without being asked')
@@ -178,95 +162,6 @@ export function createKubeletClient(options: KubeletOptions): KubeletClient {
       }
     },
   }
-}
-
-/** A request over a connection of its own, which ends with the signal; nothing is sent before its first write or end. */
-async function ask(
-  options: KubeletOptions,
-  call: KubeletCall,
-  request: IncomingMessage | undefined,
-  signal: AbortSignal,
-): Promise<ClientRequest> {
-  const within = AbortSignal.any([signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)])
-  const stream = await options.dial(call.node, { host: call.node, port: call.port }, within)
-  let socket: TLSSocket
-  try {
-    socket = await secure(stream, call.node, options, await options.credentials(), signal)
-  } catch (error) {
-    stream.destroy()
-    throw error
-  }
-  const asked = http.request({
-    createConnection: () => socket,
-    method: request?.method ?? 'GET',
-    path: call.path,
-    headers: {
-      host: `${call.node}:${call.port}`,
-      ...(request === undefined ? {} : passed(request.headers)),
-      ...(request?.headers.upgrade === undefined ? {} : { connection: 'Upgrade' }),
-    },
-    signal,
-  })
-  socket.once('close', () => stream.destroy())
-  return asked
-}
-
-function secure(
-  stream: Duplex,
-  node: string,
-  { serverCa }: KubeletOptions,
-  { certificatePem, keyPem }: KeyPair,
-  signal: AbortSignal,
-): Promise<TLSSocket> {
-  const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>()
-  const socket = connect({
-    socket: stream,
-    servername: node,
-    ca: serverCa,
-    cert: certificatePem,
-    key: keyPem,
-    minVersion: 'TLSv1.2',
-    // By the node's name, wherever its agent took us: its addresses are what it says of itself.
-    checkServerIdentity: (_, certificate) => checkServerIdentity(node, certificate),
-  })
-  const stop = (why: Error): void => void socket.destroy(why)
-  const timer = setTimeout(
-    () => stop(new Error(`no TLS handshake within ${HANDSHAKE_TIMEOUT_MS / 1000} s`)),
-    HANDSHAKE_TIMEOUT_MS,
-  )
-  const onAbort = (): void => stop(new Error('the client is gone'))
-  signal.addEventListener('abort', onAbort, { once: true })
-  const settled = (): void => {
-    clearTimeout(timer)
-    signal.removeEventListener('abort', onAbort)
-  }
-  socket.once('secureConnect', () => {
-    settled()
-    socket.off('error', failed)
-    resolve(socket)
-  })
-  const failed = (cause: Error): void => {
-    settled()
-    reject(new Error(`TLS: ${cause.message}`, { cause }))
-  }
-  socket.once('error', failed)
-  return promise
-}
-
-type Answer =
-  | { readonly kind: 'answered'; readonly message: IncomingMessage }
-  | { readonly kind: 'upgraded'; readonly message: IncomingMessage; readonly socket: Duplex; readonly rest: Buffer }
-
-function answerOf(asked: ClientRequest): Promise<Answer> {
-  const { promise, resolve, reject } = Promise.withResolvers<Answer>()
-  const timer = setTimeout(
-    () => asked.destroy(new Error(`no answer within ${ANSWER_TIMEOUT_MS / 1000} s`)),
-    ANSWER_TIMEOUT_MS,
-  )
-  asked.once('response', (message) => resolve({ kind: 'answered', message }))
-  asked.once('upgrade', (message, socket, rest) => resolve({ kind: 'upgraded', message, socket, rest }))
-  asked.on('error', reject)
-  return promise.finally(() => clearTimeout(timer))
 }
 
 /** What the kubelet said, in a Status that names the node. */
@@ -316,9 +211,6 @@ async function readBytes(message: IncomingMessage, maxBytes: number): Promise<Bu
   }
   return Buffer.concat(chunks).subarray(0, maxBytes)
 }
-
-const passed = (headers: IncomingHttpHeaders): IncomingHttpHeaders =>
-  Object.fromEntries(Object.entries(headers).filter(([name]) => !OWN_HEADERS.test(name)))
 
 const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
