@@ -2,10 +2,7 @@
 // its LAN, and `outside`, which belongs to no cluster. Callers run as long as the test, one in each namespace: a line of
 // JSON in is a call, a line out is its answers.
 
-import { spawn, type ChildProcess } from 'node:child_process'
-import { execFileSync } from 'node:child_process'
-import { createSocket } from 'node:dgram'
-import { connect, isIPv6 } from 'node:net'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -13,7 +10,7 @@ import t from 'tap'
 import type { Family } from '../../lib/cidr.ts'
 import type { Node } from '../../lib/k8s/objects.ts'
 import { addPod, ip } from '../agent/namespace.ts'
-import { startServer } from '../agent/peer.ts'
+import { call as callOnce, startServer } from '../agent/peer.ts'
 
 export type Place = 'a' | 'b' | 'c' | 'far' | 'outside' | 'node'
 type Pair = Readonly<Record<Family, string>>
@@ -146,36 +143,11 @@ class Caller {
 /** Drops show by it; an answer takes a millisecond. */
 const TIMEOUT_MS = 700
 
-function callOnce({ protocol, address, port }: Call): Promise<string> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => finish('timeout'), TIMEOUT_MS)
-    const finish = (result: string): void => {
-      clearTimeout(timer)
-      end()
-      resolve(result.trim())
-    }
-    const fail = (error: Error | null): void => {
-      if (error !== null) finish((error as NodeJS.ErrnoException).code ?? error.message)
-    }
-    let end: () => void
-    if (protocol === 'tcp') {
-      const socket = connect(port, address)
-      end = () => socket.destroy()
-      socket.on('data', (data) => finish(data.toString())).on('error', fail)
-      return
-    }
-    const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
-    end = () => socket.close()
-    socket.on('message', (data) => finish(data.toString())).on('error', fail)
-    socket.connect(port, address, () => socket.send('?', fail))
-  })
-}
-
 async function serveCalls(): Promise<void> {
   const answer = async (line: string): Promise<void> => {
-    const { id, ...call } = JSON.parse(line) as Call & { id: number }
+    const { id, protocol, address, port, count } = JSON.parse(line) as Call & { id: number }
     const answers = new Set<string>()
-    for (let i = 0; i < call.count; i++) answers.add(await callOnce(call))
+    for (let i = 0; i < count; i++) answers.add(await callOnce(protocol, address, port, TIMEOUT_MS))
     console.log(JSON.stringify({ id, answers: [...answers].sort() }))
   }
   for await (const line of createInterface({ input: process.stdin })) void answer(line)
