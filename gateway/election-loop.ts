@@ -50,6 +50,8 @@ export function runElection(
     readonly onStanding: (standing: Standing) => Promise<void>
     /** Whether our node's agent still follows another gateway. */
     readonly isOverruled: () => Promise<boolean>
+    /** Ends that where the agent is not there to do it. */
+    readonly overrule: () => Promise<void>
     /** What the active gateway tells with each heartbeat. */
     readonly findings: () => readonly Finding[]
     readonly log: Log
@@ -140,6 +142,7 @@ export function runElection(
       for (const address of lanAddressesOf(own)) lan.send(whole, port + 1, address)
       await pause(OWN_AGENT_STEP_MS, signal)
     }
+    if (await options.isOverruled()) await options.overrule()
   }
   const tell = (standing: Standing): void => {
     told = standing

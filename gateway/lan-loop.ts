@@ -32,6 +32,8 @@ export function openGatewayLan(
     readonly tellRole: () => void
     /** Whether our node's agent still follows another gateway. */
     readonly isOverruled: () => Promise<boolean>
+    /** Ends that where the agent is not there to do it. */
+    readonly overrule: () => Promise<void>
     readonly log: Log
   },
   signal: AbortSignal,
@@ -65,6 +67,7 @@ export function openGatewayLan(
     kept: state.election,
     keep: state.keepElection,
     isOverruled: options.isOverruled,
+    overrule: options.overrule,
     log,
   })
   const neighbours = runNeighbours(

@@ -16,9 +16,10 @@ import { followIdentity } from '../lib/net/identity-loop.ts'
 import { aborted, runUntilSignal } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { openRelayList } from '../lib/net/relay-list.ts'
-import { refuseSecond, serveStatus } from '../lib/net/status-server.ts'
+import { isAlive, refuseSecond, serveStatus } from '../lib/net/status-server.ts'
 import type { Carrier } from '../lib/owned.ts'
 import { RUNGS } from '../lib/status.ts'
+import { awaitAgents } from './agents-loop.ts'
 import { runAnnouncements } from './announcements-loop.ts'
 import { runCandidates } from './candidates-loop.ts'
 import { gatewayOptions, withFlags, type GatewayConfig } from './config.ts'
@@ -255,6 +256,7 @@ async function runGateway(
     signal,
   )
 
+  const hasOwnAgent = () => isAlive(join(config.runDir, 'agent.sock'))
   // The pool's LAN: who of its gateways is active, which nodes are alive, and the role handed over.
   const { elections, neighbours } = openGatewayLan(
     {
@@ -271,6 +273,9 @@ async function runGateway(
         announcements.trigger()
       },
       isOverruled: routes.isOverruled,
+      overrule: async () => {
+        if (!(await hasOwnAgent())) await routes.overrule()
+      },
       log,
     },
     signal,
@@ -279,7 +284,18 @@ async function runGateway(
   const openDevice = (port: number, signal: AbortSignal) => openDevices(signal, { rung: 'leave', port })
   const following = runHandover({ mesh, openDevice, send: echoes.sendOther, wake: paths.traffic, roles, log }, signal)
   handover = following
-  beforeEnd(() => elections.leave(following.prepare))
+  const agents = {
+    node,
+    pool: elections.pool,
+    isActive: () => roles.own()?.active === true,
+    successor: () => elections.standbys()[0],
+    hasAgent: (name: string) => (name === node ? hasOwnAgent() : neighbours.hasAgent(name)),
+    log,
+  }
+  beforeEnd(async () => {
+    await awaitAgents(agents, signal)
+    await elections.leave(following.prepare)
+  })
 
   mesh.trigger()
   listening.start(async (port) => {

@@ -19,8 +19,11 @@ import { partingIps, planPeers, type Peer, type PeerPlan, type RoleView } from '
 import type { Routes } from './routes-loop.ts'
 import type { WireGuard } from './wireguard-loop.ts'
 
-/** @param routed whether packets for other pools may come here: we are active, or were a moment ago. */
-export type MeshRoles = RoleView & { readonly routed: boolean }
+/**
+ * `routed`: whether packets for other pools may come here: we are active, or were a moment ago. `kept`: we are not, and what
+ * a predecessor left in the kernel stays as it is for the moment.
+ */
+export type MeshRoles = RoleView & { readonly routed: boolean; readonly kept?: boolean }
 
 export type Mesh = {
   readonly trigger: () => void
@@ -169,7 +172,8 @@ export function runMesh(
       options.onConfigured(peer)
     }
   }
-  const route = async ({ peers, waiting }: PeerPlan, { routed }: MeshRoles): Promise<void> => {
+  const route = async ({ peers, waiting }: PeerPlan, { routed, kept }: MeshRoles): Promise<void> => {
+    if (!routed && kept === true) return
     const leading = peers.filter(({ standby }) => !standby)
     routedTo = new Set(routed ? leading.map(({ node }) => node) : [])
     const wanted = [

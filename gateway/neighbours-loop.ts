@@ -2,6 +2,7 @@
 // knows; tells other pools, and hears from them (gateway/findings.ts).
 
 import type { Pool } from '../lib/k8s/pools.ts'
+import { PRESENCE_MS } from '../lib/liveness.ts'
 import type { Log } from '../lib/log.ts'
 import type { LanChannel } from '../lib/net/lan-channel.ts'
 import { LanLiveness } from '../lib/net/lan-liveness.ts'
@@ -19,12 +20,16 @@ export type Neighbours = {
   readonly findings: () => readonly Finding[]
   /** Nodes of our pool that do not answer. */
   readonly silent: () => readonly string[]
+  /** Whether the agent of another node of our pool runs, as long as we are the active gateway: others hear of few. */
+  readonly hasAgent: (node: string) => boolean
 }
 
 const STEP_MS = 200
 const TELL_MS = 1_000
 /** After the last silent node was heard again, that there is none is said so often. */
 const TELL_WELL = 4
+/** An agent that runs has spoken twice since. */
+const AGENT_MS = 2.5 * PRESENCE_MS
 
 export function runNeighbours(
   options: {
@@ -51,6 +56,7 @@ export function runNeighbours(
     question: ({ name }) => lan.encode({ kind: 'presence', source: 'gateway', asks: true, pool: name })?.whole,
   })
   const findings = new Findings()
+  const spokeMs = new Map<string, number>()
   let silent: readonly string[] = []
   let toldMs = -Infinity
   let tellWell = 0
@@ -88,6 +94,7 @@ export function runNeighbours(
     heard: (said) => {
       if (said.pool !== pool()?.name) return
       if (said.node !== node) liveness.sign(said.node)
+      if (said.source === 'agent') spokeMs.set(said.node, now())
       if (said.findings !== undefined) findings.fromAgent(said.findings, now())
     },
     onMessage: (from, datagram) => {
@@ -103,5 +110,6 @@ export function runNeighbours(
       return own === undefined ? [] : findings.list(silentNodes(own.name, silent), options.paths(), now())
     },
     silent: () => silent,
+    hasAgent: (name) => now() - (spokeMs.get(name) ?? -Infinity) < AGENT_MS,
   }
 }

@@ -1,6 +1,7 @@
 // What this gateway is in its pool and who is active in the others: the election's outcome made true here, and told.
 
 import { runElection, type Elections } from './election-loop.ts'
+import { pause } from '../lib/net/lifetime.ts'
 import type { Mesh, MeshRoles } from './mesh-loop.ts'
 import { Roles, type Role } from './roles.ts'
 
@@ -22,20 +23,42 @@ export type RoleKeeper = {
   ) => Elections
 }
 
-/** How long routes stay after the role is gone: agents hear of the other gateway at their own pace. */
+/**
+ * How long routes stay after the role is gone: agents hear of the other gateway at their own pace, and ours may be away for
+ * a moment. Other pools hear us for as long (gateway/handover-loop.ts).
+ */
 const LINGER_MS = 1_000
+const LINGER_MAX_MS = 10_000
+const LOOK_MS = 100
 
 export function createRoleKeeper(signal: AbortSignal): RoleKeeper {
   const roles = new Roles()
   let own: Role | undefined
-  let routedUntilMs = -Infinity
+  /** In this process, and not only by what a predecessor left in the kernel. */
+  let wasActive = false
+  /** Since we are not active, or were not when we began. */
+  let lingering: AbortController | undefined
+
+  const linger = async (mesh: Mesh, isOverruled: () => Promise<boolean>): Promise<void> => {
+    lingering?.abort()
+    const over = (lingering = new AbortController())
+    const ended = AbortSignal.any([signal, over.signal])
+    const endMs = performance.now() + LINGER_MAX_MS
+    await pause(LINGER_MS, ended)
+    while (!ended.aborted && performance.now() < endMs && !(await isOverruled().catch(() => false)))
+      await pause(LOOK_MS, ended)
+    if (ended.aborted) return
+    lingering = undefined
+    mesh.trigger()
+  }
 
   return {
     own: () => own,
     view: () =>
       own && {
         active: own.active,
-        routed: own.active || performance.now() < routedUntilMs,
+        routed: own.active || (lingering !== undefined && wasActive),
+        kept: lingering !== undefined && !wasActive,
         activeOf: (pool, isThere) => roles.activeOf(pool, isThere),
         hasJustLeft: (node) => roles.hasJustLeft(node),
       },
@@ -48,9 +71,11 @@ export function createRoleKeeper(signal: AbortSignal): RoleKeeper {
           ...options,
           onStanding: async ({ role, term }) => {
             const active = role === 'active'
-            if (own?.active === true && !active) {
-              routedUntilMs = performance.now() + LINGER_MS
-              setTimeout(mesh.trigger, LINGER_MS + 1).unref()
+            if (active) lingering?.abort()
+            if (active) lingering = undefined
+            else if (own?.active !== false) {
+              wasActive = own?.active === true
+              void linger(mesh, options.isOverruled)
             }
             own = { active, term }
             tell()

@@ -7,6 +7,7 @@ import { NetlinkError, type Link } from '../lib/net/netlink.ts'
 import { isMeshNexthop, openRouteTable, RoutesError } from '../lib/net/route-table.ts'
 import { ensureForwarding, ensureMtuProbing } from '../lib/net/sysctl.ts'
 import { CARRIERS, PROTOCOL_AGENT, PROTOCOL_GATEWAY, ROUTE_TABLE, type Carrier, type Numbers } from '../lib/owned.ts'
+import type { Route } from '../lib/routes.ts'
 import { METRIC_GATEWAY, changedRoutes, nexthopIds, planRoutes, samePoolRoutes, type PoolRoute } from './routes.ts'
 
 export type Routes = {
@@ -20,6 +21,8 @@ export type Routes = {
 export type RoutesOfNode = Routes & {
   /** Whether the node's agent sends what goes to other pools elsewhere: to the gateway that it heard is active. */
   isOverruled(): Promise<boolean>
+  /** Takes away what an agent left that does not run any more: to be called by the active gateway alone. */
+  overrule(): Promise<void>
 }
 
 export type RoutesOptions = {
@@ -124,13 +127,25 @@ export async function openRoutes(options: RoutesOptions, signal: AbortSignal): P
       return found
     },
 
-    async isOverruled() {
-      const ours = new Set(wanted?.flatMap(({ cidrs }) => cidrs.map((cidr) => normalise(cidr))))
-      return (await table.netlink.routes([PROTOCOL_AGENT])).some(
-        ({ table, kind, metric, destination }) =>
-          table === ROUTE_TABLE && kind === 'unicast' && metric < METRIC_GATEWAY && ours.has(destination),
-      )
+    isOverruled: async () => (await overruling()).length > 0,
+    async overrule() {
+      for (const route of await overruling()) {
+        log.warn({ to: route.destination }, 'no agent runs here, and its route led away from this gateway; removed')
+        await table.netlink.removeRoute(route)
+      }
     },
+  }
+
+  /** Routes of the agent that come before ours. */
+  async function overruling(): Promise<readonly Route[]> {
+    const ours = new Set(wanted?.flatMap(({ cidrs }) => cidrs.map((cidr) => normalise(cidr))))
+    return (await table.netlink.routes([PROTOCOL_AGENT])).filter(
+      ({ table, kind, metric, destination }) =>
+        table === ROUTE_TABLE &&
+        kind === 'unicast' &&
+        metric < METRIC_GATEWAY &&
+        (wanted === undefined || ours.has(destination)),
+    )
   }
 }
 

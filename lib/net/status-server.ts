@@ -150,7 +150,8 @@ async function removeStale(path: string): Promise<void> {
   rmSync(path, { force: true })
 }
 
-function isAlive(path: string): Promise<boolean> {
+/** Whether a daemon answers on its socket. */
+export function isAlive(path: string): Promise<boolean> {
   return new Promise<boolean>((resolve) => {
     const socket = connect(path)
     socket.once('connect', () => {

@@ -53,6 +53,7 @@ serve({
   },
   observeRungs: async (pools: string[]) => Object.fromEntries(await routes.observe(pools)),
   isOverruled: () => routes.isOverruled(),
+  overrule: () => routes.overrule(),
   async openAgent() {
     agent = await runRoutes({ overlay: { port: VXLAN_PORT, id: VXLAN_ID }, log }, signal)
   },

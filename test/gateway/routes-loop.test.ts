@@ -73,6 +73,13 @@ id ${id + 1} dev fm-direct scope link proto 178`,
       await a.host.sh(`ip route del ${route}`)
     }
     t.equal(await a.daemon.call('isOverruled'), false)
+    const kept = '10.244.2.0/24 via 198.18.0.2 table 7077 proto 177 metric 200'
+    await a.host.sh(`ip route add ${kept} && ip route add ${kept.replace('200', '50')}`)
+    await a.daemon.call('overrule')
+    const left = await a.host.sh('ip route show table 7077 proto 177')
+    t.match(left, /^10\.244\.2\.0\/24 via 198\.18\.0\.2 .*metric 200/m, 'what comes behind ours stays')
+    t.notMatch(left, /metric 50/, 'and what came before is gone')
+    await a.host.sh(`ip route del ${kept}`)
   })
 
   t.test('what others take away is back', async (t) => {
