@@ -65,7 +65,11 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
     ownMachine(lab.pidOf(CLOUD, 'relay')!)
     const startMs = performance.now()
     pings.push(...[CLOUD, ...sites].map((site) => ping(lab, site)))
-    const [up] = await Promise.all([untilUp(lab, progress, signal), lab.startGateways(progress)])
+    const [up] = await Promise.all([
+      untilUp(lab, progress, signal),
+      lab.startGateways(progress),
+      gatewayOf(lab, CLOUD, signal).then(ownMachine),
+    ])
     progress(`${up.count} of ${PAIRS.length} pairs have a path after ${Math.round((up.atMs - startMs) / 1000)} s`)
 
     const gateways = [CLOUD, ...sites].map((pool) => lab.pidOf(nodeOf(pool), 'gateway')!)
@@ -138,16 +142,25 @@ function raiseInotifyInstances(): string {
   return inotifyInstances
 }
 
-/** The relay is no neighbour of fifty gateways: it has more of the processors than one of them (autogroup of its session). */
+/** What all sites ask has more of the processors than one of them (autogroup of its session), as it has a machine of its own. */
 function ownMachine(pid: number): void {
   try {
-    writeFileSync(`/proc/${pid}/autogroup`, String(RELAY_NICE))
+    writeFileSync(`/proc/${pid}/autogroup`, String(CLOUD_NICE))
   } catch {
     // A kernel without autogroup knows processes only.
-    setPriority(pid, RELAY_NICE)
+    setPriority(pid, CLOUD_NICE)
   }
 }
-const RELAY_NICE = -10
+const CLOUD_NICE = -10
+
+/** @returns the process, as soon as it is there. */
+async function gatewayOf(lab: Lab, pool: string, signal: AbortSignal): Promise<number> {
+  for (;;) {
+    const pid = lab.pidOf(nodeOf(pool), 'gateway')
+    if (pid !== undefined) return pid
+    await pause(POLL_MS / 10, undefined, { signal })
+  }
+}
 
 /** Interest of a site: a packet to each peer now and then, for as long as the lab is. */
 function ping(lab: Lab, pool: string): ChildProcess {
