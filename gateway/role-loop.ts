@@ -1,7 +1,7 @@
 // What this gateway is in its pool and who is active in the others: the election's outcome made true here, and told.
 
-import { runElection, type Elections } from './election-loop.ts'
 import { pause } from '../lib/net/lifetime.ts'
+import { runElection, type Elections } from './election-loop.ts'
 import type { Mesh, MeshRoles } from './mesh-loop.ts'
 import { Roles, type Role } from './roles.ts'
 
@@ -71,9 +71,10 @@ export function createRoleKeeper(signal: AbortSignal): RoleKeeper {
           ...options,
           onStanding: async ({ role, term }) => {
             const active = role === 'active'
-            if (active) lingering?.abort()
-            if (active) lingering = undefined
-            else if (own?.active !== false) {
+            if (active) {
+              lingering?.abort()
+              lingering = undefined
+            } else if (own?.active !== false) {
               wasActive = own?.active === true
               void linger(mesh, options.isOverruled)
             }
