@@ -8,15 +8,17 @@ import { run } from '../lib/net/exec.ts'
 import { openNftMonitor, type NftMonitor } from '../lib/net/nft-monitor.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { openNft } from '../lib/net/nft.ts'
+import { openNftElements } from '../lib/net/nft-elements.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { changesBetween, EMPTY, type SortedList } from '../lib/sorted-list.ts'
 import { byService, type Balance, type ServiceFrontends } from './balance.ts'
 import type { Cluster } from './cluster.ts'
 import { createFlowCleaner } from './conntrack-loop.ts'
 import { udpKeys, udpTargets } from './conntrack.ts'
+import { applyChanges, loadTable } from './nft-apply-loop.ts'
 import { listTable, noticeOf, readTable, tableNames, type Held } from './nft-observed.ts'
 import { planChanges, type ElementChange } from './nft-changes.ts'
-import { markerOf, renderChanges, renderTable } from './nft-text.ts'
+import { markerOf, renderTable } from './nft-text.ts'
 import { rulesetOf, tableOf, type Ruleset } from './nft.ts'
 import { runTakeover } from './takeover-loop.ts'
 import type { Takeover } from './takeover.ts'
@@ -70,6 +72,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   // Outlives the signal by the last transaction, which hands the takeover back.
   const closing = new AbortController()
   const nft = openNft(closing.signal, log)
+  const elements = openNftElements()
   const held = new Map<Family, Held>()
   const removed = new Removed()
   const watching = Promise.withResolvers<void>()
@@ -106,11 +109,12 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   /** What is held is noted before it is applied: notices of what we replace must not look like a loss. */
   const syncFamily = async (wanted: Ruleset): Promise<void> => {
     const { family } = wanted
+    let isBare = false
     if (!observed.has(family)) {
       observed.add(family)
-      const asked = atStart.get(family)
+      isBare = (await atStart.get(family)) === false
       atStart.delete(family)
-      const left = (await asked) === false ? undefined : await observe(wanted)
+      const left = isBare ? undefined : await observe(wanted)
       if (left !== undefined) held.set(family, left)
     }
     const before = held.get(family)
@@ -119,15 +123,14 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       if (before !== undefined && changes !== undefined) {
         held.set(family, { loaded: changes.loaded, marker: before.marker })
         removed.note(family, [...changes.changed, ...changes.left])
-        for (const transaction of renderChanges(family, changes)) await nft.apply(transaction)
-        return
+        return await applyChanges({ nft, elements }, family, changes)
       }
       const early = lastRebuild + REBUILD_MIN_INTERVAL_MS - performance.now()
       if (early > 0) await pause(early, signal)
       const marker = markerOf(wanted, ++serial)
-      const { script, loaded } = renderTable(wanted, marker, options.takeovers())
-      held.set(family, { loaded, marker })
-      await nft.apply([script])
+      const table = renderTable(wanted, marker, options.takeovers(), isBare)
+      held.set(family, { loaded: table.loaded, marker })
+      await loadTable({ nft, elements }, family, table)
       lastRebuild = performance.now()
     } catch (error) {
       held.delete(family)
@@ -210,6 +213,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
 
   const takeover = runTakeover(
     {
+      elements,
       takeovers: options.takeovers,
       loaded: (family) => held.has(family),
       onBegan: () => flows.check([]),
@@ -230,6 +234,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     await rules.idle()
     await flows.idle()
     closing.abort()
+    elements.close()
   })
   rules.trigger()
   return {

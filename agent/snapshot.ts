@@ -73,6 +73,8 @@ export function createSnapshots(store: StoreView, options: SnapshotOptions): () 
           gateways: store.list(RAVEN_GATEWAYS),
         })
       : undefined
+    // There may be thousands of nodes, and services change all the time.
+    if (cluster !== undefined && snapshot?.cluster?.pools === cluster.pools) return { cluster, here: snapshot.here }
     const here = hereOf(cluster ?? {}, node)
     return { cluster, here: snapshot !== undefined && sameHere(here, snapshot.here) ? snapshot.here : here }
   }

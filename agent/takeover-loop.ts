@@ -4,10 +4,12 @@
 import { FAMILIES, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
 import { tick } from '../lib/net/lifetime.ts'
-import { encodeBatch, openNftElements, type ElementBatch } from '../lib/net/nft-elements.ts'
+import { encodeBatch } from '../lib/net/nft-batch.ts'
+import type { NftElements } from '../lib/net/nft-elements.ts'
 import { endTakeover, renewTakeover, type Takeover } from './takeover.ts'
 
 export type TakeoverOptions = {
+  readonly elements: NftElements
   /** What the agent's DNS answers for now; empty while it does not answer. */
   readonly takeovers: () => readonly Takeover[]
   /** Whether our table of the family is there. */
@@ -28,7 +30,7 @@ export type TakeoverLoop = {
 const RENEW_MS = 1_000
 
 export function runTakeover(
-  { takeovers, loaded, onBegan, onTick, log }: TakeoverOptions,
+  { elements, takeovers, loaded, onBegan, onTick, log }: TakeoverOptions,
   signal: AbortSignal,
 ): TakeoverLoop {
   let asked = false
@@ -39,7 +41,6 @@ export function runTakeover(
   }
 
   const run = async (): Promise<void> => {
-    const elements = openNftElements()
     const taken = new Map<Family, Taken>()
     for (; !signal.aborted; await wait()) {
       onTick()
@@ -70,7 +71,6 @@ export function runTakeover(
     // Before the DNS is gone, so that clients find the cluster's own.
     for (const { takeovers } of taken.values())
       if (takeovers.length > 0) await elements.apply(encodeBatch(takeovers.flatMap(endTakeover))).catch(() => undefined)
-    elements.close()
   }
   return {
     retake: () => {
@@ -82,7 +82,7 @@ export function runTakeover(
 }
 
 /** Of a family. */
-type Taken = { readonly takeovers: readonly Takeover[]; readonly renewal: ElementBatch | undefined }
+type Taken = { readonly takeovers: readonly Takeover[]; readonly renewal: Buffer | undefined }
 const NOTHING: Taken = { takeovers: [], renewal: undefined }
 
 const sameAll = (a: readonly Takeover[], b: readonly Takeover[]) =>

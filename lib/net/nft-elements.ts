@@ -1,81 +1,57 @@
-// Elements of nft's maps, added and deleted by netlink: a transaction costs a fraction of what nft takes to have one read,
+// Elements of nft's sets and maps, changed by netlink: a transaction costs a fraction of what nft takes to have one read,
 // since nft asks for all tables, chains and sets before each.
 //
-//   BATCH_BEGIN, message, message, …, BATCH_END; each: netlink header, nfgenmsg, attributes (lib/net/netfilter.ts)
-//   header:   u32 length, u16 type, u16 flags, u32 sequence, u32 0
-//   nfgenmsg: u8 family, u8 version 0, u16 0; of BEGIN and END: 0, 0, u16 subsystem, big-endian
-//   message:  TABLE name, SET name, ELEMENTS { ELEM { KEY { VALUE }, DATA { VALUE }, TIMEOUT u64 ms } }, big-endian
-//
-// Of keys and values that are put together of several, each is padded to 4 bytes.
+// The kernel does all of a batch within write(2), and answers before it returns. It waits there for whoever else changes
+// nftables, seconds where that is much: so it is called in a thread of libuv's.
 
-import type { NetlinkMessage } from 'netlink'
-import { getSystemErrorName } from 'node:util'
-import type { Family } from '../cidr.ts'
-import { attribute, errnoOf, NFTABLES, openNetfilter, textAttribute, TIMEOUT_MS } from './netfilter.ts'
-import { AF } from './sockaddr.ts'
+import { close, readSync, write } from 'node:fs'
+import { getSystemErrorName, promisify } from 'node:util'
+import { libc } from './ffi.ts'
+import { HEADER } from './nft-batch.ts'
 
-export type ElementChange = {
-  /** To add one that is there, with the same value, is no error and changes nothing. */
-  readonly kind: 'add' | 'delete'
-  /** Of the table. */
-  readonly family: Family
-  readonly table: string
-  readonly map: string
-  readonly key: readonly Buffer[]
-  readonly value: readonly Buffer[]
-  readonly timeoutMs: number
-}
-/** A transaction; it may be applied again and again. */
-export type ElementBatch = {
-  readonly bytes: Buffer
-  /** Where each message begins, the first and the last included. */
-  readonly messages: readonly number[]
-}
 export type NftElements = {
-  /** After those that were asked for before. @throws Error with what the kernel said; then nothing was changed. */
-  readonly apply: (batch: ElementBatch) => Promise<void>
+  /**
+   * After those that were asked for before.
+   * @param batch of up to BATCH_BYTES_MAX; it may be applied again and again.
+   * @throws Error with what the kernel said; then nothing was changed.
+   */
+  readonly apply: (batch: Uint8Array) => Promise<void>
+  /** Once nothing is asked for any more. */
   readonly close: () => void
 }
 
-const HEADER_BYTES = 16
-const HEADER = { length: 0, type: 4, flags: 6, sequence: 8 }
-const TYPE = { begin: 0x10, end: 0x11, add: NFTABLES | 12, delete: NFTABLES | 14 } as const
-const FLAGS = { request: 1, ack: 4, create: 0x400 }
-const LIST = { table: 1, set: 2, elements: 3 }
-const ELEMENT = { key: 1, data: 2, timeout: 4 }
-const LIST_ELEMENT = 1
-const VALUE = 1
-const NESTED = 0x8000
+/** What a socket's buffer takes where nobody raised it. */
+export const BATCH_BYTES_MAX = 128 << 10
 
-/** Does not keep the process alive but while it waits for an answer. */
+const AF_NETLINK = 16
+const NETLINK_NETFILTER = 12
+const SOCK_RAW = 3
+const SOCK_NONBLOCK = 0o4000
+const SOCK_CLOEXEC = 0o2000000
+const MESSAGE_ERROR = 2
+const ANSWER_BYTES_MAX = 64 << 10
+
+const functions = libc({ socket: { return: 'int32', arguments: ['int32', 'int32', 'int32'] } })
+const writeAsync = promisify(write)
+
+/** @throws Error where the C library cannot be called, or gives no such socket. */
 export function openNftElements(): NftElements {
-  const socket = openNetfilter()
-  let onAnswer = (_answer: NetlinkMessage): void => undefined
+  const fd = functions()?.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_NETFILTER) ?? -1
+  if (fd < 0) throw new Error('nftables: no netlink socket can be opened')
+  const answer = Buffer.alloc(ANSWER_BYTES_MAX)
   let last: Promise<unknown> = Promise.resolve()
-  socket.on('message', (answers) => {
-    for (const answer of answers) onAnswer(answer)
-  })
 
-  const transact = async ({ bytes, messages }: ElementBatch): Promise<void> => {
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const sequences = messages.map((start) => {
-      const sequence = socket.generateSeq()
-      bytes.writeUInt32LE(sequence, start + HEADER.sequence)
-      return sequence
-    })
-    // Errors come in the order of the messages, so what is said of the last change is said of all.
-    const acknowledged = sequences.at(-2)
-    const timer = setTimeout(() => reject(new Error('nftables: the kernel does not answer')), TIMEOUT_MS)
-    onAnswer = (answer) => {
-      if (!sequences.includes(answer.seq)) return
-      const errno = errnoOf(answer)
-      if (errno !== 0) reject(new Error(`nftables: elements cannot be changed: ${getSystemErrorName(-errno)}`))
-      else if (answer.seq === acknowledged) resolve()
+  const transact = async (batch: Uint8Array): Promise<void> => {
+    await writeAsync(fd, batch)
+    // An error for each change that failed, and no word of the others but the last, which is acknowledged.
+    let failure: number | undefined
+    for (let length = read(fd, answer); length !== undefined; length = read(fd, answer)) {
+      const errno = errnoOf(answer.subarray(0, length))
+      if (errno === 0 && failure === undefined) return
+      failure ??= errno
     }
-    socket.socket.send(bytes, {}, (error) => {
-      if (error !== undefined) reject(error)
-    })
-    await promise.finally(() => clearTimeout(timer))
+    const reason = failure === undefined ? 'the kernel does not answer' : getSystemErrorName(failure)
+    throw new Error(`nftables: elements cannot be changed: ${reason}`)
   }
   return {
     apply: (batch) => {
@@ -83,54 +59,22 @@ export function openNftElements(): NftElements {
       last = result.catch(() => undefined)
       return result
     },
-    close: () => socket.close(),
+    close: () => void last.then(() => close(fd)),
   }
 }
 
-/** @param changes in their order; one at least. */
-export function encodeBatch(changes: readonly ElementChange[]): ElementBatch {
-  const subsystem = Buffer.from([0, 0, 0, NFTABLES >> 8])
-  const flagsOf = ({ kind }: ElementChange, i: number): number =>
-    (kind === 'add' ? FLAGS.create : 0) | (i === changes.length - 1 ? FLAGS.ack : 0)
-  const messages = [
-    message(TYPE.begin, 0, subsystem),
-    ...changes.map((change, i) => message(TYPE[change.kind], flagsOf(change, i), encodeChange(change))),
-    message(TYPE.end, 0, subsystem),
-  ]
-  let start = 0
-  const starts = messages.map(({ length }) => (start += length) - length)
-  return { bytes: Buffer.concat(messages), messages: starts }
+/** @returns undefined where nothing is there to be read. */
+function read(fd: number, into: Buffer): number | undefined {
+  try {
+    return readSync(fd, into)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return undefined
+    throw error
+  }
 }
 
-function message(type: number, flags: number, body: Buffer): Buffer {
-  const bytes = Buffer.concat([Buffer.alloc(HEADER_BYTES), body])
-  bytes.writeUInt32LE(bytes.length, HEADER.length)
-  bytes.writeUInt16LE(type, HEADER.type)
-  bytes.writeUInt16LE(FLAGS.request | flags, HEADER.flags)
-  return bytes
-}
-
-function encodeChange({ kind, family, table, map, key, value, timeoutMs }: ElementChange): Buffer {
-  const timeout = Buffer.alloc(8)
-  timeout.writeBigUInt64BE(BigInt(timeoutMs))
-  const data = [
-    attribute(ELEMENT.data | NESTED, attribute(VALUE, ...value.map(padded))),
-    attribute(ELEMENT.timeout, timeout),
-  ]
-  const element = [
-    attribute(ELEMENT.key | NESTED, attribute(VALUE, ...key.map(padded))),
-    ...(kind === 'add' ? data : []),
-  ]
-  return Buffer.concat([
-    Buffer.from([AF[family], 0, 0, 0]),
-    textAttribute(LIST.table, table),
-    textAttribute(LIST.set, map),
-    attribute(LIST.elements | NESTED, attribute(LIST_ELEMENT | NESTED, ...element)),
-  ])
-}
-
-function padded(field: Buffer): Buffer {
-  const whole = Buffer.alloc((field.length + 3) & ~3)
-  field.copy(whole)
-  return whole
-}
+/** @returns negative, or 0; undefined for what is no answer. */
+const errnoOf = (message: Buffer): number | undefined =>
+  message.length >= HEADER.bytes + 4 && message.readUInt16LE(HEADER.type) === MESSAGE_ERROR
+    ? message.readInt32LE(HEADER.bytes)
+    : undefined

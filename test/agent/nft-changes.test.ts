@@ -1,7 +1,16 @@
 import t from 'tap'
-import { planChanges } from '../../agent/nft-changes.ts'
-import { renderChanges } from '../../agent/nft-text.ts'
+import { planChanges, type Changes } from '../../agent/nft-changes.ts'
+import { renderDropped, renderElementChanges, renderMade } from '../../agent/nft-text.ts'
 import { edge, loadedBy, ruleset, sticky, type RulesetParts } from './rulesets.ts'
+
+/** In order. */
+const transactionsOf = (changes: Changes): readonly (readonly string[])[] =>
+  [
+    renderMade(4, changes),
+    renderElementChanges(4, changes.changed),
+    renderElementChanges(4, changes.left),
+    renderDropped(4, changes),
+  ].filter((commands) => commands.length > 0)
 
 t.test('changes', async (t) => {
   const web = (...endpoints: number[]): RulesetParts => ({ endpoints })
@@ -24,6 +33,8 @@ t.test('changes', async (t) => {
           'add chain ip fulmar masq-2',
           'add rule ip fulmar masq-2 ip saddr != @own-pods meta mark set meta mark | 0x4000',
           'add rule ip fulmar masq-2 dnat ip addr . port to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints-2',
+        ],
+        [
           'delete element ip fulmar services { 10.96.0.1 . tcp . 80 }',
           'add element ip fulmar services { 10.96.0.1 . tcp . 80 : goto class-2 }',
           'add element ip fulmar hairpin { 10.244.1.5 . 10.244.1.5 }',
@@ -98,7 +109,7 @@ t.test('changes', async (t) => {
     },
   ]
   for (const { name, from, to, transactions } of rows)
-    t.strictSame(renderChanges(4, planChanges(loadedBy(ruleset(from)), ruleset(to))!), transactions, name)
+    t.strictSame(transactionsOf(planChanges(loadedBy(ruleset(from)), ruleset(to))!), transactions, name)
 
   const one = loadedBy(ruleset(web(4)))
   t.equal(
@@ -126,12 +137,12 @@ t.test('affinity: chains are made, and removed by the change after', async (t) =
   const back = planChanges(changes.loaded, parts(4, 5))!
   t.strictSame([back.sets.size, back.chains.size, back.dropped.length], [0, 0, 0], 'what is unused is used again')
   t.match(
-    renderChanges(4, back)[0]!.filter((command) => command.startsWith('flush')),
+    renderMade(4, back).filter((command) => command.startsWith('flush')),
     [/^flush set ip fulmar sticky-/],
   )
 
   const later = planChanges(changes.loaded, parts(5, 6))!
-  const commands = renderChanges(4, later).flat()
+  const commands = renderDropped(4, later)
   t.strictSame(affinity(later.dropped), affinity(changes.loaded.unused))
   for (const name of later.dropped) {
     const kind = name.startsWith('sticky-') ? 'set' : 'chain'

@@ -2,7 +2,8 @@
 
 import t from 'tap'
 import { run } from '../../../lib/net/exec.ts'
-import { encodeBatch, openNftElements, type ElementChange } from '../../../lib/net/nft-elements.ts'
+import { encodeBatch, type Element, type ElementChange } from '../../../lib/net/nft-batch.ts'
+import { BATCH_BYTES_MAX, openNftElements } from '../../../lib/net/nft-elements.ts'
 import { enterCage } from '../../agent/cage.ts'
 import { isRoot } from '../netns.ts'
 
@@ -33,10 +34,14 @@ if (cage !== undefined)
         const elements = /elements = \{([^}]*)\}/.exec(text)?.[1]!.split(',') ?? []
         return elements.map((element) => element.replace(/expires \S+ /, '').trim())
       }
+      const element = (port: number, timeoutMs: number): Element => ({
+        key: Buffer.from([...key, 17, 0, 0, 0, port >> 8, port, 0, 0]),
+        value: Buffer.from([...value, 0, 53, 0, 0]),
+        timeoutMs,
+      })
       const change = (kind: ElementChange['kind'], port = 53, timeoutMs = 30_000): ElementChange => ({
-        ...{ kind, family, table: 'test', map: 'm', timeoutMs },
-        key: [Buffer.from(key), Buffer.from([17]), Buffer.from([0, port])],
-        value: [Buffer.from(value), Buffer.from([0, 53])],
+        ...{ kind, family, table: 'test', set: 'm' },
+        elements: [element(port, timeoutMs)],
       })
       await run('nft', ['-f', '-'], {
         input: `table ${ip} test { map m { type ${type} . inet_proto . inet_service : ${type} . inet_service; flags timeout; }; }\n`,
@@ -61,6 +66,24 @@ if (cage !== undefined)
       )
       await elements.apply(once)
       t.equal((await listed()).length, 3, 'again')
+      const ports = Array.from({ length: 1_500 }, (_, i) => 1_000 + i)
+      const many = (kind: ElementChange['kind'], elements = ports.map((port) => element(port, 30_000))): Buffer =>
+        encodeBatch([{ ...change(kind), elements }])
+      t.ok(many('add').length <= BATCH_BYTES_MAX)
+      await elements.apply(many('add'))
+      t.equal((await listed()).length, 3 + ports.length, 'more than a message holds')
+      await t.rejects(
+        elements.apply(
+          many(
+            'delete',
+            [...ports, 999].map((port) => element(port, 0)),
+          ),
+        ),
+        /ENOENT/,
+      )
+      t.equal((await listed()).length, 3 + ports.length, 'all or nothing, of several messages')
+      await elements.apply(many('delete'))
+      t.equal((await listed()).length, 3)
       await run('nft', ['delete', 'table', ip, 'test'])
       await t.rejects(elements.apply(once), /ENOENT/, 'no such table')
     })
