@@ -1,20 +1,29 @@
 // How much the other side may send on a stream before what it sent is consumed here. A window starts small, doubles when
 // it is what holds the sender up while the consumer here keeps up, and never grows for a consumer that does not: so it
 // needs neither a clock nor a round-trip time. What all streams of a session may have outstanding is bounded together,
-// and each has its floor in that, so that streams which nobody reads leave something for those that come later.
+// and each has its floor in that, so that streams which nobody reads leave something for those that come later. A window
+// is its stream's, used or not: many that each took what another left for a moment would send ever smaller pieces.
 
 import { MuxError } from '../wire/mux.ts'
 
 /** Of one session. */
 export const MAX_STREAMS = 512
-/** What a session's streams may have been granted and not consumed, all together. */
-export const BUDGET_BYTES = 16 * 1024 * 1024
-export const MIN_WINDOW_BYTES = 16 * 1024
+/**
+ * What a session's streams may have been granted and not consumed, all together. As much again may wait beside it, in what
+ * was read of those who send to the other side and in buffers that are not collected yet.
+ */
+export const BUDGET_BYTES = 9 * 1024 * 1024
+export const MIN_WINDOW_BYTES = 8 * 1024
 export const INITIAL_WINDOW_BYTES = 256 * 1024
 /** 80 ms at 420 Mbit/s. */
 export const MAX_WINDOW_BYTES = 4 * 1024 * 1024
 /** A new stream takes no more than this part of what is free. */
 const INITIAL_PART = 1 / 16
+/** A window that grows takes no more than this part of what is free, and grows by a quarter or not at all. */
+const GROWTH_PART = 1 / 2
+const LEAST_GROWTH = 1.25
+/** Large windows shrink where less than this part of them is free. */
+const FREE_PART = 1 / 8
 /** A window is renewed when a quarter of it is consumed, or so much. */
 const RENEW_BYTES = 128 * 1024
 
@@ -95,8 +104,10 @@ export class ReceiveWindow {
   /** The other side has more to send than it may. @returns true if it may send more now. */
   blocked(): boolean {
     if (this.#ended || this.waiting > this.#windowBytes / 2) return false
-    const grown = Math.min(2 * this.#windowBytes, MAX_WINDOW_BYTES, this.#windowBytes + this.#budget.free)
-    if (grown <= this.#windowBytes) return false
+    const free = Math.floor(this.#budget.free * GROWTH_PART)
+    const grown = Math.min(2 * this.#windowBytes, MAX_WINDOW_BYTES, this.#windowBytes + free)
+    if (grown < Math.min(LEAST_GROWTH * this.#windowBytes, MAX_WINDOW_BYTES) || grown === this.#windowBytes)
+      return false
     this.#windowBytes = grown
     return this.#renew()
   }
@@ -118,10 +129,9 @@ export class ReceiveWindow {
 
   #renew(): boolean {
     // Where others find nothing free any more, large windows shrink as they are used.
-    if (this.#windowBytes > INITIAL_WINDOW_BYTES && this.#budget.free < this.#windowBytes)
+    if (this.#windowBytes > INITIAL_WINDOW_BYTES && this.#budget.free < this.#windowBytes * FREE_PART)
       this.#windowBytes = Math.max(INITIAL_WINDOW_BYTES, this.#windowBytes / 2)
-    const most = this.#charge + this.#budget.free
-    const limit = this.#consumed + Math.max(MIN_WINDOW_BYTES, Math.min(this.#windowBytes, most))
+    const limit = this.#consumed + this.#windowBytes
     if (limit <= this.#limit) return false
     this.#limit = limit
     this.#recharge()
@@ -131,7 +141,7 @@ export class ReceiveWindow {
   #recharge(): void {
     if (this.#closed) return
     const outstanding = this.#limit - this.#consumed
-    const charge = this.#ended ? outstanding : Math.max(MIN_WINDOW_BYTES, outstanding)
+    const charge = this.#ended ? outstanding : Math.max(this.#windowBytes, outstanding)
     this.#budget.charged += charge - this.#charge
     this.#charge = charge
   }
