@@ -42,6 +42,8 @@ export class MuxStream implements Flow {
   #receivedAll = false
   /** Where the other side last had no window left. */
   #blockedAt = -1
+  /** Read, and not gone yet; undefined where what is read is gone. */
+  #held: number | undefined
 
   #sendLimit: number
   /** By the side that accepts it. */
@@ -110,8 +112,15 @@ export class MuxStream implements Flow {
   read(): Buffer | null | undefined {
     const piece = this.#pieces.shift()
     if (piece === undefined) return this.#receivedAll ? null : undefined
-    this.#consumed(piece.length)
+    this.#read(piece.length)
     return piece.length === piece.buffer.length ? piece.buffer : piece.buffer.subarray(0, piece.length)
+  }
+
+  /** Of what is read from now on its user holds `bytes` still: they stay in the window. To be called as that changes. */
+  holds(bytes: number): void {
+    const gone = (this.#held ?? 0) - bytes
+    this.#held = Math.min(this.#held ?? 0, bytes)
+    if (gone > 0) this.#consumed(gone)
   }
 
   /** Ends both halves at once; what was not sent or read is lost. Says nothing where both had ended. */
@@ -179,7 +188,7 @@ export class MuxStream implements Flow {
     if (this.#receivedAll) throw new MuxError('data after the end')
     this.window.receive(data.length)
     if (data.length > 0) {
-      if (this.#pieces.length === 0 && this.#user?.take(data) === true) this.#consumed(data.length)
+      if (this.#pieces.length === 0 && this.#user?.take(data) === true) this.#read(data.length)
       else this.#keep(data)
     }
     if (blocked) {
@@ -223,6 +232,11 @@ export class MuxStream implements Flow {
     this.#over = true
     this.#owner.over(this)
     if (this.#pieces.length === 0) this.window.close()
+  }
+
+  #read(bytes: number): void {
+    if (this.#held === undefined) this.#consumed(bytes)
+    else this.#held += bytes
   }
 
   #consumed(bytes: number): void {

@@ -56,6 +56,11 @@ export class MuxDuplex extends Duplex {
     })
   }
 
+  /** Whoever reads holds so many bytes of it still: the other side may not send in their place. To be called as that changes. */
+  holds(bytes: number): void {
+    this.#stream.holds(bytes + this.readableLength)
+  }
+
   override _read(): void {
     this.#wanted = true
     while (this.#wanted) {
