@@ -4,6 +4,8 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
+import { MuxDuplex } from './mux-duplex.ts'
+import { giveBack, isPooled } from './pooled-reads.ts'
 import { onPassed } from './young-generation.ts'
 
 /** Both with allowHalfOpen. @param onEnd called once, when both are closed. @param error why it broke, where it did. */
@@ -25,8 +27,13 @@ export function splice(a: Duplex, b: Duplex, onEnd: (error?: Error) => void = ()
   pour(b, a)
 }
 
-/** As pipe(), but what arrives in one turn of the event loop is written by one call to the kernel. */
+/**
+ * As pipe(), but what arrives in one turn of the event loop is written by one call to the kernel, and what waits here is in
+ * the window of the stream that it came by.
+ */
 function pour(from: Duplex, to: Duplex): void {
+  const taken = from instanceof MuxDuplex ? (): void => from.holds(to.writableLength) : undefined
+  taken?.()
   let corked = false
   const flush = (): void => {
     if (!corked) return
@@ -34,13 +41,14 @@ function pour(from: Duplex, to: Duplex): void {
     to.uncork()
   }
   from.on('data', (chunk: Buffer) => {
-    if (from instanceof Socket) onPassed(chunk.length)
+    const isLent = isPooled(chunk)
+    if (from instanceof Socket && !isLent) onPassed(chunk.length)
     if (!corked) {
       corked = true
       to.cork()
       setImmediate(flush)
     }
-    if (to.write(chunk)) return
+    if (to.write(chunk, isLent ? () => giveBack(chunk) : taken)) return
     flush()
     // The kernel may have taken all of it at once.
     if (to.writableLength >= to.writableHighWaterMark) from.pause()

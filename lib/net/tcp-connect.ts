@@ -2,6 +2,7 @@
 // without a word.
 
 import { connect, type Socket } from 'node:net'
+import { pooledReads } from './pooled-reads.ts'
 
 const KEEP_ALIVE_MS = 60_000
 const CARRYING = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }
@@ -9,11 +10,14 @@ const CARRYING = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliv
 /**
  * @param address not a name.
  * @param signal ends the attempt; the connection outlives it.
+ * @param reads `pooled`: it is paused, and its chunks are for `splice` alone (pooled-reads.ts).
  * @throws Error of the system, or one without a code where the signal aborted.
  */
-export function connectTcp(address: string, port: number, signal: AbortSignal): Promise<Socket> {
+export function connectTcp(address: string, port: number, signal: AbortSignal, reads?: 'pooled'): Promise<Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
-  const socket = connect({ ...CARRYING, host: address, port })
+  const pooled = reads === 'pooled' && { onread: pooledReads(() => socket) }
+  const socket: Socket = connect({ ...CARRYING, ...pooled, host: address, port })
+  if (pooled) socket.pause()
   const onLate = (): void => void socket.destroy(new Error('too late'))
   const settle = (): void => {
     socket.off('error', onError)
