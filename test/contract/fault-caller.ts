@@ -13,7 +13,9 @@ export type Calling = {
   /** Called in turn. */
   readonly addresses: readonly string[]
   readonly port: number
-  readonly byName: {
+  /** What a server is told before it answers; those of nothing answer at once. */
+  readonly says?: string
+  readonly byName?: {
     readonly name: string
     /** Asked in turn for an address of their own family. */
     readonly nameservers: readonly string[]
@@ -22,6 +24,7 @@ export type Calling = {
     readonly withinMs: number
   }
 }
+type ByName = NonNullable<Calling['byName']>
 export type Failure = { readonly atMs: number; readonly endedMs: number; readonly to: string; readonly error: string }
 export type Came = {
   readonly calls: number
@@ -30,7 +33,7 @@ export type Came = {
   readonly leastPerSecond: number
   readonly slowestMs: number
   readonly failures: readonly Failure[]
-  /** The first words of the answers. */
+  /** The pods that the answers name, else their first words. */
   readonly by: readonly string[]
   readonly names: number
   readonly nameFailures: readonly Failure[]
@@ -47,10 +50,15 @@ const RETRY_MS = 50
 
 type Call = { readonly atMs: number; readonly ms: number; readonly to: string; readonly by?: string; error?: string }
 
-function callOnce(address: string, port: number, timeoutMs = TIMEOUT_MS): Promise<Call> {
+function callOnce(
+  address: string,
+  { port, says }: Pick<Calling, 'port' | 'says'>,
+  timeoutMs = TIMEOUT_MS,
+): Promise<Call> {
   const atMs = performance.now()
   return new Promise((resolve) => {
     const socket = connect(port, address)
+    if (says !== undefined) socket.write(says)
     const end = (more: { by: string } | { error: string }): void => {
       clearTimeout(timer)
       // Nothing waits in TIME_WAIT.
@@ -58,11 +66,13 @@ function callOnce(address: string, port: number, timeoutMs = TIMEOUT_MS): Promis
       resolve({ atMs, ms: performance.now() - atMs, to: address, ...more })
     }
     const timer = setTimeout(() => end({ error: 'timeout' }), timeoutMs)
-    socket.on('data', (bytes: Buffer) => end({ by: bytes.toString().split(' ')[0]! }))
+    socket.on('data', (bytes: Buffer) => end({ by: answererOf(bytes.toString()) }))
     socket.on('error', ({ code, message }: NodeJS.ErrnoException) => end({ error: code ?? message }))
     socket.on('end', () => end({ error: 'ended' }))
   })
 }
+
+const answererOf = (text: string): string => /"pod":"([^"]*)"/.exec(text)?.[1] ?? text.split(' ')[0]!
 
 /** @throws Error of the socket, of the answer, or that none came. */
 function addressOf(name: string, nameserver: string): Promise<string> {
@@ -85,13 +95,13 @@ function addressOf(name: string, nameserver: string): Promise<string> {
   }).finally(() => socket.close())
 }
 
-async function callByName({ byName, port }: Calling, nameserver: string): Promise<Call> {
+async function callByName(calling: Calling, byName: ByName, nameserver: string): Promise<Call> {
   const atMs = performance.now()
   const passedMs = () => performance.now() - atMs
   let error = ''
   while (passedMs() < byName.withinMs) {
     try {
-      const call = await callOnce(await addressOf(byName.name, nameserver), port, QUESTION_TIMEOUT_MS)
+      const call = await callOnce(await addressOf(byName.name, nameserver), calling, QUESTION_TIMEOUT_MS)
       if (call.error === undefined) return { atMs, ms: passedMs(), to: nameserver }
       ;({ error } = call)
     } catch (cause) {
@@ -124,7 +134,7 @@ function cameOf(calls: readonly Call[], names: readonly Call[]): Came {
 
 if (import.meta.main) {
   const calling = JSON.parse(process.argv[2]!) as Calling
-  const { perSecond, addresses, port, byName } = calling
+  const { perSecond, addresses, byName } = calling
   let calls: Promise<Call>[] = []
   let names: Promise<Call>[] = []
   let [count, nameCount] = [0, 0]
@@ -132,9 +142,10 @@ if (import.meta.main) {
   setInterval(() => {
     const passedMs = performance.now() - startedMs
     for (const due = (passedMs * perSecond) / 1_000; count < due; count++)
-      calls.push(callOnce(addresses[count % addresses.length]!, port))
+      calls.push(callOnce(addresses[count % addresses.length]!, calling))
+    if (byName === undefined) return
     for (; nameCount < passedMs / byName.everyMs; nameCount++)
-      names.push(callByName(calling, byName.nameservers[nameCount % byName.nameservers.length]!))
+      names.push(callByName(calling, byName, byName.nameservers[nameCount % byName.nameservers.length]!))
   }, TICK_MS)
   for await (const _ of createInterface({ input: process.stdin })) {
     const begun = [calls, names] as const

@@ -22,11 +22,11 @@ import { generateManifests } from './manifests.ts'
 import { parseId, pathsOf } from './names.ts'
 import type { Cut } from './nat.ts'
 import { DEFAULT_NODES, generatedPools, type LabOptions } from './options.ts'
-import { SHOP } from './paths.ts'
+import { FULMAR, SHOP } from './paths.ts'
 import { reportNodes, startGateways, startKubelets, startNodes, startPods, type StartOptions } from './start.ts'
 import { takeLock, writeState, type LabState } from './state.ts'
 import { readStatus, type LabStatus } from './status.ts'
-import { appendEvent, Supervisor, type LabEvent } from './supervisor.ts'
+import { appendEvent, Supervisor, type Change, type LabEvent } from './supervisor.ts'
 import { removeEmptyFolder, removeLab, takeDown } from './teardown.ts'
 import { planTopology, type Topology } from './topology.ts'
 import { warmCompileCache } from './warm.ts'
@@ -108,6 +108,7 @@ export class Lab {
   readonly #agentFlags: readonly string[]
   readonly #gatewayFlags: readonly string[]
   readonly #kubelets: boolean
+  readonly #fulmar: string
   readonly #chart: ChartDaemons | undefined
   readonly #events = new EventEmitter<LabEvents>()
   readonly #ending = new AbortController()
@@ -120,6 +121,7 @@ export class Lab {
     this.#relayFlags = options.relayFlags ?? []
     this.#agentFlags = agentFlagsOf(options)
     this.#gatewayFlags = options.gatewayFlags ?? []
+    this.#fulmar = options.fulmar ?? FULMAR
     this.#chart = chart
     this.#kubelets = options.kubelets ?? false
     this.#supervisor = new Supervisor({
@@ -176,6 +178,7 @@ export class Lab {
       relayFlags: this.#relayFlags,
       agentFlags: this.#agentFlags,
       gatewayFlags: this.#gatewayFlags,
+      fulmar: this.#fulmar,
       chart: this.#chart,
       progress,
       signal,
@@ -202,9 +205,9 @@ export class Lab {
     return this.#supervisor.stop(host, daemon, signal)
   }
 
-  /** Starts what was stopped; resolves when it answers. */
-  startAgain(host: string, daemon: DaemonName): Promise<void> {
-    return this.#supervisor.startAgain(host, daemon)
+  /** Starts what was stopped; resolves when it answers. @param change what its command is from now on. */
+  startAgain(host: string, daemon: DaemonName, change?: Change): Promise<void> {
+    return this.#supervisor.startAgain(host, daemon, change)
   }
 
   pidOf(host: string, daemon: DaemonName): number | undefined {

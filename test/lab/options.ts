@@ -39,6 +39,8 @@ export type LabOptions = {
   readonly relayFlags?: readonly string[] | undefined
   /** Whether nodes have kubelets, for kubectl logs, exec and the like. */
   readonly kubelets?: boolean | undefined
+  /** The program that relays, agents and gateways are started from, where it is not this checkout's: another version's. */
+  readonly fulmar?: string | undefined
   /** Whether relay, agents and gateways run as deploy/chart says, from the image's files. */
   readonly fromChart?: boolean | undefined
   /** Makes the hosts what they should be before anything starts on them. */

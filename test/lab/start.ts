@@ -30,6 +30,8 @@ export type StartOptions = {
   readonly relayFlags: readonly string[]
   readonly agentFlags: readonly string[]
   readonly gatewayFlags: readonly string[]
+  /** What they are started from. */
+  readonly fulmar: string
   /** Daemons by the chart, instead of by daemons.ts. */
   readonly chart: ChartDaemons | undefined
   readonly progress: (line: string) => void
@@ -56,10 +58,11 @@ async function startPodsOn(
 /** Everything but gateways. */
 export async function startNodes(options: StartOptions): Promise<void> {
   const { topology, manifests, supervisor, progress, signal } = options
+  const programs = { ...PROGRAMS, fulmar: options.fulmar }
   const names = topology.nodes.map(({ name }) => name)
   const [first, ...others] =
     options.chart?.relays ??
-    topology.relays.map((relay) => relayOf(topology, relay, PROGRAMS, manifests, options.relayFlags))
+    topology.relays.map((relay) => relayOf(topology, relay, programs, manifests, options.relayFlags))
   const [tokens] = await Promise.all([createTokens(topology, names), first && supervisor.start(first)])
   await inTurn(others, (relay) => startReplica(topology, relay, supervisor), signal)
   progress(`relay at ${topology.relays.map(({ url }) => url).join(' and ')}`)
@@ -67,7 +70,7 @@ export async function startNodes(options: StartOptions): Promise<void> {
   await reportNodes(topology, names)
   progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
   await startPodsOn('own network', options)
-  const agents = options.chart?.agents ?? agentsOf(topology, PROGRAMS, cgroupRoot(), options.agentFlags)
+  const agents = options.chart?.agents ?? agentsOf(topology, programs, cgroupRoot(), options.agentFlags)
   await startAll(agents, options)
   progress(`${count(agents.length, 'agent')} answering`)
   // After the agents, so that a pod which wants the node's DNS port, say, goes without it and not the node.
@@ -77,7 +80,8 @@ export async function startNodes(options: StartOptions): Promise<void> {
 export async function startGateways(options: StartOptions): Promise<void> {
   const { chart } = options
   if (chart !== undefined) await inTurn(chart.tunnels, (tunnel) => options.supervisor.start(tunnel), options.signal)
-  const gateways = chart?.gateways ?? gatewaysOf(options.topology, PROGRAMS, options.gatewayFlags)
+  const programs = { ...PROGRAMS, fulmar: options.fulmar }
+  const gateways = chart?.gateways ?? gatewaysOf(options.topology, programs, options.gatewayFlags)
   await inTurn(gateways, (gateway) => options.supervisor.start(gateway), options.signal)
   options.progress(`${count(gateways.length, 'gateway')} answering: ${gateways.map(({ host }) => host).join(', ')}`)
 }

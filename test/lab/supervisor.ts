@@ -43,6 +43,9 @@ export type SupervisorOptions = {
   readonly onEvent: (event: LabEvent) => void
 }
 
+/** Of a command line. */
+export type Change = (command: readonly string[]) => readonly string[]
+
 /** A kubelet restarts at once; what dies by itself again and again waits twice as long each time. */
 const RESTART_MS = 200
 const RESTART_MAX_MS = 10_000
@@ -53,7 +56,7 @@ const POLL_MS = 10
 const LOG_LINES_SHOWN = 12
 
 type Child = {
-  readonly definition: Daemon
+  definition: Daemon
   process: ChildProcess | undefined
   wanted: boolean
   crashes: number
@@ -97,9 +100,11 @@ export class Supervisor {
     await ended
   }
 
-  /** Starts again what was stopped. */
-  async startAgain(host: string, daemon: DaemonName): Promise<void> {
-    await this.start(this.#find(host, daemon).definition)
+  /** Starts again what was stopped. @param change what its command is from now on. */
+  async startAgain(host: string, daemon: DaemonName, change: Change = (command) => command): Promise<void> {
+    const child = this.#find(host, daemon)
+    child.definition = { ...child.definition, command: change(child.definition.command) }
+    await this.start(child.definition)
   }
 
   kill(host: string, daemon: DaemonName, signal: NodeJS.Signals = 'SIGKILL'): void {
