@@ -32,6 +32,7 @@ const POLL_MS = 1_000
 const PING_S = 5
 /** Asking every gateway for all its paths takes them from their work: a look may take so much of the time, at the most. */
 const LOOKING_SHARE = 0.1
+const MOST_REST_MS = 10_000
 /** At rest is a mesh none of whose paths moves for so long. */
 const REST_MS = 10_000
 const REST_WITHIN_MS = 180_000
@@ -171,25 +172,37 @@ function ping(lab: Lab, pool: string): ChildProcess {
 
 async function untilUp(lab: Lab, progress: (line: string) => void, signal: AbortSignal) {
   const endMs = performance.now() + UP_WITHIN_MS
+  let missing: readonly Pair[] = PAIRS
   for (let told = 0; ;) {
     const lookMs = performance.now()
-    const paths = await allPaths(lab)
-    const tookMs = performance.now() - lookMs
-    const found = PAIRS.map(([from, to]) => paths.get(from)?.get(to)?.rung)
-    const count = found.filter((rung) => rung !== undefined && rung !== 'none' && rung !== 'cold').length
-    const direct = found.filter((rung) => rung === 'direct').length
-    if (count > told) progress(`${count} of ${PAIRS.length} pairs have a path, ${direct} a direct one`)
+    // Only those that had none are asked again, until nobody is left; then all are, for what is true at one moment.
+    const paths = await pathsFrom(lab, new Set(missing.map(([from]) => from)))
+    const rungOf = ([from, to]: Pair) => paths.get(from)?.get(to)?.rung
+    const isUp = (pair: Pair) => !['none', 'cold', undefined].includes(rungOf(pair))
+    const isWhole = missing === PAIRS
+    missing = missing.filter((pair) => !isUp(pair))
+    const count = PAIRS.length - missing.length
+    if (count > told) progress(`${count} of ${PAIRS.length} pairs have a path`)
     told = count
-    if (count === PAIRS.length || performance.now() > endMs) return { count, direct, atMs: performance.now() }
-    await pause(Math.max(POLL_MS, tookMs / LOOKING_SHARE - tookMs), undefined, { signal })
+    const nowMs = performance.now()
+    if (isWhole && (missing.length === 0 || nowMs > endMs))
+      return { count, direct: PAIRS.filter((pair) => rungOf(pair) === 'direct').length, atMs: nowMs }
+    if (missing.length === 0 || nowMs > endMs) {
+      missing = PAIRS
+      continue
+    }
+    const restMs = Math.max(POLL_MS, (nowMs - lookMs) / LOOKING_SHARE)
+    await pause(Math.min(restMs, MOST_REST_MS), undefined, { signal })
   }
 }
 
 type PathsByPool = ReadonlyMap<string, ReadonlyMap<string, PathStatus>>
 
-async function allPaths(lab: Lab): Promise<PathsByPool> {
+const allPaths = (lab: Lab): Promise<PathsByPool> => pathsFrom(lab, [CLOUD, ...sites])
+
+async function pathsFrom(lab: Lab, pools: Iterable<string>): Promise<PathsByPool> {
   const found = new Map<string, ReadonlyMap<string, PathStatus>>()
-  for (const pool of [CLOUD, ...sites]) {
+  for (const pool of pools) {
     const status = await statusOf(lab, pool)
     if (status !== undefined) found.set(pool, new Map(status.paths.map((path) => [path.pool, path])))
   }

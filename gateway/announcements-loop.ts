@@ -92,7 +92,7 @@ export function runAnnouncements(
   const wait = (node: string, signed: SignedAnnouncement): void => {
     waiting.delete(node)
     waiting.set(node, signed)
-    if (waiting.size > MAX_WAITING) waiting.delete(waiting.keys().next().value!)
+    dropOldest(waiting, MAX_WAITING)
   }
 
   const accept = (node: string, signed: SignedAnnouncement, isKept = false): boolean => {
@@ -185,6 +185,7 @@ export function runAnnouncements(
       const { certifiedMs } = peers.get(node) ?? {}
       if (certifiedMs === undefined) continue
       endedMs.set(node, certifiedMs)
+      dropOldest(endedMs, MAX_PEERS)
       drop(node)
       log.info({ peer: node }, 'a gateway whose node was deleted is dropped; it has to join again')
     }
@@ -232,4 +233,8 @@ export function runAnnouncements(
     look,
     lookAtWaiting,
   }
+}
+
+function dropOldest(entries: Map<string, unknown>, most: number): void {
+  if (entries.size > most) entries.delete(entries.keys().next().value!)
 }
