@@ -77,6 +77,23 @@ t.test('all windows together keep to the budget, and each stream has its floor',
   t.equal(again.stream.window.windowBytes, INITIAL_WINDOW_BYTES, 'and all comes back')
 })
 
+t.test('what was read stays in the window while its user holds it', async (t) => {
+  const { open, carry } = create()
+  const [here, there] = open()
+  here.stream.holds(0)
+  there.pour(10_000_000)
+  carry()
+  t.equal(here.bytes, INITIAL_WINDOW_BYTES, 'no more comes')
+  here.stream.holds(INITIAL_WINDOW_BYTES / 2)
+  carry()
+  t.equal(here.bytes, 1.5 * INITIAL_WINDOW_BYTES, 'as much as is gone')
+  for (let i = 0; i < 100 && here.bytes < 10_000_000; i++) {
+    here.stream.holds(0)
+    carry()
+  }
+  t.equal(here.bytes, 10_000_000)
+})
+
 t.test('small pieces that wait cost no more than they are', async (t) => {
   const { open, carry } = create()
   const [here, there] = open()
