@@ -15,7 +15,7 @@ import { byService, type Balance, type ServiceFrontends } from './balance.ts'
 import type { Cluster } from './cluster.ts'
 import { createFlowCleaner } from './conntrack-loop.ts'
 import { udpKeys, udpTargets } from './conntrack.ts'
-import { applyChanges, loadTable } from './nft-apply-loop.ts'
+import { applyChanges } from './nft-apply-loop.ts'
 import { listTable, noticeOf, readTable, tableNames, type Held } from './nft-observed.ts'
 import { planChanges, type ElementChange } from './nft-changes.ts'
 import { markerOf, renderTable } from './nft-text.ts'
@@ -109,12 +109,11 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   /** What is held is noted before it is applied: notices of what we replace must not look like a loss. */
   const syncFamily = async (wanted: Ruleset): Promise<void> => {
     const { family } = wanted
-    let isBare = false
     if (!observed.has(family)) {
       observed.add(family)
-      isBare = (await atStart.get(family)) === false
+      const asked = atStart.get(family)
       atStart.delete(family)
-      const left = isBare ? undefined : await observe(wanted)
+      const left = (await asked) === false ? undefined : await observe(wanted)
       if (left !== undefined) held.set(family, left)
     }
     const before = held.get(family)
@@ -128,9 +127,9 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       const early = lastRebuild + REBUILD_MIN_INTERVAL_MS - performance.now()
       if (early > 0) await pause(early, signal)
       const marker = markerOf(wanted, ++serial)
-      const table = renderTable(wanted, marker, options.takeovers(), isBare)
-      held.set(family, { loaded: table.loaded, marker })
-      await loadTable({ nft, elements }, family, table)
+      const { script, loaded } = renderTable(wanted, marker, options.takeovers())
+      held.set(family, { loaded, marker })
+      await nft.apply([script])
       lastRebuild = performance.now()
     } catch (error) {
       held.delete(family)

@@ -5,9 +5,8 @@ import { createHash } from 'node:crypto'
 import type { Family } from '../lib/cidr.ts'
 import { EMPTY } from '../lib/sorted-list.ts'
 import type { Changes, ElementChange, Loaded } from './nft-changes.ts'
-import { elementReader } from './nft-fields.ts'
 import { addRules, MASQUERADE_MARK, markOutsiders } from './nft-service.ts'
-import { classOf, ipOf, mapOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
+import { classOf, ipOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
 import { takeoverElements, type Takeover } from './takeover.ts'
 
 /** The form of what nft-service.ts makes for affinity; another number is another layout. */
@@ -29,32 +28,20 @@ export function markerOf(ruleset: Ruleset, serial: number): string {
 export const staticTable = (ruleset: Ruleset, marker: string, takeovers: readonly Takeover[]): string =>
   renderTable({ ...ruleset, services: EMPTY, shared: new Map() }, marker, takeovers).script
 
-export type TableText = {
-  readonly script: string
-  /** By set or map, what is to be added to the table: in this order nothing leads to what is not there. */
-  readonly later: ReadonlyMap<string, readonly string[]>
-  /** What the kernel has after all that. */
-  readonly loaded: Loaded
-}
-
 /**
  * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
  * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
- * @param mayBeLater elements may be left out where they are many: no table was there in which they could be missed.
+ * @returns also what the kernel has afterwards.
  */
 export function renderTable(
   ruleset: Ruleset,
   marker: string,
   takeovers: readonly Takeover[],
-  mayBeLater = false,
-): TableText {
+): { readonly script: string; readonly loaded: Loaded } {
   const { family, shared } = ruleset
   const table = tableOf(family)
   const address = addressType(family)
   const { elements, affinity, made } = gather(ruleset)
-  const count = [...elements.values()].reduce((sum, { length }) => sum + length, 0)
-  const isLater = (object: string): boolean =>
-    mayBeLater && count >= LATER_MIN && !shared.has(object) && elementReader(object, family) !== undefined
   const taken = takeovers.filter((takeover) => takeover.family === family).flatMap(takeoverElements)
   const types = objectTypes(family)
   const lines = [
@@ -70,33 +57,18 @@ export function renderTable(
     ),
     ...OBJECTS.flatMap((name) => {
       const own = shared.get(name)
-      const [head, type] = types[name]
-      return renderObject(
-        head,
-        type,
-        own === undefined ? (elements.get(name) ?? []) : renderElements(own),
-        isLater(name),
-      )
+      return renderObject(...types[name], own === undefined ? (elements.get(name) ?? []) : renderElements(own))
     }),
     ...[...elements].flatMap(([name, slots]) => {
       const each = classOf(name)
-      return each === undefined ? [] : renderClass(family, each, slots, isLater(name))
+      return each === undefined ? [] : renderClass(family, each, slots)
     }),
     ...affinity,
     ...staticChains(ruleset),
     '}',
   ]
-  return {
-    script: lines.join('\n'),
-    later: new Map([...elements].filter(([name]) => isLater(name)).sort(([a], [b]) => rankOf(a) - rankOf(b))),
-    loaded: { ruleset, made, unused: new Set() },
-  }
+  return { script: lines.join('\n'), loaded: { ruleset, made, unused: new Set() } }
 }
-/** Elements: some 20 ms for nft. */
-const LATER_MIN = 4096
-/** Endpoints, then what leads to them, then whose calls are refused where nothing does. */
-const rankOf = (object: string) => (classOf(object) !== undefined ? -2 : LEADING.indexOf(object))
-const LEADING: readonly string[] = ['node-ports', 'services', 'cluster-ips']
 
 /** Of all services, as text: at full size there is no room for both. */
 function gather({ services, family }: Ruleset): {
@@ -293,13 +265,8 @@ export function classChains(
   return prefix.endsWith('inside-') ? [plain] : [plain, [`${prefix}masq-${count}`, [markOutsiders(family), pick]]]
 }
 
-const renderClass = (
-  family: Family,
-  each: EndpointClass,
-  slots: readonly string[],
-  isLater = false,
-): readonly string[] => [
-  ...renderObject(`map ${mapOf(each)}`, endpointsType(family, each), slots, isLater),
+const renderClass = (family: Family, each: EndpointClass, slots: readonly string[]): readonly string[] => [
+  ...renderObject(`map ${each.prefix}endpoints-${each.count}`, endpointsType(family, each), slots),
   ...classChains(family, each).flatMap(([name, rules]) => renderChain(name, rules)),
 ]
 const renderElements = (elements: Elements): readonly string[] =>
@@ -311,9 +278,8 @@ const renderChain = (name: string, rules: readonly string[]): readonly string[] 
 ]
 
 /** nft 1.0.6 wants a line break or `;` before a closing brace. */
-function renderObject(head: string, type: string, elements: readonly string[], isLater = false): readonly string[] {
-  const content =
-    elements.length > 0 && !isLater ? [`    elements = {`, `      ${elements.join(',\n      ')}`, '    }'] : []
+function renderObject(head: string, type: string, elements: readonly string[]): readonly string[] {
+  const content = elements.length > 0 ? [`    elements = {`, `      ${elements.join(',\n      ')}`, '    }'] : []
   // The kernel fills a table of a known size in half the time. A full one refuses, and then all is loaded anew.
   const isSized = elements.length >= SIZED_MIN && !type.includes('flags')
   const size = isSized ? `; size ${Math.ceil(elements.length * HEADROOM)}` : ''
