@@ -21,7 +21,7 @@ export type FollowingAgents = {
 const WAIT_MS = 6_000
 const LOOK_MS = 100
 
-/** Resolves at once where there is nobody to hand over to by the objects; else when it can be done, or the time is up. */
+/** Resolves at once where there is nobody to hand over to; else when it can be done, or the time is up. */
 export async function awaitAgents(options: FollowingAgents, signal: AbortSignal, waitMs = WAIT_MS): Promise<void> {
   const endMs = performance.now() + waitMs
   for (;;) {
@@ -35,7 +35,7 @@ export async function awaitAgents(options: FollowingAgents, signal: AbortSignal,
 async function lacking({ node, pool, isActive, successor, hasAgent }: FollowingAgents): Promise<string | undefined> {
   if (!isActive() || (pool()?.gateways.length ?? 0) < 2) return undefined
   const next = successor()
-  if (next === undefined) return 'no other gateway of the pool stands by'
+  if (next === undefined) return undefined
   for (const name of [node, next]) if (!(await hasAgent(name))) return `no agent runs on ${name}`
   return undefined
 }
