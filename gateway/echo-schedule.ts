@@ -14,7 +14,6 @@ import { BURST_INTERVAL_MS, type Suspicion } from './suspicion.ts'
 export const ECHO_INTERVAL_MS = 500
 /** One of the size that the path is trusted with, to notice when it carries small packets only. */
 const LARGE_INTERVAL_MS = 3_000
-const LARGE_BURST_INTERVAL_MS = 2 * BURST_INTERVAL_MS
 /** On a narrow path: whether it carries full-size packets again. */
 const WIDEN_INTERVAL_MS = 60_000
 const VALIDATION_INTERVAL_MS = 100
@@ -91,8 +90,8 @@ export class EchoSchedule {
     if (rung === inUse) {
       // Until the burst is over it is this rung's own affair: a short stall moves no packet to the relay.
       if (suspicion.isBurst(nowMs)) {
-        if (size === 'small') return BURST_INTERVAL_MS
-        if (rung !== 'relay-tcp') return LARGE_BURST_INTERVAL_MS
+        if (size === 'small') return BURST_INTERVAL_MS.small
+        if (rung !== 'relay-tcp') return BURST_INTERVAL_MS.large
       }
       if (size === 'small') return silent ? undefined : ECHO_INTERVAL_MS
       if (size === large) return LARGE_INTERVAL_MS

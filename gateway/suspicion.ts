@@ -1,15 +1,17 @@
 // The doubt about the rung in use: an echo is missed, a burst of them decides, and then all rungs are compared. Pure.
 //
-//   missed ── burst of 8 in 240 ms ──▶ answered: nothing was the matter, and no other rung was bothered
-//                                  ──▶ not answered: all rungs asked at the same moments, until one that answers takes over
+//   missed ── burst of 8 ──▶ answered: nothing was the matter, and no other rung was bothered
+//                        ──▶ not answered: all rungs asked at the same moments, until one that answers takes over
 
 import type { EchoSize } from './echo.ts'
 import type { RungHealth } from './rung-health.ts'
 
-/** So many echoes, so far apart, before a path counts as dead; 10 % loss does not flap then. */
+/**
+ * So many echoes, so far apart, before a path counts as dead: of 10 % loss each way one echo in five is lost, and 8 in a row
+ * once in a million times. Where only large ones are missed there is more time, and they are larger.
+ */
 const BURST_ECHOES = 8
-export const BURST_INTERVAL_MS = 30
-const BURST_MS = BURST_ECHOES * BURST_INTERVAL_MS
+export const BURST_INTERVAL_MS = { small: 30, large: 60 } as const
 /** How often all rungs are asked: first often, then less and less. */
 const COMPARE = { minMs: 100, maxMs: 500 }
 /** How often the rest of the gateway is told. */
@@ -58,17 +60,17 @@ export class Suspicion {
   }
 
   isBurst(nowMs: number): boolean {
-    return this.sinceMs !== undefined && nowMs - this.sinceMs < BURST_MS
+    return this.sinceMs !== undefined && nowMs - this.sinceMs < this.#burstMs
   }
 
   /** The burst is over and was not answered, as far as one can tell yet. */
   isPastBurst(nowMs: number): boolean {
-    return this.sinceMs !== undefined && nowMs - this.sinceMs >= BURST_MS
+    return this.sinceMs !== undefined && nowMs - this.sinceMs >= this.#burstMs
   }
 
   /** The answers to the whole burst would have come. */
   isCertain({ timeoutMs }: RungHealth, nowMs: number): boolean {
-    return this.sinceMs !== undefined && nowMs - this.sinceMs >= BURST_MS + timeoutMs
+    return this.sinceMs !== undefined && nowMs - this.sinceMs >= this.#burstMs + timeoutMs
   }
 
   /** @returns true once a second: others want to know. */
@@ -87,6 +89,10 @@ export class Suspicion {
 
   /** When the next comparison is due; Infinity without a suspicion. */
   get nextMs(): number {
-    return this.sinceMs === undefined ? Infinity : Math.max(this.#compareMs, this.sinceMs + BURST_MS)
+    return this.sinceMs === undefined ? Infinity : Math.max(this.#compareMs, this.sinceMs + this.#burstMs)
+  }
+
+  get #burstMs(): number {
+    return BURST_ECHOES * BURST_INTERVAL_MS[this.#missed === 'large' ? 'large' : 'small']
   }
 }
