@@ -93,8 +93,8 @@ t.test('the relay gone: a direct path stays, without a word', async (t) => {
 })
 
 t.test('10 % loss each way for ten minutes does not flap', async (t) => {
-  for (const seed of [1, 22, 333, 4_444, 55_555]) {
-    const world = new World('cold', ALWAYS, seed).start().run(5_000)
+  for (let seed = 1; seed <= 16; seed++) {
+    const world = new World('cold', ALWAYS, 7_919 * seed).start().run(5_000)
     world.lossPercent = 10
     const moves = world.moves.length
     world.run(10 * 60_000)
