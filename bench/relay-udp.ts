@@ -3,6 +3,9 @@
 // routing is a second host between them, with a stateful firewall as routers have one, and no rules of ours: a round
 // counts what arrives routed, relayed and routed again.
 
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { SocketAddress } from '../lib/address.ts'
 import type { SignalFrame } from '../lib/wire/signal.ts'
@@ -32,13 +35,14 @@ export const question: Study = {
 
 async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyReport> {
   const hosts: Host[] = []
+  const stateDir = mkdtempSync(join(tmpdir(), 'fulmar-bench-'))
   try {
     for (let i = 0; i < 4; i++) hosts.push(await createHost())
     const [relayHost, routerHost, hostA, hostB] = hosts as [Host, Host, Host, Host]
     await wire(relayHost, routerHost, hostA, hostB)
     const start = (host: Host): Promise<Remote> => host.start(REMOTE)
     const [relay, a, b] = [await start(relayHost), await start(hostA), await start(hostB)]
-    const relayed = await openSession(relay, a, b)
+    const relayed = await openSession(stateDir, relay, a, b)
     const routed: SocketAddress = { address: '198.51.100.2', port: GATEWAY_PORT, family: 4 }
 
     const measure = async (to: SocketAddress): Promise<number> => {
@@ -76,6 +80,7 @@ async function run({ rounds, progress, signal }: StudyOptions): Promise<StudyRep
     }
   } finally {
     for (const host of hosts) await host.close()
+    rmSync(stateDir, { recursive: true })
   }
 }
 
@@ -93,8 +98,8 @@ async function wire(relay: Host, router: Host, a: Host, b: Host): Promise<void> 
 }
 
 /** Carries the control frames that a signal session would, until both gateways are bound. @returns where a sends to. */
-async function openSession(relay: Remote, a: Remote, b: Remote): Promise<SocketAddress> {
-  await relay.call('startRelay', { places: PLACES, ports: PORTS, userspace: false })
+async function openSession(stateDir: string, relay: Remote, a: Remote, b: Remote): Promise<SocketAddress> {
+  await relay.call('startRelay', { stateDir, places: PLACES, ports: PORTS, userspace: false })
   const gateways: Readonly<Record<string, Remote>> = { a, b }
   for (const gateway of [a, b]) await gateway.call('openGateway', GATEWAY_PORT)
   await a.call('want', ['b'])
