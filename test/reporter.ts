@@ -1,5 +1,5 @@
-// What tap prints: one line per test file as it ends, at the end each failure with its place and difference, and the
-// sum in one line. It reads the same on a terminal, in a file and in CI.
+// What tap prints: one line per test file as it ends, under it each failure with its place and difference, all failures
+// once more at the end, and the sum in one line. It reads the same on a terminal, in a file and in CI.
 
 import { Transform, type TransformCallback } from 'node:stream'
 import { Parser, type FinalResults, type Result } from 'tap-parser'
@@ -17,7 +17,7 @@ export default class Reporter extends Transform {
   #fail = 0
   #skip = 0
   /** Of the file that is being read. */
-  #inFile = { pass: 0, fail: 0 }
+  #inFile = { pass: 0, fail: 0, failures: [] as string[] }
   /** The file that has ended; what failed it as a whole (a signal, a time-out) may still come. */
   #ended: Result | undefined
 
@@ -26,7 +26,7 @@ export default class Reporter extends Transform {
     this.#parser.on('pass', () => this.#inFile.pass++)
     this.#parser.on('fail', (result: Result) => {
       this.#inFile.fail++
-      this.#failures.push(failureText(result))
+      this.#inFile.failures.push(failureText(result))
     })
     this.#parser.on('skip', () => this.#skip++)
     this.#parser.on('child', () => this.#endFile())
@@ -56,7 +56,9 @@ export default class Reporter extends Transform {
     this.push(fileLine(this.#ended, this.#inFile))
     this.#pass += this.#inFile.pass
     this.#fail += this.#inFile.fail
-    this.#inFile = { pass: 0, fail: 0 }
+    for (const failure of this.#inFile.failures) this.push(failure)
+    this.#failures.push(...this.#inFile.failures)
+    this.#inFile = { pass: 0, fail: 0, failures: [] }
     this.#ended = undefined
   }
 }
