@@ -39,7 +39,7 @@ if (enterNamespace('fmp-', import.meta.url) !== undefined) {
       .sort(byKey)
   }
   const load = (wanted: Ruleset, serial: number) => {
-    const { script, loaded } = renderTable(wanted, markerOf(wanted, serial), [])
+    const { script, loaded } = renderTable(wanted, markerOf(wanted, serial))
     execFileSync('nft', ['-f', '-'], { input: `${script}\n` })
     return loaded
   }

@@ -1,19 +1,12 @@
 import t from 'tap'
 import { planChanges } from '../../agent/nft-changes.ts'
 import { markerOf, renderTable } from '../../agent/nft-text.ts'
-import { edge, loadedBy, ruleset, sticky, takeover } from './rulesets.ts'
+import { edge, loadedBy, ruleset, sticky } from './rulesets.ts'
 
 const golden = `add table ip fulmar
 delete table ip fulmar
 table ip fulmar {
   chain layout-x-1 {
-  }
-  map takeover {
-    type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; flags timeout
-    elements = {
-      10.96.0.10 . udp . 53 timeout 3s : 169.254.20.53 . 53,
-      10.96.0.10 . tcp . 53 timeout 3s : 169.254.20.53 . 53
-    }
   }
   map services {
     type ipv4_addr . inet_proto . inet_service : verdict
@@ -217,14 +210,12 @@ table ip fulmar {
   }
   chain nat-prerouting {
     type nat hook prerouting priority -101
-    dnat ip addr . port to ip daddr . meta l4proto . th dport map @takeover
     ip daddr . meta l4proto . th dport vmap @services
     ip daddr @cluster-ips goto refuse
     ip daddr @node-addresses meta l4proto . th dport vmap @node-ports
   }
   chain nat-output {
     type nat hook output priority -101
-    dnat ip addr . port to ip daddr . meta l4proto . th dport map @takeover
     ip daddr . meta l4proto . th dport vmap @services
     ip daddr @cluster-ips goto refuse
     ip daddr @node-addresses meta l4proto . th dport vmap @node-ports
@@ -250,26 +241,26 @@ table ip fulmar {
 
 t.test('the whole table', async (t) => {
   const whole = ruleset({ endpoints: [4, 5], source: '10.244.1.1', services: [edge, sticky] })
-  t.equal(renderTable(whole, 'layout-x-1', [takeover, { ...takeover, family: 6 }]).script, golden)
+  t.equal(renderTable(whole, 'layout-x-1').script, golden)
 })
 
 t.test('without podCIDRs nobody is taken for an outsider', async (t) => {
   const known = ruleset({ endpoints: [] })
   const unknown = { ...known, masqueradeOutsiders: false }
-  t.notMatch(renderTable(unknown, 'x', []).script, 'fib saddr type != local')
+  t.notMatch(renderTable(unknown, 'x').script, 'fib saddr type != local')
   t.not(markerOf(unknown, 1), markerOf(known, 1))
 })
 
 t.test('addresses that no service has are dropped where the prefixes of ClusterIPs are known', async (t) => {
   const unknown = ruleset({ endpoints: [] })
-  t.notMatch(renderTable(unknown, 'x', []).script, 'unallocated')
+  t.notMatch(renderTable(unknown, 'x').script, 'unallocated')
   const known = { ...unknown, serviceCidrs: ['10.96.0.0/12', '10.112.0.0/16'] }
   const rules = (hook: string, priority: number) => `  chain unallocated-${hook} {
     type filter hook ${hook} priority ${priority}
     ct state new ip daddr { 10.96.0.0/12, 10.112.0.0/16 } drop
   }
 `
-  t.match(renderTable(known, 'x', []).script, rules('forward', -110) + rules('output', -90))
+  t.match(renderTable(known, 'x').script, rules('forward', -110) + rules('output', -90))
   t.not(markerOf(unknown, 1), markerOf(known, 1))
   t.equal(planChanges(loadedBy(unknown), known), undefined, 'other rules are another table')
 })

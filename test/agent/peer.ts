@@ -65,8 +65,7 @@ async function ask(address: string, name: string, type: string, count: number): 
   const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4')
   socket.on('error', () => undefined)
   socket.on('message', (bytes) => {
-    const { answers, rcode } = packet.decode(bytes) as unknown as { answers: { data: string }[]; rcode: string }
-    console.log(`${Math.round(performance.now() - startedAt)} ${answers[0]?.data ?? rcode}`)
+    console.log(`${Math.round(performance.now() - startedAt)} ${answerOf(bytes)}`)
   })
   await new Promise<void>((resolve) => socket.connect(53, address, resolve))
   for (let id = 1; id <= count; id++) {
@@ -75,6 +74,16 @@ async function ask(address: string, name: string, type: string, count: number): 
   }
   await sleep(200)
   socket.close()
+}
+
+/** The first address, else the response code; or that it is no DNS. */
+function answerOf(bytes: Buffer): string {
+  try {
+    const { answers, rcode } = packet.decode(bytes) as unknown as { answers: { data: string }[]; rcode: string }
+    return answers[0]?.data ?? rcode
+  } catch {
+    return 'undecodable'
+  }
 }
 
 /** Asks from a namespace; the times and answers. */

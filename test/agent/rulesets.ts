@@ -89,6 +89,6 @@ export function ruleset({ endpoints, source, services = [] }: RulesetParts): Rul
   return rulesetOf({ cluster, here, balance: balanceOf({ cluster, here }), sources, nodeAddresses: ['192.168.1.1'] }, 4)
 }
 
-export const loadedBy = (wanted: Ruleset): Loaded => renderTable(wanted, 'layout-x-1', []).loaded
+export const loadedBy = (wanted: Ruleset): Loaded => renderTable(wanted, 'layout-x-1').loaded
 
 export const takeover = { family: 4, clusterIp: '10.96.0.10', to: '169.254.20.53' } as const

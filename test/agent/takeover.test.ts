@@ -9,7 +9,7 @@ t.test('a takeover is renewed whether it is there or not', async (t) => {
     renewed.map(({ kind }) => kind),
     ['add', 'delete', 'add'],
   )
-  t.match(renewed[0], { family: 4, table: 'fulmar', set: 'takeover' })
+  t.match(renewed[0], { family: 4, table: 'fulmar-dns', set: 'takeover' })
   const value = Buffer.from([169, 254, 20, 53, 0, 53, 0, 0])
   t.strictSame(
     renewed[0]!.elements,

@@ -1,8 +1,10 @@
 // The mesh coming up, measured: gateways start, a pod calls a Service whose only endpoints are in another pool, packets
 // run both ways, first relayed and then direct. What the demo shows, the bench repeats and the tests demand.
 
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { EndpointSlice, Service } from '../../lib/k8s/objects.ts'
 import type { Rung } from '../../lib/status.ts'
@@ -220,20 +222,22 @@ export function startCalls(
   lab: Lab,
   host: string,
   calls: Calls,
-): { readonly all: Promise<readonly Call[]>; readonly stop: () => Promise<readonly Call[]> } {
+): {
+  readonly all: Promise<readonly Call[]>
+  /** Those that have ended so far. */
+  readonly ended: readonly Call[]
+  readonly stop: () => Promise<readonly Call[]>
+} {
   const child = lab.spawn(host, [process.execPath, join(import.meta.dirname, 'caller.ts'), JSON.stringify(calls)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  let output = ''
-  child.stdout!.on('data', (chunk: Buffer) => (output += String(chunk)))
-  const all = new Promise<readonly Call[]>((resolve) =>
-    child.once('close', () => {
-      const lines = output.split('\n')
-      resolve(lines.slice(0, -1).map((line) => JSON.parse(line) as Call))
-    }),
-  )
+  const ended: Call[] = []
+  const lines = createInterface({ input: child.stdout! })
+  lines.on('line', (line) => ended.push(JSON.parse(line) as Call))
+  const all = once(lines, 'close').then(() => ended)
   return {
     all,
+    ended,
     stop: () => {
       child.kill('SIGTERM')
       return all

@@ -175,14 +175,18 @@ for (const { name, strike, mend, lost, reason } of faults)
     const mendedAt = Date.now()
     await mend()
     await until('all is well again', async () => (await agentsOf()).every((agent) => suspectsOf(agent).length === 0))
+    const backFor = ({ host, calls }: (typeof watched)[number]) =>
+      calls.ended.find((call) => call.at >= mendedAt && lost(host).includes(nodeIn(call) ?? ''))
+    await until('every caller has met what was lost', () => watched.every((each) => backFor(each) !== undefined))
     await sleep(SETTLE_MS)
 
-    for (const { host, family, calls } of watched) {
+    for (const each of watched) {
+      const { host, family, calls } = each
       const all = (await calls.stop()).toSorted((a, b) => a.at - b.at)
       const who = `${host}, IPv${family}`
       const failed = failuresOf(all.filter(({ at }) => at < mendedAt))
       const lastMs = Math.round(Math.max(0, ...failed.map(({ at, ms }) => at + ms - struckAt)))
-      const back = all.find((call) => call.at >= mendedAt && lost(host).includes(nodeIn(call) ?? ''))
+      const back = backFor(each)
       const backMs = back === undefined ? Infinity : Math.round(back.at + back.ms - mendedAt)
       t.comment(
         `${who}: ${failed.length} of ${all.length} calls failed, the last ${lastMs} ms after the fault; used again after ${backMs} ms`,

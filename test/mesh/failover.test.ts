@@ -125,7 +125,8 @@ for (const cloud of ['with the cloud', 'without'] as const)
         `${standby} active in term ${took.term} ${took.since - struckAt} ms after the fault; calls failed for ${outage} ms (${failuresOf(during).length} of ${during.length})`,
       )
       t.ok(outage <= AGAIN_MS * UNDER_LOAD, `calls fail for ${outage} ms`)
-      t.equal(failuresOf(during.slice(-10)).length, 0, 'and work again')
+      const last = during.slice(-10)
+      t.equal(failuresOf(last).length, 0, `and work again: ${JSON.stringify(last.map(({ ms, error }) => error ?? ms))}`)
 
       const streams = [
         startStream(lab, CLIENT, addressOf(lab, 'cape1-client', 4)),
