@@ -21,6 +21,7 @@ const TARGET = ['address', 'port'] as const
 
 /** undefined for prefixes. */
 const SHAPES: Readonly<Record<(typeof OBJECTS)[number] | 'takeover', Shape | undefined>> = {
+  /** Of agent/takeover.ts. */
   takeover: { key: BY_ADDRESS, value: TARGET },
   services: VERDICTS,
   inside: VERDICTS,

@@ -101,7 +101,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     problem = undefined
     options.onSync?.({ durationMs: performance.now() - startedAt })
     cleanFlows(snapshot.balance.services)
-    // Of a table that was adopted the takeover may have lapsed.
+    // Where the cluster DNS is was not known before.
     if (first) takeover.retake()
     first = false
   }
@@ -127,7 +127,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       const early = lastRebuild + REBUILD_MIN_INTERVAL_MS - performance.now()
       if (early > 0) await pause(early, signal)
       const marker = markerOf(wanted, ++serial)
-      const { script, loaded } = renderTable(wanted, marker, options.takeovers())
+      const { script, loaded } = renderTable(wanted, marker)
       held.set(family, { loaded, marker })
       await nft.apply([script])
       lastRebuild = performance.now()
@@ -212,9 +212,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
 
   const takeover = runTakeover(
     {
-      elements,
       takeovers: options.takeovers,
-      loaded: (family) => held.has(family),
       onBegan: () => flows.check([]),
       onTick: () => {
         const snapshot = options.snapshot()
@@ -241,7 +239,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
     retake: takeover.retake,
     idle: rules.idle,
     loaded: () => problem === undefined,
-    problems: () => [problem, flows.problem()].filter((text) => text !== undefined),
+    problems: () => [problem, flows.problem(), ...takeover.problems()].filter((text) => text !== undefined),
     nodeAddresses: () => own.nodeAddresses,
     done,
   }

@@ -62,7 +62,7 @@ function itemsOf(json: string): readonly Item[] {
 function expectedRules(wanted: Ruleset, made: ReadonlySet<string>): ReadonlyMap<string, number> {
   const expected = new Map<string, number>()
   let chain = ''
-  for (const line of staticTable(wanted, '', []).split('\n')) {
+  for (const line of staticTable(wanted, '').split('\n')) {
     const [, name] = /^ {2}(?:chain|map|set) (\S*) ?\{$/.exec(line) ?? []
     if (name !== undefined) chain = line.startsWith('  chain ') ? name : ''
     else if (chain !== '' && /^ {4}(?!type )/.test(line)) expected.set(chain, (expected.get(chain) ?? 0) + 1)

@@ -7,7 +7,6 @@ import { EMPTY } from '../lib/sorted-list.ts'
 import type { Changes, ElementChange, Loaded } from './nft-changes.ts'
 import { addRules, MASQUERADE_MARK, markOutsiders } from './nft-service.ts'
 import { classOf, ipOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
-import { takeoverElements, type Takeover } from './takeover.ts'
 
 /** The form of what nft-service.ts makes for affinity; another number is another layout. */
 const AFFINITY_FORM = 1
@@ -20,29 +19,23 @@ export function markerOf(ruleset: Ruleset, serial: number): string {
   const classes = (['', 'inside-', 'node-', 'node-inside-'] as const).flatMap((prefix) =>
     renderClass(ruleset.family, { prefix, count: 1 }, []),
   )
-  const text = [staticTable(ruleset, '', []), ...classes, AFFINITY_FORM].join('\n')
+  const text = [staticTable(ruleset, ''), ...classes, AFFINITY_FORM].join('\n')
   return `layout-${createHash('sha256').update(text).digest('hex').slice(0, 12)}-${serial}`
 }
 
 /** A table without services: what chains are always there, and how. */
-export const staticTable = (ruleset: Ruleset, marker: string, takeovers: readonly Takeover[]): string =>
-  renderTable({ ...ruleset, services: EMPTY, shared: new Map() }, marker, takeovers).script
+export const staticTable = (ruleset: Ruleset, marker: string): string =>
+  renderTable({ ...ruleset, services: EMPTY, shared: new Map() }, marker).script
 
 /**
  * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
  * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
  * @returns also what the kernel has afterwards.
  */
-export function renderTable(
-  ruleset: Ruleset,
-  marker: string,
-  takeovers: readonly Takeover[],
-): { readonly script: string; readonly loaded: Loaded } {
+export function renderTable(ruleset: Ruleset, marker: string): { readonly script: string; readonly loaded: Loaded } {
   const { family, shared } = ruleset
   const table = tableOf(family)
-  const address = addressType(family)
   const { elements, affinity, made } = gather(ruleset)
-  const taken = takeovers.filter((takeover) => takeover.family === family).flatMap(takeoverElements)
   const types = objectTypes(family)
   const lines = [
     `add table ${table}`,
@@ -50,11 +43,6 @@ export function renderTable(
     `table ${table} {`,
     `  chain ${marker} {`,
     '  }',
-    ...renderObject(
-      'map takeover',
-      `type ${address} . inet_proto . inet_service : ${address} . inet_service; flags timeout`,
-      taken,
-    ),
     ...OBJECTS.flatMap((name) => {
       const own = shared.get(name)
       return renderObject(...types[name], own === undefined ? (elements.get(name) ?? []) : renderElements(own))
@@ -148,7 +136,6 @@ function staticChains({ family, source, masqueradeOutsiders, serviceCidrs }: Rul
   const dispatch = (hook: string) =>
     renderChain(`nat-${hook}`, [
       `type nat hook ${hook} priority -101`,
-      `dnat ${ip} addr . port to ${service} map @takeover`,
       `${service} vmap @services`,
       `${ip} daddr @cluster-ips goto refuse`,
       `${ip} daddr @node-addresses ${BY_PORT} vmap @node-ports`,

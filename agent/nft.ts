@@ -3,7 +3,6 @@
 //   services     address . protocol . port → goto class-N, where N endpoints serve it; goto refuse where none does
 //   endpoints-N  address . protocol . port . random number below N → endpoint . port, one element per endpoint and share
 //   node-ports   protocol . port → the same for this node's own addresses, with node-endpoints-N
-//   takeover     the key of `services` → the agent's DNS; elements lapse unless the living agent renews them
 //
 // This file says what is common to all services and where the rest comes from; nft-service.ts what one service has in
 // the maps, nft-changes.ts how they change, nft-text.ts writes it for nft and nft-fields.ts for netlink, nft-apply-loop.ts

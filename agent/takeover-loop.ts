@@ -1,19 +1,18 @@
-// Keeps the cluster DNS's ClusterIPs pointed at the agent for as long as the agent lives: elements that lapse are renewed
-// every second, by us or by nobody.
+// Keeps the cluster DNS's ClusterIPs pointed at the agent for as long as the agent lives: by tables that go with it, whose
+// elements lapse, and are renewed every second, by us or by nobody.
 
 import { FAMILIES, type Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
+import { NetfilterError } from '../lib/net/netfilter.ts'
 import { tick } from '../lib/net/lifetime.ts'
 import { encodeBatch } from '../lib/net/nft-batch.ts'
-import type { NftElements } from '../lib/net/nft-elements.ts'
-import { endTakeover, renewTakeover, type Takeover } from './takeover.ts'
+import { openNftElements, type NftElements } from '../lib/net/nft-elements.ts'
+import { replaceTable } from '../lib/net/nft-table.ts'
+import { beginTakeover, endTakeover, renewTakeover, takeoverTable, type Takeover } from './takeover.ts'
 
 export type TakeoverOptions = {
-  readonly elements: NftElements
   /** What the agent's DNS answers for now; empty while it does not answer. */
   readonly takeovers: () => readonly Takeover[]
-  /** Whether our table of the family is there. */
-  readonly loaded: (family: Family) => boolean
   /** Something is answered by us that was not before. */
   readonly onBegan: () => void
   /** Called before each renewal. */
@@ -23,16 +22,19 @@ export type TakeoverOptions = {
 export type TakeoverLoop = {
   /** Renews now and not within a second. */
   readonly retake: () => void
+  /** Why the cluster DNS answers for itself, or why names would fail for a while if we died. */
+  readonly problems: () => readonly string[]
   /** Resolves after the signal aborted and the addresses are handed back. */
   readonly done: Promise<void>
 }
 
 const RENEW_MS = 1_000
 
-export function runTakeover(
-  { elements, takeovers, loaded, onBegan, onTick, log }: TakeoverOptions,
-  signal: AbortSignal,
-): TakeoverLoop {
+export function runTakeover({ takeovers, onBegan, onTick, log }: TakeoverOptions, signal: AbortSignal): TakeoverLoop {
+  // The tables are this socket's.
+  const kernel = openNftElements()
+  const taken = new Map<Family, Taken>()
+  const problems = new Map<Family, string>()
   let asked = false
   let wake = (): void => undefined
   const wait = async (): Promise<void> => {
@@ -40,50 +42,76 @@ export function runTakeover(
     asked = false
   }
 
+  const renew = async (family: Family, now: readonly Takeover[]): Promise<void> => {
+    const before = taken.get(family) ?? (now.length === 0 ? undefined : await makeTable(kernel, family))
+    if (before === undefined) return
+    taken.set(family, before)
+    if (sameAll(before.takeovers, now)) {
+      if (before.renewal !== undefined) await kernel.apply(before.renewal)
+      return
+    }
+    const dropped = before.takeovers.filter((takeover) => !now.some((other) => same(other, takeover)))
+    const changes = [...now.flatMap(beginTakeover), ...dropped.flatMap(endTakeover), ...now.flatMap(renewTakeover)]
+    await kernel.apply(encodeBatch(changes))
+    const renewal = now.length === 0 ? undefined : encodeBatch(now.flatMap(renewTakeover))
+    taken.set(family, { ...before, takeovers: now, renewal })
+    if (now.length > 0) onBegan()
+  }
+
   const run = async (): Promise<void> => {
-    const taken = new Map<Family, Taken>()
     for (; !signal.aborted; await wait()) {
       onTick()
       const wanted = takeovers()
-      // Each by itself: where the table of one is gone, the other's goes on.
-      for (const family of FAMILIES) {
-        if (!loaded(family)) continue
-        const before = taken.get(family) ?? NOTHING
-        const now = wanted.filter((takeover) => takeover.family === family)
+      for (const family of FAMILIES)
         try {
-          if (sameAll(before.takeovers, now)) {
-            if (before.renewal !== undefined) await elements.apply(before.renewal)
-            continue
-          }
-          const dropped = before.takeovers.filter((takeover) => !now.some((other) => same(other, takeover)))
-          await elements.apply(encodeBatch([...dropped.flatMap(endTakeover), ...now.flatMap(renewTakeover)]))
-          taken.set(family, {
-            takeovers: now,
-            renewal: now.length === 0 ? undefined : encodeBatch(now.flatMap(renewTakeover)),
-          })
-          if (now.length > 0) onBegan()
+          await renew(
+            family,
+            wanted.filter((takeover) => takeover.family === family),
+          )
+          problems.delete(family)
         } catch (err) {
-          // Whatever is wrong with the table is noticed and logged where it is loaded.
-          log.debug({ err }, 'cannot renew the takeover of the cluster DNS')
+          if (!problems.has(family)) log.warn({ err }, 'cannot take over the cluster DNS')
+          problems.set(family, `the cluster DNS is not taken over: ${(err as Error).message}`)
+          taken.delete(family)
         }
-      }
     }
     // Before the DNS is gone, so that clients find the cluster's own.
     for (const { takeovers } of taken.values())
-      if (takeovers.length > 0) await elements.apply(encodeBatch(takeovers.flatMap(endTakeover))).catch(() => undefined)
+      if (takeovers.length > 0) await kernel.apply(encodeBatch(takeovers.flatMap(endTakeover))).catch(() => undefined)
   }
   return {
     retake: () => {
       asked = true
       wake()
     },
-    done: run(),
+    problems: () => [...problems.values(), ...[...taken.values()].flatMap(({ outlives }) => outlives ?? [])],
+    done: run().finally(kernel.close),
   }
 }
 
 /** Of a family. */
-type Taken = { readonly takeovers: readonly Takeover[]; readonly renewal: Buffer | undefined }
-const NOTHING: Taken = { takeovers: [], renewal: undefined }
+type Taken = {
+  readonly takeovers: readonly Takeover[]
+  readonly renewal?: Buffer | undefined
+  /** Why the table does not end with us. */
+  readonly outlives?: string
+}
+
+/** @throws NetfilterError EPERM while the table is another agent's, which ends soon. */
+async function makeTable(kernel: NftElements, family: Family): Promise<Taken> {
+  const make = (apart: boolean) => kernel.apply(encodeBatch(replaceTable(takeoverTable(family, apart))))
+  try {
+    await make(true)
+    return { takeovers: [] }
+  } catch (error) {
+    if (!(error instanceof NetfilterError) || error.errno === 'EPERM') throw error
+    await make(false)
+    return {
+      takeovers: [],
+      outlives: `names fail for 3 s where the agent dies: this kernel cannot end the takeover with it (${error.errno})`,
+    }
+  }
+}
 
 const sameAll = (a: readonly Takeover[], b: readonly Takeover[]) =>
   a.length === b.length && a.every((takeover, i) => same(takeover, b[i]!))

@@ -1,9 +1,14 @@
-// The takeover of the cluster DNS: its ClusterIPs are answered by the agent's own DNS, by elements of the map `takeover` of
-// nft-text.ts that lapse unless the living agent renews them.
+// The takeover of the cluster DNS: its ClusterIPs are answered by the agent's own DNS, by a table of its own per family. A
+// dead agent's table goes with the socket that made it, whoever killed it; a hung agent's elements lapse unless they are
+// renewed.
+//
+// What it leads to the agent is tracked in a zone apart: a client that asks again from the same port, when the table is
+// there no more, begins a new flow, to the cluster's own DNS; and none of those flows to itself where it is there again.
 
 import type { Family } from '../lib/cidr.ts'
-import type { ElementChange } from '../lib/net/nft-batch.ts'
-import { NFT_TABLE_AGENT } from '../lib/owned.ts'
+import type { Element, ElementChange } from '../lib/net/nft-batch.ts'
+import type { NftChain, NftTable } from '../lib/net/nft-table.ts'
+import { DNS_ZONE, NFT_TABLE_DNS } from '../lib/owned.ts'
 import type { Cluster } from './cluster.ts'
 import { findService } from './dns-zone.ts'
 import { elementReader } from './nft-fields.ts'
@@ -14,7 +19,7 @@ export type Takeover = {
   readonly clusterIp: string
   readonly to: string
 }
-/** A killed agent's takeover lapses after this. */
+/** A hung agent's takeover lapses after this. */
 const TIMEOUT_SECONDS = 3
 const PORT = 53
 const PROTOCOLS = ['udp', 'tcp'] as const
@@ -33,6 +38,41 @@ export function takeoversOf(
   })
 }
 
+/**
+ * @param apart whether the table is its maker's own and its flows are in a zone of their own, which kernels from 5.12 on do;
+ * without, it outlives the agent by the time-out of its elements.
+ */
+export function takeoverTable(family: Family, apart: boolean): NftTable {
+  const zone = (of: 'source' | 'destination') => ({ kind: 'zone', of, zone: DNS_ZONE }) as const
+  const early = { type: 'filter', priority: RAW_PRIORITY } as const
+  const dispatch = { type: 'nat', priority: NAT_PRIORITY, rules: [{ kind: 'translate' }] } as const
+  const zones: readonly NftChain[] = [
+    { name: 'zone-prerouting', hook: 'prerouting', ...early, rules: [zone('destination')] },
+    // Answers are the agent's, and leave from this node.
+    { name: 'zone-output', hook: 'output', ...early, rules: [zone('destination'), zone('source')] },
+  ]
+  return {
+    family,
+    name: NFT_TABLE_DNS,
+    owned: apart,
+    map: { name: MAP, key: ['address', 'protocol', 'port'], value: ['address', 'port'] },
+    chains: [
+      ...(apart ? zones : []),
+      { name: 'nat-prerouting', hook: 'prerouting', ...dispatch },
+      { name: 'nat-output', hook: 'output', ...dispatch },
+    ],
+  }
+}
+/** Before connection tracking. */
+const RAW_PRIORITY = -300
+/** Before the services of nft-text.ts, which know the cluster DNS as one of them. */
+const NAT_PRIORITY = -102
+
+/** The agent's own addresses lead to themselves for ever: who asks there is answered from there, in the same zone. */
+export const beginTakeover = ({ family, to }: Takeover): readonly ElementChange[] => [
+  { kind: 'add', ...inMap(family), elements: elementsOf(family, to, to) },
+]
+
 /** Renews. An element that is there keeps its old timeout when added, so it is deleted between. */
 export const renewTakeover = (takeover: Takeover): readonly ElementChange[] =>
   changesOf(takeover, ['add', 'delete', 'add'])
@@ -40,16 +80,13 @@ export const renewTakeover = (takeover: Takeover): readonly ElementChange[] =>
 /** Hands the ClusterIP back at once; works whether or not it was taken. */
 export const endTakeover = (takeover: Takeover): readonly ElementChange[] => changesOf(takeover, ['add', 'delete'])
 
-function changesOf(takeover: Takeover, kinds: readonly ElementChange['kind'][]): readonly ElementChange[] {
-  const { family } = takeover
-  const read = elementReader(MAP, family)!
-  const elements = pairs(takeover).map(([key, value]) => ({ ...read(key, value), timeoutMs: TIMEOUT_SECONDS * 1_000 }))
-  return kinds.map((kind) => ({ kind, family, table: NFT_TABLE_AGENT, set: MAP, elements }))
+function changesOf({ family, clusterIp, to }: Takeover, kinds: readonly ElementChange['kind'][]) {
+  const elements = elementsOf(family, clusterIp, to).map((each) => ({ ...each, timeoutMs: TIMEOUT_SECONDS * 1_000 }))
+  return kinds.map((kind): ElementChange => ({ kind, ...inMap(family), elements }))
 }
 
-/** Elements of the map `takeover`, in nft's words. */
-export const takeoverElements = (takeover: Takeover): readonly string[] =>
-  pairs(takeover).map(([key, value]) => `${key} timeout ${TIMEOUT_SECONDS}s : ${value}`)
-
-const pairs = ({ clusterIp, to }: Takeover): readonly (readonly [key: string, value: string])[] =>
-  PROTOCOLS.map((protocol) => [`${clusterIp} . ${protocol} . ${PORT}`, `${to} . ${PORT}`])
+const inMap = (family: Family) => ({ family, table: NFT_TABLE_DNS, set: MAP }) as const
+function elementsOf(family: Family, from: string, to: string): readonly Element[] {
+  const read = elementReader(MAP, family)!
+  return PROTOCOLS.map((protocol) => read(`${from} . ${protocol} . ${PORT}`, `${to} . ${PORT}`))
+}

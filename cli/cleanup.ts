@@ -19,6 +19,7 @@ import {
   CARRIERS,
   DNS_ADDRESSES,
   NFT_TABLE_AGENT,
+  NFT_TABLE_DNS,
   NFT_TABLE_GATEWAY,
   NFT_TABLE_RELAY,
   NFT_TABLE_ROUTES,
@@ -42,6 +43,8 @@ const OPTIONS = {
 const NFT_TABLES: readonly { readonly family: string; readonly name: string }[] = [
   { family: 'ip', name: NFT_TABLE_AGENT },
   { family: 'ip6', name: NFT_TABLE_AGENT },
+  { family: 'ip', name: NFT_TABLE_DNS },
+  { family: 'ip6', name: NFT_TABLE_DNS },
   { family: 'inet', name: NFT_TABLE_ROUTES },
   { family: 'inet', name: NFT_TABLE_WATCH },
   { family: 'inet', name: NFT_TABLE_GATEWAY },

@@ -57,8 +57,9 @@ export const DEVICE_MTU = 1380
 /** The least that a link may carry for IPv6 (RFC 8200 §5): routes over narrow paths get this one. */
 export const LEAST_MTU = 1280
 
-/** nft tables; the agent's come one per family, since its maps are keyed by address. */
+/** nft tables; the agent's first two come one per family, since their maps are keyed by address. */
 export const NFT_TABLE_AGENT = 'fulmar'
+export const NFT_TABLE_DNS = 'fulmar-dns'
 export const NFT_TABLE_ROUTES = 'fulmar-routes'
 export const NFT_TABLE_WATCH = 'fulmar-watch'
 export const NFT_TABLE_GATEWAY = 'fulmar-gateway'
@@ -67,6 +68,8 @@ export const NFT_TABLE_RELAY = 'fulmar-relay'
 export const RELAY_FLOW_MARK = 0x46000000
 export const RELAY_FLOW_MARK_MASK = 0xffff0000
 export const RELAY_STUN_ZONE = 7077
+/** Flows to the agent's DNS have their own zone. */
+export const DNS_ZONE = 7078
 
 /** UDP port of gateways on the LAN of their pool; agents have the next one. */
 export const LAN_PORT = 7078

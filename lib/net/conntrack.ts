@@ -6,7 +6,16 @@
 
 import { writeAddress } from '../address.ts'
 import type { Family } from '../cidr.ts'
-import { attribute, CONNTRACK, ENOENT, errnoOf, openNetfilter, TIMEOUT_MS } from './netfilter.ts'
+import {
+  attribute,
+  CONNTRACK,
+  ENOENT,
+  errnoOf,
+  NESTED,
+  NetfilterError,
+  openNetfilter,
+  TIMEOUT_MS,
+} from './netfilter.ts'
 import { AF } from './sockaddr.ts'
 
 /** The first direction of a flow, as it was before any translation. */
@@ -19,7 +28,6 @@ export type UdpFlow = {
 }
 
 const CT_DELETE = CONNTRACK | 2
-const NESTED = 0x8000
 const TUPLE_ORIG = 1
 const TUPLE = { ip: 1, proto: 2 }
 const IP: Readonly<Record<Family, { readonly src: number; readonly dst: number }>> = {
@@ -41,7 +49,7 @@ export async function deleteUdpFlows(flows: readonly UdpFlow[]): Promise<void> {
       const [[answer]] = await socket.request(CT_DELETE, encodeFlow(flow), { checkError: false, timeout: TIMEOUT_MS })
       const errno = errnoOf(answer)
       if (errno !== 0 && errno !== ENOENT)
-        failed = new Error(`conntrack: cannot delete the flow to ${flow.destination}: errno ${errno}`)
+        failed = new NetfilterError(`conntrack: cannot delete the flow to ${flow.destination}`, errno)
     }
     if (failed !== undefined) throw failed
   } finally {

@@ -5,6 +5,7 @@
 //
 // Lengths and types are in the byte order of the host, which is little-endian on every machine that Node 26 is built for but s390x.
 
+import { getSystemErrorName } from 'node:util'
 import { createNetlink, parseError, Protocol, type NetlinkMessage, type NetlinkSocket } from 'netlink'
 
 /** Kinds of message are below it: `NFTABLES | kind`. */
@@ -12,9 +13,24 @@ export const NFTABLES = 10 << 8
 export const CONNTRACK = 1 << 8
 export const ENOENT = 2
 export const TIMEOUT_MS = 2_000
+/** Of an attribute that holds attributes. */
+export const NESTED = 0x8000
 
 const TYPE_MASK = 0x3fff
 const MESSAGE_ERROR = 2
+
+/** `errno` is the name, e.g. EPERM. */
+export class NetfilterError extends Error {
+  readonly code = 'FULMAR_NETFILTER'
+  override readonly name = 'NetfilterError'
+  readonly errno: string
+  /** @param errno as the kernel has it, above zero. */
+  constructor(operation: string, errno: number) {
+    const errnoName = getSystemErrorName(-errno)
+    super(`${operation}: ${errnoName}`)
+    this.errno = errnoName
+  }
+}
 
 /** Does not keep the process alive. */
 export function openNetfilter(): NetlinkSocket {

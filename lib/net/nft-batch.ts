@@ -1,4 +1,4 @@
-// A transaction of elements of nft's sets and maps, in the bytes of netlink.
+// A transaction of nftables in the bytes of netlink: elements of sets and maps, and messages that others have made.
 //
 //   BATCH_BEGIN, message, message, …, BATCH_END; each: netlink header, nfgenmsg, attributes (lib/net/netfilter.ts)
 //   header:   u32 length, u16 type, u16 flags, u32 sequence, u32 port
@@ -9,7 +9,7 @@
 // Numbers in attributes are big-endian. Of keys and values that are put together of several, each is padded to 4 bytes.
 
 import type { Family } from '../cidr.ts'
-import { NFTABLES } from './netfilter.ts'
+import { NESTED, NFTABLES } from './netfilter.ts'
 import { AF } from './sockaddr.ts'
 
 export type Verdict = { readonly kind: 'drop' } | { readonly kind: 'goto'; readonly chain: string }
@@ -28,26 +28,40 @@ export type ElementChange = {
   readonly set: string
   readonly elements: readonly Element[]
 }
+/** Any other change, such as those of lib/net/nft-table.ts. */
+export type NftMessage = {
+  readonly kind: 'message'
+  readonly type: number
+  readonly family: Family
+  /** It may make what is not there yet; a rule comes behind those of its chain. */
+  readonly creates: boolean
+  /** Attributes. */
+  readonly body: Uint8Array
+}
 
 /** Sequence numbers stay zero: one batch is under way at a time, and all that is said of it is read. */
 export const HEADER = { bytes: 16, length: 0, type: 4, flags: 6 } as const
 const TYPE = { begin: 0x10, end: 0x11, add: NFTABLES | 12, delete: NFTABLES | 14 } as const
-const FLAGS = { request: 1, ack: 4, create: 0x400 }
+const FLAGS = { request: 1, ack: 4, create: 0x400, append: 0x800 }
 const LIST = { table: 1, set: 2, elements: 3 }
 const LIST_ELEMENT = 1
 const ELEMENT = { key: 1, data: 2, timeout: 4 }
 const DATA = { value: 1, verdict: 2 }
 const VERDICT = { code: 1, chain: 2 }
 const CODE = { drop: 0, goto: -4 }
-const NESTED = 0x8000
 /** The list of a message has a length of 16 bits; an element with the names of its chain is far smaller than the rest. */
 const LIST_BYTES_MAX = 0xf000
 
-/** @param changes in their order, with one element at least. */
-export function encodeBatch(changes: readonly ElementChange[]): Buffer {
+/** @param changes in their order, with one message or element at least. */
+export function encodeBatch(changes: readonly (ElementChange | NftMessage)[]): Buffer {
   const writer = new Writer()
   writer.message(TYPE.begin, 0, 0, NFTABLES >> 8)
-  for (const change of changes) for (let at = 0; at < change.elements.length;) at = writeChange(writer, change, at)
+  for (const change of changes) {
+    if (change.kind === 'message') {
+      writer.message(change.type, change.creates ? FLAGS.create | FLAGS.append : 0, AF[change.family], 0)
+      writer.raw(change.body)
+    } else for (let at = 0; at < change.elements.length;) at = writeChange(writer, change, at)
+  }
   writer.message(TYPE.end, 0, 0, NFTABLES >> 8)
   return writer.bytes()
 }
@@ -89,6 +103,10 @@ class Writer {
     this.#bytes.writeUInt16LE(FLAGS.request | flags, at + HEADER.flags)
     this.#bytes[at + HEADER.bytes] = family
     this.#bytes[at + HEADER.bytes + 3] = subsystem
+  }
+  raw(bytes: Uint8Array): void {
+    const at = this.#room(bytes.length)
+    this.#bytes.set(bytes, at)
   }
   open(type: number): number {
     return this.#attribute(type | NESTED, 0)

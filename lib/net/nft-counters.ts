@@ -5,7 +5,16 @@
 //   asked:    TABLE name, NAME name, TYPE u32
 //   answered: …, DATA { BYTES u64, PACKETS u64 }, big-endian
 
-import { attribute, attributes, errnoOf, NFTABLES, openNetfilter, textAttribute, TIMEOUT_MS } from './netfilter.ts'
+import {
+  attribute,
+  attributes,
+  errnoOf,
+  NetfilterError,
+  NFTABLES,
+  openNetfilter,
+  textAttribute,
+  TIMEOUT_MS,
+} from './netfilter.ts'
 
 export type NftCounters = {
   /** Packets since the counter was made. @throws Error where there is no such counter, or the kernel does not answer. */
@@ -32,7 +41,7 @@ export function openNftCounters(table: string): NftCounters {
       ])
       const [[answer]] = await socket.request(GET_OBJECT, body, { checkError: false, timeout: TIMEOUT_MS })
       const errno = errnoOf(answer)
-      if (errno !== 0) throw new Error(`nftables: counter ${name} of table ${table}: errno ${errno}`)
+      if (errno !== 0) throw new NetfilterError(`nftables: cannot read counter ${name} of table ${table}`, errno)
       return readPackets(answer!.data)
     },
     close: () => socket.close(),

@@ -5,15 +5,16 @@
 // nftables, seconds where that is much: so it is called in a thread of libuv's.
 
 import { close, readSync, write } from 'node:fs'
-import { getSystemErrorName, promisify } from 'node:util'
+import { promisify } from 'node:util'
 import { libc } from './ffi.ts'
 import { HEADER } from './nft-batch.ts'
+import { NetfilterError } from './netfilter.ts'
 
 export type NftElements = {
   /**
    * After those that were asked for before.
    * @param batch of up to BATCH_BYTES_MAX; it may be applied again and again.
-   * @throws Error with what the kernel said; then nothing was changed.
+   * @throws NetfilterError with what the kernel said, or Error where it said nothing; then nothing was changed.
    */
   readonly apply: (batch: Uint8Array) => Promise<void>
   /** Once nothing is asked for any more. */
@@ -50,8 +51,8 @@ export function openNftElements(): NftElements {
       if (errno === 0 && failure === undefined) return
       failure ??= errno
     }
-    const reason = failure === undefined ? 'the kernel does not answer' : getSystemErrorName(failure)
-    throw new Error(`nftables: elements cannot be changed: ${reason}`)
+    if (failure === undefined) throw new Error('nftables: the kernel does not answer')
+    throw new NetfilterError('nftables: the kernel refuses a change', -failure)
   }
   return {
     apply: (batch) => {

@@ -4,7 +4,7 @@
 //   nfgenmsg: u8 family, u8 version 0, u16 0 | the table's name, or the table's and the chain's, each ending in zero
 
 import type { Family } from '../cidr.ts'
-import { ENOENT, errnoOf, NFTABLES, openNetfilter, textAttribute, TIMEOUT_MS } from './netfilter.ts'
+import { ENOENT, errnoOf, NetfilterError, NFTABLES, openNetfilter, textAttribute, TIMEOUT_MS } from './netfilter.ts'
 import { AF } from './sockaddr.ts'
 
 export type NftObject = { readonly family: Family; readonly table: string; readonly chain?: string }
@@ -24,7 +24,7 @@ export async function presentIn<T extends NftObject>(wanted: readonly T[]): Prom
       const [[answer]] = await socket.request(type, encode(object), { checkError: false, timeout: TIMEOUT_MS })
       const errno = errnoOf(answer)
       if (errno === 0) present.push(object)
-      else if (errno !== ENOENT) throw new Error(`nftables: cannot look for table ${object.table}: errno ${errno}`)
+      else if (errno !== ENOENT) throw new NetfilterError(`nftables: cannot look for table ${object.table}`, errno)
     }
     return present
   } finally {

@@ -7,7 +7,6 @@ import t from 'tap'
 import { balanceOf } from '../../agent/balance.ts'
 import { clusterOf, type Cluster } from '../../agent/cluster.ts'
 import { runNft } from '../../agent/nft-loop.ts'
-import type { Takeover } from '../../agent/takeover.ts'
 import { hereOf } from '../../agent/topology.ts'
 import type { EndpointSlice, Node, Service } from '../../lib/k8s/objects.ts'
 import { createLog } from '../../lib/log.ts'
@@ -88,14 +87,13 @@ if (test !== undefined) {
     })
 
   let current = cluster([podA, podB])
-  let takeovers: readonly Takeover[] = []
   const log = createLog('test', process.env['LOG'] ?? 'silent')
   const options = {
     snapshot: () => {
       const here = hereOf(current, 'h1')
       return { cluster: current, here, balance: balanceOf({ cluster: current, here }) }
     },
-    takeovers: () => takeovers,
+    takeovers: () => [],
     log,
   }
   const controller = new AbortController()
@@ -197,18 +195,6 @@ if (test !== undefined) {
       table.match(/layout-\S+/)![0],
       'our own changes are no loss',
     )
-  })
-
-  t.test('a takeover lasts while it is renewed', async (t) => {
-    takeovers = [{ family: 4, clusterIp: '10.96.0.10', to: '169.254.20.53' }]
-    await sleep(1_500)
-    const taken = () => nft('list', 'map', 'ip', 'fulmar', 'takeover')
-    t.match(taken(), '10.96.0.10 . udp . 53')
-    await sleep(3_000)
-    t.match(taken(), '10.96.0.10 . tcp . 53', 'longer than its timeout')
-    takeovers = []
-    await sleep(1_300)
-    t.notMatch(taken(), '10.96.0.10', 'handed back at once')
   })
 
   t.test('an end leaves the rules, a new start replaces them while calls go on', async (t) => {

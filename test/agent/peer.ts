@@ -86,20 +86,29 @@ function answerOf(bytes: Buffer): string {
   }
 }
 
-/** Asks from a namespace; the times and answers. */
-export async function askFrom(
+type Answered = { readonly atMs: number; readonly answer: string }
+
+/** Asks from a namespace, `count` times or until nobody listens any more; the times and answers. */
+export async function* askEach(
   namespace: string,
   address: string,
   name: string,
   type: string,
   count: number,
-): Promise<{ atMs: number; answer: string }[]> {
+): AsyncGenerator<Answered> {
   const child = spawnBy(inNamespace(namespace), ['ask', address, name, type, `${count}`])
-  const found: { atMs: number; answer: string }[] = []
-  for await (const line of createInterface({ input: child.stdout! })) {
-    const [atMs, answer] = line.split(' ')
-    found.push({ atMs: Number(atMs), answer: answer! })
+  try {
+    for await (const line of createInterface({ input: child.stdout! })) {
+      const [atMs, answer] = line.split(' ')
+      yield { atMs: Number(atMs), answer: answer! }
+    }
+  } finally {
+    child.kill()
   }
+}
+export async function askFrom(...asked: Parameters<typeof askEach>): Promise<readonly Answered[]> {
+  const found: Answered[] = []
+  for await (const each of askEach(...asked)) found.push(each)
   return found
 }
 

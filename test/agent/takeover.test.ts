@@ -1,6 +1,6 @@
 import t from 'tap'
 import { clusterOf } from '../../agent/cluster.ts'
-import { endTakeover, renewTakeover, takeoversOf } from '../../agent/takeover.ts'
+import { beginTakeover, endTakeover, renewTakeover, takeoverTable, takeoversOf } from '../../agent/takeover.ts'
 import { takeover } from './rulesets.ts'
 
 t.test('a takeover is renewed whether it is there or not', async (t) => {
@@ -23,6 +23,27 @@ t.test('a takeover is renewed whether it is there or not', async (t) => {
   t.strictSame(
     endTakeover(takeover).map(({ kind }) => kind),
     ['add', 'delete'],
+  )
+})
+
+t.test('our own address leads to itself, for ever', async (t) => {
+  const [begun] = beginTakeover(takeover)
+  t.strictSame(
+    begun!.elements,
+    [17, 6].map((protocol) => ({
+      key: Buffer.from([169, 254, 20, 53, protocol, 0, 0, 0, 0, 53, 0, 0]),
+      value: Buffer.from([169, 254, 20, 53, 0, 53, 0, 0]),
+    })),
+  )
+})
+
+t.test('a kernel without tables of an owner gets one without zones', async (t) => {
+  t.match(takeoverTable(4, true), { owned: true, chains: { length: 4 } })
+  const { owned, chains } = takeoverTable(4, false)
+  t.equal(owned, false)
+  t.strictSame(
+    chains.map(({ name }) => name),
+    ['nat-prerouting', 'nat-output'],
   )
 })
 
