@@ -16,6 +16,7 @@ import { ensureMtuProbing } from '../lib/net/sysctl.ts'
 import type { Replica } from '../lib/replicas.ts'
 import { createApi } from './api/api-server.ts'
 import { createKubeletClient, KUBELET_CLIENT, readServerCa } from './api/kubelet-client.ts'
+import { tokenKeyOf } from './api/service-account-token.ts'
 import { OPTIONS, type RelayConfig } from './config.ts'
 import { createIssuer } from './issuer-server.ts'
 import { runMaintenance } from './maintenance-loop.ts'
@@ -98,7 +99,9 @@ async function run(
     credentials: ownCredentials(authority, KUBELET_CLIENT, Date.now),
     log,
   })
-  const api = manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, kubelets, log })
+  const tokenKey = tokenKeyOf(authority.keyPem)
+  const api =
+    manifests === undefined ? undefined : createApi({ directory: manifests, stateDir, kubelets, tokenKey, log })
   const apiClosed = api?.run(signal)
   // It may fail before it is awaited below, where the failure is handled.
   apiClosed?.catch(() => undefined)

@@ -1,5 +1,5 @@
 // The embedded Kubernetes API over a folder of manifests: discovery, get, list, watch, and the few writes that nodes do.
-// The relay terminates TLS and says who calls; here is everything from the request on.
+// The relay terminates TLS and says whose certificate it is; here is everything from the request on.
 
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
@@ -10,10 +10,9 @@ import type { Log } from '../../lib/log.ts'
 import type { RelayStatus } from '../../lib/status.ts'
 import { VERSION } from '../../lib/version.ts'
 import type { Identity } from '../../lib/identity.ts'
-import { readBody } from '../request-body.ts'
-import { createBucket } from '../token-bucket.ts'
-import { forbidden, mayAccess, ownsLease, userOf } from './access.ts'
-import { Cluster, WRITTEN_MAX_BYTES } from './cluster.ts'
+import { forbidden, userOf, type Caller } from './access.ts'
+import { fail, send, sendText } from './answer-server.ts'
+import { Cluster } from './cluster.ts'
 import { discoveryDocuments } from './discovery.ts'
 import { checkFolder, followFolder } from './folder-loop.ts'
 import { builtIn } from './kinds.ts'
@@ -23,19 +22,21 @@ import { createMetricsClient } from './metrics-client.ts'
 import { chosen, metricsList, parseMetricsRequest, type MetricsRequest } from './metrics.ts'
 import { SelectorError } from './selectors.ts'
 import { nextToken, pageOf, parseListOptions } from './list.ts'
-import type { Json } from './patch.ts'
 import { chooseRepresentation, listBody, objectBody, type Representation } from './representation.ts'
 import { parseRequest, type ResourceRequest } from './request.ts'
+import { accountOf, TOKEN_REVIEWS_PATH, type TokenWorld } from './service-accounts.ts'
 import { openState } from './state-client.ts'
 import * as status from './status.ts'
 import { serveWatch } from './watch-server.ts'
-import { planWrite } from './write.ts'
+import { createWrites, isAllowed } from './write-server.ts'
 
 export type ApiOptions = {
   readonly directory: string
   readonly stateDir: string
   /** The way to kubelets; without it, there is none. */
   readonly kubelets?: KubeletClient
+  /** What tokens of ServiceAccounts are signed by, 32 bytes. */
+  readonly tokenKey: Uint8Array
   readonly log: Log
 }
 export type Api = {
@@ -49,33 +50,28 @@ export type Api = {
   readonly status: () => RelayStatus['manifests']
 }
 
-/** Kubernetes' own bound of a request. */
-const BODY_MAX_BYTES = 3 << 20
 /** A new relay has read its folder in a moment: whoever asks before waits for it, and not for its own next attempt. */
 const START_WAIT_MS = 10_000
 const WATCHES_MAX = 20_000
 /** Of one node or user, who must not take the place of all others. */
 const WATCHES_PER_CALLER_MAX = 256
-/** A node has one of its own, and those of its daemons. */
-const LEASES_PER_NODE_MAX = 64
-/** Refused writes of nodes that are logged as such; a node that does nothing else fills no disk. */
-const TOLD = { perSecond: 1, burst: 32 }
 const HEALTH: readonly string[] = ['/healthz', '/livez', '/readyz']
 
 /** @throws UsageError if there is no such folder. */
-export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): Api {
+export function createApi({ directory, stateDir, kubelets, tokenKey: key, log }: ApiOptions): Api {
   checkFolder(directory)
   const documents = discoveryDocuments(VERSION, kubelets !== undefined)
   const metrics = kubelets === undefined ? undefined : createMetricsClient(kubelets)
   const state = openState(join(stateDir, 'kubernetes.db'), directory, Date.now(), log)
   const cluster = new Cluster(state)
   const watching = new Map<ServerResponse, string>()
-  const mayTell = createBucket(TOLD, performance.now())
+  const tokens = (): TokenWorld => ({ key, nowMs: Date.now(), lookup: (...of) => cluster.registry.get(...of) })
+  const { write, review } = createWrites({ cluster, tokens, log })
   const firstRead = Promise.withResolvers<void>()
   let folderProblems: readonly string[] = []
 
-  const handle: Api['handle'] = (request, response, caller) => {
-    answer(request, response, caller).catch((error: unknown) => {
+  const handle: Api['handle'] = (request, response, identity) => {
+    answer(request, response, identity).catch((error: unknown) => {
       log.error({ path: request.url, err: error }, 'request to the Kubernetes API failed')
       if (response.headersSent) response.destroy()
       else
@@ -87,16 +83,23 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
     })
   }
 
-  const answer = async (request: IncomingMessage, response: ServerResponse, caller: Identity): Promise<void> => {
+  const answer = async (request: IncomingMessage, response: ServerResponse, identity: Identity): Promise<void> => {
+    const token = identity.kind === 'anonymous' ? bearerToken(request.headers) : undefined
+    if (token !== undefined && !(await isLoaded())) return fail(response, status.STARTING)
+    const caller: Caller = (token === undefined ? undefined : accountOf(tokens(), token)) ?? identity
     if (caller.kind === 'anonymous') return fail(response, status.UNAUTHORIZED)
     const method = request.method ?? 'GET'
     const measured = metrics === undefined ? undefined : parseMetricsRequest(request.url ?? '/')
     if (measured !== undefined) return getMetrics(method, response, measured, caller)
     const asked = parseRequest(method, request.url ?? '/')
-    if (asked.kind === 'nothing') return fail(response, status.noSuchPath)
+    if (asked.kind === 'nothing') {
+      if (request.url?.split('?', 1)[0] !== TOKEN_REVIEWS_PATH) return fail(response, status.noSuchPath)
+      return (await isLoaded()) ? review(request, response, caller) : fail(response, status.STARTING)
+    }
     if (asked.kind === 'document') {
       if (method !== 'GET' && method !== 'HEAD') return fail(response, status.notServed(`${method} ${asked.path}`))
-      if (HEALTH.includes(asked.path)) return cluster.loaded ? text(response, 'ok') : fail(response, status.STARTING)
+      if (HEALTH.includes(asked.path))
+        return cluster.loaded ? sendText(response, 'ok') : fail(response, status.STARTING)
       const document = documents[asked.path]
       return document === undefined ? fail(response, status.noSuchPath) : send(response, 200, document)
     }
@@ -105,15 +108,17 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
       const plan = planCall(asked, caller)
       if (plan.kind === 'refused') return fail(response, plan.failure)
       if (needsUpgrade(asked)) return fail(response, status.UPGRADE_REQUIRED)
-      return kubelets!.forward(plan, request, response, caller)
+      return kubelets!.forward(plan, request, response, identity)
     }
     const representation = chooseRepresentation(request.headers.accept, asked.query.get('includeObject'))
     if (representation === undefined) return fail(response, status.notAcceptable(request.headers.accept ?? ''))
     switch (asked.verb) {
       case 'get':
-        return get(response, asked, representation)
       case 'list':
       case 'watch':
+        if (!isAllowed(cluster, caller, asked, asked.name ?? '', []))
+          return fail(response, forbidden(caller, asked, asked.name ?? ''))
+        if (asked.verb === 'get') return get(response, asked, representation)
         return listOrWatch(response, asked, caller, representation)
       default:
         return write(request, response, asked, caller, representation)
@@ -144,7 +149,7 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
     method: string,
     response: ServerResponse,
     asked: MetricsRequest,
-    caller: Identity,
+    caller: Caller,
   ): Promise<void> => {
     if (method !== 'GET') return fail(response, status.notServed(`${method} of metrics`))
     if (!(await isLoaded())) return fail(response, status.STARTING)
@@ -173,8 +178,9 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
     return cluster.loaded
   }
 
-  const planCall = (asked: ResourceRequest, caller: Identity): KubeletPlan => {
-    if (!mayUseKubelet(caller, asked)) return { kind: 'refused', failure: forbidden(caller, asked, asked.name ?? '') }
+  const planCall = (asked: ResourceRequest, caller: Caller): KubeletPlan => {
+    if (caller.kind === 'service account' || !mayUseKubelet(caller, asked))
+      return { kind: 'refused', failure: forbidden(caller, asked, asked.name ?? '') }
     if (kubelets === undefined) return { kind: 'refused', failure: status.noSuchPath }
     return planKubeletCall(asked, (kind, namespace, name) => cluster.registry.get(kind, namespace, name))
   }
@@ -190,7 +196,7 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
   const listOrWatch = (
     response: ServerResponse,
     asked: ResourceRequest,
-    caller: Identity,
+    caller: Caller,
     representation: Representation,
   ): void | Promise<void> => {
     const { resource: kind } = asked
@@ -221,47 +227,6 @@ export function createApi({ directory, stateDir, kubelets, log }: ApiOptions): A
       }),
     }
     send(response, 200, listBody(page.items, kind, metadata, { representation, nowMs: Date.now() }))
-  }
-
-  const write = async (
-    request: IncomingMessage,
-    response: ServerResponse,
-    asked: ResourceRequest,
-    caller: Identity,
-    representation: Representation,
-  ): Promise<void> => {
-    const { resource, namespace, verb } = asked
-    // A create names its object in the body alone, so that the body is read before it is known whether it may.
-    const body = await readJson(request)
-    if (body.kind === 'refused') return fail(response, body.failure)
-    const name = asked.name ?? (verb === 'create' ? nameIn(body.value) : '')
-    const nodes = cluster.registry.list(builtIn('Node')).map(({ metadata }) => metadata?.name ?? '')
-    if (!mayAccess(caller, asked, name, nodes)) {
-      const failure = forbidden(caller, asked, name)
-      if (caller.kind === 'node')
-        log[mayTell.take(performance.now()) ? 'warn' : 'debug'](
-          { node: caller.node, reason: failure.message },
-          'write refused',
-        )
-      return fail(response, failure)
-    }
-    if (verb === 'create' && caller.kind === 'node') {
-      const isOwn = ({ metadata }: KubernetesObject) => ownsLease(caller.node, metadata?.name ?? '', nodes)
-      const own = cluster.registry.list(resource).filter(isOwn).length
-      if (own >= LEASES_PER_NODE_MAX) return fail(response, status.tooMany(resource.plural))
-    }
-    const nowMs = Date.now()
-    const contentType = (request.headers['content-type'] ?? '').split(';')[0]!.trim()
-    const plan = planWrite(asked, name, cluster.registry.get(resource, namespace, name), body.value, contentType)
-    if (plan.kind === 'refused') return fail(response, plan.failure)
-    const object =
-      plan.kind === 'status'
-        ? cluster.patchStatus(resource, namespace, name, plan.patch, nowMs)
-        : cluster.put(resource, namespace, name, plan.object, nowMs)
-    if (object === 'too many') return fail(response, status.tooMany(resource.plural))
-    if (object === 'too large') return fail(response, status.tooLarge('the object', WRITTEN_MAX_BYTES))
-    const code = plan.kind === 'object' && plan.created ? 201 : 200
-    send(response, code, objectBody(object, resource, { representation, nowMs }))
   }
 
   return {
@@ -304,42 +269,6 @@ function isSameOrigin({ origin, host }: IncomingHttpHeaders): boolean {
   return origin === undefined || URL.parse(origin)?.origin === URL.parse(`https://${host}`)?.origin
 }
 
-type Body =
-  | { readonly kind: 'json'; readonly value: Json }
-  | { readonly kind: 'refused'; readonly failure: status.Failure }
-
-async function readJson(request: IncomingMessage): Promise<Body> {
-  try {
-    const body = await readBody(request, BODY_MAX_BYTES)
-    if (body === undefined) return { kind: 'refused', failure: status.tooLarge('the body', BODY_MAX_BYTES) }
-    return { kind: 'json', value: JSON.parse(body.toString() || '{}') as Json }
-  } catch (error) {
-    return { kind: 'refused', failure: status.badRequest(`the body is not JSON: ${(error as Error).message}`) }
-  }
-}
-
-function nameIn(body: Json): string {
-  const name = (body as KubernetesObject | null)?.metadata?.name
-  return typeof name === 'string' ? name : ''
-}
-
-function send(response: ServerResponse, code: number, body: object): void {
-  const payload = Buffer.from(JSON.stringify(body))
-  const headers = {
-    'content-type': 'application/json',
-    'content-length': payload.length,
-    'cache-control': 'no-cache, private',
-  }
-  response.writeHead(code, headers).end(payload)
-}
-
-function text(response: ServerResponse, body: string): void {
-  response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end(body)
-}
-
-function fail(response: ServerResponse, failure: status.Failure): void {
-  if (failure.retryAfterSeconds !== undefined) response.setHeader('retry-after', failure.retryAfterSeconds)
-  // The rest of a body that was too large is not waited for.
-  if (failure.code === 413) response.setHeader('connection', 'close')
-  send(response, failure.code, status.statusObject(failure))
-}
+/** RFC 6750 §2.1. */
+const bearerToken = ({ authorization = '' }: IncomingHttpHeaders): string | undefined =>
+  /^Bearer +(\S+)$/i.exec(authorization)?.[1]

@@ -1,6 +1,7 @@
 // Discovery: which groups, versions and resources there are, as /version, /api, /apis and below answer it.
 
 import { KINDS, type Kind } from './kinds.ts'
+import { AUTHENTICATION_GROUP, AUTHENTICATION_VERSION } from './service-accounts.ts'
 import { METRICS_GROUP, METRICS_VERSION } from './metrics.ts'
 
 /** The Kubernetes whose API this follows: clients look at it to know what they may ask. */
@@ -35,8 +36,10 @@ export function discoveryDocuments(version: string, metrics: boolean): Readonly<
     '/apis': {
       kind: 'APIGroupList',
       apiVersion: 'v1',
-      groups: [...named.map(groupObject), ...(metrics ? [METRICS] : [])],
+      groups: [...named.map(groupObject), AUTHENTICATION, ...(metrics ? [METRICS] : [])],
     },
+    [`/apis/${AUTHENTICATION_GROUP}`]: { kind: 'APIGroup', apiVersion: 'v1', ...AUTHENTICATION },
+    [`/apis/${AUTHENTICATION_VERSION}`]: AUTHENTICATION_RESOURCES,
     ...(metrics && {
       [`/apis/${METRICS_GROUP}`]: { kind: 'APIGroup', apiVersion: 'v1', ...METRICS },
       [`/apis/${METRICS_VERSION}`]: METRICS_RESOURCES,
@@ -53,8 +56,18 @@ export function discoveryDocuments(version: string, metrics: boolean): Readonly<
   }
 }
 
-const METRICS_SERVED = { groupVersion: METRICS_VERSION, version: METRICS_VERSION.split('/')[1]! }
-const METRICS = { name: METRICS_GROUP, versions: [METRICS_SERVED], preferredVersion: METRICS_SERVED }
+const onlyVersion = (name: string, groupVersion: string) => {
+  const served = { groupVersion, version: groupVersion.split('/')[1]! }
+  return { name, versions: [served], preferredVersion: served }
+}
+const METRICS = onlyVersion(METRICS_GROUP, METRICS_VERSION)
+const AUTHENTICATION = onlyVersion(AUTHENTICATION_GROUP, AUTHENTICATION_VERSION)
+const AUTHENTICATION_RESOURCES = {
+  kind: 'APIResourceList',
+  apiVersion: 'v1',
+  groupVersion: AUTHENTICATION_VERSION,
+  resources: [{ name: 'tokenreviews', singularName: '', namespaced: false, kind: 'TokenReview', verbs: ['create'] }],
+}
 const METRICS_RESOURCES = {
   kind: 'APIResourceList',
   apiVersion: 'v1',
@@ -65,8 +78,8 @@ const METRICS_RESOURCES = {
   ],
 }
 
-/** What the node's kubelet answers. */
-const CONNECT: Readonly<Record<string, readonly (readonly [name: string, verbs: readonly string[], kind: string])[]>> =
+/** What the node's kubelet answers, and the tokens of pods. */
+const ACTIONS: Readonly<Record<string, readonly (readonly [name: string, verbs: readonly string[], kind: string])[]>> =
   {
     Pod: [
       ['log', ['get'], 'Pod'],
@@ -74,6 +87,7 @@ const CONNECT: Readonly<Record<string, readonly (readonly [name: string, verbs: 
       ['attach', ['create', 'get'], 'PodAttachOptions'],
       ['portforward', ['create', 'get'], 'PodPortForwardOptions'],
     ],
+    ServiceAccount: [['token', ['create'], 'TokenRequest']],
     Node: [['proxy', ['create', 'delete', 'get', 'patch', 'update'], 'NodeProxyOptions']],
   }
 
@@ -90,7 +104,7 @@ const resourceList = (groupVersion: string, kinds: readonly Kind[]) => ({
       verbs: writable === 'objects' ? [...READ, ...WRITE] : READ,
       ...(shortNames.length > 0 && { shortNames }),
     },
-    ...(CONNECT[groupVersion === 'v1' ? kind : ''] ?? []).map(([name, verbs, optionsKind]) => ({
+    ...(ACTIONS[groupVersion === 'v1' ? kind : ''] ?? []).map(([name, verbs, optionsKind]) => ({
       name: `${plural}/${name}`,
       singularName: '',
       namespaced,

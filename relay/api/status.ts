@@ -61,6 +61,11 @@ export const unsupportedMediaType = (type: string): Failure => ({
   reason: 'UnsupportedMediaType',
   message: `the body of type ${JSON.stringify(type)} is not supported; send application/merge-patch+json or application/strategic-merge-patch+json`,
 })
+export const onlyJson = (type: string): Failure => ({
+  code: 415,
+  reason: 'UnsupportedMediaType',
+  message: `a body of type ${JSON.stringify(type)} is not read here; send application/json`,
+})
 export const notAcceptable = (accept: string): Failure => ({
   code: 406,
   reason: 'NotAcceptable',
@@ -70,6 +75,11 @@ export const forbiddenMetrics = (user: string, resource: string): Failure => ({
   code: 403,
   reason: 'Forbidden',
   message: `User ${JSON.stringify(user)} cannot get resource ${JSON.stringify(resource)} in API group "metrics.k8s.io"`,
+})
+export const forbiddenReviews = (user: string): Failure => ({
+  code: 403,
+  reason: 'Forbidden',
+  message: `User ${JSON.stringify(user)} cannot create resource "tokenreviews" in API group "authentication.k8s.io"`,
 })
 export const noSuchPath: Failure = {
   code: 404,

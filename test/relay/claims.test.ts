@@ -1,7 +1,7 @@
 // What a node with a valid certificate claims that is not its own: another node's name, another pool, another prefix. Each is
 // refused where it is made, and the log says why. (ServiceAccount tokens: token-review.test.ts.)
 
-import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
+import { createPrivateKey, createPublicKey, randomBytes, X509Certificate } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -58,7 +58,7 @@ const signals = await runSignalServer(
   mesh.signal,
 )
 mesh.holds(signals.closed)
-const api = createApi({ directory: manifests, stateDir: mesh.stateDir, log })
+const api = createApi({ directory: manifests, stateDir: mesh.stateDir, tokenKey: randomBytes(32), log })
 mesh.holds(api.run(mesh.signal))
 const { port } = await mesh.listen({ join: issuer.handle, signal: signals.sessions.upgrade, api: api.handle })
 

@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -22,7 +23,7 @@ t.test('kubectl over TLS', { skip: hasKubectl ? false : 'kubectl is not installe
   writeFileSync(authority, mesh.authority.certificatePem)
 
   const listen = async (directory: string) => {
-    const api = createApi({ directory, stateDir: temporaryFolder(t), log })
+    const api = createApi({ directory, stateDir: temporaryFolder(t), tokenKey: randomBytes(32), log })
     mesh.holds(api.run(mesh.signal))
     const { port } = await mesh.listen({ api: api.handle })
     await until(() => api.status()!.objects > 0, 'the folder is read')

@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -78,7 +79,7 @@ t.test('what kubelets answer', async (t) => {
     credentials: () => credentials,
     log,
   })
-  const api = createApi({ directory, stateDir: temporaryFolder(t), kubelets, log })
+  const api = createApi({ directory, stateDir: temporaryFolder(t), kubelets, tokenKey: randomBytes(32), log })
   mesh.holds(api.run(mesh.signal))
   const { port } = await mesh.listen({ api: api.handle, apiUpgrade: api.handleUpgrade })
   await until(() => api.status()!.objects >= 8, 'the folder is read')

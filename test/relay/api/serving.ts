@@ -1,5 +1,6 @@
 // An embedded API over a temporary folder, on plain HTTP on loopback; who calls is who the test says.
 
+import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -38,7 +39,7 @@ export async function serve(
   { port = 0, before = () => {} }: { readonly port?: number; readonly before?: () => void } = {},
 ): Promise<Serving> {
   const life = new AbortController()
-  const api = createApi({ directory, stateDir, log })
+  const api = createApi({ directory, stateDir, tokenKey: randomBytes(32), log })
   before()
   const running = api.run(life.signal)
   const callers = new Map<string, Identity>()

@@ -1,0 +1,116 @@
+// The chart at the embedded API, by kubectl: all that it renders is taken by a server-side dry run, and a pod of it has a
+// token that says on which node it runs. That API has no schema to validate fields by: chart.test.ts compares them with
+// Kubernetes' types, and kube-apiserver.test.ts has a real one say so.
+
+import { execFile } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { createClient, validFor } from '../../lib/certificates.ts'
+import { find } from '../../lib/net/preflight.ts'
+import { nodeInToken } from '../../lib/wire/join.ts'
+import { createApi } from '../../relay/api/api-server.ts'
+import { findHelm, renderChart, template, VALUES } from '../lab/helm.ts'
+import { until } from '../lib/until.ts'
+import { createMesh } from '../relay/mesh.ts'
+import { log, nodeManifest, temporaryFolder, write } from '../relay/api/serving.ts'
+
+t.setTimeout(120_000)
+const skip =
+  (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
+  (find('kubectl') === undefined && 'needs kubectl')
+const NAMESPACE = 'fulmar-system'
+
+t.test('the chart at the embedded API', { skip }, async (t) => {
+  const mesh = await createMesh(t)
+  const home = temporaryFolder(t)
+  const directory = temporaryFolder(t)
+  const relay = { replicas: [{ node: 'cloud-1', public: ['203.0.113.10'] }] }
+  const identity = { ca: mesh.authority.certificatePem }
+  const joining = await renderChart({ identity, relay, api: { server: 'https://203.0.113.10:6443' } })
+  const pod = {
+    ...{ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'agent-x', namespace: NAMESPACE } },
+    spec: { nodeName: 'edge-1', serviceAccountName: 'fulmar-agent' },
+  }
+  write(directory, { 'node.yaml': nodeManifest('edge-1'), 'chart.yaml': joining, 'pod.json': JSON.stringify(pod) })
+  const api = createApi({ directory, stateDir: temporaryFolder(t), tokenKey: new Uint8Array(32).fill(1), log })
+  mesh.holds(api.run(mesh.signal))
+  const { port } = await mesh.listen({ api: api.handle })
+  await until(() => api.status()!.objects > 0, 'the folder is read')
+  t.strictSame(api.status()!.problems, [], 'the folder takes what the chart renders')
+
+  const subject = { commonName: 'admin', organization: 'system:masters' }
+  const admin = await createClient(mesh.authority, subject, validFor(Date.now(), 1))
+  const files = { 'ca.crt': mesh.authority.certificatePem, 'tls.crt': admin.certificatePem, 'tls.key': admin.keyPem }
+  write(home, files)
+  const flags = (client: readonly string[]) => [
+    `--server=https://127.0.0.1:${port}`,
+    `--certificate-authority=${home}/ca.crt`,
+    ...client,
+  ]
+  const ADMIN = [`--client-certificate=${home}/tls.crt`, `--client-key=${home}/tls.key`]
+  const kubectl = async (args: readonly string[], client = ADMIN): Promise<string> => {
+    const env = { PATH: process.env['PATH'], HOME: home, KUBECONFIG: '/dev/null' }
+    const { stdout } = await promisify(execFile)('kubectl', [...flags(client), ...args], { env })
+    return stdout
+  }
+  const apply = (yaml: string): Promise<string> => {
+    writeFileSync(join(home, 'objects.yaml'), yaml)
+    return kubectl(['apply', '--server-side', '--dry-run=server', '--validate=ignore', '-f', `${home}/objects.yaml`])
+  }
+
+  await t.test('all that it renders is taken', async (t) => {
+    const rendered = [
+      ['the default', await template()],
+      ...(await Promise.all(VALUES.map(async (file) => [file, await template('--values', file)] as const))),
+      ['with wireguard-go', await template('--set', 'wireguardGo.enabled=true')],
+      ['what cleans', await template('--set', 'cleanup.enabled=true')],
+      ['pods that join', joining],
+    ] as const
+    for (const [name, yaml] of rendered) {
+      const answer = await apply(yaml)
+      const objects = yaml.match(/^kind: /gm)?.length ?? 0
+      t.equal(answer.match(/ serverside-applied \(server dry run\)$/gm)?.length, objects, `${name}: ${objects} objects`)
+    }
+    const before = await kubectl(['get', 'daemonsets', '-n', NAMESPACE, '-o', 'name'])
+    await apply(await template('--set', 'wireguardGo.enabled=true'))
+    t.equal(await kubectl(['get', 'daemonsets', '-n', NAMESPACE, '-o', 'name']), before, 'and nothing is kept')
+  })
+
+  await t.test('what is wrong in it is refused', async (t) => {
+    const rows = [
+      [/^kind: DaemonSet$/m, 'kind: DemonSet', /DemonSet/],
+      [/^apiVersion: apps\/v1$/m, 'apiVersion: apps/v1beta1', /apps\/v1beta1/],
+      [/^( +)name: fulmar-agent$/m, '$1name: Fulmar_Agent', /Fulmar_Agent|no DNS name/],
+      [/^( +)namespace: fulmar-system$/m, '$1namespace: elsewhere', /namespaces "elsewhere" not found/],
+    ] as const
+    for (const [what, instead, message] of rows)
+      await t.rejects(apply(joining.replace(what, instead)), { message }, instead.trim())
+  })
+
+  await t.test('a pod’s token', async (t) => {
+    const create = async (name: string): Promise<string> => {
+      const asked = {
+        ...{ apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest' },
+        spec: { boundObjectRef: { apiVersion: 'v1', kind: 'Pod', name } },
+      }
+      write(home, { 'request.json': JSON.stringify(asked) })
+      const path = `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/fulmar-agent/token`
+      const answer = await kubectl(['create', '--raw', path, '-f', `${home}/request.json`])
+      return (JSON.parse(answer) as { readonly status: { readonly token: string } }).status.token
+    }
+    const token = await create('agent-x')
+    t.equal(nodeInToken(token), 'edge-1')
+    const as = (...args: readonly string[]) => kubectl(args, [`--token=${token}`])
+    t.equal(await as('get', 'nodes', '-o', 'name'), 'node/edge-1\n', 'its role lets it list nodes')
+    await t.rejects(as('get', 'configmaps', '-A'), {
+      message: /User "system:serviceaccount:fulmar-system:fulmar-agent" cannot list resource "configmaps"/,
+    })
+    await t.rejects(as('get', 'node', 'edge-1'), { message: /cannot get resource "nodes"/ }, 'and not get one')
+    await t.rejects(create('ghost'), { message: /pods "ghost" not found/ })
+    write(directory, { 'pod.json': JSON.stringify({ ...pod, metadata: { ...pod.metadata, name: 'agent-y' } }) })
+    const read = () => as('get', 'nodes').then(String, (error: Error) => error.message)
+    await until(async () => /Unauthorized/.test(await read()), 'the token of a pod that is gone is refused')
+  })
+})
