@@ -121,8 +121,9 @@ for (const cloud of ['with the cloud', 'without'] as const)
       await sleep(2_000)
       const during = await calls.stop()
       const outage = outageMs(during.filter(({ at }) => at >= struckAt - CALL_TIMEOUT_MS))
+      const failedAt = failuresOf(during).map(({ at }) => at - struckAt)
       t.comment(
-        `${standby} active in term ${took.term} ${took.since - struckAt} ms after the fault; calls failed for ${outage} ms (${failuresOf(during).length} of ${during.length})`,
+        `${standby} active in term ${took.term} ${took.since - struckAt} ms after the fault; calls failed for ${outage} ms (begun at ${failedAt.join(', ')}; ${during.length} in all)`,
       )
       t.ok(outage <= AGAIN_MS * UNDER_LOAD, `calls fail for ${outage} ms`)
       const last = during.slice(-10)
