@@ -1,22 +1,14 @@
-// Who announced what: ours, signed anew when it changes, and the peers', verified when they come and kept on disk.
+// Who announced what: the peers' announcements, verified when they come and kept on disk, beside ours.
 
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { X509Certificate } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../lib/clock.ts'
 import type { Log } from '../lib/log.ts'
 import { GONE_AFTER_MS, Members, NOTHING_KEPT } from '../lib/members.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
-import { createUpkeep } from '../lib/net/upkeep.ts'
 import { digestsText, ProtocolError, type SignedAnnouncement } from '../lib/wire/signal.ts'
-import {
-  isNewer,
-  judgeDates,
-  MAX_PEERS,
-  openAnnouncement,
-  signAnnouncement,
-  type Announcement,
-  type Received,
-} from './announcement.ts'
+import { isNewer, judgeDates, MAX_PEERS, openAnnouncement, type Received } from './announcement.ts'
+import { runOwnAnnouncement, type OwnFacts } from './own-announcement-loop.ts'
 import type { GatewayState } from './state-loop.ts'
 
 export type Announcements = {
@@ -55,7 +47,7 @@ export function runAnnouncements(
       'announcements' | 'nextSequence' | 'saveAnnouncement' | 'removeAnnouncement' | 'saveOrder'
     >
     /** What there is to announce. */
-    readonly facts: () => Pick<Announcement, 'wireguardKey' | 'candidates' | 'nat' | 'role'>
+    readonly facts: () => OwnFacts
     /** Nodes that the cluster names now, with their UIDs. */
     readonly nodes: () => ReadonlyMap<string, string>
     /** By which certificates are judged. */
@@ -84,8 +76,6 @@ export function runAnnouncements(
   let members = new Members(NOTHING_KEPT, true)
   let ownUid: string | undefined
   let lookingAgain: NodeJS.Timeout | undefined
-  let own: SignedAnnouncement | undefined
-  let ownText = ''
 
   /** New peers whose certificates could not be judged, or are not valid: time may tell. */
   const waiting = new Map<string, SignedAnnouncement>()
@@ -125,26 +115,7 @@ export function runAnnouncements(
   }
   for (const [node, signed] of state.announcements) accept(node, signed, true)
 
-  const upkeep = createUpkeep(
-    {
-      pass: async () => {
-        const { nat, ...facts } = options.facts()
-        // How long our NAT keeps mappings is nothing to peers.
-        const { lifetimeMs: _least, lifetimeBelowMs: _below, ...told } = nat
-        const announcement = { node: identity.node, ...facts, nat: told }
-        const { certificatePem, keyPem } = identity
-        const text = JSON.stringify([announcement, certificatePem])
-        if (text === ownText) return
-        const certificate = new X509Certificate(certificatePem)
-        const sequence = await state.nextSequence()
-        own = signAnnouncement({ ...announcement, sequence }, certificate, createPrivateKey(keyPem))
-        ownText = text
-        options.onOwn(own)
-      },
-      onError: (err) => log.error({ err }, 'our announcement could not be made'),
-    },
-    signal,
-  )
+  const own = runOwnAnnouncement({ ...options, nextSequence: state.nextSequence }, signal)
 
   /** What was refused before is not told again. */
   const lookAtWaiting = (): void => {
@@ -222,8 +193,8 @@ export function runAnnouncements(
 
   return {
     peers,
-    own: () => own,
-    trigger: upkeep.trigger,
+    own: own.current,
+    trigger: own.trigger,
     digests: () => digestsText(signedBy.values()),
     receive: (node, signed) => {
       // Verifying takes half a millisecond, and a relay that knows nothing of digests sends all there are.
