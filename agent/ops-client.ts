@@ -9,7 +9,7 @@ import type { Log } from '../lib/log.ts'
 import type { MuxStream } from '../lib/mux/stream.ts'
 import type { LiveIdentity } from '../lib/net/identity-loop.ts'
 import { tlsOptions, type NodeIdentity } from '../lib/net/identity.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { onAbort, pause } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../lib/net/mux-duplex.ts'
 import type { RelayList } from '../lib/net/relay-list.ts'
@@ -145,8 +145,7 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
       socket.terminate()
     }
     const stop = (): void => terminate('the agent stops')
-    signal.addEventListener('abort', stop)
-    if (signal.aborted) stop()
+    onAbort(signal, stop)
     let timer: NodeJS.Timeout
     let leaving = false
     /** By the relay, which opens no stream after that; where the agent leaves by itself, the relay closes. */

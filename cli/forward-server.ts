@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import { formatSocketAddress } from '../lib/address.ts'
-import { UsageError } from '../lib/net/lifetime.ts'
+import { onAbort, UsageError } from '../lib/net/lifetime.ts'
 import { serverNameOf } from '../lib/net/relay-tls.ts'
 import { splice } from '../lib/net/splice.ts'
 import type { RelayCredentials } from './relay-credentials.ts'
@@ -77,8 +77,7 @@ export async function runForward(options: ForwardOptions, signal: AbortSignal): 
     server.close()
     for (const socket of sockets) socket.destroy()
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
   return { port: (server.address() as AddressInfo).port, closed }
 }
 
@@ -98,9 +97,8 @@ async function dial({ credentials, authority }: ForwardOptions, signal: AbortSig
     socket.destroy()
   }
   const late = setTimeout(() => fail(`${relay}: no answer within ${ANSWER_MS / 1000} s`), ANSWER_MS)
-  const onAbort = (): void => fail('not wanted any more')
-  if (signal.aborted) onAbort()
-  else signal.addEventListener('abort', onAbort, { once: true })
+  const giveUp = (): void => fail('not wanted any more')
+  onAbort(signal, giveUp)
   let head = Buffer.alloc(0)
   const onData = (chunk: Buffer): void => {
     head = Buffer.concat([head, chunk])
@@ -131,7 +129,7 @@ async function dial({ credentials, authority }: ForwardOptions, signal: AbortSig
   } finally {
     clearTimeout(late)
     socket.off('end', onEnd)
-    signal.removeEventListener('abort', onAbort)
+    signal.removeEventListener('abort', giveUp)
   }
   return socket
 }

@@ -11,7 +11,7 @@ import type { KeyPair } from '../lib/certificates.ts'
 import { GROUP_MASTERS, identityOf } from '../lib/identity.ts'
 import type { Log } from '../lib/log.ts'
 import { http, https } from '../lib/net/http.ts'
-import { UsageError } from '../lib/net/lifetime.ts'
+import { onAbort, UsageError } from '../lib/net/lifetime.ts'
 import { answerConnect, refuseConnect, type ConnectDial } from './connect-server.ts'
 import { addressOf, listen, type ListenAddress } from './listen-server.ts'
 import { contextOf } from './tls-server.ts'
@@ -105,8 +105,7 @@ export async function runEgressServer(options: EgressServerOptions, signal: Abor
     }
     for (const stream of streams) stream.destroy()
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
   if (servers.length > 0)
     log.info({ socket, addresses: addresses.map(formatSocketAddress) }, 'relay listens for kube-apiserver')
   return {

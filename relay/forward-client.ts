@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream'
 import { connect, type ConnectionOptions } from 'node:tls'
 import type { Log } from '../lib/log.ts'
 import { MAX_STREAMS } from '../lib/mux/receive-window.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { upgradeWebSocket } from '../lib/net/websocket.ts'
 import { nameOf, type Replica } from '../lib/replicas.ts'
@@ -138,8 +139,7 @@ export function openForwardClient(credentials: ReplicaCredentials, log: Log, sig
   const stop = (): void => {
     if (live === 0) ended.resolve()
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
   return {
     dial,
     drop: (replica) => {

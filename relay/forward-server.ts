@@ -5,6 +5,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Log } from '../lib/log.ts'
 import type { MuxStream } from '../lib/mux/stream.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex } from '../lib/net/mux-duplex.ts'
 import { breakOff, splice } from '../lib/net/splice.ts'
@@ -79,8 +80,7 @@ export function runForwardServer(dial: DialNode, log: Log, signal: AbortSignal):
     for (const socket of sockets) socket.close(CLOSE_GOING_AWAY, 'the relay stops')
     if (sockets.size === 0) ended.resolve()
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
   return {
     upgrade(request, stream, head, address) {
       if (signal.aborted) return refuseUpgrade(stream, 503, 'the relay stops')

@@ -5,6 +5,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { formatSocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { originalDestination } from '../lib/net/original-destination.ts'
 import { breakOff, splice } from '../lib/net/splice.ts'
 import { nameInHello } from '../lib/wire/client-hello.ts'
@@ -67,8 +68,7 @@ export async function runKubeletServer(options: KubeletServerOptions, signal: Ab
     for (const server of servers) server.close()
     for (const socket of sockets) socket.destroy()
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
   const addresses = servers.map(addressOf)
   log.info({ addresses: addresses.map(formatSocketAddress) }, 'relay listens for kubelets')
   return { addresses, closed: closed.then(() => undefined) }

@@ -4,7 +4,7 @@
 import { WebSocket } from 'ws'
 import { backoffMs } from '../lib/backoff.ts'
 import type { Log } from '../lib/log.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { onAbort, pause } from '../lib/net/lifetime.ts'
 import { nameOf, type Replica } from '../lib/replicas.ts'
 import { CONNECT_MS, type ReplicaCredentials } from './forward-client.ts'
 import { decodePresence, MAX_FRAME_BYTES, Presence, PRESENCE_PATH } from './replicas.ts'
@@ -102,8 +102,7 @@ export function followReplicas(
       onLost(name)
       resolve(reason ?? 'it closed the connection')
     })
-    if (signal.aborted) stop()
-    else signal.addEventListener('abort', stop, { once: true })
+    onAbort(signal, stop)
     return promise
   }
 

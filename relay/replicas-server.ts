@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { WebSocketServer, type WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { encodePresence, MAX_FRAME_NODES, type PresenceFrame } from './replicas.ts'
 import { refuseUpgrade } from './websocket-server.ts'
 
@@ -79,8 +80,7 @@ export function runReplicaServer(own: OwnPresence, log: Log, signal: AbortSignal
     for (const socket of listeners) socket.close(CLOSE_GOING_AWAY, 'the relay stops')
     if (listeners.size === 0) ended.resolve()
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
   return {
     upgrade(request, stream, head, address) {
       if (signal.aborted) return refuseUpgrade(stream, 503, 'the relay stops')

@@ -3,6 +3,7 @@
 
 import type { Duplex } from 'node:stream'
 import type { MuxStream } from '../lib/mux/stream.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import type { MuxConnection } from '../lib/net/mux-connection.ts'
 import { MuxDuplex, type MuxResetError } from '../lib/net/mux-duplex.ts'
 import type { RawWebSocket } from '../lib/net/websocket.ts'
@@ -64,8 +65,7 @@ export function answered(
     if (!duplex.destroyed) fail(onDead())
   })
   const late = setTimeout(() => fail(onLate()), answerMs)
-  until.addEventListener('abort', cancel, { once: true })
-  if (until.aborted) cancel()
+  onAbort(until, cancel)
   return promise
 }
 

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { formatSocketAddress, socketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Family } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
-import { UsageError } from '../lib/net/lifetime.ts'
+import { onAbort, UsageError } from '../lib/net/lifetime.ts'
 import { addressLookup } from '../lib/net/udp-socket.ts'
 import { createPrefixLimit } from './prefix-limit.ts'
 import { isUnspecified, respond, type StunSockets } from './stun.ts'
@@ -72,8 +72,7 @@ export async function runStunServer(
   }
   const closed = new Promise<void>((resolve) => {
     const close = (): void => void closeAll().then(() => resolve())
-    if (signal.aborted) close()
-    else signal.addEventListener('abort', close, { once: true })
+    onAbort(signal, close)
   })
   return { requests: () => requests, limited: () => limited, closed }
 }

@@ -12,6 +12,7 @@ import { issuedMs, type KeyPair } from '../lib/certificates.ts'
 import { identityOf, type Identity } from '../lib/identity.ts'
 import type { Log } from '../lib/log.ts'
 import { https } from '../lib/net/http.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { JOIN_PATH, RENEW_PATH } from '../lib/wire/join.ts'
 import { MUX_PATH } from '../lib/wire/mux.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
@@ -126,8 +127,7 @@ export async function runTlsServer(options: TlsOptions, signal: AbortSignal): Pr
       server.closeAllConnections()
     }
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
   log.info({ addresses: addresses.map(formatSocketAddress) }, 'relay listens')
   return {
     addresses,

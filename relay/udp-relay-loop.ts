@@ -6,7 +6,7 @@ import { createSocket, type Socket } from 'node:dgram'
 import { formatSocketAddress, socketAddress } from '../lib/address.ts'
 import { FAMILIES, type Family } from '../lib/cidr.ts'
 import { ExecError, run } from '../lib/net/exec.ts'
-import { pause, UsageError } from '../lib/net/lifetime.ts'
+import { onAbort, pause, UsageError } from '../lib/net/lifetime.ts'
 import { Netlink } from '../lib/net/netlink.ts'
 import { monitorNft } from '../lib/net/nft-monitor.ts'
 import { openNft } from '../lib/net/nft.ts'
@@ -259,8 +259,7 @@ async function openSockets(
     })
   }
   const close = (): void => sockets.forEach((socket) => socket.close())
-  if (signal.aborted) close()
-  else signal.addEventListener('abort', close, { once: true })
+  onAbort(signal, close)
   return sockets
 }
 

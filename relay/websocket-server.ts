@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream'
 import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import { http } from '../lib/net/http.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { ProtocolError } from '../lib/wire/signal.ts'
 
 /** A node that opened a connection with a valid certificate. */
@@ -127,8 +128,7 @@ export function runSessions(options: SessionsOptions, handler: SessionHandler, s
     for (const socket of live.keys()) socket.close(CLOSE_GOING_AWAY, 'the relay stops')
     if (live.size === 0) ended.resolve()
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
 
   return {
     byNode,

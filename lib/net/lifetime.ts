@@ -87,8 +87,13 @@ export function tick(ms: number, signal: AbortSignal): Promise<void> {
   return pause(leftMs < ms / 4 ? leftMs + ms : leftMs, signal)
 }
 
+/** Calls `body` when the signal aborts, which may have been. Who needs it no more takes it off as a listener. */
+export function onAbort(signal: AbortSignal, body: () => void): void {
+  if (signal.aborted) body()
+  else signal.addEventListener('abort', body, { once: true })
+}
+
 /** Resolves when the signal aborts. */
 export function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve()
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+  return new Promise((resolve) => onAbort(signal, () => resolve()))
 }

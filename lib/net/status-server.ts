@@ -9,7 +9,7 @@ import type { Log } from '../log.ts'
 import type { Registry } from '../metrics.ts'
 import type { DaemonStatus } from '../status.ts'
 import { http } from './http.ts'
-import { UsageError } from './lifetime.ts'
+import { onAbort, UsageError } from './lifetime.ts'
 import { addProcessMetrics } from './process-metrics.ts'
 
 export type StatusOptions = {
@@ -67,8 +67,7 @@ export async function serveStatus(options: StatusOptions, signal: AbortSignal): 
     close()
     throw error
   }
-  if (signal.aborted) close()
-  else signal.addEventListener('abort', close, { once: true })
+  onAbort(signal, close)
 }
 
 function serve(routes: Routes, log: Log): RequestListener {

@@ -2,6 +2,7 @@
 // without a word.
 
 import { connect, type Socket } from 'node:net'
+import { onAbort } from './lifetime.ts'
 import { pooledReads } from './pooled-reads.ts'
 
 const KEEP_ALIVE_MS = 60_000
@@ -35,8 +36,7 @@ export function connectTcp(address: string, port: number, signal: AbortSignal, r
   socket.on('error', onError)
   socket.on('connect', onConnect)
   // Not net.connect's own option for it, which would end the socket at any time later.
-  if (signal.aborted) onLate()
-  else signal.addEventListener('abort', onLate)
+  onAbort(signal, onLate)
   return promise
 }
 

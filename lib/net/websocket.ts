@@ -19,6 +19,7 @@ import {
   writeHeaderBefore,
 } from '../wire/websocket.ts'
 import { https } from './http.ts'
+import { onAbort } from './lifetime.ts'
 import { tlsTargetOf } from './relay-tls.ts'
 import { onPassed } from './young-generation.ts'
 
@@ -228,8 +229,7 @@ export function upgradeWebSocket(
     reject(error)
   })
   call.end()
-  signal.addEventListener('abort', stop)
-  if (signal.aborted) stop()
+  onAbort(signal, stop)
   return promise
 }
 

@@ -7,6 +7,7 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { promisify } from 'node:util'
+import { onAbort } from '../../lib/net/lifetime.ts'
 import type { Kernel } from './kernel.ts'
 
 export type Guest = {
@@ -91,8 +92,7 @@ export async function startGuest(kernel: Kernel, work: Work, signal: AbortSignal
   let complaints = ''
   child.stderr.on('data', (text: Buffer) => (complaints += text.toString()))
   const kill = (): void => void child.kill('SIGKILL')
-  signal.addEventListener('abort', kill)
-  if (signal.aborted) kill()
+  onAbort(signal, kill)
   const ended = once(child, 'close').then(() => complaints)
   return { tap: child.stdout, ended }
 }

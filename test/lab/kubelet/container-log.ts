@@ -4,6 +4,7 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
+import { onAbort } from '../../../lib/net/lifetime.ts'
 import { decodeLogLine, encodeLogLine, LineSplitter, logTime, type LogLine, type OutputName } from './log-line.ts'
 
 export type LogQuery = {
@@ -164,8 +165,7 @@ function abortOf(signal: AbortSignal): Promise<void> {
   let end = ends.get(signal)
   if (end === undefined) {
     end = new Promise((resolve) => {
-      if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
+      onAbort(signal, () => resolve())
     })
     ends.set(signal, end)
   }

@@ -4,6 +4,7 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { loadFfi } from '../../../lib/net/ffi.ts'
+import { onAbort } from '../../../lib/net/lifetime.ts'
 import { AF, encodeSockaddr, SOCK } from '../../../lib/net/sockaddr.ts'
 import type { Family } from '../../../lib/cidr.ts'
 
@@ -60,8 +61,7 @@ function connect(namespace: string, family: Family, host: string, port: number, 
 export function connected(socket: Socket, signal: AbortSignal): Promise<Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
   const stop = (): void => void socket.destroy(signal.reason as Error)
-  if (signal.aborted) stop()
-  signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
   socket.once('error', reject)
   socket.once('connect', () => {
     socket.off('error', reject)

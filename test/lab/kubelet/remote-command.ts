@@ -1,6 +1,7 @@
 // What exec and attach do, whatever carries it: a program's streams become the client's, and its end a Status.
 
 import type { Readable, Writable } from 'node:stream'
+import { onAbort } from '../../../lib/net/lifetime.ts'
 import type { PodProcess, Size } from './process.ts'
 
 /** The client's ends, as a protocol gives them. */
@@ -50,8 +51,7 @@ export async function serveExec(process: PodProcess, client: ClientStreams): Pro
     process.stdout.destroy()
     process.stderr?.destroy()
   }
-  if (client.signal.aborted) stop()
-  else client.signal.addEventListener('abort', stop, { once: true })
+  onAbort(client.signal, stop)
   // A terminal's input has no end.
   if (process.stdin !== undefined) client.stdin?.pipe(process.stdin, { end: process.stderr !== undefined })
   const copied = [copy(process.stdout, client.stdout)]

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { tick } from '../../../lib/net/lifetime.ts'
+import { onAbort, tick } from '../../../lib/net/lifetime.ts'
 
 const TRIES = 20
 /** Timers are early by a fraction at most, and late by whatever the machine makes of them: the best of all tries counts. */
@@ -27,4 +27,19 @@ t.test('an abort ends it', async (t) => {
   await ticked
   await tick(60_000, controller.signal)
   t.pass('at once')
+})
+
+t.test('what is done on an abort is done once, and at once where it has been', (t) => {
+  const [controller, other] = [new AbortController(), new AbortController()]
+  const seen: string[] = []
+  const take = () => void seen.push('late')
+  onAbort(controller.signal, () => void seen.push('first'))
+  onAbort(other.signal, take)
+  other.signal.removeEventListener('abort', take)
+  t.strictSame(seen, [])
+  controller.abort()
+  other.abort()
+  onAbort(controller.signal, () => void seen.push('second'))
+  t.strictSame(seen, ['first', 'second'], 'and not by whom it was taken off')
+  t.end()
 })
