@@ -144,15 +144,8 @@ async function join(options: IssuerOptions, body: string | undefined): Promise<O
       node,
     )
   }
-  const csr = await readRequest(request.csr)
-  if (csr === undefined) return malformed(BAD_CSR)
-  if (!isFor(csr, node))
-    return refuse(
-      403,
-      'FULMAR_TOKEN_OTHER_NODE',
-      `the token is for node ${node}, the request for ${csr.subject.commonName}; make a token for that node`,
-      node,
-    )
+  const csr = await requestOf(node, request.csr, OF_TOKEN)
+  if ('kind' in csr) return csr
 
   // A join whose answer was lost on a bad link may be repeated: for the same key the token gives the same certificate,
   // which nobody else can use, until it expires. For another key it is used up, whatever happens to the first.
@@ -181,19 +174,8 @@ async function joinPod(
       'FULMAR_SERVICE_ACCOUNT_REFUSED',
       'this relay takes no ServiceAccount tokens; give it --server and --service-accounts',
     )
-  const csr = await readRequest(request.csr)
-  if (csr === undefined) return malformed(BAD_CSR)
   const bound = await options.review(request.serviceAccountToken)
-  if (bound.kind === 'refused') return bound
-  const { node } = bound
-  if (!isFor(csr, node))
-    return refuse(
-      403,
-      'FULMAR_SERVICE_ACCOUNT_OTHER_NODE',
-      `the token is of a pod on node ${node}, the request for ${csr.subject.commonName}: a pod joins its own node only`,
-      node,
-    )
-  return { kind: 'issued', node, certificate: await issue(options, node, csr) }
+  return bound.kind === 'refused' ? bound : certify(options, bound.node, request.csr, OF_POD)
 }
 
 async function firstUse(
@@ -225,20 +207,45 @@ async function renew(
     )
   const request = body === undefined ? undefined : decodeRenewRequest(body)
   if (request === undefined) return malformed('is no request for a renewal')
-  const csr = await readRequest(request.csr)
-  if (csr === undefined) return malformed(BAD_CSR)
-  if (!isFor(csr, node))
-    return refuse(
-      403,
-      'FULMAR_CERTIFICATE_OTHER_NODE',
-      `the certificate is of node ${node}, the request for ${csr.subject.commonName}: a node renews its own certificate only`,
-      node,
-    )
-  return { kind: 'issued', node, certificate: await issue(options, node, csr) }
+  return certify(options, node, request.csr, OF_CERTIFICATE)
 }
 
-const isFor = ({ subject: { commonName, organization } }: CertificateRequest, node: string): boolean =>
-  commonName === `system:node:${node}` && (organization ?? NODES) === NODES
+/** What is said to a request for another node than the one that was proven. */
+type OtherNode = { readonly code: JoinRefusalCode; readonly proven: string; readonly rule: string }
+const OF_TOKEN: OtherNode = {
+  code: 'FULMAR_TOKEN_OTHER_NODE',
+  proven: 'the token is for',
+  rule: 'make a token for that node',
+}
+const OF_POD: OtherNode = {
+  code: 'FULMAR_SERVICE_ACCOUNT_OTHER_NODE',
+  proven: 'the token is of a pod on',
+  rule: 'a pod joins its own node only',
+}
+const OF_CERTIFICATE: OtherNode = {
+  code: 'FULMAR_CERTIFICATE_OTHER_NODE',
+  proven: 'the certificate is of',
+  rule: 'a node renews its own certificate only',
+}
+
+async function certify(options: IssuerOptions, node: string, text: string, other: OtherNode): Promise<Outcome> {
+  const csr = await requestOf(node, text, other)
+  return 'kind' in csr ? csr : { kind: 'issued', node, certificate: await issue(options, node, csr) }
+}
+
+/** @returns the request for the certificate of this node, or why it is none. */
+async function requestOf(
+  node: string,
+  text: string,
+  { code, proven, rule }: OtherNode,
+): Promise<CertificateRequest | Outcome> {
+  const csr = await readRequest(text)
+  if (csr === undefined)
+    return malformed('holds no certificate request that is signed by a P-256, P-384 or Ed25519 key of its own')
+  const { commonName, organization } = csr.subject
+  if (commonName === `system:node:${node}` && (organization ?? NODES) === NODES) return csr
+  return refuse(403, code, `${proven} node ${node}, the request for ${commonName}: ${rule}`, node)
+}
 
 function issue({ authority, certificateLifeMs, members, now }: IssuerOptions, node: string, csr: CertificateRequest) {
   const subject = { commonName: `system:node:${node}`, organization: NODES }
@@ -246,8 +253,6 @@ function issue({ authority, certificateLifeMs, members, now }: IssuerOptions, no
   const atMs = Math.max(now(), (members?.deletedMs(node) ?? -Infinity) + AFTER_DELETION_MS)
   return issueClient(authority, subject, csr.spki, validFor(atMs, certificateLifeMs / DAY_MS))
 }
-
-const BAD_CSR = 'holds no certificate request that is signed by a P-256, P-384 or Ed25519 key of its own'
 
 const refuse = (status: number, code: JoinRefusalCode, message: string, node?: string): Outcome => ({
   kind: 'refused',
