@@ -1,11 +1,12 @@
-// npm run bench -- QUESTION [--json] [--rounds N]: the table on stdout, progress on stderr; exits with 1 if a bound falls
-// short. A question is a file of this folder.
+// npm run bench -- QUESTION [--json] [--rounds N] [--svg FILE]: the table on stdout, progress on stderr; exits with 1 if a
+// bound falls short. A question is a file of this folder.
 
-import { readdirSync } from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
-import { flag, integer, parseOptions, describeOptions, type Option } from '../lib/config.ts'
+import { describeOptions, flag, integer, optionalText, parseOptions, type Option } from '../lib/config.ts'
 import { runUntilSignal, UsageError } from '../lib/net/lifetime.ts'
 import { suggest } from '../lib/suggest.ts'
+import { renderChart } from './harness/chart.ts'
 import { renderFindings, studyResultOf } from './harness/findings.ts'
 import { renderResult, resultOf } from './harness/result.ts'
 import type { Comparison, Question, Series, Study } from './harness/question.ts'
@@ -21,6 +22,13 @@ const OPTIONS = {
     fallback: '0',
     parse: integer(0, 1000),
   } satisfies Option<number>,
+  svg: {
+    name: 'svg',
+    value: 'FILE',
+    doc: 'the ratios of a study as a picture, too',
+    fallback: '',
+    parse: optionalText,
+  } satisfies Option<string | undefined>,
 }
 const EX_USAGE = 64
 
@@ -46,18 +54,21 @@ const progress = (line: string): void =>
   void process.stderr.write(`[${(performance.now() / 1000).toFixed(1).padStart(6)} s] ${line}\n`)
 const machine = `${cpus().length} cores, Linux ${release()}, Node ${process.versions.node}`
 
-function ask(question: Question, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
+type Asked = { readonly rounds: number; readonly json: boolean; readonly svg: string | undefined }
+
+function ask(question: Question, asked: Asked, signal: AbortSignal): Promise<boolean> {
+  if (asked.svg !== undefined && question.kind !== 'study') throw new UsageError('--svg: this question has no picture')
   switch (question.kind) {
     case 'comparison':
-      return compare(question, rounds, json, signal)
+      return compare(question, asked, signal)
     case 'series':
-      return repeat(question, rounds, json, signal)
+      return repeat(question, asked, signal)
     case 'study':
-      return study(question, rounds, json, signal)
+      return study(question, asked, signal)
   }
 }
 
-async function repeat(question: Series, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
+async function repeat(question: Series, { rounds, json }: Asked, signal: AbortSignal): Promise<boolean> {
   const count = rounds === 0 ? question.rounds : rounds
   const samples: Readonly<Record<string, number>>[] = []
   while (samples.length < count && !signal.aborted) {
@@ -69,14 +80,15 @@ async function repeat(question: Series, rounds: number, json: boolean, signal: A
   return result.holds
 }
 
-async function study(question: Study, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
+async function study(question: Study, { rounds, json, svg }: Asked, signal: AbortSignal): Promise<boolean> {
   const report = await question.run({ rounds: rounds === 0 ? question.rounds : rounds, progress, signal })
   const result = studyResultOf(question, { ...report, notes: [...report.notes, machine] })
   process.stdout.write(json ? `${JSON.stringify(result)}\n` : renderFindings(result))
+  if (svg !== undefined) writeFileSync(svg, renderChart(result))
   return result.holds
 }
 
-async function compare(question: Comparison, rounds: number, json: boolean, signal: AbortSignal): Promise<boolean> {
+async function compare(question: Comparison, { rounds, json }: Asked, signal: AbortSignal): Promise<boolean> {
   const prepared = await question.prepare(progress, signal)
   try {
     const { callsPerRound } = question
@@ -111,7 +123,7 @@ switch (parsed.kind) {
     try {
       const question = await load(parsed.positional)
       await runUntilSignal(async (signal) => {
-        process.exitCode = (await ask(question, parsed.values.rounds, parsed.values.json, signal)) ? 0 : 1
+        process.exitCode = (await ask(question, parsed.values, signal)) ? 0 : 1
       })
     } catch (error) {
       const usage = error instanceof UsageError
