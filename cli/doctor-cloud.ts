@@ -32,7 +32,8 @@ import { tlsOptions, type NodeIdentity } from '../lib/net/identity.ts'
 const ANSWER_MS = 5_000
 const STUN_MS = 3_000
 const API_MS = 10_000
-const REJOIN = 'fulmar join --force with a new token of fulmar token create, if no daemon renews it'
+const REJOIN =
+  'see that an agent runs and a relay answers: it renews it, for as long after its end as the relay’s --renewal-grace says; else fulmar join --force with a new token of fulmar token create'
 
 type Answered = { readonly answer: RelayAnswer; readonly offsetMs: number | undefined }
 
@@ -194,13 +195,24 @@ async function diagnoseObjects(
       ...addressesDiagnosis(insideOthers(own, pools, identity.node)),
     ]
   } catch (error) {
-    const remedy =
-      error instanceof ApiError && error.status !== undefined
-        ? 'see who may list nodes, nodepools and gateways there (the chart’s roles), and --server-token'
-        : 'see the relay above, or --server and --server-ca'
-    return [{ ...base, verdict: 'wrong', found: (error as Error).message, remedy }]
+    const status = error instanceof ApiError ? error.status : undefined
+    return [{ ...base, verdict: 'wrong', found: (error as Error).message, remedy: apiRemedy(status) }]
   } finally {
     client.close()
+  }
+}
+
+/** @param status of its answer; undefined where none came. */
+function apiRemedy(status: number | undefined): string {
+  switch (status) {
+    case undefined:
+      return 'see the relay above, or --server and --server-ca'
+    case 401:
+      return 'it does not know who asks: mend the certificate of this node, or the file of --server-token, whose token may have ended or be of another cluster'
+    case 403:
+      return 'let the node or its ServiceAccount list nodes, nodepools and gateways there (the chart’s roles)'
+    default:
+      return 'see the log of this API, and whether --server names one'
   }
 }
 

@@ -6,10 +6,11 @@ import { dirname, join } from 'node:path'
 import { watchProxies } from '../agent/proxies-loop.ts'
 import { machineGroup } from '../lib/bpf/hook-point.ts'
 import { createMap } from '../lib/bpf/map.ts'
-import { filterDiagnosis, kernelDiagnosis, type Diagnosis, type OwnAddress } from '../lib/doctor.ts'
+import { filterDiagnosis, kernelDiagnosis, mtuDiagnosis, type Diagnosis, type OwnAddress } from '../lib/doctor.ts'
 import { createLog } from '../lib/log.ts'
 import { hasWireguardModule, probe } from '../lib/net/preflight.ts'
-import { CARRIERS, VXLAN_DEVICES } from '../lib/owned.ts'
+import type { AgentStatus } from '../lib/status.ts'
+import { CARRIERS, DEVICES, VXLAN_DEVICES } from '../lib/owned.ts'
 import { requirementsOf, type Needer } from '../lib/preflight.ts'
 
 const SYSCTL = '/proc/sys/net/ipv4/conf'
@@ -17,17 +18,24 @@ const CNI_FOLDER = '/etc/cni/net.d'
 const BPF_FS_MAGIC = 0xcafe4a11
 const OWN_DEVICES: readonly string[] = [...Object.values(CARRIERS), ...Object.values(VXLAN_DEVICES)]
 
-/** @param daemons those that this node runs or is to run. */
+type AgentServices = AgentStatus['services']
+
+/**
+ * @param daemons those that this node runs or is to run.
+ * @param services what an agent that runs here says of them.
+ */
 export async function diagnoseNode(
   daemons: readonly Needer[],
-  { bpfDir }: { readonly bpfDir: string },
+  { bpfDir, services }: { readonly bpfDir: string; readonly services: AgentServices | undefined },
 ): Promise<readonly Diagnosis[]> {
   const isNode = daemons.includes('agent')
   return [
     kernelDiagnosis(release()),
     ...(await diagnoseRequirements(daemons)),
-    ...(daemons.includes('gateway') ? [diagnoseWireGuard()] : []),
-    ...(isNode ? [diagnoseBpf(), diagnoseBpfFs(bpfDir), diagnoseFilter(), diagnoseCni(), await diagnoseProxies()] : []),
+    ...(daemons.includes('gateway') ? [diagnoseWireGuard(), diagnoseMtu()] : []),
+    ...(isNode
+      ? [diagnoseBpf(services), diagnoseBpfFs(bpfDir), diagnoseFilter(), diagnoseCni(), await diagnoseProxies()]
+      : []),
   ]
 }
 
@@ -60,22 +68,54 @@ function diagnoseWireGuard(): Diagnosis {
   return { ...base, verdict: 'note', found: 'no module is seen from here: wireguard-go is used', remedy }
 }
 
-function diagnoseBpf(): Diagnosis {
+function diagnoseMtu(): Diagnosis {
+  const read = (names: readonly string[]) =>
+    names.flatMap((name) => {
+      const text = readOr(`/sys/class/net/${name}/mtu`, '')
+      return text === '' ? [] : [{ name, mtu: Number(text) }]
+    })
+  return mtuDiagnosis(read(Object.values(DEVICES)), read(uplinks()))
+}
+
+/** Devices with a default route, by the kernel's tables of IPv4 and IPv6. */
+function uplinks(): readonly string[] {
+  const rows = (path: string) =>
+    readOr(path, '')
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/))
+  const v4 = rows('/proc/net/route').filter(([, to, , , , , , mask]) => to === '00000000' && mask === '00000000')
+  const v6 = rows('/proc/net/ipv6_route').filter(([to, length]) => to === '0'.repeat(32) && length === '00')
+  const names = [...v4.map(([name = '']) => name), ...v6.map((row) => row.at(-1) ?? '')]
+  return [...new Set(names)].filter((name) => name !== '' && name !== 'lo')
+}
+
+function readOr(path: string, otherwise: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch {
+    return otherwise
+  }
+}
+
+function diagnoseBpf(services: AgentServices | undefined): Diagnosis {
   const base = {
     name: 'BPF on cgroup2',
     why: 'TCP calls to services are redirected once, at connect(), and not packet by packet',
   }
+  if (services?.path === 'bpf') return { ...base, verdict: 'fine', found: 'the agent uses it' }
+  if (services?.pathReason !== undefined)
+    return { ...base, verdict: 'note', found: `the agent does not use it: ${services.pathReason}`, remedy: BPF_REMEDY }
   try {
     machineGroup()
     const map = createMap('fm_doctor', { type: 'hash', keyBytes: 4, valueBytes: 4, entries: 1 })
     map.close()
     return { ...base, verdict: 'fine', found: 'the machine’s group is seen, and a map can be made' }
   } catch (error) {
-    const remedy =
-      'services go by nft until then; in a container mount the host’s /sys/fs/cgroup, and run it privileged'
-    return { ...base, verdict: 'note', found: (error as Error).message, remedy }
+    return { ...base, verdict: 'note', found: (error as Error).message, remedy: BPF_REMEDY }
   }
 }
+const BPF_REMEDY =
+  'nothing if that is as you want it: services go by nft. Else use a kernel with cgroup2 and BPF; in a container mount the host’s /sys/fs/cgroup, and run it privileged; or name a group by fulmar agent --cgroup'
 
 function diagnoseBpfFs(bpfDir: string): Diagnosis {
   const folder = dirname(bpfDir)

@@ -9,7 +9,8 @@ import { issuerFolder } from '../lib/net/authority.ts'
 import { readIfPresent } from '../lib/net/files.ts'
 import { IdentityError, loadIdentity, type NodeIdentity } from '../lib/net/identity.ts'
 import { readOptions } from '../lib/net/options.ts'
-import { DAEMONS, fetchAll, type Daemon } from '../lib/net/status-client.ts'
+import { DAEMONS, fetchAll, type Answer, type Daemon } from '../lib/net/status-client.ts'
+import { problemsOf } from '../lib/problems-text.ts'
 import { diagnoseCloud, diagnoseRelayCertificate } from './doctor-cloud.ts'
 import { diagnoseNode, foreignAddresses } from './doctor-node.ts'
 import { lineWidth } from './line-width.ts'
@@ -42,12 +43,16 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   const { stateDir, runDir, json } = values
   const identity = await identityIn(stateDir)
   const daemons = values.for.length > 0 ? values.for : await daemonsOf(stateDir, identity)
+  const answers = await fetchAll(runDir)
+  const agent = answers
+    .map((answer) => (answer.kind === 'status' ? answer.status : undefined))
+    .find((status) => status?.kind === 'agent')
   const isNode = daemons.includes('agent') || daemons.includes('gateway')
   const diagnoses: readonly Diagnosis[] = [
-    ...(await diagnoseNode(daemons, values)),
+    ...(await diagnoseNode(daemons, { ...values, services: agent?.services })),
     ...(daemons.includes('relay') ? await diagnoseRelayCertificate(stateDir) : []),
     ...(!isNode ? [] : 'node' in identity ? await diagnoseCloud(identity, values, foreignAddresses()) : [identity]),
-    ...(await diagnoseDaemons(runDir)),
+    ...answers.flatMap((answer) => diagnoseDaemon(answer, daemons)),
   ]
   process.stdout.write(
     json ? `${JSON.stringify({ daemons, diagnoses }, undefined, 2)}\n` : renderDoctor(diagnoses, lineWidth()),
@@ -79,18 +84,38 @@ async function daemonsOf(stateDir: string, identity: NodeIdentity | Diagnosis): 
   return [...(isNode ? (['agent', 'gateway'] as const) : []), ...(isRelay ? (['relay'] as const) : [])]
 }
 
-/** Those that were started; what they know of problems, `fulmar status` tells. */
-async function diagnoseDaemons(runDir: string): Promise<readonly Diagnosis[]> {
-  const answers = await fetchAll(runDir)
-  return answers.flatMap((answer): readonly Diagnosis[] => {
-    const base = { name: `fulmar ${answer.daemon}`, why: 'it must run; what it set in the kernel goes on meanwhile' }
-    switch (answer.kind) {
-      case 'status':
-        return [{ ...base, verdict: 'fine', found: 'runs; fulmar status says what it does' }]
-      case 'absent':
-        return []
-      case 'dead':
-        return [{ ...base, verdict: 'wrong', found: answer.reason, remedy: 'see its log, and start it again' }]
+/** More would only bury the rest. */
+const PROBLEMS_MAX = 8
+
+/** One that was started, and what it knows to be wrong; one that should have been. */
+function diagnoseDaemon(answer: Answer, wanted: readonly Daemon[]): readonly Diagnosis[] {
+  const { daemon } = answer
+  const base = { name: `fulmar ${daemon}`, why: 'it must run; what it set in the kernel goes on meanwhile' }
+  const log = `its log (of a pod: kubectl -n fulmar-system logs POD --previous)`
+  switch (answer.kind) {
+    case 'status': {
+      const problems = problemsOf(answer.status, Date.now())
+      if (problems.length === 0) return [{ ...base, verdict: 'fine', found: 'runs, and knows of no problem' }]
+      const rest = problems.length - PROBLEMS_MAX
+      const found = [...problems.slice(0, PROBLEMS_MAX), ...(rest > 0 ? [`and ${rest} more`] : [])]
+      const why = 'it runs, and says this itself'
+      const remedy = 'what is wrong above comes first; fulmar status and fulmar paths say more'
+      return found.map((problem) => ({ ...base, verdict: 'note', found: problem, why, remedy }))
     }
-  })
+    case 'absent':
+      // A node need not have a gateway.
+      if (daemon === 'gateway' || !wanted.includes(daemon)) return []
+      return [
+        {
+          ...base,
+          verdict: 'note',
+          found: 'was not started here',
+          remedy: `start it; if it ended by itself, see ${log}`,
+        },
+      ]
+    case 'dead': {
+      const found = answer.code === 'ECONNREFUSED' ? 'is dead, and left its socket' : answer.reason
+      return [{ ...base, verdict: 'wrong', found, remedy: `see ${log}, and start it again` }]
+    }
+  }
 }

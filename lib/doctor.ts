@@ -1,6 +1,7 @@
 // What `fulmar doctor` makes of what it finds on a node: each finding with why it matters and what to do. Pure; nothing is
 // looked at here.
 
+import { DEVICE_MTU, LEAST_MTU } from './owned.ts'
 import { countText, durationText, LINE_WIDTH, millisecondsText, paragraph } from './text-table.ts'
 
 export type Diagnosis = {
@@ -49,6 +50,42 @@ export function filterDiagnosis(all: number, own: readonly DeviceFilter[]): Diag
     remedy:
       'something sets it after the gateway has: look for rp_filter in /etc/sysctl.d and in what your CNI sets, and let it leave these devices at 2',
   }
+}
+
+export type DeviceMtu = { readonly name: string; readonly mtu: number }
+
+/** What WireGuard adds to a packet that goes by IPv4, and by IPv6. */
+const WIREGUARD_BYTES = { v4: 60, v6: 80 }
+
+/** @param own WireGuard devices of ours. @param uplinks devices with a default route. */
+export function mtuDiagnosis(own: readonly DeviceMtu[], uplinks: readonly DeviceMtu[]): Diagnosis {
+  const base = {
+    name: 'MTU',
+    why: 'packets between pools are as large as our devices let them be, and WireGuard adds 60 bytes, over IPv6 80',
+  }
+  const textOf = (devices: readonly DeviceMtu[]) => devices.map(({ name, mtu }) => `${name} ${mtu}`).join(', ')
+  const changed = own.filter(({ mtu }) => mtu !== DEVICE_MTU)
+  if (changed.length > 0)
+    return {
+      ...base,
+      verdict: 'wrong',
+      found: `${textOf(changed)}, and must be ${DEVICE_MTU}`,
+      remedy: `something else sets it: look for these devices in what your CNI and network manager set, and ip link set ${changed[0]!.name} mtu ${DEVICE_MTU}`,
+    }
+  const whole = DEVICE_MTU + WIREGUARD_BYTES.v4
+  const narrow = uplinks.filter(({ mtu }) => mtu < whole)
+  if (narrow.length === 0)
+    return { ...base, verdict: 'fine', found: textOf([...own, ...uplinks]) || 'no device of ours yet' }
+  const remedy = `raise the MTU of ${narrow[0]!.name} to ${whole} or more, over IPv6 ${DEVICE_MTU + WIREGUARD_BYTES.v6}, if its network carries that`
+  const least = LEAST_MTU + WIREGUARD_BYTES.v4
+  if (narrow.some(({ mtu }) => mtu < least))
+    return {
+      ...base,
+      verdict: 'wrong',
+      found: `${textOf(narrow)}: less than the ${least} that tunnels need, so that all goes by TCP over the relay`,
+      remedy,
+    }
+  return { ...base, verdict: 'note', found: `${textOf(narrow)}: routes over it carry ${LEAST_MTU} at a time`, remedy }
 }
 
 export type CertificateFacts = {

@@ -25,7 +25,7 @@ export function problemsText(
   width: number,
 ): string {
   const places = new Map<string, string[]>()
-  for (const { where, text } of [...silent.map(silentProblem), ...statuses.flatMap((each) => problemsOf(each, nowMs))])
+  for (const { where, text } of [...silent.map(silentProblem), ...statuses.flatMap((each) => placed(each, nowMs))])
     places.set(text, [...(places.get(text) ?? []), where])
   if (places.size === 0) return 'No problems\n'
   const lines = [...places].map(([text, wheres]) =>
@@ -40,7 +40,11 @@ const silentProblem = ({ host, daemon, reason }: SilentDaemon): Problem => ({
   text: `does not answer: ${reason}`,
 })
 
-function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Problem[] {
+const placed = ({ host, status }: HostStatus, nowMs: number): readonly Problem[] =>
+  problemsOf(status, nowMs).map((text) => ({ where: `${host} ${status.kind}`, text }))
+
+/** What one daemon knows to be wrong. */
+export function problemsOf(status: DaemonStatus, nowMs: number): readonly string[] {
   const ago = (since: number): string => durationText(nowMs - since)
   const lasting = ({ url, since, error }: SessionStatus): string => `${url} for ${ago(since)}${because(error)}`
   const problems: string[] = []
@@ -67,7 +71,7 @@ function problemsOf({ host, status }: HostStatus, nowMs: number): readonly Probl
       problems.push(...status.problems, ...metadataProblems(status.metadata))
       break
   }
-  return problems.map((text) => ({ where: `${host} ${status.kind}`, text }))
+  return problems
 }
 
 function metadataProblems({ source, server, error }: MetadataStatus): readonly string[] {

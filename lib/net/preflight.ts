@@ -34,7 +34,7 @@ export function find(program: string): string | undefined {
 async function problemOf(wanted: Probe): Promise<string | undefined> {
   switch (wanted.kind) {
     case 'program':
-      return find(wanted.program) === undefined ? 'is not installed' : undefined
+      return find(wanted.program) === undefined ? 'is not installed, or not in PATH' : undefined
     case 'device':
       return openProblem(wanted.path)
     case 'root':

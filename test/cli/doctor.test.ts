@@ -1,10 +1,13 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFile } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import { createServer as createHttpServer } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { parseSocketAddress } from '../../lib/address.ts'
 import { createAuthority, createClient, issueServer, validFor } from '../../lib/certificates.ts'
@@ -66,15 +69,8 @@ async function openCloud(
 }
 
 async function diagnose(stateDir: string, ...argv: readonly string[]): Promise<readonly Diagnosis[]> {
-  const { stdout, stderr } = await fulmar(
-    'doctor',
-    '--json',
-    '--state-dir',
-    stateDir,
-    '--run-dir',
-    '/nonexistent',
-    ...argv,
-  )
+  const runDir = argv.includes('--run-dir') ? [] : ['--run-dir', '/nonexistent']
+  const { stdout, stderr } = await fulmar('doctor', '--json', '--state-dir', stateDir, ...runDir, ...argv)
   if (stdout === '') throw new Error(stderr)
   return (JSON.parse(stdout) as { readonly diagnoses: readonly Diagnosis[] }).diagnoses
 }
@@ -126,6 +122,36 @@ t.test('a relay whose clock differs', async (t) => {
   const { stateDir, url, write } = await openCloud(t, { names: ['127.0.0.1'], clockMs: -DAY_MS })
   write(url, [])
   t.match(about(await diagnose(stateDir), /^clock/), { verdict: 'wrong', found: /ahead of the relay/, remedy: /NTP/ })
+})
+
+t.test('daemons', async (t) => {
+  const { stateDir, url, write } = await openCloud(t, { names: ['127.0.0.1'] })
+  write(url, [])
+  t.match(about(await diagnose(stateDir), /^fulmar agent/), { verdict: 'note', found: 'was not started here' })
+
+  const runDir = folderOf(t)
+  const metadata = { source: 'cloud', server: url, objects: {} }
+  const services = { count: 1, endpoints: 1, path: 'nft', pathReason: 'there is no cgroup2' }
+  const status = { kind: 'agent', services, problems: ['Node x: podCIDR y: mend it'], metadata }
+  const agent = createHttpServer((_, response) => response.end(JSON.stringify(status))).listen(`${runDir}/agent.sock`)
+  t.teardown(() => agent.close())
+  await once(agent, 'listening')
+  // As a daemon leaves its socket that is killed.
+  const script =
+    'const s = require("net").createServer().listen(process.argv[1], () => process.kill(process.pid, "SIGKILL"))'
+  await promisify(execFile)(process.execPath, ['-e', script, `${runDir}/gateway.sock`]).catch(() => {})
+  const found = await diagnose(stateDir, '--run-dir', runDir)
+  t.match(about(found, /^fulmar agent/), {
+    verdict: 'note',
+    found: 'Node x: podCIDR y: mend it',
+    remedy: /fulmar status/,
+  })
+  t.match(about(found, /^fulmar gateway/), {
+    verdict: 'wrong',
+    found: 'is dead, and left its socket',
+    remedy: /its log/,
+  })
+  t.match(about(found, /^BPF on/), { verdict: 'note', found: 'the agent does not use it: there is no cgroup2' })
 })
 
 t.test('a machine that has not joined, for people', async (t) => {

@@ -5,6 +5,7 @@ import {
   clockDiagnosis,
   filterDiagnosis,
   kernelDiagnosis,
+  mtuDiagnosis,
   prefixesDiagnosis,
   relayDiagnosis,
   renderDoctor,
@@ -36,6 +37,45 @@ t.test(
     ['just enough', kernelDiagnosis('5.13.0'), 'fine', /5\.13/],
     ['too old', kernelDiagnosis('5.10.0-28-amd64'), 'wrong', /5\.10/, /5\.13 or later/],
     ['far too old', kernelDiagnosis('4.19.0'), 'wrong', /4\.19/],
+  ]),
+)
+
+const mtus = (text: string) =>
+  text
+    .split(' ')
+    .flatMap((each) => (each === '' ? [] : [{ name: each.split('=')[0]!, mtu: Number(each.split('=')[1]) }]))
+t.test(
+  'MTU',
+  judge([
+    [
+      'Ethernet',
+      mtuDiagnosis(mtus('fm-direct=1380 fm-udp=1380'), mtus('eth0=1500')),
+      'fine',
+      /fm-direct 1380.* eth0 1500/,
+    ],
+    ['just enough', mtuDiagnosis(mtus('fm-direct=1380'), mtus('ppp0=1440')), 'fine', /ppp0 1440/],
+    ['before the first start', mtuDiagnosis([], []), 'fine', /no device/],
+    [
+      'a mobile network',
+      mtuDiagnosis(mtus('fm-direct=1380'), mtus('wwan0=1400')),
+      'note',
+      /wwan0 1400: .*1280/,
+      /wwan0 to 1440/,
+    ],
+    [
+      'a tunnel in a tunnel',
+      mtuDiagnosis(mtus('fm-direct=1380'), mtus('eth0=1500 tun0=1300')),
+      'wrong',
+      /^tun0 1300: less than the 1340/,
+      /tun0/,
+    ],
+    [
+      'somebody else’s hand',
+      mtuDiagnosis(mtus('fm-direct=9000 fm-udp=1380'), mtus('eth0=9000')),
+      'wrong',
+      /^fm-direct 9000, and must be 1380/,
+      /ip link set fm-direct mtu 1380/,
+    ],
   ]),
 )
 
