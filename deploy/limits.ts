@@ -73,12 +73,12 @@ export const LIMITS: readonly LimitGroup[] = [
   {
     title: 'The relay’s Kubernetes API',
     rows: [
-      ['body of a request', 'relay/api/api-server.ts', 'BODY_MAX_BYTES'],
+      ['body of a request', 'relay/api/answer-server.ts', 'BODY_MAX_BYTES'],
       ['watches', 'relay/api/api-server.ts', 'WATCHES_MAX'],
       ['watches of one node or user', 'relay/api/api-server.ts', 'WATCHES_PER_CALLER_MAX'],
       ['what waits for a watcher that does not read', 'relay/api/watch-server.ts', 'BACKLOG_MAX_BYTES'],
       ['changes kept for watchers, of each resource', 'relay/api/registry.ts', 'HISTORY_MAX'],
-      ['Leases of one node', 'relay/api/api-server.ts', 'LEASES_PER_NODE_MAX'],
+      ['Leases of one node', 'relay/api/write-server.ts', 'LEASES_PER_NODE_MAX'],
       ['objects written by nodes', 'relay/api/cluster.ts', 'WRITTEN_MAX'],
       ['one of them', 'relay/api/cluster.ts', 'WRITTEN_MAX_BYTES'],
       ['files of --manifests', 'relay/api/folder-loop.ts', 'FILES_MAX'],
