@@ -3,7 +3,7 @@
 
 import { changesBetween } from '../lib/sorted-list.ts'
 import { byService } from './balance.ts'
-import { rulesOf, type ServiceRules } from './nft-service.ts'
+import { addRules, ServiceRules } from './nft-service.ts'
 import { classOf, type Elements, type Ruleset } from './nft.ts'
 
 /** What the kernel has, as it was last applied. */
@@ -40,22 +40,22 @@ export function planChanges(before: Loaded, after: Ruleset): Changes | undefined
   const rulesOnly = ({ source, masqueradeOutsiders, serviceCidrs }: Ruleset) =>
     [source, masqueradeOutsiders, ...serviceCidrs].join()
   if (rulesOnly(ruleset) !== rulesOnly(after)) return undefined
-  const gone = new Pile()
-  const wanted = new Pile()
+  const gone = new ServiceRules()
+  const wanted = new ServiceRules()
   if (before.listed !== undefined) {
-    for (const [object, elements] of before.listed) gone.add(object, elements)
-    for (const service of after.services) wanted.addRules(rulesOf(service, after.family))
-    for (const [object, elements] of after.shared) wanted.add(object, elements)
+    for (const [object, elements] of before.listed) addElements(gone, object, elements)
+    for (const service of after.services) addRules(wanted, service, after.family)
+    for (const [object, elements] of after.shared) addElements(wanted, object, elements)
   } else {
     for (const [had, now] of changesBetween(ruleset.services, after.services, byService)) {
-      if (had !== undefined) gone.addRules(rulesOf(had, after.family))
-      if (now !== undefined) wanted.addRules(rulesOf(now, after.family))
+      if (had !== undefined) addRules(gone, had, after.family)
+      if (now !== undefined) addRules(wanted, now, after.family)
     }
     for (const [object, elements] of after.shared) {
       const had = ruleset.shared.get(object)
       if (had === elements) continue
-      if (had !== undefined) gone.add(object, had)
-      wanted.add(object, elements)
+      if (had !== undefined) addElements(gone, object, had)
+      addElements(wanted, object, elements)
     }
   }
 
@@ -64,7 +64,7 @@ export function planChanges(before: Loaded, after: Ruleset): Changes | undefined
   for (const object of new Set([...gone.elements.keys(), ...wanted.elements.keys()])) {
     const had = gone.elements.get(object)
     const now = wanted.elements.get(object)
-    const added = new Map([...(now ?? [])].filter(([key, value]) => had?.get(key) !== value))
+    const added = had === undefined ? now! : new Map([...(now ?? [])].filter(([key, value]) => had.get(key) !== value))
     const keys = [...(had ?? [])].filter(([key, value]) => now?.get(key) !== value).map(([key]) => key)
     const isClass = classOf(object) !== undefined
     const later = isClass ? keys.filter((key) => !added.has(key)) : []
@@ -84,7 +84,12 @@ export function planChanges(before: Loaded, after: Ruleset): Changes | undefined
 }
 
 /** Classes that nobody uses any more stay until the table is written anew. */
-function afterwards(before: Loaded, ruleset: Ruleset, gone: Pile, wanted: Pile): Pick<Changes, 'dropped' | 'loaded'> {
+function afterwards(
+  before: Loaded,
+  ruleset: Ruleset,
+  gone: ServiceRules,
+  wanted: ServiceRules,
+): Pick<Changes, 'dropped' | 'loaded'> {
   const needed = new Set([...wanted.sets.keys(), ...wanted.chains.keys()])
   const free =
     before.listed === undefined
@@ -100,21 +105,6 @@ function afterwards(before: Loaded, ruleset: Ruleset, gone: Pile, wanted: Pile):
 }
 const OTHER_OBJECTS = (name: string) => classOf(name) === undefined && !/^(sticky|to|affinity)-/.test(name)
 
-/** Rules of several services together. */
-class Pile {
-  readonly elements = new Map<string, Map<string, string>>()
-  readonly sets = new Map<string, string>()
-  readonly chains = new Map<string, readonly string[]>()
-
-  add(object: string, added: Elements): void {
-    const elements = this.elements.get(object) ?? new Map<string, string>()
-    this.elements.set(object, elements)
-    for (const [key, value] of added) elements.set(key, value)
-  }
-
-  addRules({ elements, sets, chains }: ServiceRules): void {
-    for (const [object, added] of elements) this.add(object, added)
-    for (const [name, type] of sets) this.sets.set(name, type)
-    for (const [name, body] of chains) this.chains.set(name, body)
-  }
+function addElements(rules: ServiceRules, object: string, elements: Elements): void {
+  for (const [key, value] of elements) rules.set(object, key, value)
 }

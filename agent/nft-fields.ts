@@ -63,25 +63,30 @@ function shapeOf(object: string): Shape | undefined {
 }
 
 function verdictOf(text: string): Verdict {
-  const [, chain] = /^goto (.+)$/.exec(text) ?? []
-  if (chain !== undefined) return { kind: 'goto', chain }
+  if (text.startsWith(GOTO)) return { kind: 'goto', chain: text.slice(GOTO.length) }
   if (text === 'drop') return { kind: 'drop' }
   throw new TypeError(`${text}: is no verdict`)
 }
 
-/** @throws TypeError for what is written otherwise. */
+const GOTO = 'goto '
+
+/** Hundreds of thousands are read at a start. @throws TypeError for what is written otherwise. */
 function bytesOf(text: string, fields: readonly Field[], family: Family): Buffer {
   const addressBytes = family === 4 ? 4 : 16
   const words = text.split(' . ')
   if (words.length !== fields.length) throw new TypeError(`${text}: has not ${fields.length} fields`)
-  const bytes = Buffer.alloc(fields.reduce((sum, field) => sum + (field === 'address' ? addressBytes : 4), 0))
+  let length = 0
+  for (const field of fields) length += field === 'address' ? addressBytes : 4
+  // Of memory that many share, which takes half the time of memory of its own.
+  const bytes = Buffer.allocUnsafe(length).fill(0)
   let at = 0
-  fields.forEach((field, i) => {
+  for (let i = 0; i < fields.length; i++) {
+    const field = fields[i]!
     const word = words[i]!
     if (field === 'address') {
       writeAddress(word, family, bytes, at)
       at += addressBytes
-      return
+      continue
     }
     const number = field === 'protocol' ? (PROTOCOLS[word] ?? NaN) : Number(word)
     if (!Number.isInteger(number)) throw new TypeError(`${text}: ${word} is no ${field}`)
@@ -89,6 +94,6 @@ function bytesOf(text: string, fields: readonly Field[], family: Family): Buffer
     else if (field === 'port') bytes.writeUInt16BE(number, at)
     else bytes.writeUInt32LE(number, at)
     at += 4
-  })
+  }
   return bytes
 }

@@ -9,17 +9,20 @@ import { openNftMonitor, type NftMonitor } from '../lib/net/nft-monitor.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { openNft } from '../lib/net/nft.ts'
 import { openNftElements } from '../lib/net/nft-elements.ts'
+import { presentIn } from '../lib/net/nft-objects.ts'
 import { pause } from '../lib/net/lifetime.ts'
+import { NFT_TABLE_AGENT } from '../lib/owned.ts'
 import { changesBetween, EMPTY, type SortedList } from '../lib/sorted-list.ts'
 import { byService, type Balance, type ServiceFrontends } from './balance.ts'
 import type { Cluster } from './cluster.ts'
 import { createFlowCleaner } from './conntrack-loop.ts'
 import { udpKeys, udpTargets } from './conntrack.ts'
 import { applyChanges } from './nft-apply-loop.ts'
-import { listTable, noticeOf, readTable, tableNames, type Held } from './nft-observed.ts'
+import { fillTable, renderEmpty } from './nft-load-loop.ts'
+import { listTable, noticeOf, readTable, type Held } from './nft-observed.ts'
 import { planChanges, type ElementChange } from './nft-changes.ts'
 import { markerOf, renderTable } from './nft-text.ts'
-import { rulesetOf, tableOf, type Ruleset } from './nft.ts'
+import { rulesetOf, type Ruleset } from './nft.ts'
 import { runTakeover } from './takeover-loop.ts'
 import type { Takeover } from './takeover.ts'
 import type { Here } from './topology.ts'
@@ -78,8 +81,6 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const watching = Promise.withResolvers<void>()
   let serial = Date.now()
   const observed = new Set<Family>()
-  // Asked before the services are known: where no table is, and none can be lost, the first one is made without delay.
-  const atStart = new Map(FAMILIES.map((family) => [family, hasTable(family)]))
   let own: OwnAddresses = { sources: [], nodeAddresses: [] }
   let addressesMs = -Infinity
   let services: SortedList<ServiceFrontends> = EMPTY
@@ -110,10 +111,8 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   const syncFamily = async (wanted: Ruleset): Promise<void> => {
     const { family } = wanted
     if (!observed.has(family)) {
+      const left = (await hasTable(family)) ? await observe(wanted) : undefined
       observed.add(family)
-      const asked = atStart.get(family)
-      atStart.delete(family)
-      const left = (await asked) === false ? undefined : await observe(wanted)
       if (left !== undefined) held.set(family, left)
     }
     const before = held.get(family)
@@ -127,9 +126,11 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       const early = lastRebuild + REBUILD_MIN_INTERVAL_MS - performance.now()
       if (early > 0) await pause(early, signal)
       const marker = markerOf(wanted, ++serial)
-      const { script, loaded } = renderTable(wanted, marker)
+      const replaces = await hasTable(family)
+      const { script, loaded } = (replaces ? renderTable : renderEmpty)(wanted, marker)
       held.set(family, { loaded, marker })
       await nft.apply([script])
+      if (!replaces) await fillTable({ nft, elements }, wanted, loaded)
       lastRebuild = performance.now()
     } catch (error) {
       held.delete(family)
@@ -245,11 +246,9 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   }
 }
 
-const hasTable = (family: Family): Promise<boolean> =>
-  run('nft', tableNames(family)).then(
-    (text) => text.split('\n').includes(`table ${tableOf(family)}`),
-    () => true,
-  )
+/** Cheap. */
+const hasTable = async (family: Family): Promise<boolean> =>
+  (await presentIn([{ family, table: NFT_TABLE_AGENT }])).length > 0
 
 /** What a predecessor left, if its rules are ours: then nothing needs to be replaced under the packets of new connections. */
 async function observe(wanted: Ruleset): Promise<Held | undefined> {

@@ -137,8 +137,5 @@ export function noticeOf(
 }
 const DELETED = new RegExp(`^delete (chain|element|rule) (ip6?) ${TABLE} (\\S+) ?(.*)$`)
 
-/** The arguments of nft that print `table FAMILY NAME`, a line for each. */
-export const tableNames = (family: Family): readonly string[] => ['list', 'tables', ipOf(family)]
-
 /** The arguments of nft that print a table for `readTable`. */
 export const listTable = (family: Family): readonly string[] => ['-j', 'list', 'table', ipOf(family), TABLE]

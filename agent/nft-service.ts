@@ -9,12 +9,19 @@ import type { Frontend, ServiceFrontends, Target } from './balance.ts'
 import type { Protocol } from './cluster.ts'
 import { ipOf, mapOf, prefixText, withoutInner, type EndpointClass } from './nft.ts'
 
-export type ServiceRules = {
+/** Of one service, or of several together. */
+export class ServiceRules implements Draft {
   /** By set or map. */
-  readonly elements: ReadonlyMap<string, Map<string, string>>
+  readonly elements = new Map<string, Map<string, string>>()
   /** Sets and chains of affinity by name: the type of a set, the rules of a chain, in an order in which they can be made. */
-  readonly sets: ReadonlyMap<string, string>
-  readonly chains: ReadonlyMap<string, readonly string[]>
+  readonly sets = new Map<string, string>()
+  readonly chains = new Map<string, readonly string[]>()
+
+  set(object: string, key: string, value: string): void {
+    const known = this.elements.get(object)
+    if (known === undefined) this.elements.set(object, new Map([[key, value]]))
+    else known.set(key, value)
+  }
 }
 
 /** Weights are scaled down to about this many slots. */
@@ -25,15 +32,9 @@ export const MASQUERADE_MARK = '0x4000'
 const protocolText: Readonly<Record<Protocol, string>> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' }
 
 export function rulesOf(service: ServiceFrontends, family: Family): ServiceRules {
-  const elements = new Map<string, Map<string, string>>()
-  const set = (object: string, key: string, value: string): void => {
-    const known = elements.get(object)
-    if (known === undefined) elements.set(object, new Map([[key, value]]))
-    else known.set(key, value)
-  }
-  const draft = { set, sets: new Map<string, string>(), chains: new Map<string, readonly string[]>() }
-  addRules(draft, service, family)
-  return { elements, sets: draft.sets, chains: draft.chains }
+  const rules = new ServiceRules()
+  addRules(rules, service, family)
+  return rules
 }
 
 /** What rules are written to: an element of a set may come more than once. */

@@ -6,7 +6,7 @@ import type { Family } from '../lib/cidr.ts'
 import { EMPTY } from '../lib/sorted-list.ts'
 import type { Changes, ElementChange, Loaded } from './nft-changes.ts'
 import { addRules, MASQUERADE_MARK, markOutsiders } from './nft-service.ts'
-import { classOf, ipOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
+import { classOf, ipOf, mapOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
 
 /** The form of what nft-service.ts makes for affinity; another number is another layout. */
 const AFFINITY_FORM = 1
@@ -17,10 +17,16 @@ const AFFINITY_FORM = 1
  */
 export function markerOf(ruleset: Ruleset, serial: number): string {
   const classes = (['', 'inside-', 'node-', 'node-inside-'] as const).flatMap((prefix) =>
-    renderClass(ruleset.family, { prefix, count: 1 }, []),
+    renderClass(ruleset.family, { prefix, count: 1 }, [], 0),
   )
   const text = [staticTable(ruleset, ''), ...classes, AFFINITY_FORM].join('\n')
   return `layout-${createHash('sha256').update(text).digest('hex').slice(0, 12)}-${serial}`
+}
+
+export type Rendered = {
+  readonly script: string
+  /** What the kernel has once it is applied, and what is left out is filled in. */
+  readonly loaded: Loaded
 }
 
 /** A table without services: what chains are always there, and how. */
@@ -30,12 +36,16 @@ export const staticTable = (ruleset: Ruleset, marker: string): string =>
 /**
  * The whole table in place of what was there: one transaction, no moment without rules. Written as one block at the end,
  * so that a script that is cut off by the death of its writer is a syntax error and not a shorter script.
- * @returns also what the kernel has afterwards.
+ * @param isLeftOut of sets and maps: they get room for what services have in them, and nothing else.
  */
-export function renderTable(ruleset: Ruleset, marker: string): { readonly script: string; readonly loaded: Loaded } {
+export function renderTable(
+  ruleset: Ruleset,
+  marker: string,
+  isLeftOut: (object: string) => boolean = () => false,
+): Rendered {
   const { family, shared } = ruleset
   const table = tableOf(family)
-  const { elements, affinity, made } = gather(ruleset)
+  const { elements, counts, affinity, made } = gather(ruleset, isLeftOut)
   const types = objectTypes(family)
   const lines = [
     `add table ${table}`,
@@ -45,11 +55,15 @@ export function renderTable(ruleset: Ruleset, marker: string): { readonly script
     '  }',
     ...OBJECTS.flatMap((name) => {
       const own = shared.get(name)
-      return renderObject(...types[name], own === undefined ? (elements.get(name) ?? []) : renderElements(own))
+      return renderObject(
+        ...types[name],
+        own === undefined ? (elements.get(name) ?? []) : renderElements(own),
+        counts.get(name)?.count,
+      )
     }),
-    ...[...elements].flatMap(([name, slots]) => {
+    ...[...counts].flatMap(([name, { count }]) => {
       const each = classOf(name)
-      return each === undefined ? [] : renderClass(family, each, slots)
+      return each === undefined ? [] : renderClass(family, each, elements.get(name) ?? [], count)
     }),
     ...affinity,
     ...staticChains(ruleset),
@@ -59,16 +73,25 @@ export function renderTable(ruleset: Ruleset, marker: string): { readonly script
 }
 
 /** Of all services, as text: at full size there is no room for both. */
-function gather({ services, family }: Ruleset): {
+function gather(
+  { services, family }: Ruleset,
+  isLeftOut: (object: string) => boolean,
+): {
   readonly elements: ReadonlyMap<string, readonly string[]>
+  /** Of elements, with those that are left out; of a set the same may count twice. */
+  readonly counts: ReadonlyMap<string, { readonly count: number }>
   readonly affinity: readonly string[]
   /** Maps of classes, and sets and chains of affinity. */
   readonly made: ReadonlySet<string>
 } {
   const maps = new Map<string, string[]>()
   const keys = new Map<string, Set<string>>()
+  const counts = new Map<string, { count: number; readonly leftOut: boolean }>()
   const [sets, chains] = [new Map<string, string>(), new Map<string, readonly string[]>()]
   const set = (object: string, key: string, value: string): void => {
+    const own = counts.get(object) ?? { count: 0, leftOut: isLeftOut(object) }
+    if (own.count++ === 0) counts.set(object, own)
+    if (own.leftOut) return
     if (value === '') {
       const own = keys.get(object) ?? new Set()
       keys.set(object, own)
@@ -83,11 +106,12 @@ function gather({ services, family }: Ruleset): {
   const elements = new Map([...maps, ...[...keys].map(([object, own]) => [object, [...own]] as const)])
   return {
     elements,
+    counts,
     affinity: [
       ...[...sets].flatMap(([name, type]) => renderObject(`set ${name}`, type, [])),
       ...[...chains].flatMap(([name, rules]) => renderChain(name, rules)),
     ],
-    made: new Set([...elements.keys(), ...sets.keys(), ...chains.keys()].filter((name) => !isAlwaysThere(name))),
+    made: new Set([...counts.keys(), ...sets.keys(), ...chains.keys()].filter((name) => !isAlwaysThere(name))),
   }
 }
 const isAlwaysThere = (name: string) => (OBJECTS as readonly string[]).includes(name)
@@ -252,8 +276,13 @@ export function classChains(
   return prefix.endsWith('inside-') ? [plain] : [plain, [`${prefix}masq-${count}`, [markOutsiders(family), pick]]]
 }
 
-const renderClass = (family: Family, each: EndpointClass, slots: readonly string[]): readonly string[] => [
-  ...renderObject(`map ${each.prefix}endpoints-${each.count}`, endpointsType(family, each), slots),
+const renderClass = (
+  family: Family,
+  each: EndpointClass,
+  slots: readonly string[],
+  count: number,
+): readonly string[] => [
+  ...renderObject(`map ${mapOf(each)}`, endpointsType(family, each), slots, count),
   ...classChains(family, each).flatMap(([name, rules]) => renderChain(name, rules)),
 ]
 const renderElements = (elements: Elements): readonly string[] =>
@@ -264,12 +293,17 @@ const renderChain = (name: string, rules: readonly string[]): readonly string[] 
   '  }',
 ]
 
-/** nft 1.0.6 wants a line break or `;` before a closing brace. */
-function renderObject(head: string, type: string, elements: readonly string[]): readonly string[] {
+/** nft 1.0.6 wants a line break or `;` before a closing brace. @param count of all that are to come. */
+function renderObject(
+  head: string,
+  type: string,
+  elements: readonly string[],
+  count = elements.length,
+): readonly string[] {
   const content = elements.length > 0 ? [`    elements = {`, `      ${elements.join(',\n      ')}`, '    }'] : []
   // The kernel fills a table of a known size in half the time. A full one refuses, and then all is loaded anew.
-  const isSized = elements.length >= SIZED_MIN && !type.includes('flags')
-  const size = isSized ? `; size ${Math.ceil(elements.length * HEADROOM)}` : ''
+  const isSized = count >= SIZED_MIN && !type.includes('flags')
+  const size = isSized ? `; size ${Math.ceil(count * HEADROOM)}` : ''
   return [`  ${head} {`, `    ${type}${size}`, ...content, '  }']
 }
 /** Elements. */

@@ -4,7 +4,7 @@
 // The kernel does all of a batch within write(2), and answers before it returns. It waits there for whoever else changes
 // nftables, seconds where that is much: so it is called in a thread of libuv's.
 
-import { close, readSync, write } from 'node:fs'
+import { close, closeSync, readSync, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { libc } from './ffi.ts'
 import { HEADER } from './nft-batch.ts'
@@ -21,24 +21,41 @@ export type NftElements = {
   readonly close: () => void
 }
 
-/** What a socket's buffer takes where nobody raised it. */
-export const BATCH_BYTES_MAX = 128 << 10
+/** The kernel holds up whoever else changes nftables for so long as it takes this in: some 20 ms. */
+export const BATCH_BYTES_MAX = 1 << 20
 
 const AF_NETLINK = 16
 const NETLINK_NETFILTER = 12
 const SOCK_RAW = 3
 const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
+const SOL_SOCKET = 1
+const SO_SNDBUFFORCE = 32
+const SOL_NETLINK = 270
+/** Answers do not repeat what they are about, which a socket would have no room for. */
+const NETLINK_CAP_ACK = 10
 const MESSAGE_ERROR = 2
 const ANSWER_BYTES_MAX = 64 << 10
 
-const functions = libc({ socket: { return: 'int32', arguments: ['int32', 'int32', 'int32'] } })
+const functions = libc({
+  socket: { return: 'int32', arguments: ['int32', 'int32', 'int32'] },
+  setsockopt: { return: 'int32', arguments: ['int32', 'int32', 'int32', 'buffer', 'int32'] },
+})
 const writeAsync = promisify(write)
 
 /** @throws Error where the C library cannot be called, or gives no such socket. */
 export function openNftElements(): NftElements {
   const fd = functions()?.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_NETFILTER) ?? -1
   if (fd < 0) throw new Error('nftables: no netlink socket can be opened')
+  const isSet = (level: number, option: number, value: number): boolean => {
+    const bytes = Buffer.alloc(4)
+    bytes.writeInt32LE(value)
+    return functions()?.setsockopt(fd, level, option, bytes, bytes.length) === 0
+  }
+  if (!isSet(SOL_SOCKET, SO_SNDBUFFORCE, BATCH_BYTES_MAX) || !isSet(SOL_NETLINK, NETLINK_CAP_ACK, 1)) {
+    closeSync(fd)
+    throw new Error('nftables: a netlink socket has no room for large transactions; needs root or CAP_NET_ADMIN')
+  }
   const answer = Buffer.alloc(ANSWER_BYTES_MAX)
   let last: Promise<unknown> = Promise.resolve()
 
@@ -51,7 +68,7 @@ export function openNftElements(): NftElements {
       if (errno === 0 && failure === undefined) return
       failure ??= errno
     }
-    if (failure === undefined) throw new Error('nftables: the kernel does not answer')
+    if (failure === undefined) throw new Error('nftables: the answer of the kernel is lost')
     throw new NetfilterError('nftables: the kernel refuses a change', -failure)
   }
   return {
@@ -64,12 +81,14 @@ export function openNftElements(): NftElements {
   }
 }
 
-/** @returns undefined where nothing is there to be read. */
+/** @returns undefined where nothing is there to be read, 0 where something was and is lost. */
 function read(fd: number, into: Buffer): number | undefined {
   try {
     return readSync(fd, into)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return undefined
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EAGAIN') return undefined
+    if (code === 'ENOBUFS') return 0
     throw error
   }
 }

@@ -4,12 +4,12 @@ import { execFileSync } from 'node:child_process'
 import t from 'tap'
 import { applyChanges } from '../../agent/nft-apply-loop.ts'
 import { planChanges } from '../../agent/nft-changes.ts'
-import { listTable, readTable } from '../../agent/nft-observed.ts'
 import { markerOf, renderTable } from '../../agent/nft-text.ts'
-import type { Elements, Ruleset } from '../../agent/nft.ts'
+import type { Ruleset } from '../../agent/nft.ts'
 import { createLog } from '../../lib/log.ts'
 import { openNftElements, type NftElements } from '../../lib/net/nft-elements.ts'
 import { openNft } from '../../lib/net/nft.ts'
+import { usedElements } from './listed.ts'
 import { enterNamespace } from './namespace.ts'
 import { edge, ruleset, sticky, type RulesetParts } from './rulesets.ts'
 
@@ -25,19 +25,9 @@ const STATES: readonly { readonly name: string; readonly parts: RulesetParts }[]
   { name: 'many', parts: many(10) },
   { name: 'many others', parts: many(100) },
 ]
-const byKey = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1)
 
 if (enterNamespace('fmp-', import.meta.url) !== undefined) {
   const log = createLog('test', process.env['LOG'] ?? 'silent')
-  /** What is listed, without classes that nobody uses any more. */
-  const used = (wanted: Ruleset) => {
-    const json = execFileSync('nft', listTable(wanted.family), { encoding: 'utf8' })
-    const objects = readTable(json, wanted)?.loaded.listed ?? new Map<string, Elements>()
-    return [...objects]
-      .filter(([, elements]) => elements.size > 0)
-      .map(([name, elements]) => [name, [...elements].sort(byKey)] as const)
-      .sort(byKey)
-  }
   const load = (wanted: Ruleset, serial: number) => {
     const { script, loaded } = renderTable(wanted, markerOf(wanted, serial))
     execFileSync('nft', ['-f', '-'], { input: `${script}\n` })
@@ -61,14 +51,14 @@ if (enterNamespace('fmp-', import.meta.url) !== undefined) {
     })
     const whole = STATES.map(({ parts }, i) => {
       load(ruleset(parts), i)
-      return used(ruleset(parts))
+      return usedElements(ruleset(parts))
     })
     let loaded = load(ruleset(STATES[0]!.parts), STATES.length)
     for (const [i, { name, parts }] of STATES.entries()) {
       const changes = planChanges(loaded, ruleset(parts))!
       await applyChanges({ nft, elements: counted }, 4, changes)
       loaded = changes.loaded
-      t.strictSame(used(ruleset(parts)), whole[i], name)
+      t.strictSame(usedElements(ruleset(parts)), whole[i], name)
     }
     t.ok(batches >= STATES.length)
   })
