@@ -22,7 +22,7 @@ export class OpsRefusal extends Error {
 /** Less than the relay waits, so that it hears what went wrong. */
 const DIAL_MS = 4_000
 
-/** @returns a connected socket, whose reads are pooled. @throws OpsRefusal. */
+/** @returns a connected socket. @throws OpsRefusal. */
 export async function dialTarget(policy: OpsPolicy, host: string, port: number): Promise<Socket> {
   const late = AbortSignal.timeout(DIAL_MS)
   const own = ownAddresses()
@@ -32,7 +32,7 @@ export async function dialTarget(policy: OpsPolicy, host: string, port: number):
   let last: Error | undefined
   for (const address of addresses) {
     try {
-      return await connectTcp(address, destination.port, late, 'pooled')
+      return await connectTcp(address, destination.port, late)
     } catch (error) {
       last = error as Error
       if (late.aborted) break

@@ -69,7 +69,8 @@ export async function runEgressServer(options: EgressServerOptions, signal: Abor
   try {
     if (socket !== undefined) {
       await removeStale(socket)
-      const server = http.createServer(times)
+      // Nothing is read ahead: what a node does not take waits in the kernel.
+      const server = http.createServer({ ...times, highWaterMark: 0 })
       serve(server, () => 'egress socket')
       await listen(server, socket, '--egress-socket', log)
     }

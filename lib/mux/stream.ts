@@ -1,6 +1,7 @@
 // One stream of a session, as its user sees it and as the session does: what is to be sent, what was received and not
 // read, and the windows of both directions. Its two halves end apart from each other; a reset ends both.
 
+import { allocate } from '../chunk.ts'
 import { BLOCKED, FIN, MAX_DATA_BYTES, MUX_HEADER_BYTES, MuxError, writeDataHeader } from '../wire/mux.ts'
 import type { ResetReason } from '../wire/mux.ts'
 import type { ReceiveWindow } from './receive-window.ts'
@@ -10,10 +11,8 @@ import type { Flow } from './turns.ts'
 export type StreamUser = {
   /** The other side accepted the stream: to who opened it. */
   readonly opened: () => void
-  /** @returns true if it takes the data, a view of the message, now; else it asks by `read` when it wants some. */
-  readonly take: (data: Buffer) => boolean
-  /** Everything was received; what is not read yet can be. */
-  readonly ended: () => void
+  /** There is something to read, or nothing more comes, for as long as it was not read. */
+  readonly waits: () => void
   /** Both halves are over, by the other side or with the session. */
   readonly reset: (reason: ResetReason, text: string) => void
 }
@@ -27,8 +26,10 @@ export type StreamOwner = {
   readonly over: (stream: MuxStream) => void
 }
 
-/** What waits here is copied together, so that small pieces cost no more than they are and pin no message. */
+/** What comes is copied together, so that small pieces cost no more than they are and pin no memory of others. */
 const PIECE_BYTES = 16 * 1024
+/** Of who reads all that comes: as much as came in between last time, up to this. */
+const MAX_PIECE_BYTES = 32 * 1024
 
 export class MuxStream implements Flow {
   readonly id: number
@@ -39,6 +40,9 @@ export class MuxStream implements Flow {
   #user: StreamUser | undefined
   /** Received and not read, in order; the last may have room for more. */
   #pieces: { buffer: Buffer; length: number }[] = []
+  /** Received since nothing waited, and the time before that. */
+  #burst = 0
+  #lastBurst = 0
   #receivedAll = false
   /** Where the other side last had no window left. */
   #blockedAt = -1
@@ -108,10 +112,19 @@ export class MuxStream implements Flow {
     this.#owner.ready(this, true)
   }
 
-  /** @returns what was received next; undefined if nothing waits, null if nothing more comes. */
+  /** There is something to read. */
+  get waits(): boolean {
+    return this.#pieces.length > 0
+  }
+
+  /** @returns what was received next, to be freed by who is done with it; undefined if nothing waits, null if nothing more comes. */
   read(): Buffer | null | undefined {
     const piece = this.#pieces.shift()
     if (piece === undefined) return this.#receivedAll ? null : undefined
+    if (this.#pieces.length === 0) {
+      this.#lastBurst = this.#burst
+      this.#burst = 0
+    }
     this.#read(piece.length)
     return piece.length === piece.buffer.length ? piece.buffer : piece.buffer.subarray(0, piece.length)
   }
@@ -187,10 +200,7 @@ export class MuxStream implements Flow {
     if (!this.#opened) throw new MuxError('stream not opened', `${this.id}`)
     if (this.#receivedAll) throw new MuxError('data after the end')
     this.window.receive(data.length)
-    if (data.length > 0) {
-      if (this.#pieces.length === 0 && this.#user?.take(data) === true) this.#read(data.length)
-      else this.#keep(data)
-    }
+    if (data.length > 0) this.#keep(data)
     if (blocked) {
       const at = this.window.received
       if (at === this.#blockedAt) throw new MuxError('empty frame', 'blocked twice')
@@ -200,7 +210,7 @@ export class MuxStream implements Flow {
     if (!fin) return
     this.#receivedAll = true
     this.window.end()
-    this.#user?.ended()
+    this.#user?.waits()
     this.#overWhenBoth()
   }
 
@@ -247,6 +257,7 @@ export class MuxStream implements Flow {
   }
 
   #keep(data: Buffer): void {
+    this.#burst += data.length
     const last = this.#pieces.at(-1)
     const room = last === undefined ? 0 : last.buffer.length - last.length
     const first = Math.min(room, data.length)
@@ -256,9 +267,10 @@ export class MuxStream implements Flow {
     }
     const rest = data.length - first
     if (rest === 0) return
-    // The first piece is as large as what came; who has more waiting gets room for more.
-    const buffer = Buffer.allocUnsafeSlow(last === undefined ? rest : Math.max(rest, PIECE_BYTES))
+    const usual = last === undefined ? Math.min(this.#lastBurst, MAX_PIECE_BYTES) : PIECE_BYTES
+    const buffer = allocate(Math.max(rest, usual))
     data.copy(buffer, 0, first)
     this.#pieces.push({ buffer, length: rest })
+    if (last === undefined) this.#user?.waits()
   }
 }

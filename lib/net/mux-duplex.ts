@@ -27,6 +27,7 @@ type Answers = { readonly onOpened: () => void; readonly onRefused: (error: MuxR
 export class MuxDuplex extends Duplex {
   readonly #stream: MuxStream
   #wanted = false
+  #readsSoon = false
 
   /** @param answers to who opened the stream: it is told once, and a refusal is no error of the stream then. */
   constructor(stream: MuxStream, answers?: Answers) {
@@ -39,13 +40,8 @@ export class MuxDuplex extends Duplex {
         waiting = undefined
         told?.onOpened()
       },
-      take: (data) => {
-        if (!this.#wanted) return false
-        this.#wanted = this.push(data)
-        return true
-      },
-      ended: () => {
-        if (this.#wanted) this._read()
+      waits: () => {
+        if (this.#wanted) this.#readSoon()
       },
       reset: (reason, text) => {
         const error = new MuxResetError(reason, text)
@@ -54,6 +50,11 @@ export class MuxDuplex extends Duplex {
         this.destroy()
       },
     })
+  }
+
+  /** More comes after what is being read, in the same turn of the event loop. */
+  get more(): boolean {
+    return this.#stream.waits
   }
 
   /** Whoever reads holds so many bytes of it still: the other side may not send in their place. To be called as that changes. */
@@ -69,6 +70,16 @@ export class MuxDuplex extends Duplex {
       if (data === null) this.#wanted = false
       this.#wanted = this.push(data) && data !== null
     }
+  }
+
+  /** What comes in one turn of the event loop is read at once. */
+  #readSoon(): void {
+    if (this.#readsSoon) return
+    this.#readsSoon = true
+    setImmediate(() => {
+      this.#readsSoon = false
+      if (this.#wanted && !this.destroyed) this._read()
+    })
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {

@@ -4,9 +4,9 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
+import { free } from '../chunk.ts'
 import { MuxDuplex } from './mux-duplex.ts'
-import { giveBack, isPooled } from './pooled-reads.ts'
-import { onPassed } from './young-generation.ts'
+import { onPassed } from './passing-memory.ts'
 
 /** Both with allowHalfOpen. @param onEnd called once, when both are closed. @param error why it broke, where it did. */
 export function splice(a: Duplex, b: Duplex, onEnd: (error?: Error) => void = () => {}): void {
@@ -27,36 +27,75 @@ export function splice(a: Duplex, b: Duplex, onEnd: (error?: Error) => void = ()
   pour(b, a)
 }
 
+/** What waits here: of a stream of a session it is in its window. */
+const MAX_WAITING_BYTES = 64 * 1024
+
+function pour(from: Duplex, to: Duplex): void {
+  if (to instanceof MuxDuplex) pull(from, to)
+  else push(from, to)
+}
+
 /**
  * As pipe(), but what arrives in one turn of the event loop is written by one call to the kernel, and what waits here is in
  * the window of the stream that it came by.
  */
-function pour(from: Duplex, to: Duplex): void {
-  const taken = from instanceof MuxDuplex ? (): void => from.holds(to.writableLength) : undefined
-  taken?.()
+function push(from: Duplex, to: Duplex): void {
+  const source = from instanceof MuxDuplex ? from : undefined
+  source?.holds(to.writableLength)
   let corked = false
+  let paused = false
+  const cork = (): void => {
+    if (corked) return
+    corked = true
+    to.cork()
+  }
   const flush = (): void => {
     if (!corked) return
     corked = false
     to.uncork()
   }
   from.on('data', (chunk: Buffer) => {
-    const isLent = isPooled(chunk)
-    if (from instanceof Socket && !isLent) onPassed(chunk.length)
-    if (!corked) {
-      corked = true
-      to.cork()
-      setImmediate(flush)
-    }
-    if (to.write(chunk, isLent ? () => giveBack(chunk) : taken)) return
-    flush()
+    if (source === undefined) onPassed(chunk.length, false)
+    // A stream brings together what came for it; of others nobody knows whether more comes in this turn.
+    if (source === undefined && !corked) setImmediate(flush)
+    if (source?.more !== false) cork()
+    to.write(chunk, () => {
+      free(chunk)
+      source?.holds(to.writableLength)
+      if (!paused || to.writableLength >= MAX_WAITING_BYTES) return
+      paused = false
+      from.resume()
+    })
+    if (source?.more === false || to.writableLength >= MAX_WAITING_BYTES) flush()
     // The kernel may have taken all of it at once.
-    if (to.writableLength >= to.writableHighWaterMark) from.pause()
+    if (to.writableLength < MAX_WAITING_BYTES) return
+    paused = true
+    from.pause()
   })
-  to.on('drain', () => from.resume())
   if (from.readableEnded) to.end()
   else from.once('end', () => to.end())
   from.resume()
+}
+
+/** One chunk after the other: what waits for a stream's window waits in the kernel. */
+function pull(from: Duplex, to: MuxDuplex): void {
+  let busy = false
+  const next = (): void => {
+    if (busy) return
+    const chunk = from.read() as Buffer | null
+    if (chunk === null) return
+    busy = true
+    onPassed(chunk.length, !(from instanceof TLSSocket))
+    to.write(chunk, (error) => {
+      free(chunk)
+      busy = false
+      if (!error) next()
+    })
+  }
+  if (from.readableEnded) return void to.end()
+  from.once('end', () => to.end())
+  from.on('readable', next)
+  next()
 }
 
 /** Ends a stream so that its other end notices that this was not the end. */

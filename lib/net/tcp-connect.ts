@@ -3,22 +3,22 @@
 
 import { connect, type Socket } from 'node:net'
 import { onAbort } from './lifetime.ts'
-import { pooledReads } from './pooled-reads.ts'
 
 const KEEP_ALIVE_MS = 60_000
-const CARRYING = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }
+const CARRYING = {
+  ...{ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
+  // Nothing is read ahead: it waits in the kernel.
+  readableHighWaterMark: 0,
+}
 
 /**
  * @param address not a name.
  * @param signal ends the attempt; the connection outlives it.
- * @param reads `pooled`: it is paused, and its chunks are for `splice` alone (pooled-reads.ts).
  * @throws Error of the system, or one without a code where the signal aborted.
  */
-export function connectTcp(address: string, port: number, signal: AbortSignal, reads?: 'pooled'): Promise<Socket> {
+export function connectTcp(address: string, port: number, signal: AbortSignal): Promise<Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket>()
-  const pooled = reads === 'pooled' && { onread: pooledReads(() => socket) }
-  const socket: Socket = connect({ ...CARRYING, ...pooled, host: address, port })
-  if (pooled) socket.pause()
+  const socket: Socket = connect({ ...CARRYING, host: address, port })
   const onLate = (): void => void socket.destroy(new Error('too late'))
   const settle = (): void => {
     socket.off('error', onError)

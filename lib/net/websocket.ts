@@ -21,12 +21,12 @@ import {
 import { https } from './http.ts'
 import { onAbort } from './lifetime.ts'
 import { tlsTargetOf } from './relay-tls.ts'
-import { onPassed } from './young-generation.ts'
+import { onPassed } from './passing-memory.ts'
 
 export type WebSocketEnd = { readonly code: number; readonly reason: string; readonly error?: Error }
 
 export type WebSocketUser = {
-  /** @param bytes a view that is the user's; @param end no more of this message follows. @throws Error to close with its code. */
+  /** @param bytes a view for now; @param end no more of this message follows. @throws Error to close with its code. */
   readonly payload: (bytes: Buffer, end: boolean) => void
   /** Once, when the connection is gone. */
   readonly end: (why: WebSocketEnd) => void
@@ -70,7 +70,7 @@ export class RawWebSocket {
     const reader = new FrameReader({ payload: user.payload, control }, this.#role === 'server', maxMessageBytes)
     const read = (chunk: Buffer): void => {
       if (this.#deaf) return
-      onPassed(chunk.length)
+      onPassed(chunk.length, false)
       try {
         reader.read(chunk)
       } catch (error) {

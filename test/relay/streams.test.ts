@@ -1,12 +1,16 @@
 // Streams between a relay and its agents, each trap of tunnels as a test: a slow reader that stalls others, half-closes that
 // cut an answer off, aborts that are not passed on, leaks.
 
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import type { Socket } from 'node:net'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { connect, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
+import { splice } from '../../lib/net/splice.ts'
 import { collectGarbage } from '../garbage.ts'
 import { createOps, echo, listen, NEVER, self, textOf } from './ops.ts'
 import { until } from '../lib/until.ts'
@@ -37,6 +41,42 @@ t.test('a stream to the kubelet, byte for byte, each half to its own end', async
   }
   await until(() => relay.list()[0]!.streams === 0)
   t.same(relay.counts, { dials: 5, failures: { offline: 0, refused: 0, failed: 0, timeout: 0, busy: 0 } })
+})
+
+t.test('many streams at once, read early and late, each bring what they were given', async (t) => {
+  const { relay, agent } = await createOps(t)
+  const server = await listen(t, echo)
+  await agent('edge-7', server.port)
+  const folder = mkdtempSync(join(tmpdir(), 'fulmar-streams-'))
+  const socket = join(folder, 'socket')
+  const clients = createServer({ allowHalfOpen: true, highWaterMark: 0 }, (near) => {
+    near.on('error', () => {})
+    relay.dial('edge-7', self(server.port), NEVER).then((far) => splice(near, far), t.fail)
+  }).listen(socket)
+  t.teardown(() => {
+    clients.close()
+    rmSync(folder, { recursive: true })
+  })
+  await Promise.all(
+    Array.from({ length: 12 }, async (_, i) => {
+      const client = connect({ path: socket, allowHalfOpen: true })
+      const [sent, got] = [createHash('sha256'), createHash('sha256')]
+      client.on('data', (chunk: Buffer) => {
+        got.update(chunk)
+        if (i % 3 !== 0) return
+        client.pause()
+        setTimeout(() => client.resume(), 1)
+      })
+      for (let part = 0; part < 40; part++) {
+        const bytes = randomBytes(1 + ((part * 7_919 * (i + 1)) % 120_000))
+        sent.update(bytes)
+        if (!client.write(bytes)) await once(client, 'drain')
+      }
+      client.end()
+      await once(client, 'end')
+      t.equal(got.digest('hex'), sent.digest('hex'), `stream ${i}`)
+    }),
+  )
 })
 
 t.test('all data before the end: the exit code is the last message', async (t) => {

@@ -21,11 +21,9 @@ export class User {
     this.stream = stream
     stream.use({
       opened: () => void this.told.push('opened'),
-      take: (data) => {
-        if (this.hungry) this.got.push(Buffer.from(data))
-        return this.hungry
+      waits: () => {
+        if (this.hungry) this.eat()
       },
-      ended: () => void this.told.push('ended'),
       reset: (reason, text) => void this.told.push(`${reason}: ${text}`),
     })
   }
@@ -37,7 +35,9 @@ export class User {
   }
   eat(): void {
     this.hungry = true
-    for (let data = this.stream.read(); data; data = this.stream.read()) this.got.push(data)
+    let data = this.stream.read()
+    for (; data; data = this.stream.read()) this.got.push(data)
+    if (data === null && this.told.at(-1) !== 'ended') this.told.push('ended')
   }
   /** Writes so many bytes in pieces, the next when the last is done. @returns how many were taken so far. */
   pour(total: number, piece = 64 * 1024): { sent: number } {

@@ -1,3 +1,4 @@
+import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -66,3 +67,29 @@ t.test('two streams are one, whatever was read before and however fast each read
   t.equal(await answer, 'the other half goes on')
   await until(() => left.closed && right.closed)
 })
+
+t.test('many at once each bring what they were given, to its end', async (t) => {
+  await Promise.all(
+    Array.from({ length: 8 }, async (_, i) => {
+      const [from, left] = await pair(t)
+      const [to, right] = await pair(t)
+      splice(left, right)
+      const bytes = randomBytes(8_000_000 + i)
+      // Some read late: what is read for them waits meanwhile, in memory that others must not find free.
+      if (i % 2 === 1) to.pause()
+      const got = hashOf(to)
+      if (i % 2 === 1) setTimeout(() => to.resume(), 50)
+      from.end(bytes)
+      t.equal(await got, createHash('sha256').update(bytes).digest('hex'), `stream ${i}`)
+      to.end('and back')
+      t.equal(await textOf(from), 'and back', `stream ${i}: the other half`)
+    }),
+  )
+})
+
+async function hashOf(socket: Socket): Promise<string> {
+  const hash = createHash('sha256')
+  socket.on('data', (chunk: Buffer) => hash.update(chunk))
+  await once(socket, 'end')
+  return hash.digest('hex')
+}
