@@ -23,7 +23,7 @@ export async function applyChanges(writers: NftWriters, family: Family, changes:
 }
 
 /** One transaction. */
-export async function applyElements(
+async function applyElements(
   { nft, elements }: NftWriters,
   family: Family,
   changes: readonly ElementChange[],

@@ -73,16 +73,18 @@ const GOTO = 'goto '
 /** Hundreds of thousands are read at a start. @throws TypeError for what is written otherwise. */
 function bytesOf(text: string, fields: readonly Field[], family: Family): Buffer {
   const addressBytes = family === 4 ? 4 : 16
-  const words = text.split(' . ')
-  if (words.length !== fields.length) throw new TypeError(`${text}: has not ${fields.length} fields`)
   let length = 0
   for (const field of fields) length += field === 'address' ? addressBytes : 4
   // Of memory that many share, which takes half the time of memory of its own.
   const bytes = Buffer.allocUnsafe(length).fill(0)
   let at = 0
+  let from = 0
   for (let i = 0; i < fields.length; i++) {
+    const end = i === fields.length - 1 ? text.length : text.indexOf(BETWEEN, from)
+    if (end < 0) throw new TypeError(`${text}: has not ${fields.length} fields`)
     const field = fields[i]!
-    const word = words[i]!
+    const word = text.slice(from, end)
+    from = end + BETWEEN.length
     if (field === 'address') {
       writeAddress(word, family, bytes, at)
       at += addressBytes
@@ -97,3 +99,4 @@ function bytesOf(text: string, fields: readonly Field[], family: Family): Buffer
   }
   return bytes
 }
+const BETWEEN = ' . '

@@ -2,42 +2,32 @@
 // for all, and filled by netlink, some services at a time. That takes less time and far less memory than a script of all
 // their elements, which nft reads as a whole.
 
-import { EMPTY, SortedList } from '../lib/sorted-list.ts'
+import type { Family } from '../lib/cidr.ts'
+import { encodeBatch, type Element, type ElementChange } from '../lib/net/nft-batch.ts'
+import type { NftElements } from '../lib/net/nft-elements.ts'
+import { NFT_TABLE_AGENT } from '../lib/owned.ts'
 import type { ServiceFrontends } from './balance.ts'
-import { applyElements, type NftWriters } from './nft-apply-loop.ts'
-import { planChanges, type Loaded } from './nft-changes.ts'
 import { elementReader } from './nft-fields.ts'
+import { addRules } from './nft-service.ts'
 import { renderTable, type Rendered } from './nft-text.ts'
 import type { Ruleset } from './nft.ts'
 
 /**
- * Targets of the services that are one transaction, which is half a megabyte and 50 ms: what else waits for this thread, such
- * as a disk to be written, has its turn after each, and a hundred turns would take a second.
+ * Of one transaction, at least: half a megabyte, which takes 30 ms. What else waits for this thread has its turn after each:
+ * while a disk is written, a hundred turns take a second.
  */
-const TARGETS = 6_000
+const ELEMENTS = 8_000
 
 /** The script of the table to be filled. */
 export const renderEmpty = (wanted: Ruleset, marker: string): Rendered =>
   renderTable(wanted, marker, (object) => elementReader(object, wanted.family) !== undefined)
 
-/**
- * Each service's endpoints come in the same transaction as what leads to them.
- * @param made what `renderEmpty` made.
- * @throws Error where one of the transactions failed.
- */
-export async function fillTable(writers: NftWriters, wanted: Ruleset, made: Loaded): Promise<void> {
-  const { family } = wanted
-  let before: Loaded = { ...made, ruleset: { ...wanted, services: EMPTY } }
+/** Each service in one transaction with its endpoints. @throws Error where one failed. */
+export async function fillTable(kernel: NftElements, { services, family }: Ruleset): Promise<void> {
   let last: Promise<void> = Promise.resolve()
-  for (const services of growing(wanted.services)) {
-    const { changed, loaded } = planChanges(before, { ...wanted, services })!
-    before = loaded
-    const filled = applyElements(
-      writers,
-      family,
-      changed.filter(({ object }) => elementReader(object, family) !== undefined),
-    )
-    // While the kernel takes them in, the next are made; should the ones before fail, it is told by those.
+  for (const changes of transactionsOf(services, family)) {
+    const filled = kernel.apply(encodeBatch(changes))
+    // While the kernel takes these in, the next are made; should those before them fail, that is told.
     filled.catch(() => undefined)
     await last
     last = filled
@@ -45,13 +35,29 @@ export async function fillTable(writers: NftWriters, wanted: Ruleset, made: Load
   await last
 }
 
-/** The list in longer and longer parts, the last of which is all of it. */
-function* growing({ pieces }: SortedList<ServiceFrontends>): Generator<SortedList<ServiceFrontends>> {
-  let targets = 0
-  for (const [i, piece] of pieces.entries()) {
-    for (const { frontends } of piece) for (const frontend of frontends) targets += 1 + frontend.targets.length
-    if (targets < TARGETS && i < pieces.length - 1) continue
-    yield new SortedList(pieces.slice(0, i + 1))
-    targets = 0
+function* transactionsOf(services: Iterable<ServiceFrontends>, family: Family): Generator<readonly ElementChange[]> {
+  const readers = new Map<string, ReturnType<typeof elementReader>>()
+  let objects = new Map<string, Element[]>()
+  let count = 0
+  const set = (object: string, key: string, value: string): void => {
+    if (!readers.has(object)) readers.set(object, elementReader(object, family))
+    const read = readers.get(object)
+    if (read === undefined) return
+    const own = objects.get(object)
+    if (own === undefined) objects.set(object, [read(key, value)])
+    else own.push(read(key, value))
+    count++
   }
+  const changes = () =>
+    [...objects].map(
+      ([name, elements]) => ({ kind: 'add', family, table: NFT_TABLE_AGENT, set: name, elements }) as const,
+    )
+  for (const service of services) {
+    addRules({ set, sets: new Map(), chains: new Map() }, service, family)
+    if (count < ELEMENTS) continue
+    yield changes()
+    objects = new Map()
+    count = 0
+  }
+  if (count > 0) yield changes()
 }

@@ -130,7 +130,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
       const { script, loaded } = (replaces ? renderTable : renderEmpty)(wanted, marker)
       held.set(family, { loaded, marker })
       await nft.apply([script])
-      if (!replaces) await fillTable({ nft, elements }, wanted, loaded)
+      if (!replaces) await fillTable(elements, wanted)
       lastRebuild = performance.now()
     } catch (error) {
       held.delete(family)

@@ -21,8 +21,8 @@ export type NftElements = {
   readonly close: () => void
 }
 
-/** The kernel holds up whoever else changes nftables for so long as it takes this in: some 20 ms. */
-export const BATCH_BYTES_MAX = 1 << 20
+/** The kernel holds up whoever else changes nftables for so long as it takes this in: some 100 ms. */
+export const BATCH_BYTES_MAX = 4 << 20
 
 const AF_NETLINK = 16
 const NETLINK_NETFILTER = 12

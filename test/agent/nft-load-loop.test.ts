@@ -61,7 +61,7 @@ if (enterNamespace('fmq-', import.meta.url) !== undefined) {
 
       const { script, loaded } = renderEmpty(wanted, marker)
       await writers.nft.apply([script])
-      await fillTable(writers, wanted, loaded)
+      await fillTable(writers.elements, wanted)
       t.strictSame(usedElements(wanted), elements)
       t.strictSame(objectsOf(wanted), objects)
       t.strictSame(loaded, byScript.loaded)
@@ -70,8 +70,7 @@ if (enterNamespace('fmq-', import.meta.url) !== undefined) {
     })
   t.test('a transaction that fails is told', async (t) => {
     const wanted = manyServices(SERVICES)
-    const { loaded } = renderEmpty(wanted, 'x')
     execFileSync('nft', ['delete', 'table', 'ip', 'fulmar'])
-    await t.rejects(fillTable(writers, wanted, loaded), /ENOENT/)
+    await t.rejects(fillTable(writers.elements, wanted), /ENOENT/)
   })
 }
