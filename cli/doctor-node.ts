@@ -16,6 +16,8 @@ import { requirementsOf, type Needer } from '../lib/preflight.ts'
 const SYSCTL = '/proc/sys/net/ipv4/conf'
 const CNI_FOLDER = '/etc/cni/net.d'
 const BPF_FS_MAGIC = 0xcafe4a11
+/** linux/if.h. */
+const IFF_UP = 1
 const OWN_DEVICES: readonly string[] = [...Object.values(CARRIERS), ...Object.values(VXLAN_DEVICES)]
 
 type AgentServices = AgentStatus['services']
@@ -74,7 +76,9 @@ function diagnoseMtu(): Diagnosis {
       const text = readOr(`/sys/class/net/${name}/mtu`, '')
       return text === '' ? [] : [{ name, mtu: Number(text) }]
     })
-  return mtuDiagnosis(read(Object.values(DEVICES)), read(uplinks()))
+  // One that is down was made by wireguard-go, and no gateway has needed it yet.
+  const isUp = (name: string): boolean => (Number(readOr(`/sys/class/net/${name}/flags`, '0')) & IFF_UP) !== 0
+  return mtuDiagnosis(read(Object.values(DEVICES).filter(isUp)), read(uplinks()))
 }
 
 /** Devices with a default route, by the kernel's tables of IPv4 and IPv6. */
