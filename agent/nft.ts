@@ -5,8 +5,8 @@
 //   node-ports   protocol . port → the same for this node's own addresses, with node-endpoints-N
 //
 // This file says what is common to all services and where the rest comes from; nft-service.ts what one service has in
-// the maps, nft-changes.ts how they change, nft-text.ts writes it for nft and nft-fields.ts for netlink, nft-apply-loop.ts
-// brings it into a kernel, nft-observed.ts reads what is there.
+// the maps, nft-changes.ts how they change, nft-text.ts writes it for nft and nft-fields.ts for netlink, nft-load-loop.ts
+// and nft-apply-loop.ts bring it into a kernel, nft-observed.ts reads what is there.
 //
 // A packet of a new connection costs two lookups, a change of one service a few elements, however many services there
 // are (a chain per endpoint, as kube-proxy has it, loads super-linearly). Priority −101 comes before kube-proxy.

@@ -43,7 +43,7 @@ export function takeoversOf(
  * without, it outlives the agent by the time-out of its elements.
  */
 export function takeoverTable(family: Family, apart: boolean): NftTable {
-  const zone = (of: 'source' | 'destination') => ({ kind: 'zone', of, zone: DNS_ZONE }) as const
+  const zone = (of: 'source' | 'destination') => ({ kind: 'zone', of, port: PORT, zone: DNS_ZONE }) as const
   const early = { type: 'filter', priority: RAW_PRIORITY } as const
   const dispatch = { type: 'nat', priority: NAT_PRIORITY, rules: [{ kind: 'translate' }] } as const
   const zones: readonly NftChain[] = [

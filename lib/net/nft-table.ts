@@ -30,8 +30,11 @@ export type NftChain = {
 type Side = 'source' | 'destination'
 /** Of packets whose `address . protocol . port` the map has as a key. */
 export type NftRule =
-  /** The flow is tracked apart from those of other zones; before it is tracked at all (priority below -200). */
-  | { readonly kind: 'zone'; readonly of: Side; readonly zone: number }
+  /**
+   * The flow is tracked apart from those of other zones; before it is tracked at all (priority below -200), where every
+   * packet comes by: those of other ports are soon done with.
+   */
+  | { readonly kind: 'zone'; readonly of: Side; readonly port: number; readonly zone: number }
   /** They go to the `address . port` that the map has for their destination; in a chain of nat. */
   | { readonly kind: 'translate' }
 export type Field = 'address' | 'protocol' | 'port'
@@ -121,6 +124,8 @@ const PORT_OFFSETS = { source: 0, destination: 2 } as const
 const META = { register: 1, key: 2 }
 const META_PROTOCOL = 16
 const LOOKUP = { set: 1, key: 2, value: 3 }
+const CMP = { register: 1, operation: 2, data: 3 }
+const CMP_EQUAL = 0
 const IMMEDIATE = { register: 1, data: 2 }
 const VALUE = 1
 const CT = { key: 2, register: 4 }
@@ -133,7 +138,12 @@ function expressionsOf(rule: NftRule, map: string, family: Family): readonly Exp
   const names = [textAttribute(LOOKUP.set, map), number(LOOKUP.key, FIRST_REGISTER)]
   switch (rule.kind) {
     case 'zone':
-      return [...loadKey(family, rule.of), expression('lookup', ...names), ...setZone(rule.zone)]
+      return [
+        ...isPort(rule.of, rule.port),
+        ...loadKey(family, rule.of),
+        expression('lookup', ...names),
+        ...setZone(rule.zone),
+      ]
     case 'translate':
       return [
         ...loadKey(family, 'destination'),
@@ -147,6 +157,20 @@ function expressionsOf(rule: NftRule, map: string, family: Family): readonly Exp
         ),
       ]
   }
+}
+
+function isPort(side: Side, port: number): readonly Expression[] {
+  const value = Buffer.alloc(2)
+  value.writeUInt16BE(port)
+  return [
+    load(FIRST_REGISTER, BASE.transport, PORT_OFFSETS[side], 2),
+    expression(
+      'cmp',
+      number(CMP.register, FIRST_REGISTER),
+      number(CMP.operation, CMP_EQUAL),
+      attribute(CMP.data | NESTED, attribute(VALUE, value)),
+    ),
+  ]
 }
 
 function setZone(zone: number): readonly Expression[] {
@@ -165,20 +189,22 @@ function setZone(zone: number): readonly Expression[] {
 
 function loadKey(family: Family, side: Side): readonly Expression[] {
   const protocol = behindAddress(family)
-  const load = (register: number, base: number, offset: number, length: number): Expression =>
-    expression(
-      'payload',
-      number(PAYLOAD.register, register),
-      number(PAYLOAD.base, base),
-      number(PAYLOAD.offset, offset),
-      number(PAYLOAD.length, length),
-    )
   return [
     load(FIRST_REGISTER, BASE.network, ADDRESS_OFFSETS[family][side], fieldBytes('address', family)),
     expression('meta', number(META.register, protocol), number(META.key, META_PROTOCOL)),
     load(protocol + 1, BASE.transport, PORT_OFFSETS[side], 2),
   ]
 }
+
+/** From a packet's headers. */
+const load = (register: number, base: number, offset: number, length: number): Expression =>
+  expression(
+    'payload',
+    number(PAYLOAD.register, register),
+    number(PAYLOAD.base, base),
+    number(PAYLOAD.offset, offset),
+    number(PAYLOAD.length, length),
+  )
 
 const behindAddress = (family: Family): number => FIRST_REGISTER + fieldBytes('address', family) / 4
 

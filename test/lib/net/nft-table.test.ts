@@ -14,7 +14,13 @@ const table = (owned: boolean, zone: number): NftTable => ({
   owned,
   map: { name: 'm', key: ['address', 'protocol', 'port'], value: ['address', 'port'] },
   chains: [
-    { name: 'early', type: 'filter', hook: 'output', priority: -301, rules: [{ kind: 'zone', of: 'source', zone }] },
+    {
+      name: 'early',
+      type: 'filter',
+      hook: 'output',
+      priority: -301,
+      rules: [{ kind: 'zone', of: 'source', port: 5353, zone }],
+    },
     { name: 'dnat', type: 'nat', hook: 'prerouting', priority: -99, rules: [{ kind: 'translate' }] },
   ],
 })
@@ -29,7 +35,7 @@ const listing = (owned: boolean, zone: number): RegExp =>
       '',
       '\tchain early \\{',
       '\t\ttype filter hook output priority (raw - 1|-301); policy accept;',
-      `\t\tip6 saddr \\. meta l4proto \\. th sport @m ct zone set ${zone}`,
+      `\t\tth sport 5353 ip6 saddr \\. meta l4proto \\. th sport @m ct zone set ${zone}`,
       '\t\\}',
       '',
       '\tchain dnat \\{',
