@@ -8,6 +8,7 @@
 import { writeAddress } from '../lib/address.ts'
 import type { Family } from '../lib/cidr.ts'
 import type { Element, Verdict } from '../lib/net/nft-batch.ts'
+import type { Target } from './balance.ts'
 import { classOf, type OBJECTS } from './nft.ts'
 
 type Field = 'address' | 'protocol' | 'port' | 'slot'
@@ -53,6 +54,27 @@ export function elementReader(object: string, family: Family): ((key: string, va
     // Whoever deletes an element need not know its value.
     if (kind === undefined || value === '') return element
     return { ...element, value: kind === 'verdict' ? verdictOf(value) : bytesOf(value, kind, family) }
+  }
+}
+
+/** @returns what reads the endpoints of that map of a class, all slots of a key together, as `elementReader` would. */
+export function slotsReader(
+  map: string,
+  family: Family,
+): (key: string, slots: readonly Target[]) => readonly Element[] {
+  const fields = shapeOf(map)!.key.slice(0, -1)
+  const addressBytes = family === 4 ? 4 : 16
+  return (key, slots) => {
+    const common = bytesOf(key, fields, family)
+    return slots.map(({ address, port }, slot) => {
+      const own = Buffer.allocUnsafe(common.length + 4)
+      common.copy(own)
+      own.writeUInt32LE(slot, common.length)
+      const value = Buffer.allocUnsafe(addressBytes + 4).fill(0)
+      writeAddress(address, family, value, 0)
+      value.writeUInt16BE(port, addressBytes)
+      return { key: own, value }
+    })
   }
 }
 

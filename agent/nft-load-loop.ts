@@ -7,8 +7,8 @@ import { encodeBatch, type Element, type ElementChange } from '../lib/net/nft-ba
 import type { NftElements } from '../lib/net/nft-elements.ts'
 import { NFT_TABLE_AGENT } from '../lib/owned.ts'
 import type { ServiceFrontends } from './balance.ts'
-import { elementReader } from './nft-fields.ts'
-import { addRules } from './nft-service.ts'
+import { elementReader, slotsReader } from './nft-fields.ts'
+import { addRules, type Draft } from './nft-service.ts'
 import { renderTable, type Rendered } from './nft-text.ts'
 import type { Ruleset } from './nft.ts'
 
@@ -36,28 +36,44 @@ export async function fillTable(kernel: NftElements, { services, family }: Rules
 }
 
 function* transactionsOf(services: Iterable<ServiceFrontends>, family: Family): Generator<readonly ElementChange[]> {
-  const readers = new Map<string, ReturnType<typeof elementReader>>()
   let objects = new Map<string, Element[]>()
   let count = 0
-  const set = (object: string, key: string, value: string): void => {
-    if (!readers.has(object)) readers.set(object, elementReader(object, family))
-    const read = readers.get(object)
-    if (read === undefined) return
+  const add = (object: string, elements: readonly Element[]): void => {
     const own = objects.get(object)
-    if (own === undefined) objects.set(object, [read(key, value)])
-    else own.push(read(key, value))
-    count++
+    if (own === undefined) objects.set(object, [...elements])
+    else own.push(...elements)
+    count += elements.length
+  }
+  const reader = remembered((object) => elementReader(object, family))
+  const readerOfSlots = remembered((map) => slotsReader(map, family))
+  const draft: Draft = {
+    set: (object, key, value) => {
+      const read = reader(object)
+      if (read !== undefined) add(object, [read(key, value)])
+    },
+    setSlots: (map, key, slots) => add(map, readerOfSlots(map)(key, slots)),
+    // The table has them.
+    sets: new Map(),
+    chains: new Map(),
   }
   const changes = () =>
     [...objects].map(
       ([name, elements]) => ({ kind: 'add', family, table: NFT_TABLE_AGENT, set: name, elements }) as const,
     )
   for (const service of services) {
-    addRules({ set, sets: new Map(), chains: new Map() }, service, family)
+    addRules(draft, service, family)
     if (count < ELEMENTS) continue
     yield changes()
     objects = new Map()
     count = 0
   }
   if (count > 0) yield changes()
+}
+
+function remembered<T>(make: (object: string) => T): (object: string) => T {
+  const made = new Map<string, T>()
+  return (object) => {
+    if (!made.has(object)) made.set(object, make(object))
+    return made.get(object)!
+  }
 }

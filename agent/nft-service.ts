@@ -22,6 +22,10 @@ export class ServiceRules implements Draft {
     if (known === undefined) this.elements.set(object, new Map([[key, value]]))
     else known.set(key, value)
   }
+
+  setSlots(map: string, key: string, slots: readonly Target[]): void {
+    for (const [each, value] of slotElements(key, slots)) this.set(map, each, value)
+  }
 }
 
 /** Weights are scaled down to about this many slots. */
@@ -40,6 +44,8 @@ export function rulesOf(service: ServiceFrontends, family: Family): ServiceRules
 /** What rules are written to: an element of a set may come more than once. */
 export type Draft = {
   readonly set: (object: string, key: string, value: string) => void
+  /** What the key has in the map of a class; those who need no text of each slot are spared it. */
+  readonly setSlots: (map: string, key: string, slots: readonly Target[]) => void
   readonly sets: Map<string, string>
   readonly chains: Map<string, readonly string[]>
 }
@@ -59,7 +65,7 @@ function addFrontend(rules: Draft, frontend: Frontend): void {
     if (frontend.affinitySeconds !== undefined) return `goto ${addAffinity(rules, frontend, targets, masquerades)}`
     const slots = slotsOf(targets)
     const map = mapOf({ prefix, count: slots.length })
-    slots.forEach(({ address, port }, slot) => set(map, `${address} . ${port}`, `${key} . ${slot}`))
+    rules.setSlots(map, key, slots)
     return `goto ${prefix}${masquerades ? 'masq' : 'class'}-${slots.length}`
   }
   const empty = whenEmpty === 'drop' ? 'drop' : 'goto refuse'
@@ -84,9 +90,17 @@ function addFrontend(rules: Draft, frontend: Frontend): void {
   set('services', 'goto restricted-policy')
 }
 
+export const slotElements = (
+  key: string,
+  slots: readonly Target[],
+): readonly (readonly [key: string, value: string])[] =>
+  slots.map(({ address, port }, slot) => [`${key} . ${slot}`, `${address} . ${port}`])
+
 /** Each target as often as its weight. */
 function slotsOf(targets: readonly Target[]): readonly Target[] {
   const sum = targets.reduce((sum, { weight }) => sum + weight, 0)
+  // As most are: of all services they take a tenth of a second otherwise.
+  if (sum === targets.length && sum <= SLOTS_MAX) return targets
   const scale = sum > SLOTS_MAX ? SLOTS_MAX / sum : 1
   return targets.flatMap((target) =>
     Array.from({ length: Math.max(1, Math.floor(target.weight * scale)) }, () => target),

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import type { Family } from '../lib/cidr.ts'
 import { EMPTY } from '../lib/sorted-list.ts'
 import type { Changes, ElementChange, Loaded } from './nft-changes.ts'
-import { addRules, MASQUERADE_MARK, markOutsiders } from './nft-service.ts'
+import { addRules, MASQUERADE_MARK, markOutsiders, slotElements, type Draft } from './nft-service.ts'
 import { classOf, ipOf, mapOf, OBJECTS, tableOf, type Elements, type EndpointClass, type Ruleset } from './nft.ts'
 
 /** The form of what nft-service.ts makes for affinity; another number is another layout. */
@@ -88,10 +88,20 @@ function gather(
   const keys = new Map<string, Set<string>>()
   const counts = new Map<string, { count: number; readonly leftOut: boolean }>()
   const [sets, chains] = [new Map<string, string>(), new Map<string, readonly string[]>()]
-  const set = (object: string, key: string, value: string): void => {
+  /** @returns whether they are written. */
+  const count = (object: string, elements: number): boolean => {
     const own = counts.get(object) ?? { count: 0, leftOut: isLeftOut(object) }
-    if (own.count++ === 0) counts.set(object, own)
-    if (own.leftOut) return
+    if (own.count === 0) counts.set(object, own)
+    own.count += elements
+    return !own.leftOut
+  }
+  const set = (object: string, key: string, value: string): void => {
+    if (count(object, 1)) add(object, key, value)
+  }
+  const setSlots: Draft['setSlots'] = (map, key, slots) => {
+    if (count(map, slots.length)) for (const [each, value] of slotElements(key, slots)) add(map, each, value)
+  }
+  const add = (object: string, key: string, value: string): void => {
     if (value === '') {
       const own = keys.get(object) ?? new Set()
       keys.set(object, own)
@@ -102,7 +112,7 @@ function gather(
       own.push(`${key} : ${value}`)
     }
   }
-  for (const service of services) addRules({ set, sets, chains }, service, family)
+  for (const service of services) addRules({ set, setSlots, sets, chains }, service, family)
   const elements = new Map([...maps, ...[...keys].map(([object, own]) => [object, [...own]] as const)])
   return {
     elements,

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { elementReader } from '../../agent/nft-fields.ts'
+import { elementReader, slotsReader } from '../../agent/nft-fields.ts'
+import { slotElements } from '../../agent/nft-service.ts'
 
 const v6 = [0xfd, 0, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 const words = {
@@ -69,4 +70,21 @@ t.test('what is written otherwise', async (t) => {
     ['cluster-ips', '10.96.0.0/24', ''],
   ] as const)
     t.throws(() => elementReader(object, 4)!(key, value), TypeError, `${object} { ${key} : ${value} }`)
+})
+
+t.test('slots together are the same elements as one by one', async (t) => {
+  const rows = [
+    { map: 'endpoints-2', family: 4, key: '10.96.0.1 . tcp . 80', addresses: ['10.244.1.4', '10.244.1.5'] },
+    { map: 'inside-endpoints-2', family: 6, key: 'fd00:96::1 . udp . 80', addresses: ['fd00:244:1::4', 'fd00::'] },
+    { map: 'node-endpoints-2', family: 4, key: 'sctp . 30080', addresses: ['10.244.1.4', '10.244.1.4'] },
+  ] as const
+  for (const { map, family, key, addresses } of rows) {
+    const slots = addresses.map((address, i) => ({ address, port: 8080 + i, node: undefined, weight: 1 }))
+    const read = elementReader(map, family)!
+    t.strictSame(
+      slotsReader(map, family)(key, slots),
+      slotElements(key, slots).map((element) => read(...element)),
+      map,
+    )
+  }
 })
