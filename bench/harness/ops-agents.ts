@@ -6,6 +6,8 @@ import { dialTarget } from '../../agent/ops-dial-client.ts'
 import { parseTarget } from '../../agent/ops-targets.ts'
 import { createClient, validFor, type KeyPair } from '../../lib/certificates.ts'
 import { createLog } from '../../lib/log.ts'
+import { collector } from '../../lib/net/collector.ts'
+import { trimAllocated } from '../../lib/net/memory.ts'
 import { serve } from '../../test/lib/netns.ts'
 
 export type Agents = {
@@ -21,6 +23,7 @@ const log = createLog('agent', 'silent')
 const clients = new Map<string, OpsClient>()
 const never = new AbortController().signal
 const certificates = new Map<string, Promise<KeyPair>>()
+const collect = collector({ type: 'major', execution: 'sync', flavor: 'last-resort' })
 
 /** Issued before the clock runs. */
 const certificateOf = (name: string, authority: KeyPair): Promise<KeyPair> => {
@@ -46,5 +49,10 @@ serve({
     }
   },
   connected: () => [...clients.values()].filter((client) => client.state().state === 'connected').length,
+  /** What is left then is in use. */
+  collect() {
+    collect()
+    trimAllocated()
+  },
   streams: () => [...clients.values()].reduce((sum, client) => sum + client.state().streams, 0),
 })

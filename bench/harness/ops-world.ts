@@ -61,6 +61,8 @@ export type AgentProcess = {
   readonly start: (names: readonly string[]) => Promise<void>
   readonly connected: () => Promise<number>
   readonly streams: () => Promise<number>
+  /** Frees what nobody refers to any more. */
+  readonly collect: () => Promise<void>
   readonly kill: () => Promise<void>
 }
 
@@ -148,6 +150,7 @@ export async function openOpsWorld(): Promise<OpsWorld> {
           start: (which) => remote.call('start', agents(which)),
           connected: () => remote.call('connected'),
           streams: () => remote.call('streams'),
+          collect: () => remote.call('collect'),
           kill: () => remote.kill(),
         }
         await process.start(names)
