@@ -18,6 +18,7 @@ import { FULMAR } from '../lab/paths.ts'
 import { planTopology } from '../lab/topology.ts'
 
 const skip = findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5'
+const CA = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n'
 const REPOSITORY = join(import.meta.dirname, '../..')
 const CACHE = `${REPOSITORY}/node_modules/.cache/fulmar`
 
@@ -140,7 +141,7 @@ t.test('how daemons reach the API', { skip }, async (t) => {
 })
 
 t.test('pods that join their nodes', { skip }, async (t) => {
-  const identity = { ca: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n' }
+  const identity = { ca: CA }
   const relay = { replicas: [{ node: 'cloud-1', public: ['2001:db8::1'] }] }
   const rendered = await renderChart({ identity, relay, api: { server: 'https://203.0.113.10:6443' } })
   t.equal(await mistakes(objectsIn(rendered)), '')
@@ -246,14 +247,16 @@ t.test('the lab’s daemons by the chart', { skip }, async (t) => {
     firewall6: true,
     nat: new Map(),
   })
-  const options = { manifests: folder, cgroups: '/cg', agentFlags: [], gatewayFlags: ['--warm', 'all'] }
+  const installed = { server: 'https://203.0.113.10:6443', meshCa: CA, authoritySecret: 'authority' }
+  const options = { installed, cgroups: '/cg', relayFlags: [], agentFlags: [], gatewayFlags: ['--warm', 'all'] }
   const rendered = await renderChart(valuesOf(topology, options))
-  const { relays, agents, tunnels, gateways } = daemonsOf(rendered, topology, {
+  const { relays, agents, tunnels, gateways, pods } = daemonsOf(rendered, topology, {
     labels: labelsOf(topology),
     image: '/image',
   })
   const hosts = (of: typeof agents) => of.map(({ host, daemon }) => `${host} ${daemon}`)
   t.strictSame(hosts(relays), ['cloud relay'])
+  t.equal(pods.length, 1 + 5 + 3 + 3, 'a pod of each DaemonSet on each of its nodes')
   t.strictSame(
     hosts(agents),
     ['cloud', 'east1', 'east2', 'west1', 'west2'].map((host) => `${host} agent`),

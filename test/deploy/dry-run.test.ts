@@ -11,10 +11,11 @@ import { createClient, validFor } from '../../lib/certificates.ts'
 import { find } from '../../lib/net/preflight.ts'
 import { nodeInToken } from '../../lib/wire/join.ts'
 import { createApi } from '../../relay/api/api-server.ts'
-import { findHelm, renderChart, template, VALUES } from '../lab/helm.ts'
+import { findHelm, renderChart, template } from '../lab/helm.ts'
 import { until } from '../lib/until.ts'
 import { createMesh } from '../relay/mesh.ts'
 import { log, nodeManifest, temporaryFolder, write } from '../relay/api/serving.ts'
+import { allTaken } from './renderings.ts'
 
 t.setTimeout(120_000)
 const skip =
@@ -61,18 +62,7 @@ t.test('the chart at the embedded API', { skip }, async (t) => {
   }
 
   await t.test('all that it renders is taken', async (t) => {
-    const rendered = [
-      ['the default', await template()],
-      ...(await Promise.all(VALUES.map(async (file) => [file, await template('--values', file)] as const))),
-      ['with wireguard-go', await template('--set', 'wireguardGo.enabled=true')],
-      ['what cleans', await template('--set', 'cleanup.enabled=true')],
-      ['pods that join', joining],
-    ] as const
-    for (const [name, yaml] of rendered) {
-      const answer = await apply(yaml)
-      const objects = yaml.match(/^kind: /gm)?.length ?? 0
-      t.equal(answer.match(/ serverside-applied \(server dry run\)$/gm)?.length, objects, `${name}: ${objects} objects`)
-    }
+    await allTaken(t, joining, apply)
     const before = await kubectl(['get', 'daemonsets', '-n', NAMESPACE, '-o', 'name'])
     await apply(await template('--set', 'wireguardGo.enabled=true'))
     t.equal(await kubectl(['get', 'daemonsets', '-n', NAMESPACE, '-o', 'name']), before, 'and nothing is kept')

@@ -16,10 +16,11 @@ import { find } from '../../lib/net/preflight.ts'
 import { createIssuer } from '../../relay/issuer-server.ts'
 import { followNodeNames } from '../../relay/members-loop.ts'
 import { createTokenReviewer } from '../../relay/token-review-client.ts'
-import { findHelm, renderChart, template, VALUES } from '../lab/helm.ts'
+import { findHelm, renderChart } from '../lab/helm.ts'
 import { lacksKubeApiserver, startKubeApiserver } from '../lib/kube-apiserver.ts'
 import { until } from '../mesh/mesh.ts'
 import { createMesh } from '../relay/mesh.ts'
+import { allTaken } from './renderings.ts'
 
 t.setTimeout(180_000)
 const skip =
@@ -42,18 +43,7 @@ t.test('the chart at a kube-apiserver', { skip }, async (t) => {
   const joining = await renderChart({ identity, relay, api: { server: api.url } })
 
   await t.test('all that it renders is admitted', async (t) => {
-    const rendered = [
-      ['the default', await template()],
-      ...(await Promise.all(VALUES.map(async (file) => [file, await template('--values', file)] as const))),
-      ['with wireguard-go', await template('--set', 'wireguardGo.enabled=true')],
-      ['what cleans', await template('--set', 'cleanup.enabled=true')],
-      ['pods that join', joining],
-    ] as const
-    for (const [name, yaml] of rendered) {
-      const answer = await apply(yaml, '--dry-run=server')
-      const objects = yaml.match(/^kind: /gm)?.length ?? 0
-      t.equal(answer.match(/ serverside-applied \(server dry run\)$/gm)?.length, objects, `${name}: ${objects} objects`)
-    }
+    await allTaken(t, joining, (yaml) => apply(yaml, '--dry-run=server'))
     const misspelt = joining.replace('hostNetwork: true', 'hostNetworks: true')
     await t.rejects(apply(misspelt, '--dry-run=server'), /hostNetworks/, 'and what it does not know is refused')
   })

@@ -6,7 +6,8 @@ import type { KubernetesObject } from '../../lib/k8s/objects.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
 import { containerCommand, type PodSpec } from './container.ts'
 import { DAEMONS, STUN_PORTS, type Daemon, type DaemonName } from './daemons.ts'
-import { cgroupOf, CLOUD, pathsOf } from './names.ts'
+import type { ChartPod, Installed } from './kubernetes.ts'
+import { cgroupOf, pathsOf } from './names.ts'
 import type { Topology } from './topology.ts'
 
 export type ChartDaemons = {
@@ -15,45 +16,47 @@ export type ChartDaemons = {
   /** Processes that must be there before gateways. */
   readonly tunnels: readonly Daemon[]
   readonly gateways: readonly Daemon[]
+  readonly pods: readonly ChartPod[]
 }
 /** By name, the labels that a scheduler goes by. */
 export type Labels = ReadonlyMap<string, Readonly<Record<string, string>>>
 
-const OBJECTS = '/etc/fulmar/objects'
-
 /** What a person would write to install on this lab. @param cgroups where its hosts have cgroup2. */
 export function valuesOf(
-  { id, relay }: Topology,
+  { id, relays }: Topology,
   {
-    manifests,
+    installed: { server, meshCa, authoritySecret },
     cgroups,
+    relayFlags,
     agentFlags,
     gatewayFlags,
   }: {
-    readonly manifests: string
+    readonly installed: Installed
     readonly cgroups: string
+    readonly relayFlags: readonly string[]
     readonly agentFlags: readonly string[]
     readonly gatewayFlags: readonly string[]
   },
 ): object {
   return {
+    api: { server },
+    identity: { ca: meshCa },
     agent: { args: ['--cgroup', `${cgroups}/${cgroupOf(id)}/$(NODE_NAME)`, ...agentFlags] },
     gateway: { args: gatewayFlags },
     wireguardGo: { enabled: true },
     relay: {
-      replicas: [{ node: CLOUD, public: relay.addresses, stun: relay.stun }],
-      args: ['--stun-ports', STUN_PORTS.join(','), '--manifests', OBJECTS],
-      extraVolumes: [{ name: 'objects', hostPath: { path: manifests, type: 'Directory' } }],
-      extraVolumeMounts: [{ name: 'objects', mountPath: OBJECTS, readOnly: true }],
+      replicas: relays.map(({ host, addresses, stun }) => ({ node: host, public: addresses, stun })),
+      authoritySecret,
+      args: ['--stun-ports', STUN_PORTS.join(','), ...relayFlags],
     },
   }
 }
 
 /** As a kubelet labels its node; whoever installs labels those that may be gateways. */
-export function labelsOf({ nodes, pools }: Topology): Labels {
+export function labelsOf({ nodes, pools, relays }: Topology): Labels {
   const gateways = new Set(pools.flatMap((pool) => pool.gateways))
   return new Map(
-    [...new Set([CLOUD, ...nodes.map(({ name }) => name)])].map((name) => [
+    [...new Set([...relays.map(({ host }) => host), ...nodes.map(({ name }) => name)])].map((name) => [
       name,
       {
         'kubernetes.io/os': 'linux',
@@ -80,7 +83,7 @@ export function daemonsOf(
     return object?.kind === 'DaemonSet' ? [object] : []
   })
   const isNode = new Set(topology.nodes.map(({ name }) => name))
-  const daemons = workloads.flatMap(({ metadata, spec }) => {
+  const pods = workloads.flatMap(({ metadata, spec }) => {
     const pod = spec?.template?.spec
     const name = metadata?.name ?? ''
     if (pod === undefined) throw new UsageError(`DaemonSet ${name}: has no pod`)
@@ -91,16 +94,19 @@ export function daemonsOf(
     })
     if (named !== undefined && hosts.length !== named.length)
       throw new UsageError(`DaemonSet ${name}: is for ${named.join(' and ')}, and the lab has ${hosts.join(' and ')}`)
-    return hosts.flatMap((host) =>
-      pod.containers.map((container) => ofContainer(topology, host, name, pod, container.name, image)),
-    )
+    return hosts.map((node): ChartPod => {
+      const scratch = `${pathsOf(topology.id).host(node)}/pods/${name}`
+      return { node, workload: name, spec: pod, image, scratch }
+    })
   })
+  const daemons = pods.flatMap((pod) => pod.spec.containers.map(({ name }) => ofContainer(topology, pod, name)))
   const named = (...names: readonly DaemonName[]) => daemons.filter(({ daemon }) => names.includes(daemon))
   return {
     relays: named('relay'),
     agents: named('agent'),
     tunnels: named('fm-direct', 'fm-udp', 'fm-tcp'),
     gateways: named('gateway'),
+    pods,
   }
 }
 
@@ -116,17 +122,9 @@ function namesIn(workload: string, { affinity }: PodSpec): readonly string[] | u
   })
 }
 
-function ofContainer(
-  { id }: Topology,
-  host: string,
-  workload: string,
-  pod: PodSpec,
-  name: string,
-  image: string,
-): Daemon {
+function ofContainer({ id }: Topology, { node, workload, spec, image, scratch }: ChartPod, name: string): Daemon {
   const daemon = DAEMONS.find((known) => known === name)
   if (daemon === undefined) throw new UsageError(`${workload}: the lab knows no container ${name}`)
-  const scratch = `${pathsOf(id).host(host)}/pods/${workload}`
-  const command = containerCommand({ pod, node: host, image, scratch }, name)
-  return { host, daemon, namespaces: host, cgroup: `${cgroupOf(id)}/${host}`, command }
+  const command = containerCommand({ pod: spec, node, image, scratch }, name)
+  return { host: node, daemon, namespaces: node, cgroup: `${cgroupOf(id)}/${node}`, command }
 }

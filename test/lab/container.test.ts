@@ -33,6 +33,14 @@ t.test('what a container sees and may', (t) => {
       /\[ -d \/from \] \|\| [\s\S]*mount -n --rbind \/from \/mnt\/objects\nmount -n -o remount,bind,ro \/mnt\/objects/,
     ],
     [
+      'what its kubelet wrote, which must be there',
+      pod(
+        { volumeMounts: [{ name: 'api', mountPath: '/var/run/secrets/fulmar', readOnly: true }] },
+        { volumes: [{ name: 'api', projected: { sources: [] } }] },
+      ),
+      /\[ -d \/scratch\/api \] \|\| [\s\S]*was not written[\s\S]*--rbind \/scratch\/api \/mnt\/run\/secrets\/fulmar\n/,
+    ],
+    [
       'all devices for one that is privileged',
       pod({ securityContext: { privileged: true } }),
       /--rbind \/dev \/mnt\/dev/,
@@ -64,7 +72,7 @@ t.test('what this cannot do as a runtime would is refused', (t) => {
   const rows: readonly (readonly [PodSpec, RegExp])[] = [
     [pod({}, { hostNetwork: false }), /only pods on the node’s network/],
     [pod({ volumeMounts: [{ name: 'v', mountPath: '/v' }] }), /there is no volume v/],
-    [volume({}), /volume v: only hostPath and emptyDir/],
+    [volume({}), /volume v: is of a type that is not known here/],
     [volume({ hostPath: { path: '/x', type: 'Socket' } }), /of type "Socket"/],
     [pod({ env: [{ name: 'IP', valueFrom: { fieldRef: { fieldPath: 'status.hostIP' } } }] }), /variable IP/],
     [pod({ command: [] }), /has no command/],

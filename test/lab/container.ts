@@ -4,6 +4,7 @@
 
 /** The part of a pod's spec that is understood; whatever else would change what a container sees is refused. */
 export type PodSpec = {
+  readonly serviceAccountName?: string
   readonly hostNetwork?: boolean
   readonly nodeSelector?: Readonly<Record<string, string>>
   readonly affinity?: {
@@ -44,6 +45,19 @@ export type VolumeSpec = {
   readonly name: string
   readonly hostPath?: { readonly path: string; readonly type?: string }
   readonly emptyDir?: object
+  readonly secret?: { readonly secretName: string }
+  readonly projected?: { readonly sources: readonly ProjectedSource[] }
+}
+export type ProjectedSource = {
+  readonly serviceAccountToken?: {
+    readonly audience?: string
+    readonly path: string
+    readonly expirationSeconds?: number
+  }
+  readonly configMap?: {
+    readonly name: string
+    readonly items?: readonly { readonly key: string; readonly path: string }[]
+  }
 }
 
 export type ContainerOptions = {
@@ -51,7 +65,7 @@ export type ContainerOptions = {
   readonly node: string
   /** The folder with the image's files. */
   readonly image: string
-  /** Where emptyDirs of this pod on this node are. */
+  /** Where emptyDirs of this pod on this node are, and what its kubelet wrote for it (volumes.ts). */
   readonly scratch: string
 }
 
@@ -106,7 +120,8 @@ function scriptOf({ pod, node, image, scratch }: ContainerOptions, container: Co
     const volume = pod.volumes?.find((each) => each.name === mount.name)
     if (volume === undefined) throw new Error(`container ${name}: there is no volume ${mount.name}`)
     const [from, make] = placeOf(volume, scratch)
-    const to = `${ROOT}${mount.mountPath}`
+    // A runtime follows the links of the image, seen from inside of it.
+    const to = `${ROOT}${mount.mountPath.replace(/^\/var\/run\//, '/run/')}`
     return [
       ...make,
       `mkdir -p ${quoted(to)}`,
@@ -149,22 +164,28 @@ function scriptOf({ pod, node, image, scratch }: ContainerOptions, container: Co
   ].join('\n')
 }
 
-function placeOf({ name, hostPath, emptyDir }: VolumeSpec, scratch: string): readonly [string, readonly string[]] {
-  if (emptyDir !== undefined) {
-    const folder = `${scratch}/${name}`
-    return [folder, [`mkdir -p ${quoted(folder)}`]]
-  }
-  if (hostPath === undefined) throw new Error(`volume ${name}: only hostPath and emptyDir are known here`)
+function placeOf(
+  { name, hostPath, emptyDir, secret, projected }: VolumeSpec,
+  scratch: string,
+): readonly [string, readonly string[]] {
+  const folder = `${scratch}/${name}`
+  if (emptyDir !== undefined) return [folder, [`mkdir -p ${quoted(folder)}`]]
+  if (secret !== undefined || projected !== undefined)
+    return [folder, [mustBeFolder(folder, `volume ${name} was not written`)]]
+  if (hostPath === undefined) throw new Error(`volume ${name}: is of a type that is not known here`)
   const { path, type = '' } = hostPath
   switch (type) {
     case 'DirectoryOrCreate':
       return [path, [`mkdir -p ${quoted(path)}`]]
     case 'Directory':
-      return [path, [`[ -d ${quoted(path)} ] || { echo ${quoted(`hostPath ${path} is no directory`)} >&2; exit 1; }`]]
+      return [path, [mustBeFolder(path, `hostPath ${path} is no directory`)]]
     default:
       throw new Error(`volume ${name}: hostPath of type ${JSON.stringify(type)} is not known here`)
   }
 }
+
+const mustBeFolder = (folder: string, otherwise: string): string =>
+  `[ -d ${quoted(folder)} ] || { echo ${quoted(otherwise)} >&2; exit 1; }`
 
 /** A prefix that takes what the container may not have; nothing for one that is privileged. */
 function confined(

@@ -15,12 +15,20 @@ export type Daemon = {
   readonly namespaces: string
   readonly cgroup: string
   readonly command: readonly string[]
+  /** Where it answers, if not in its host's own folder by its own name. */
+  readonly socket?: { readonly folder: string; readonly file: string }
 }
-/** The last three are wireguard-go by its devices, where it is a process of the lab and not one of the gateway. */
-export const DAEMONS = ['relay', 'agent', 'gateway', 'pod', 'kubelet', 'fm-direct', 'fm-udp', 'fm-tcp'] as const
+/**
+ * `fm-…` are wireguard-go by its devices, where it is a process of the lab and not one of the gateway, and `kubernetes` is the
+ * API that a chart is installed on.
+ */
+export const DAEMONS = [
+  ...(['relay', 'agent', 'gateway', 'pod', 'kubelet'] as const),
+  ...(['fm-direct', 'fm-udp', 'fm-tcp', 'kubernetes'] as const),
+] as const
 export type DaemonName = (typeof DAEMONS)[number]
 /** Those that answer on a socket for status; the others say on descriptor 3 that they run. */
-export const ANSWERING: readonly DaemonName[] = ['relay', 'agent', 'gateway']
+export const ANSWERING: readonly DaemonName[] = ['relay', 'agent', 'gateway', 'kubernetes']
 
 /** Paths on this machine that command lines start with. */
 export type Programs = {
@@ -39,7 +47,7 @@ export function relayOf(
   manifests: string,
   flags: readonly string[],
 ): Daemon {
-  const replicas = relays.map(({ addresses }) => addresses.map(urlOf).join('+')).join()
+  const replicas = relays.map(({ addresses }) => addresses.map((address) => urlOf(address)).join('+')).join()
   const options = [
     ['--listen', '0.0.0.0:443,[::]:443'],
     ['--public', relay.addresses.join(',')],

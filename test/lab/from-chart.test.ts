@@ -1,5 +1,5 @@
-// A lab whose relay, agents and gateways are the chart's containers over the image's files: the checks of `npm start`, a
-// gateway that is killed, and what doctor and cleanup find.
+// A lab whose relay, agents and gateways are the chart's containers over the image's files, which join by the tokens of their
+// pods: the checks of `npm start`, what tokens are good for, a gateway that is killed, and what doctor and cleanup find.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -13,7 +13,7 @@ import { findPairs, measureFirstContact } from './first-contact.ts'
 import { readFolder } from './folder.ts'
 import { findHelm, renderChart } from './helm.ts'
 import { imageRoot } from './image.ts'
-import { openLab, type Lab } from './lab.ts'
+import { openLab, type Lab, type Output } from './lab.ts'
 import { pathsOf } from './names.ts'
 import { verdictOf } from './timeline.ts'
 
@@ -23,6 +23,9 @@ const skip =
   (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
   (!isRoot && 'needs root')
 const WITHIN_MS = 30_000
+/** The pod may write there. */
+const TRIED = '/var/cache/fulmar/tried'
+const CA = '/var/run/secrets/fulmar-join/ca.crt'
 
 t.test('by the chart', { skip }, async (t) => {
   let before: readonly string[] = []
@@ -40,7 +43,8 @@ t.test('by the chart', { skip }, async (t) => {
   t.strictSame(verdictOf(await measureFirstContact(lab, pair!, () => {})), [], 'the checks of npm start')
 
   const { gateway } = lab.topology.pools.find(({ name }) => name === pair!.client.pool)!
-  const { stdout } = await lab.exec(gateway, ['fulmar', 'doctor', '--json'])
+  const doctor = lab.kubernetes!.commandIn(gateway, 'fulmar-gateway', ['fulmar', 'doctor', '--json'])
+  const { stdout } = await lab.exec(gateway, doctor)
   const { diagnoses } = JSON.parse(stdout) as { readonly diagnoses: readonly Diagnosis[] }
   t.strictSame(
     diagnoses.filter(({ verdict }) => verdict === 'wrong').map(({ name, found }) => `${name}: ${found}`),
@@ -63,9 +67,54 @@ t.test('by the chart', { skip }, async (t) => {
   t.equal(lab.pidOf(gateway, 'fm-direct'), tunnel, 'wireguard-go goes on')
   t.equal(await call(), 0)
 
+  await tokens(t, lab, gateway)
   await uninstall(t, lab)
   t.strictSame(await listings(lab), before, 'nothing is left')
 })
+
+/** Of a pod's ServiceAccount: its roles and no others, as long as it is there, and a certificate for its own node only. */
+async function tokens(t: Test, lab: Lab, node: string): Promise<void> {
+  const kubernetes = lab.kubernetes!
+  const { server } = kubernetes.installed
+  const fileOf = (volume: string, file: string) => kubernetes.fileOf(node, 'fulmar-agent', volume, file)
+  /** From the node, as the agent's pod. */
+  const ask = async (token: string, path: string): Promise<string> => {
+    const header = `Authorization: Bearer ${token}`
+    const words = ['-sk', '-m', '20', '-o', '/dev/null', '-w', '%{http_code}', '-H', header, `${server}${path}`]
+    return (await lab.exec(node, ['curl', ...words])).stdout
+  }
+  /** As whoever has the token would, for a node of that name. */
+  const join = async (token: string, as = node): Promise<Output> => {
+    const [file, stateDir] = [`${TRIED}/token`, `${TRIED}/state`]
+    const flags = ['--service-account-token', file, '--ca', CA, '--node', as, '--state-dir', stateDir]
+    const words = ['fulmar', 'join', '--relay', lab.topology.relay.url, ...flags]
+    const script = `trap 'rm -r ${TRIED}' EXIT; mkdir ${TRIED}; cat > ${file}; ${words.join(' ')}`
+    const pod = kubernetes.commandIn(node, 'fulmar-agent', ['sh', '-ec', script])
+    return lab.exec(node, pod, { input: token })
+  }
+  const first = { api: fileOf('api', 'token'), join: fileOf('join', 'token') }
+  t.equal(await ask(first.api, '/api/v1/nodes'), '200', 'what its role says')
+  t.equal(await ask(first.api, '/api/v1/configmaps'), '403', 'and nothing else')
+  t.equal(await ask(first.join, '/api/v1/nodes'), '401', 'the token for joining is good for nothing else')
+  t.match(await join(first.join), { code: 0, stdout: new RegExp(`as node ${node}`) })
+  const other = lab.topology.nodes.find(({ name }) => name !== node)!.name
+  t.match(await join(first.join, other), {
+    code: 1,
+    stderr: new RegExp(`is of a pod on node ${node}, the request for .*${other}`),
+  })
+
+  await kubernetes.renewVolumes([node])
+  t.not(fileOf('api', 'token'), first.api, 'its kubelet renews what it mounts')
+  const renewed = fileOf('api', 'token')
+  t.equal(await ask(renewed, '/api/v1/nodes'), '200')
+  await kubernetes.replacePod(node, 'fulmar-agent')
+  t.equal(await ask(renewed, '/api/v1/nodes'), '401', 'the token of a pod that is gone counts no more')
+  t.equal(await ask(fileOf('api', 'token'), '/api/v1/nodes'), '200', 'that of the next one does')
+  t.match(await join(first.join), {
+    code: 1,
+    stderr: /pod fulmar-system\/fulmar-agent-\w+ that the token is bound to is gone/,
+  })
+}
 
 /** `helm upgrade --set cleanup.enabled=true`: the daemons' pods end, and those that clean come. */
 async function uninstall(t: Test, lab: Lab): Promise<void> {

@@ -1,12 +1,17 @@
-// What the kubelets of a lab go on to do: a node whose object was deleted and is back is reported again. Follows the
-// folder that the relay serves; everything else that kubelets do in a cluster is nothing that a lab needs.
+// What the kubelets of a lab go on to do: a node whose object was deleted and is back is reported again, for which the
+// folder that is served is followed, and tokens that pods mount are renewed. Everything else that kubelets do in a cluster is
+// nothing that a lab needs.
 
 import { watch } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readFolder } from './folder.ts'
+import type { Kubernetes } from './kubernetes.ts'
 
 /** An editor writes a file in many steps. */
 const SETTLE_MS = 200
+/** What was written as the lab came up is good for longer. */
+const RENEW_FIRST_MS = 600_000
+const RETRY_MS = 60_000
 
 /** Ends when the signal aborts. @param report says of these nodes what their kubelets do. */
 export async function followNodes(
@@ -35,6 +40,25 @@ export async function followNodes(
     for (const name of back) away.delete(name)
     if (back.length > 0) await report(back)
     before = now
+  }
+}
+
+/** Writes what pods mount anew before their tokens end. Ends when the signal aborts. */
+export async function followVolumes(
+  kubernetes: Kubernetes,
+  progress: (line: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  let dueMs = RENEW_FIRST_MS
+  for (;;) {
+    await sleep(dueMs, undefined, { signal, ref: false }).catch(() => undefined)
+    if (signal.aborted) return
+    try {
+      dueMs = await kubernetes.renewVolumes()
+    } catch (error) {
+      progress((error as Error).message)
+      dueMs = RETRY_MS
+    }
   }
 }
 

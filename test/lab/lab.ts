@@ -9,7 +9,7 @@ import { mkdirSync, realpathSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { UsageError } from '../../lib/net/lifetime.ts'
 import { buildHosts, makeFolder } from './build.ts'
-import { daemonsOf, labelsOf, valuesOf, type ChartDaemons } from './chart.ts'
+import { daemonsOf, labelsOf, valuesOf } from './chart.ts'
 import { cut, heal, readCuts, type CutsByPool } from './cuts.ts'
 import type { DaemonName } from './daemons.ts'
 import { execAt, placeOf, spawnApart, type Output } from './enter.ts'
@@ -17,13 +17,22 @@ import { readFolder } from './folder.ts'
 import { renderChart } from './helm.ts'
 import { imageRoot } from './image.ts'
 import { cgroupRoot, checkMachine } from './machine.ts'
-import { followNodes } from './kubelets.ts'
+import { followNodes, followVolumes } from './kubelets.ts'
+import { Kubernetes } from './kubernetes.ts'
 import { generateManifests } from './manifests.ts'
 import { parseId, pathsOf } from './names.ts'
 import type { Cut } from './nat.ts'
 import { DEFAULT_NODES, generatedPools, type LabOptions } from './options.ts'
 import { FULMAR, SHOP } from './paths.ts'
-import { reportNodes, startGateways, startKubelets, startNodes, startPods, type StartOptions } from './start.ts'
+import {
+  reportNodes,
+  startGateways,
+  startKubelets,
+  startNodes,
+  startPods,
+  type Chart,
+  type StartOptions,
+} from './start.ts'
 import { takeLock, writeState, type LabState } from './state.ts'
 import { readStatus, type LabStatus } from './status.ts'
 import { appendEvent, Supervisor, type Change, type LabEvent } from './supervisor.ts'
@@ -79,7 +88,7 @@ export async function openLab(
     })
     checkPools(topology, options)
     for (const problem of topology.problems) progress(problem)
-    const chart = options.fromChart === true ? chartOf(topology, manifests, options, progress) : undefined
+    const chart = options.fromChart === true ? chartOf(topology, options, progress) : undefined
     chart?.catch(() => {})
     const state: LabState = { state: 'starting', startedAt, topology, manifests }
     writeState(id, state)
@@ -109,12 +118,12 @@ export class Lab {
   readonly #gatewayFlags: readonly string[]
   readonly #kubelets: boolean
   readonly #fulmar: string
-  readonly #chart: ChartDaemons | undefined
+  readonly #chart: Chart | undefined
   readonly #events = new EventEmitter<LabEvents>()
   readonly #ending = new AbortController()
   #closed: Promise<void> | undefined
 
-  constructor(topology: Topology, manifests: string, options: LabOptions, chart?: ChartDaemons) {
+  constructor(topology: Topology, manifests: string, options: LabOptions, chart?: Chart) {
     const { restart = true } = options
     this.topology = topology
     this.manifests = manifests
@@ -138,6 +147,11 @@ export class Lab {
     return this.topology.id
   }
 
+  /** What the chart was installed on, of a lab that runs as the chart says. */
+  get kubernetes(): Kubernetes | undefined {
+    return this.#chart?.kubernetes
+  }
+
   /** Runs what `openLab` runs; `startGateways` does the rest of `until: 'nodes'`. */
   async start(until: 'hosts' | 'nodes' | 'all', progress: (line: string) => void, signal: AbortSignal): Promise<void> {
     const options = this.#startOptions(progress, signal)
@@ -149,15 +163,17 @@ export class Lab {
   }
 
   #followNodes(progress: (line: string) => void): void {
-    const { topology, manifests } = this
+    const { topology, manifests, kubernetes } = this
+    const stateDir = (node: string) => kubernetes?.kubeletDir(node) ?? pathsOf(topology.id).stateDir(node)
     const report = async (names: readonly string[]): Promise<void> => {
       try {
-        await reportNodes(topology, names)
+        await reportNodes(topology, names, stateDir)
       } catch (error) {
         progress((error as Error).message)
       }
     }
     void followNodes(manifests, report, this.#ending.signal)
+    if (kubernetes !== undefined) void followVolumes(kubernetes, progress, this.#ending.signal)
   }
 
   /** Resolves when all of them answer. */
@@ -279,21 +295,20 @@ const agentFlagsOf = ({ agentFlags, splitLans = [] }: LabOptions): readonly stri
   agentFlags ?? (splitLans.length > 0 ? ['--overlay-pods'] : [])
 
 /** @throws UsageError without helm, or without what the image is made of. */
-async function chartOf(
-  topology: Topology,
-  manifests: string,
-  options: LabOptions,
-  progress: (line: string) => void,
-): Promise<ChartDaemons> {
+async function chartOf(topology: Topology, options: LabOptions, progress: (line: string) => void): Promise<Chart> {
+  const kubernetes = await Kubernetes.prepare(topology)
   const values = valuesOf(topology, {
-    manifests,
+    installed: kubernetes.installed,
     cgroups: cgroupRoot(),
+    relayFlags: options.relayFlags ?? [],
     agentFlags: agentFlagsOf(options),
     gatewayFlags: options.gatewayFlags ?? [],
   })
   const rendered = await renderChart(values)
   progress('making the files of the image')
-  return daemonsOf(rendered, topology, { labels: labelsOf(topology), image: await imageRoot() })
+  const daemons = daemonsOf(rendered, topology, { labels: labelsOf(topology), image: await imageRoot() })
+  kubernetes.install(rendered, daemons.pods)
+  return { daemons, kubernetes }
 }
 
 function checkPools({ pools }: Topology, { nat = new Map(), splitLans = [] }: LabOptions): void {

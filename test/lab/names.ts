@@ -72,6 +72,8 @@ export function pathsOf(id: string) {
     events: `${directory}/events.jsonl`,
     programs: `${directory}/bin`,
     manifests: `${directory}/manifests`,
+    /** Of the API that the chart is installed on. */
+    kubernetes: `${directory}/kubernetes`,
     host,
     runDir: (name: string) => `${host(name)}/run`,
     stateDir: (name: string) => `${host(name)}/state`,

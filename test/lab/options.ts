@@ -168,7 +168,7 @@ export const UP = {
   } satisfies Option<number>,
   fromChart: flagOption(
     'from-chart',
-    'relay, agents and gateways as deploy/chart has them, from the image; needs helm',
+    'relay, agents and gateways as deploy/chart has them, from the image, joined by tokens of their pods; needs helm',
   ),
   noRestart: flagOption('no-restart', 'leave processes that die dead'),
   noDaemons: flagOption('no-daemons', 'hosts, NATs and pods only'),

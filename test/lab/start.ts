@@ -7,6 +7,7 @@ import type { ChartDaemons } from './chart.ts'
 import { agentsOf, gatewaysOf, kubeletsOf, podsOf, relayOf, type Daemon, type Programs } from './daemons.ts'
 import { execAt, placeOf } from './enter.ts'
 import type { KubeletNode } from './kubelet.ts'
+import type { Kubernetes } from './kubernetes.ts'
 import { cgroupRoot } from './machine.ts'
 import { CLOUD, pathsOf } from './names.ts'
 import { FULMAR, KUBELETS, POD_SERVER } from './paths.ts'
@@ -23,6 +24,8 @@ export const PROGRAMS: Programs = {
 /** Daemons wait for each other and for the kernel as they start; many more only make each of them late. */
 const DAEMONS_AT_ONCE = 4 * availableParallelism()
 
+export type Chart = { readonly daemons: ChartDaemons; readonly kubernetes: Kubernetes }
+
 export type StartOptions = {
   readonly topology: Topology
   readonly manifests: string
@@ -33,7 +36,7 @@ export type StartOptions = {
   /** What they are started from. */
   readonly fulmar: string
   /** Daemons by the chart, instead of by daemons.ts. */
-  readonly chart: ChartDaemons | undefined
+  readonly chart: Chart | undefined
   readonly progress: (line: string) => void
   readonly signal: AbortSignal
 }
@@ -57,28 +60,56 @@ async function startPodsOn(
 
 /** Everything but gateways. */
 export async function startNodes(options: StartOptions): Promise<void> {
-  const { topology, manifests, supervisor, progress, signal } = options
+  const { topology, chart } = options
   const programs = { ...PROGRAMS, fulmar: options.fulmar }
-  const names = topology.nodes.map(({ name }) => name)
-  const [first, ...others] =
-    options.chart?.relays ??
-    topology.relays.map((relay) => relayOf(topology, relay, programs, manifests, options.relayFlags))
-  const [tokens] = await Promise.all([createTokens(topology, names), first && supervisor.start(first)])
-  await inTurn(others, (relay) => startReplica(topology, relay, supervisor), signal)
-  progress(`relay at ${topology.relays.map(({ url }) => url).join(' and ')}`)
-  await inTurn(names, (name) => join(topology, name, tokens.get(name) ?? ''), signal)
-  await reportNodes(topology, names)
-  progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
+  await (chart === undefined ? startRelays(options, programs) : startChart(options, chart, programs))
   await startPodsOn('own network', options)
-  const agents = options.chart?.agents ?? agentsOf(topology, programs, cgroupRoot(), options.agentFlags)
+  const agents = chart?.daemons.agents ?? agentsOf(topology, programs, cgroupRoot(), options.agentFlags)
   await startAll(agents, options)
-  progress(`${count(agents.length, 'agent')} answering`)
+  options.progress(`${count(agents.length, 'agent')} answering`)
   // After the agents, so that a pod which wants the node's DNS port, say, goes without it and not the node.
   await startPodsOn('host network', options)
 }
 
+/** And the nodes join them. */
+async function startRelays(options: StartOptions, programs: Programs): Promise<void> {
+  const { topology, manifests, supervisor, progress, signal } = options
+  const names = topology.nodes.map(({ name }) => name)
+  const [first, ...others] = topology.relays.map((relay) =>
+    relayOf(topology, relay, programs, manifests, options.relayFlags),
+  )
+  const { stateDir } = pathsOf(topology.id)
+  const [tokens] = await Promise.all([createTokens(topology, names, stateDir(CLOUD)), first && supervisor.start(first)])
+  await inTurn(others, (relay) => startReplica(topology, relay, supervisor), signal)
+  progress(relaysText(topology))
+  const joinAt = { server: topology.relay.url, stateDir, tokens }
+  await inTurn(names, (name) => join(topology, name, joinAt), signal)
+  await reportNodes(topology, names, stateDir)
+  progress(`${count(names.length, 'node')} joined: ${names.join(', ')}`)
+}
+
+/** The API and the kubelets, who give pods what they mount, and then the relay; nodes join by their pods. */
+async function startChart(options: StartOptions, { daemons, kubernetes }: Chart, programs: Programs): Promise<void> {
+  const { topology, manifests, supervisor, progress, signal } = options
+  const { server } = kubernetes.installed
+  const [tokens] = await Promise.all([
+    createTokens(topology, kubernetes.nodes, kubernetes.stateDir),
+    supervisor.start(kubernetes.daemon(programs, manifests)),
+  ])
+  progress(`Kubernetes API at ${server}`)
+  const joinAt = { server, stateDir: (node: string) => kubernetes.kubeletDir(node), tokens }
+  await inTurn(kubernetes.nodes, (name) => join(topology, name, joinAt), signal)
+  const names = topology.nodes.map(({ name }) => name)
+  await reportNodes(topology, names, joinAt.stateDir)
+  progress(`${count(names.length, 'kubelet')} joined it: ${names.join(', ')}`)
+  await kubernetes.renewVolumes()
+  progress('tokens of ServiceAccounts are where pods mount them')
+  await inTurn(daemons.relays, (relay) => supervisor.start(relay), signal)
+  progress(relaysText(topology))
+}
+
 export async function startGateways(options: StartOptions): Promise<void> {
-  const { chart } = options
+  const chart = options.chart?.daemons
   if (chart !== undefined) await inTurn(chart.tunnels, (tunnel) => options.supervisor.start(tunnel), options.signal)
   const programs = { ...PROGRAMS, fulmar: options.fulmar }
   const gateways = chart?.gateways ?? gatewaysOf(options.topology, programs, options.gatewayFlags)
@@ -106,9 +137,14 @@ async function startReplica({ id }: Topology, relay: Daemon, supervisor: Supervi
 }
 
 /** One command makes the tokens of all nodes; the relay need not run yet. */
-async function createTokens(topology: Topology, nodes: readonly string[]): Promise<ReadonlyMap<string, string>> {
+async function createTokens(
+  topology: Topology,
+  nodes: readonly string[],
+  stateDir: string,
+): Promise<ReadonlyMap<string, string>> {
   if (nodes.length === 0) return new Map()
-  const output = await succeed(topology, CLOUD, ['fulmar', 'token', 'create', '--node', nodes.join(',')])
+  const command = ['fulmar', 'token', 'create', '--node', nodes.join(','), '--state-dir', stateDir]
+  const output = await succeed(topology, CLOUD, command)
   return new Map(
     output
       .trim()
@@ -117,13 +153,22 @@ async function createTokens(topology: Topology, nodes: readonly string[]): Promi
   )
 }
 
-async function join(topology: Topology, node: string, token: string): Promise<void> {
-  await succeed(topology, node, ['fulmar', 'join', '--relay', topology.relay.url, '--token', token])
+type Joining = {
+  readonly server: string
+  readonly stateDir: (node: string) => string
+  readonly tokens: ReadonlyMap<string, string>
+}
+async function join(topology: Topology, node: string, { server, stateDir, tokens }: Joining): Promise<void> {
+  const flags = ['--relay', server, '--token', tokens.get(node) ?? '', '--state-dir', stateDir(node)]
+  await succeed(topology, node, ['fulmar', 'join', ...flags])
 }
 
-/** What their kubelets say of nodes of the lab; names of others are left out. */
-export async function reportNodes(topology: Topology, names: readonly string[]): Promise<void> {
-  const { stateDir } = pathsOf(topology.id)
+/** What their kubelets say of nodes of the lab; names of others are left out. @param stateDir where each keeps who it is. */
+export async function reportNodes(
+  topology: Topology,
+  names: readonly string[],
+  stateDir: (node: string) => string,
+): Promise<void> {
   const nodes = topology.nodes
     .filter(({ name }) => names.includes(name))
     .map(({ name, addresses }): KubeletNode => ({ name, addresses, stateDir: stateDir(name) }))
@@ -155,4 +200,5 @@ async function inTurn<T>(
   await Promise.all(Array.from({ length: atOnce }, worker))
 }
 
+const relaysText = ({ relays }: Topology) => `relay at ${relays.map(({ url }) => url).join(' and ')}`
 const count = (number: number, noun: string) => `${number} ${noun}${number === 1 ? '' : 's'}`

@@ -209,15 +209,15 @@ const sayingSo = (running: ChildProcess): Promise<unknown> =>
 /** Daemons answer on their socket; a file that a predecessor left does not count. */
 async function answering(
   id: string,
-  { host, daemon }: Daemon,
+  { host, daemon, socket }: Daemon,
   onFailure: (reason: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { runDir } = pathsOf(id)
+  const { folder, file } = socket ?? { folder: pathsOf(id).runDir(host), file: `${daemon}.sock` }
   while (!signal.aborted) {
-    if (existsSync(`${runDir(host)}/${daemon}.sock`)) {
+    if (existsSync(`${folder}/${file}`)) {
       try {
-        await withShortPath(runDir(host), (directory) => fetchStatus(`${directory}/${daemon}.sock`))
+        await withShortPath(folder, (directory) => fetchStatus(`${directory}/${file}`))
         return
       } catch (error) {
         onFailure((error as Error).message)

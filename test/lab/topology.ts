@@ -225,4 +225,5 @@ const link = (hostA: string, deviceA: string, hostB: string, deviceB: string): L
   { host: hostA, device: deviceA },
   { host: hostB, device: deviceB },
 ]
-export const urlOf = (address: string) => `https://${address.includes(':') ? `[${address}]` : address}:443`
+export const urlOf = (address: string, port = 443) =>
+  `https://${address.includes(':') ? `[${address}]` : address}:${port}`
