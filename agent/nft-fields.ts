@@ -20,10 +20,11 @@ const VERDICTS: Shape = { key: BY_ADDRESS, value: 'verdict' }
 const PORT_VERDICTS: Shape = { key: BY_PORT, value: 'verdict' }
 const TARGET = ['address', 'port'] as const
 
+/** Of agent/takeover.ts. */
+const TAKEOVER = { takeover: { key: BY_ADDRESS, value: TARGET }, apart: { key: BY_ADDRESS } }
 /** undefined for prefixes. */
-const SHAPES: Readonly<Record<(typeof OBJECTS)[number] | 'takeover', Shape | undefined>> = {
-  /** Of agent/takeover.ts. */
-  takeover: { key: BY_ADDRESS, value: TARGET },
+const SHAPES: Readonly<Record<(typeof OBJECTS)[number] | keyof typeof TAKEOVER, Shape | undefined>> = {
+  ...TAKEOVER,
   services: VERDICTS,
   inside: VERDICTS,
   outside: VERDICTS,

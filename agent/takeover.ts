@@ -23,7 +23,10 @@ export type Takeover = {
 const TIMEOUT_SECONDS = 3
 const PORT = 53
 const PROTOCOLS = ['udp', 'tcp'] as const
+/** From ClusterIPs to the agent's DNS. */
 const MAP = 'takeover'
+/** The ClusterIPs, and the agent's DNS itself: who asks there is answered from there, in the same zone. */
+const APART = 'apart'
 
 /** The cluster DNS's ClusterIPs, each answered by our address of the same family; nothing while it is not known or served. */
 export function takeoversOf(
@@ -43,9 +46,9 @@ export function takeoversOf(
  * without, it outlives the agent by the time-out of its elements.
  */
 export function takeoverTable(family: Family, apart: boolean): NftTable {
-  const zone = (of: 'source' | 'destination') => ({ kind: 'zone', of, port: PORT, zone: DNS_ZONE }) as const
+  const zone = (of: 'source' | 'destination') => ({ kind: 'zone', of, port: PORT, set: APART, zone: DNS_ZONE }) as const
   const early = { type: 'filter', priority: RAW_PRIORITY } as const
-  const dispatch = { type: 'nat', priority: NAT_PRIORITY, rules: [{ kind: 'translate' }] } as const
+  const dispatch = { type: 'nat', priority: NAT_PRIORITY, rules: [{ kind: 'translate', map: MAP }] } as const
   const zones: readonly NftChain[] = [
     { name: 'zone-prerouting', hook: 'prerouting', ...early, rules: [zone('destination')] },
     // Answers are the agent's, and leave from this node.
@@ -55,7 +58,10 @@ export function takeoverTable(family: Family, apart: boolean): NftTable {
     family,
     name: NFT_TABLE_DNS,
     owned: apart,
-    map: { name: MAP, key: ['address', 'protocol', 'port'], value: ['address', 'port'] },
+    sets: [
+      { name: MAP, key: ['address', 'protocol', 'port'], value: ['address', 'port'] },
+      { name: APART, key: ['address', 'protocol', 'port'] },
+    ],
     chains: [
       ...(apart ? zones : []),
       { name: 'nat-prerouting', hook: 'prerouting', ...dispatch },
@@ -68,9 +74,9 @@ const RAW_PRIORITY = -300
 /** Before the services of nft-text.ts, which know the cluster DNS as one of them. */
 const NAT_PRIORITY = -102
 
-/** The agent's own addresses lead to themselves for ever: who asks there is answered from there, in the same zone. */
+/** What stays in the table for as long as it is there. */
 export const beginTakeover = ({ family, to }: Takeover): readonly ElementChange[] => [
-  { kind: 'add', ...inMap(family), elements: elementsOf(family, to, to) },
+  { kind: 'add', ...into(APART, family), elements: elementsOf(APART, family, to) },
 ]
 
 /** Renews. An element that is there keeps its old timeout when added, so it is deleted between. */
@@ -81,12 +87,18 @@ export const renewTakeover = (takeover: Takeover): readonly ElementChange[] =>
 export const endTakeover = (takeover: Takeover): readonly ElementChange[] => changesOf(takeover, ['add', 'delete'])
 
 function changesOf({ family, clusterIp, to }: Takeover, kinds: readonly ElementChange['kind'][]) {
-  const elements = elementsOf(family, clusterIp, to).map((each) => ({ ...each, timeoutMs: TIMEOUT_SECONDS * 1_000 }))
-  return kinds.map((kind): ElementChange => ({ kind, ...inMap(family), elements }))
+  const lapsing = (elements: readonly Element[]) =>
+    elements.map((each) => ({ ...each, timeoutMs: TIMEOUT_SECONDS * 1_000 }))
+  const led = { ...into(MAP, family), elements: lapsing(elementsOf(MAP, family, clusterIp, to)) }
+  const apart = { ...into(APART, family), elements: lapsing(elementsOf(APART, family, clusterIp)) }
+  return kinds.flatMap((kind): ElementChange[] => [
+    { kind, ...led },
+    { kind, ...apart },
+  ])
 }
 
-const inMap = (family: Family) => ({ family, table: NFT_TABLE_DNS, set: MAP }) as const
-function elementsOf(family: Family, from: string, to: string): readonly Element[] {
-  const read = elementReader(MAP, family)!
-  return PROTOCOLS.map((protocol) => read(`${from} . ${protocol} . ${PORT}`, `${to} . ${PORT}`))
+const into = (set: string, family: Family) => ({ family, table: NFT_TABLE_DNS, set }) as const
+function elementsOf(set: string, family: Family, from: string, to?: string): readonly Element[] {
+  const read = elementReader(set, family)!
+  return PROTOCOLS.map((protocol) => read(`${from} . ${protocol} . ${PORT}`, to === undefined ? '' : `${to} . ${PORT}`))
 }

@@ -1,4 +1,4 @@
-// A table of nftables with a map, base chains and their rules, as messages of a batch (lib/net/nft-batch.ts): what belongs to
+// A table of nftables with sets, maps, base chains and their rules, as messages of a batch (lib/net/nft-batch.ts): what belongs to
 // a socket of this process, and ends with it, nft cannot make for us.
 //
 //   NEWTABLE name, FLAGS u32                            NEWCHAIN table, name, HOOK { number u32, priority i32 }, type
@@ -15,11 +15,16 @@ export type NftTable = {
   readonly name: string
   /** It goes with the socket that makes it, and nobody else can change it: kernel 5.12. */
   readonly owned: boolean
-  readonly map: NftMap
+  readonly sets: readonly NftSet[]
   readonly chains: readonly NftChain[]
 }
-/** From fields to fields, each padded to 4 bytes; elements may lapse. */
-export type NftMap = { readonly name: string; readonly key: readonly Field[]; readonly value: readonly Field[] }
+/** Fields are padded to 4 bytes each; elements may lapse. */
+export type NftSet = {
+  readonly name: string
+  readonly key: readonly Field[]
+  /** Of a map. */
+  readonly value?: readonly Field[]
+}
 export type NftChain = {
   readonly name: string
   readonly type: 'filter' | 'nat'
@@ -28,15 +33,15 @@ export type NftChain = {
   readonly rules: readonly NftRule[]
 }
 type Side = 'source' | 'destination'
-/** Of packets whose `address . protocol . port` the map has as a key. */
+/** Of packets whose `address . protocol . port` the set or map has as a key. */
 export type NftRule =
   /**
    * The flow is tracked apart from those of other zones; before it is tracked at all (priority below -200), where every
    * packet comes by: those of other ports are soon done with.
    */
-  | { readonly kind: 'zone'; readonly of: Side; readonly port: number; readonly zone: number }
+  | { readonly kind: 'zone'; readonly of: Side; readonly port: number; readonly set: string; readonly zone: number }
   /** They go to the `address . port` that the map has for their destination; in a chain of nat. */
-  | { readonly kind: 'translate' }
+  | { readonly kind: 'translate'; readonly map: string }
 export type Field = 'address' | 'protocol' | 'port'
 /** Attributes of one. */
 type Expression = Buffer
@@ -67,7 +72,7 @@ const FIELD_TYPES: Readonly<Record<Family, Readonly<Record<Field, number>>>> = {
 const FIELD_TYPE_BITS = 6
 
 /** In place of a table of that name, unless it is somebody else's own. */
-export function replaceTable({ family, name, owned, map, chains }: NftTable): readonly NftMessage[] {
+export function replaceTable({ family, name, owned, sets, chains }: NftTable): readonly NftMessage[] {
   const named = (type: number, ...more: readonly Buffer[]): NftMessage => ({
     kind: 'message',
     ...{ type, family, creates: type !== MESSAGE.deleteTable },
@@ -77,15 +82,18 @@ export function replaceTable({ family, name, owned, map, chains }: NftTable): re
     named(MESSAGE.newTable),
     named(MESSAGE.deleteTable),
     named(MESSAGE.newTable, ...(owned ? [number(TABLE.flags, OWNER)] : [])),
-    named(
-      MESSAGE.newSet,
-      textAttribute(SET.name, map.name),
-      number(SET.flags, SET_FLAGS.map | SET_FLAGS.timeout),
-      number(SET.keyType, typeOf(map.key, family)),
-      number(SET.keyBytes, bytesOf(map.key, family)),
-      number(SET.valueType, typeOf(map.value, family)),
-      number(SET.valueBytes, bytesOf(map.value, family)),
-      number(SET.id, 1),
+    ...sets.map(({ name, key, value }, i) =>
+      named(
+        MESSAGE.newSet,
+        textAttribute(SET.name, name),
+        number(SET.flags, SET_FLAGS.timeout | (value === undefined ? 0 : SET_FLAGS.map)),
+        number(SET.keyType, typeOf(key, family)),
+        number(SET.keyBytes, bytesOf(key, family)),
+        ...(value === undefined
+          ? []
+          : [number(SET.valueType, typeOf(value, family)), number(SET.valueBytes, bytesOf(value, family))]),
+        number(SET.id, i + 1),
+      ),
     ),
     ...chains.flatMap((chain) => [
       named(
@@ -100,7 +108,7 @@ export function replaceTable({ family, name, owned, map, chains }: NftTable): re
           textAttribute(RULE.chain, chain.name),
           attribute(
             RULE.expressions | NESTED,
-            ...expressionsOf(rule, map.name, family).map((each) => attribute(LIST_ELEMENT | NESTED, each)),
+            ...expressionsOf(rule, family).map((each) => attribute(LIST_ELEMENT | NESTED, each)),
           ),
         ),
       ),
@@ -134,20 +142,16 @@ const NAT = { type: 1, family: 2, address: 3, port: 5 }
 const NAT_DESTINATION = 1
 const NFPROTO = { 4: 2, 6: 10 } as const
 
-function expressionsOf(rule: NftRule, map: string, family: Family): readonly Expression[] {
-  const names = [textAttribute(LOOKUP.set, map), number(LOOKUP.key, FIRST_REGISTER)]
+function expressionsOf(rule: NftRule, family: Family): readonly Expression[] {
+  const lookup = (set: string, ...more: readonly Buffer[]): Expression =>
+    expression('lookup', textAttribute(LOOKUP.set, set), number(LOOKUP.key, FIRST_REGISTER), ...more)
   switch (rule.kind) {
     case 'zone':
-      return [
-        ...isPort(rule.of, rule.port),
-        ...loadKey(family, rule.of),
-        expression('lookup', ...names),
-        ...setZone(rule.zone),
-      ]
+      return [...isPort(rule.of, rule.port), ...loadKey(family, rule.of), lookup(rule.set), ...setZone(rule.zone)]
     case 'translate':
       return [
         ...loadKey(family, 'destination'),
-        expression('lookup', ...names, number(LOOKUP.value, FIRST_REGISTER)),
+        lookup(rule.map, number(LOOKUP.value, FIRST_REGISTER)),
         expression(
           'nat',
           number(NAT.type, NAT_DESTINATION),

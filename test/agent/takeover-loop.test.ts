@@ -119,10 +119,10 @@ if (test !== undefined) {
     t.match(listed, 'flags owner')
     const key = (side: string, port: string) => `${word} ${side} . meta l4proto . th ${port}`
     const chains: Readonly<Record<string, readonly string[]>> = {
-      'zone-prerouting': [`th dport 53 ${key('daddr', 'dport')} @takeover ct zone set 7078`],
+      'zone-prerouting': [`th dport 53 ${key('daddr', 'dport')} @apart ct zone set 7078`],
       'zone-output': [
-        `th dport 53 ${key('daddr', 'dport')} @takeover ct zone set 7078`,
-        `th sport 53 ${key('saddr', 'sport')} @takeover ct zone set 7078`,
+        `th dport 53 ${key('daddr', 'dport')} @apart ct zone set 7078`,
+        `th sport 53 ${key('saddr', 'sport')} @apart ct zone set 7078`,
       ],
       'nat-prerouting': [`dnat ${word} to ${key('daddr', 'dport')} map @takeover`],
       'nat-output': [`dnat ${word} to ${key('daddr', 'dport')} map @takeover`],

@@ -12,16 +12,19 @@ const table = (owned: boolean, zone: number): NftTable => ({
   family: 6,
   name: 'test',
   owned,
-  map: { name: 'm', key: ['address', 'protocol', 'port'], value: ['address', 'port'] },
+  sets: [
+    { name: 'm', key: ['address', 'protocol', 'port'], value: ['address', 'port'] },
+    { name: 's', key: ['address', 'protocol', 'port'] },
+  ],
   chains: [
     {
       name: 'early',
       type: 'filter',
       hook: 'output',
       priority: -301,
-      rules: [{ kind: 'zone', of: 'source', port: 5353, zone }],
+      rules: [{ kind: 'zone', of: 'source', port: 5353, set: 's', zone }],
     },
-    { name: 'dnat', type: 'nat', hook: 'prerouting', priority: -99, rules: [{ kind: 'translate' }] },
+    { name: 'dnat', type: 'nat', hook: 'prerouting', priority: -99, rules: [{ kind: 'translate', map: 'm' }] },
   ],
 })
 const listing = (owned: boolean, zone: number): RegExp =>
@@ -33,9 +36,14 @@ const listing = (owned: boolean, zone: number): RegExp =>
       '\t\tflags timeout',
       '\t\\}',
       '',
+      '\tset s \\{',
+      '\t\ttype ipv6_addr \\. inet_proto \\. inet_service',
+      '\t\tflags timeout',
+      '\t\\}',
+      '',
       '\tchain early \\{',
       '\t\ttype filter hook output priority (raw - 1|-301); policy accept;',
-      `\t\tth sport 5353 ip6 saddr \\. meta l4proto \\. th sport @m ct zone set ${zone}`,
+      `\t\tth sport 5353 ip6 saddr \\. meta l4proto \\. th sport @s ct zone set ${zone}`,
       '\t\\}',
       '',
       '\tchain dnat \\{',
