@@ -81,6 +81,8 @@ export const LIMITS: readonly LimitGroup[] = [
       ['Leases of one node', 'relay/api/write-server.ts', 'LEASES_PER_NODE_MAX'],
       ['objects written by nodes', 'relay/api/cluster.ts', 'WRITTEN_MAX'],
       ['one of them', 'relay/api/cluster.ts', 'WRITTEN_MAX_BYTES'],
+      ['a token of a ServiceAccount', 'relay/api/service-account-token.ts', 'TOKEN_MAX_BYTES'],
+      ['audiences of one', 'relay/api/service-accounts.ts', 'AUDIENCES_MAX'],
       ['files of --manifests', 'relay/api/folder-loop.ts', 'FILES_MAX'],
       ['one of them', 'relay/api/folder-loop.ts', 'FILE_MAX_BYTES'],
       ['all of them', 'relay/api/folder-loop.ts', 'TOTAL_MAX_BYTES'],

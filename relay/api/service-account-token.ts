@@ -21,7 +21,7 @@ export type TokenClaims = {
   }
 }
 
-const TOKEN_MAX = 16 * 1024
+const TOKEN_MAX_BYTES = 16 * 1024
 /** No other is read: what a header says of the algorithm is nothing to go by. */
 const HEADER = Buffer.from('{"alg":"HS256","typ":"JWT"}').toString('base64url')
 
@@ -39,7 +39,7 @@ export function formatToken(key: Uint8Array, claims: TokenClaims): string {
 
 /** @returns what was signed with this key, whatever the time is; undefined for anything else. */
 export function parseToken(key: Uint8Array, text: string): TokenClaims | undefined {
-  if (text.length > TOKEN_MAX) return undefined
+  if (text.length > TOKEN_MAX_BYTES) return undefined
   const [header, payload, signature, ...rest] = text.split('.')
   if (header !== HEADER || payload === undefined || signature === undefined || rest.length > 0) return undefined
   const given = Buffer.from(signature, 'base64url')

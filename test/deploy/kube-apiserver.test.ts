@@ -1,25 +1,20 @@
 // The chart at a real API: what it renders is admitted, its roles allow what the daemons ask and nothing else, and a pod's
 // token says on which node it runs.
 
-import { X509Certificate } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { KEPT, RESOURCES } from '../../agent/snapshot.ts'
-import { createApiClient, type ApiClient } from '../../lib/k8s/api-client.ts'
 import { NODES } from '../../lib/k8s/objects.ts'
 import { runStore } from '../../lib/k8s/store-loop.ts'
 import { createLog } from '../../lib/log.ts'
-import { enrolPod } from '../../lib/net/enrolment.ts'
 import { find } from '../../lib/net/preflight.ts'
-import { createIssuer } from '../../relay/issuer-server.ts'
 import { followNodeNames } from '../../relay/members-loop.ts'
-import { createTokenReviewer } from '../../relay/token-review-client.ts'
 import { findHelm, renderChart } from '../lab/helm.ts'
 import { lacksKubeApiserver, startKubeApiserver } from '../lib/kube-apiserver.ts'
 import { until } from '../mesh/mesh.ts'
-import { createMesh } from '../relay/mesh.ts'
+import { clientOf, NAMESPACE, podTokens, type TokenApi } from './pod-tokens.ts'
 import { allTaken } from './renderings.ts'
 
 t.setTimeout(180_000)
@@ -27,8 +22,6 @@ const skip =
   lacksKubeApiserver() ||
   (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
   (find('kubectl') === undefined && 'needs kubectl')
-const NAMESPACE = 'fulmar-system'
-const DAY_MS = 86_400_000
 const log = createLog('test', 'silent')
 
 t.test('the chart at a kube-apiserver', { skip }, async (t) => {
@@ -51,25 +44,13 @@ t.test('the chart at a kube-apiserver', { skip }, async (t) => {
   await apply(joining)
   for (const name of ['cloud-1', 'edge-1'])
     await api.kubectl(['create', '-f', '-'], JSON.stringify({ apiVersion: 'v1', kind: 'Node', metadata: { name } }))
-  /** By TokenRequest, as kubelets have them. @param pod that it is bound to. */
-  const tokenOf = async (account: string, spec: { readonly audience?: string; readonly pod?: string } = {}) => {
-    const { audience, pod } = spec
-    const asked = {
-      apiVersion: 'authentication.k8s.io/v1',
-      kind: 'TokenRequest',
-      spec: {
-        audiences: audience === undefined ? [] : [audience],
-        ...(pod !== undefined && { boundObjectRef: { apiVersion: 'v1', kind: 'Pod', name: pod } }),
-      },
-    }
-    const path = `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/${account}/token`
-    const answer = await api.kubectl(['create', '--raw', path, '-f', '-'], JSON.stringify(asked))
-    return (JSON.parse(answer) as { readonly status: { readonly token: string } }).status.token
+  const tokens: TokenApi = {
+    ...{ server: api.url, ca: api.caPem },
+    post: (path, body) => api.kubectl(['create', '--raw', path, '-f', '-'], body),
+    addPod: (_name, pod) => apply(pod),
+    removePod: (name) => kubectl('-n', NAMESPACE, 'delete', 'pod', name, '--force', '--grace-period=0'),
   }
-  const as = async (account: string): Promise<ApiClient> => {
-    const token = await tokenOf(account)
-    return createApiClient({ server: api.url, ca: api.caPem, token: () => token })
-  }
+  const as = (account: string) => clientOf(tokens, account)
   const ending = new AbortController()
   const ends: Promise<unknown>[] = []
   t.teardown(async () => {
@@ -124,54 +105,12 @@ t.test('the chart at a kube-apiserver', { skip }, async (t) => {
     await until('and hears of one that is deleted', () => nodes().length === 1, { seen: nodes })
   })
 
-  await t.test('a relay by its token', async (t) => {
+  await t.test('a relay by its token', async () => {
     const client = await as('fulmar-relay')
     const { nodes, done } = followNodeNames(client, log, ending.signal)
     ends.push(done)
     await until('it knows the nodes', () => nodes()?.length === 1)
-
-    const pod = (name: string, account: string) => ({
-      apiVersion: 'v1',
-      kind: 'Pod',
-      metadata: { name, namespace: NAMESPACE },
-      spec: { nodeName: 'cloud-1', serviceAccountName: account, containers: [{ name: 'c', image: 'i' }] },
-    })
-    await apply(JSON.stringify(pod('agent-x', 'fulmar-agent')))
-    await apply(JSON.stringify(pod('stranger-x', 'fulmar-relay')))
-    const audience = 'fulmar'
-    const review = createTokenReviewer({ client, accounts: [`${NAMESPACE}/fulmar-agent`], log })
-
-    const good = await tokenOf('fulmar-agent', { audience, pod: 'agent-x' })
-    t.same(await review(good), { kind: 'node', node: 'cloud-1' }, 'the node that the pod of a token runs on')
-    const refused: readonly (readonly [string, string, RegExp])[] = [
-      ['for the API itself', await tokenOf('fulmar-agent', { pod: 'agent-x' }), /does not accept|not for the audience/],
-      ['of no pod', await tokenOf('fulmar-agent', { audience }), /bound to no pod/],
-      [
-        'of another account',
-        await tokenOf('fulmar-relay', { audience, pod: 'stranger-x' }),
-        /none of --service-accounts/,
-      ],
-      ['cut off', good.slice(0, -8), /does not accept/],
-    ]
-    for (const [name, token, message] of refused)
-      t.match(await review(token), { kind: 'refused', status: 403, message }, `a token ${name}`)
-
-    const mesh = await createMesh(t)
-    const { handle } = createIssuer({
-      ...{ stateDir: mesh.stateDir, authority: mesh.authority, relays: [], stun: [] },
-      ...{ certificateLifeMs: DAY_MS, renewalGraceMs: DAY_MS, now: Date.now, review, log },
-    })
-    const { port } = await mesh.listen({ join: handle })
-    const [caFile, tokenFile] = [join(mesh.stateDir, 'ca.crt'), join(mesh.stateDir, 'token')]
-    writeFileSync(caFile, mesh.authority.certificatePem)
-    writeFileSync(tokenFile, good)
-    const enrolled = await enrolPod(join(mesh.stateDir, 'node'), {
-      ...{ relay: new URL(`https://127.0.0.1:${port}`), caFile, tokenFile, node: undefined },
-    })
-    t.equal(new X509Certificate(enrolled.certificatePem).subject, 'O=system:nodes\nCN=system:node:cloud-1', 'it joins')
-
-    await kubectl('-n', NAMESPACE, 'delete', 'pod', 'agent-x', '--force', '--grace-period=0')
-    const gone = async () => (await review(good)).kind === 'refused'
-    await until('a token of a pod that is gone is refused', gone)
   })
+
+  await t.test('the tokens of pods', (t) => podTokens(t, tokens))
 })

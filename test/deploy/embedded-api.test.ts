@@ -3,7 +3,7 @@
 // Kubernetes' types, and kube-apiserver.test.ts has a real one say so.
 
 import { execFile } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -15,13 +15,13 @@ import { findHelm, renderChart, template } from '../lab/helm.ts'
 import { until } from '../lib/until.ts'
 import { createMesh } from '../relay/mesh.ts'
 import { log, nodeManifest, temporaryFolder, write } from '../relay/api/serving.ts'
+import { NAMESPACE, podTokens, tokenOf, type TokenApi } from './pod-tokens.ts'
 import { allTaken } from './renderings.ts'
 
 t.setTimeout(120_000)
 const skip =
   (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
   (find('kubectl') === undefined && 'needs kubectl')
-const NAMESPACE = 'fulmar-system'
 
 t.test('the chart at the embedded API', { skip }, async (t) => {
   const mesh = await createMesh(t)
@@ -31,10 +31,14 @@ t.test('the chart at the embedded API', { skip }, async (t) => {
   const identity = { ca: mesh.authority.certificatePem }
   const joining = await renderChart({ identity, relay, api: { server: 'https://203.0.113.10:6443' } })
   const pod = {
-    ...{ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'agent-x', namespace: NAMESPACE } },
+    ...{ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'stays-x', namespace: NAMESPACE } },
     spec: { nodeName: 'edge-1', serviceAccountName: 'fulmar-agent' },
   }
-  write(directory, { 'node.yaml': nodeManifest('edge-1'), 'chart.yaml': joining, 'pod.json': JSON.stringify(pod) })
+  write(directory, {
+    'node.yaml': `${nodeManifest('cloud-1')}---\n${nodeManifest('edge-1')}`,
+    'chart.yaml': joining,
+    'pod.json': JSON.stringify(pod),
+  })
   const api = createApi({ directory, stateDir: temporaryFolder(t), tokenKey: new Uint8Array(32).fill(1), log })
   mesh.holds(api.run(mesh.signal))
   const { port } = await mesh.listen({ api: api.handle })
@@ -79,28 +83,30 @@ t.test('the chart at the embedded API', { skip }, async (t) => {
       await t.rejects(apply(joining.replace(what, instead)), { message }, instead.trim())
   })
 
-  await t.test('a pod’s token', async (t) => {
-    const create = async (name: string): Promise<string> => {
-      const asked = {
-        ...{ apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest' },
-        spec: { boundObjectRef: { apiVersion: 'v1', kind: 'Pod', name } },
-      }
-      write(home, { 'request.json': JSON.stringify(asked) })
-      const path = `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/fulmar-agent/token`
-      const answer = await kubectl(['create', '--raw', path, '-f', `${home}/request.json`])
-      return (JSON.parse(answer) as { readonly status: { readonly token: string } }).status.token
-    }
-    const token = await create('agent-x')
+  const post = async (path: string, body: string): Promise<string> => {
+    write(home, { 'request.json': body })
+    return kubectl(['create', '--raw', path, '-f', `${home}/request.json`])
+  }
+  const read = (kind: string, name: string) => kubectl(['get', kind, '-n', NAMESPACE, name, '-o', 'name'])
+  const tokens: TokenApi = {
+    ...{ server: `https://127.0.0.1:${port}`, ca: mesh.authority.certificatePem, post },
+    async addPod(name, pod) {
+      write(directory, { [`${name}.json`]: pod })
+      await until(() => read('pod', name).then(Boolean, () => false), `pod ${name} is read`)
+    },
+    removePod: async (name) => rmSync(join(directory, `${name}.json`)),
+  }
+  await t.test('the tokens of pods', (t) => podTokens(t, tokens))
+
+  await t.test('what a pod may by its token', async (t) => {
+    const token = await tokenOf(tokens, 'fulmar-agent', { pod: 'stays-x' })
     t.equal(nodeInToken(token), 'edge-1')
     const as = (...args: readonly string[]) => kubectl(args, [`--token=${token}`])
-    t.equal(await as('get', 'nodes', '-o', 'name'), 'node/edge-1\n', 'its role lets it list nodes')
+    t.equal(await as('get', 'nodes', '-o', 'name'), 'node/cloud-1\nnode/edge-1\n', 'its role lets it list nodes')
     await t.rejects(as('get', 'configmaps', '-A'), {
       message: /User "system:serviceaccount:fulmar-system:fulmar-agent" cannot list resource "configmaps"/,
     })
     await t.rejects(as('get', 'node', 'edge-1'), { message: /cannot get resource "nodes"/ }, 'and not get one')
-    await t.rejects(create('ghost'), { message: /pods "ghost" not found/ })
-    write(directory, { 'pod.json': JSON.stringify({ ...pod, metadata: { ...pod.metadata, name: 'agent-y' } }) })
-    const read = () => as('get', 'nodes').then(String, (error: Error) => error.message)
-    await until(async () => /Unauthorized/.test(await read()), 'the token of a pod that is gone is refused')
+    await t.rejects(tokenOf(tokens, 'fulmar-agent', { pod: 'ghost' }), { message: /pods "ghost" not found/ })
   })
 })
