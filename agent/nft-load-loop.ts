@@ -13,10 +13,10 @@ import { renderTable, type Rendered } from './nft-text.ts'
 import type { Ruleset } from './nft.ts'
 
 /**
- * Of one transaction, at least: half a megabyte, which takes 30 ms. What else waits for this thread has its turn after each:
- * while a disk is written, a hundred turns take a second.
+ * Of one transaction, at least: a megabyte, which takes 50 ms. What else waits for this thread has its turn after each: while
+ * lists are read or a disk is written, a hundred turns take a second.
  */
-const ELEMENTS = 8_000
+const ELEMENTS = 16_000
 
 /** The script of the table to be filled. */
 export const renderEmpty = (wanted: Ruleset, marker: string): Rendered =>

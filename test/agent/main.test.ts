@@ -12,6 +12,9 @@ import { serveApi, writeIdentity } from './joined.ts'
 import { addPod, enterNamespace, ip } from './namespace.ts'
 import { askFrom, call, callFrom, startServer } from './peer.ts'
 
+/** Times that are promised in seconds are held twice as long: machines that run tests run much else. */
+const UNDER_LOAD = 2
+
 const test = enterNamespace('fma-', import.meta.url)
 if (test !== undefined) {
   const [a, b] = ['a', 'b'].map((name, i) =>
@@ -130,7 +133,7 @@ if (test !== undefined) {
     const times = (await asked).filter(({ answer }) => answer === '10.96.0.1').map(({ atMs }) => atMs)
     const gap = Math.max(...times.slice(1).map((atMs, i) => atMs - times[i]!))
     t.comment(`longest gap between answers on one socket: ${gap} ms`)
-    t.ok(gap < 2_000 && times.at(-1)! > 4_500)
+    t.ok(gap < 2_000 * UNDER_LOAD && times.at(-1)! > 4_500)
     await status()
   })
 
@@ -148,8 +151,7 @@ if (test !== undefined) {
   t.test('killed for good: services stay, the cluster DNS is the cluster DNS again', async (t) => {
     await kill()
     t.match(await call('tcp', '10.96.0.1', 80), /^a /)
-    await sleep(3_100)
-    t.match(await callFrom(b, 'udp', '10.96.0.10', 53), ['a 10.244.1.3'])
+    t.match(await callFrom(b, 'udp', '10.96.0.10', 53), ['a 10.244.1.3'], 'at once')
     start()
     await status()
     await sleep(1_000)

@@ -18,14 +18,14 @@ import { edge, ruleset, sticky } from './rulesets.ts'
 import { clusterWith, endpoint, service, slice } from './shop.ts'
 
 /** More than one transaction takes. */
-const SERVICES = 3_000
+const SERVICES = 3_500
 
 function manyServices(count: number): Ruleset {
   const names = Array.from({ length: count }, (_, i) => [`web-${i}`, `10.97.${(i >> 8) + 1}.${i & 255}`] as const)
   const cluster = clusterWith({
     services: names.map(([name, clusterIP]) => service({ clusterIP }, { name })),
     slices: names.map(([name], i) =>
-      slice({ of: name, name, endpoints: Array.from({ length: i % 4 }, (_, j) => endpoint(j + 1, 'h1')) }),
+      slice({ of: name, name, endpoints: Array.from({ length: i % 8 }, (_, j) => endpoint(j + 1, 'h1')) }),
     ),
   })
   const here = hereOf(cluster, 'h1')
