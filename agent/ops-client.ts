@@ -18,6 +18,7 @@ import { splice } from '../lib/net/splice.ts'
 import { upgradeWebSocket } from '../lib/net/websocket.ts'
 import { rendezvousOrder } from '../lib/rendezvous.ts'
 import { nameOf, readReplicas, type Replica } from '../lib/replicas.ts'
+import type { OpsSessionStatus } from '../lib/status.ts'
 import { VERSION } from '../lib/version.ts'
 import { MUX_PATH } from '../lib/wire/mux.ts'
 import { OpsRefusal } from './ops-dial-client.ts'
@@ -34,18 +35,9 @@ export type OpsOptions = {
   readonly times?: Partial<typeof TIMES>
 }
 
-export type OpsState = {
-  readonly url: string
-  readonly state: 'connected' | 'connecting'
-  /** Unix milliseconds. */
-  readonly since: number
-  /** Why the last session ended or none came about. */
-  readonly error?: string
-  readonly streams: number
-}
-export type OpsStates = OpsState & {
+export type OpsStates = OpsSessionStatus & {
   /** One for each replica that is, or should be, connected. The state of all is that of the best. */
-  readonly sessions: readonly OpsState[]
+  readonly sessions: readonly OpsSessionStatus[]
 }
 
 export type OpsClient = {
@@ -284,7 +276,7 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     while (sessions.size > 0) await new Promise<void>((resolve) => (drained = resolve))
   }
 
-  const stateOf = (replica: Replica): OpsState => {
+  const stateOf = (replica: Replica): OpsSessionStatus => {
     const session = current.get(nameOf(replica))
     const failure = failures.get(nameOf(replica))
     const url = session?.url ?? nameOf(replica)

@@ -1,13 +1,12 @@
 // What the agent says of itself on its Unix socket.
 
-import type { AgentStatus, SuspectStatus } from '../lib/status.ts'
+import type { AgentStatus, OpsSessionStatus, SuspectStatus } from '../lib/status.ts'
 import type { StoreView } from '../lib/k8s/store.ts'
 import { EMPTY } from '../lib/sorted-list.ts'
 import { VERSION } from '../lib/version.ts'
 import { endpointCount } from './cluster.ts'
 import type { DnsServer } from './dns-server.ts'
 import type { NftLoop } from './nft-loop.ts'
-import type { OpsState } from './ops-client.ts'
 import type { Takeover } from './takeover.ts'
 import type { AgentRoutesPlan } from './routes.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -18,7 +17,7 @@ export type StatusInput = {
   readonly startedAt: number
   readonly snapshot: Snapshot
   readonly store: StoreView
-  readonly ops: OpsState | undefined
+  readonly ops: OpsSessionStatus | undefined
   readonly dns: DnsServer
   readonly nft: NftLoop
   readonly socketLb: Pick<SocketLb, 'path' | 'problems'>

@@ -76,7 +76,7 @@ export type SessionStatus = {
   /** Why the last session ended or none came about. */
   readonly error?: string
 }
-type OpsSessionStatus = SessionStatus & { readonly streams: number }
+export type OpsSessionStatus = SessionStatus & { readonly streams: number }
 
 export type GatewayStatus = {
   readonly kind: 'gateway'

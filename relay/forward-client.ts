@@ -11,7 +11,7 @@ import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { upgradeWebSocket } from '../lib/net/websocket.ts'
 import { nameOf, type Replica } from '../lib/replicas.ts'
 import { failureOf, NodeDialError, type NodeTarget } from './node-dial.ts'
-import { encodeTarget, FORWARD_PATH } from './replicas.ts'
+import { encodeTarget, FORWARD_PATH } from './forward-target.ts'
 import { answered, type DialledSession, type StreamDial } from './stream-dial-client.ts'
 
 /** What relays of one mesh show to each other, and by whom it must be issued. */

@@ -12,7 +12,7 @@ import { breakOff, splice } from '../lib/net/splice.ts'
 import { acceptWebSocket, type RawWebSocket } from '../lib/net/websocket.ts'
 import type { ResetReason } from '../lib/wire/mux.ts'
 import { NodeDialError, type DialNode, type NodeDialFailure } from './node-dial.ts'
-import { decodeTarget } from './replicas.ts'
+import { decodeTarget } from './forward-target.ts'
 import { refuseUpgrade } from './websocket-server.ts'
 
 export type ForwardServer = {

@@ -1,4 +1,4 @@
-// Listens to the other replicas for which nodes they hold sessions with (replicas.ts): a WebSocket to each, dialled for
+// Listens to the other replicas for which nodes they hold sessions with (presence.ts): a WebSocket to each, dialled for
 // ever. A replica that dies takes what it said with it.
 
 import { WebSocket } from 'ws'
@@ -6,18 +6,12 @@ import { backoffMs } from '../lib/backoff.ts'
 import type { Log } from '../lib/log.ts'
 import { onAbort, pause } from '../lib/net/lifetime.ts'
 import { nameOf, type Replica } from '../lib/replicas.ts'
+import type { SessionStatus } from '../lib/status.ts'
 import { CONNECT_MS, type ReplicaCredentials } from './forward-client.ts'
-import { decodePresence, MAX_FRAME_BYTES, Presence, PRESENCE_PATH } from './replicas.ts'
+import { decodePresence, MAX_FRAME_BYTES, Presence, PRESENCE_PATH } from './presence.ts'
 
-export type ReplicaLink = {
-  readonly url: string
-  readonly state: 'connected' | 'connecting'
-  /** Unix milliseconds. */
-  readonly since: number
-  readonly error?: string
-  /** Nodes that it holds. */
-  readonly nodes: number
-}
+/** With how many nodes it holds. */
+export type ReplicaLink = SessionStatus & { readonly nodes: number }
 
 export type ReplicaLinks = {
   readonly holders: (node: string) => readonly string[]
@@ -33,8 +27,6 @@ const MAX_MISSED = 3
 /** Longer than it takes to reach a replica: until its first frame. */
 const FIRST_MS = 5_000
 
-type State = Omit<ReplicaLink, 'nodes'>
-
 export function followReplicas(
   options: {
     readonly others: readonly Replica[]
@@ -47,7 +39,7 @@ export function followReplicas(
 ): ReplicaLinks {
   const { others, credentials, onLost, log } = options
   const presence = new Presence()
-  const states = new Map<string, State>()
+  const states = new Map<string, SessionStatus>()
 
   /** One connection from dial to end. @returns why it ended. */
   const follow = async (name: string, url: string): Promise<string> => {

@@ -1,11 +1,11 @@
-// Tells the other replicas which nodes this relay holds sessions with (replicas.ts), from the first to each change.
+// Tells the other replicas which nodes this relay holds sessions with (presence.ts), from the first to each change.
 
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { WebSocketServer, type WebSocket } from 'ws'
 import type { Log } from '../lib/log.ts'
 import { onAbort } from '../lib/net/lifetime.ts'
-import { encodePresence, MAX_FRAME_NODES, type PresenceFrame } from './replicas.ts'
+import { encodePresence, MAX_FRAME_NODES, type PresenceFrame } from './presence.ts'
 import { refuseUpgrade } from './websocket-server.ts'
 
 export type OwnPresence = {

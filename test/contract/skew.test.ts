@@ -14,7 +14,7 @@ import { decodeLan, encodeLan, isSignedBy, type LanMessage } from '../../lib/wir
 import { encodeMux, MuxReader, type MuxFrame, type SentFrame } from '../../lib/wire/mux.ts'
 import { dataFrame, kindOf } from '../../lib/wire/packet-frame.ts'
 import { decodeSignal, encodeSignal, type SignalFrame } from '../../lib/wire/signal.ts'
-import { decodePresence, encodePresence } from '../../relay/replicas.ts'
+import { decodePresence, encodePresence } from '../../relay/presence.ts'
 
 const CERTIFIED_MS = Date.parse('2026-03-01T00:00:00Z')
 const LATER = { more: [{ of: 'a later version' }] }
