@@ -14,6 +14,9 @@ import { addPod, enterNamespace, ip } from './namespace.ts'
 import { until } from '../lib/netns.ts'
 import { askEach, askFrom } from './peer.ts'
 
+/** Very many processes are started, each of which takes its time where much else runs. */
+t.setTimeout(120_000)
+
 const NAME = 'web.shop.svc.cluster.local'
 const TAKEOVERS: readonly Takeover[] = [
   { family: 4, clusterIp: '10.96.0.10', to: '169.254.20.53' },
