@@ -4,11 +4,14 @@
 
 import type { Socket } from 'node:net'
 import type { Server, TLSSocket } from 'node:tls'
+import { onPassed } from '../lib/net/passing-memory.ts'
 
 /** More than two cores can be busy with, though clients are some round trips away. */
 const MOST = 64
 /** A client that is far away, or says nothing more, holds its place no longer. */
 const PLACE_MS = 500
+/** Of OpenSSL's memory, most of which is free again when a handshake is done. */
+const HANDSHAKE_BYTES = 32 * 1024
 
 /** @param silentMs how long a connection may say nothing at all. */
 export function limitHandshakes(server: Server, silentMs: number): void {
@@ -28,6 +31,7 @@ export function limitHandshakes(server: Server, silentMs: number): void {
       places.delete(key)
       clearTimeout(late)
       busy--
+      onPassed(HANDSHAKE_BYTES, true)
       next()
     })
     for (const listener of begin) listener.call(server, socket)

@@ -26,10 +26,12 @@ export type StreamOwner = {
   readonly over: (stream: MuxStream) => void
 }
 
-/** What comes is copied together, so that small pieces cost no more than they are and pin no memory of others. */
-const PIECE_BYTES = 16 * 1024
-/** Of who reads all that comes: as much as came in between last time, up to this. */
-const MAX_PIECE_BYTES = 32 * 1024
+/**
+ * What comes is copied together, so that small pieces cost no more than they are and pin no memory of others. The first
+ * piece is as large as what came in between last time; who has more waiting gets room for as much again.
+ */
+const MIN_PIECE_BYTES = 16 * 1024
+const MAX_PIECE_BYTES = MAX_DATA_BYTES
 
 export class MuxStream implements Flow {
   readonly id: number
@@ -121,11 +123,13 @@ export class MuxStream implements Flow {
   read(): Buffer | null | undefined {
     const piece = this.#pieces.shift()
     if (piece === undefined) return this.#receivedAll ? null : undefined
+    this.#read(piece.length)
     if (this.#pieces.length === 0) {
       this.#lastBurst = this.#burst
       this.#burst = 0
+      // What came in one turn of the event loop was not read yet when the other side said so.
+      if (this.#blockedAt === this.window.received && !this.#over && this.window.blocked()) this.#owner.window(this)
     }
-    this.#read(piece.length)
     return piece.length === piece.buffer.length ? piece.buffer : piece.buffer.subarray(0, piece.length)
   }
 
@@ -267,8 +271,8 @@ export class MuxStream implements Flow {
     }
     const rest = data.length - first
     if (rest === 0) return
-    const usual = last === undefined ? Math.min(this.#lastBurst, MAX_PIECE_BYTES) : PIECE_BYTES
-    const buffer = allocate(Math.max(rest, usual))
+    const usual = last === undefined ? this.#lastBurst : Math.max(this.#burst, MIN_PIECE_BYTES)
+    const buffer = allocate(Math.max(rest, Math.min(usual, MAX_PIECE_BYTES)))
     data.copy(buffer, 0, first)
     this.#pieces.push({ buffer, length: rest })
     if (last === undefined) this.#user?.waits()

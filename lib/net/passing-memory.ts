@@ -18,7 +18,7 @@ let uncollectedBytes = 0
 let burstBytes = 0
 let rest: NodeJS.Timeout | undefined
 
-/** To be told of the bytes of each chunk that was read. @param freed by hand. */
+/** To be told of the bytes of each chunk that was read, and of other memory that came and went. @param freed by hand. */
 export function onPassed(bytes: number, freed: boolean): void {
   burstBytes += bytes
   if (burstBytes >= BURST_BYTES) restLater()

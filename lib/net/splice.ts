@@ -62,7 +62,7 @@ function push(from: Duplex, to: Duplex): void {
     to.write(chunk, () => {
       free(chunk)
       source?.holds(to.writableLength)
-      if (!paused || to.writableLength >= MAX_WAITING_BYTES) return
+      if (!paused || to.writableLength > 0) return
       paused = false
       from.resume()
     })

@@ -11,8 +11,11 @@ import { until } from '../lib/until.ts'
 
 t.setTimeout(120_000)
 
+/** Twice as long on its way as a session may be silent. */
+const BULK_BYTES = 24 << 20
+
 t.test('streams that nobody reads silence no ping', async (t) => {
-  const { relay, agent } = await createOps(t, { silenceMs: 1_500, roundMs: 150 })
+  const { relay, agent } = await createOps(t, { silenceMs: 5_000, roundMs: 150 })
   const pouring = await listen(t, (socket) => {
     const pour = (): void => {
       while (socket.write(Buffer.alloc(65_536)));
@@ -20,30 +23,33 @@ t.test('streams that nobody reads silence no ping', async (t) => {
     socket.on('drain', pour)
     pour()
   })
-  const { client } = await agent('edge-7', pouring.port, { times: { pingMs: 200, pongMs: 1_000 } })
+  const { client } = await agent('edge-7', pouring.port, { times: { pingMs: 500, pongMs: 4_000 } })
   const { since } = client.state()
   for (let i = 0; i < 20; i++) await relay.dial('edge-7', { host: 'edge-7', port: pouring.port }, NEVER)
   // Nothing moves any more but pings, for longer than silence is borne.
-  await new Promise((resolve) => setTimeout(resolve, 4_000))
+  await new Promise((resolve) => setTimeout(resolve, 7_000))
   t.match(relay.list(), [{ node: 'edge-7', streams: 20 }])
   t.equal(client.state().since, since)
 })
 
 t.test('a link full of bulk is not taken for a dead one, and can be dialled over', async (t) => {
-  const { relay, identity, mesh } = await createOps(t, { aliveMs: 700, silenceMs: 1_500, roundMs: 150, dialMs: 20_000 })
+  const { relay, identity, mesh } = await createOps(t, {
+    ...{ aliveMs: 3_000, silenceMs: 5_000 },
+    ...{ roundMs: 150, dialMs: 60_000 },
+  })
   let got = 0
   const sink = await listen(t, (socket) => {
     socket.on('data', (chunk: Buffer) => (got += chunk.length))
     socket.once('end', () => socket.end('all of it'))
   })
   const mine = await identity('edge-7')
-  const slow = await throttle(t, Number(new URL(mine.relays[0]!).port), 4 << 20)
+  const slow = await throttle(t, Number(new URL(mine.relays[0]!).port), BULK_BYTES / 8)
   const client = openOpsClient(
     {
       identity: { ...mine, relays: [`https://127.0.0.1:${slow}`] },
       dial: (host, port) => dialTarget({ node: 'edge-7', kubeletPort: sink.port, targets: [] }, host, port),
       log,
-      times: { pingMs: 200, pongMs: 1_000 },
+      times: { pingMs: 500, pongMs: 3_000 },
     },
     mesh.signal,
   )
@@ -52,14 +58,14 @@ t.test('a link full of bulk is not taken for a dead one, and can be dialled over
   const { since } = client.state()
   const target = { host: 'edge-7', port: sink.port }
   const bulk = await relay.dial('edge-7', target, NEVER)
-  bulk.end(Buffer.alloc(16 << 20))
+  bulk.end(Buffer.alloc(BULK_BYTES))
   const answer = textOf(bulk)
   await until(() => got > 1 << 20)
   const second = await relay.dial('edge-7', target, NEVER)
   second.end('x')
   t.equal(await textOf(second), 'all of it', 'beside the bulk')
   t.equal(await answer, 'all of it')
-  t.equal(got, (16 << 20) + 1)
+  t.equal(got, BULK_BYTES + 1)
   t.equal(client.state().since, since, 'by one session')
 })
 
