@@ -6,11 +6,19 @@ import { dirname, join } from 'node:path'
 import { watchProxies } from '../agent/proxies-loop.ts'
 import { machineGroup } from '../lib/bpf/hook-point.ts'
 import { createMap } from '../lib/bpf/map.ts'
-import { filterDiagnosis, kernelDiagnosis, mtuDiagnosis, type Diagnosis, type OwnAddress } from '../lib/doctor.ts'
+import {
+  filterDiagnosis,
+  kernelDiagnosis,
+  mtuDiagnosis,
+  rulesDiagnosis,
+  type Diagnosis,
+  type OwnAddress,
+} from '../lib/doctor.ts'
 import { createLog } from '../lib/log.ts'
+import { Netlink } from '../lib/net/netlink.ts'
 import { hasWireguardModule, probe } from '../lib/net/preflight.ts'
 import type { AgentStatus } from '../lib/status.ts'
-import { CARRIERS, DEVICES, VXLAN_DEVICES } from '../lib/owned.ts'
+import { CARRIERS, DEVICES, RETURN_RULE_PRIORITY, VXLAN_DEVICES } from '../lib/owned.ts'
 import { requirementsOf, type Needer } from '../lib/preflight.ts'
 
 const SYSCTL = '/proc/sys/net/ipv4/conf'
@@ -36,7 +44,14 @@ export async function diagnoseNode(
     ...(await diagnoseRequirements(daemons)),
     ...(daemons.includes('gateway') ? [diagnoseWireGuard(), diagnoseMtu()] : []),
     ...(isNode
-      ? [diagnoseBpf(services), diagnoseBpfFs(bpfDir), diagnoseFilter(), diagnoseCni(), await diagnoseProxies()]
+      ? [
+          diagnoseBpf(services),
+          diagnoseBpfFs(bpfDir),
+          diagnoseFilter(),
+          await diagnoseRules(),
+          diagnoseCni(),
+          await diagnoseProxies(),
+        ]
       : []),
   ]
 }
@@ -149,6 +164,15 @@ function diagnoseFilter(): Diagnosis {
     return filter === undefined ? [] : [{ name, filter }]
   })
   return filterDiagnosis(read('all') ?? 0, own)
+}
+
+async function diagnoseRules(): Promise<Diagnosis> {
+  const netlink = new Netlink()
+  try {
+    return rulesDiagnosis(await netlink.rules(), RETURN_RULE_PRIORITY)
+  } finally {
+    netlink.close()
+  }
 }
 
 /** The file that sorts first is the one that counts. */

@@ -2,6 +2,7 @@
 // looked at here.
 
 import { DEVICE_MTU, LEAST_MTU } from './owned.ts'
+import type { Rule } from './routes.ts'
 import { countText, durationText, LINE_WIDTH, millisecondsText, paragraph } from './text-table.ts'
 
 export type Diagnosis = {
@@ -50,6 +51,31 @@ export function filterDiagnosis(all: number, own: readonly DeviceFilter[]): Diag
     remedy:
       'something sets it after the gateway has: look for rp_filter in /etc/sysctl.d and in what your CNI sets, and let it leave these devices at 2',
   }
+}
+
+type RuleBefore = Pick<Rule, 'priority' | 'table' | 'mark'>
+
+/** OpenYurt's: packets that its iptables chain has marked leave by this table. */
+const RAVEN = { table: 9027, mark: 0x40 }
+
+/** @param rules all of this machine. @param ours the preference of our first. */
+export function rulesDiagnosis(rules: readonly RuleBefore[], ours: number): Diagnosis {
+  const base = {
+    name: 'routing rules',
+    why: 'packets between pools leave by the first rule that knows a way, and what comes before ours may take them',
+  }
+  // The kernel's own comes first for all.
+  const before = rules.filter(({ priority }) => priority > 0 && priority < ours)
+  const raven = before.find(({ table, mark }) => table === RAVEN.table && mark === RAVEN.mark)
+  if (raven !== undefined)
+    return {
+      ...base,
+      verdict: 'note',
+      found: `rule ${raven.priority} is Raven’s and comes before ours: packets between pools go its way`,
+      remedy: `let Raven carry them until paths are as you want them; then take its agent off, and here: ip rule del pref ${raven.priority} fwmark 0x40; ip link del raven0`,
+    }
+  const told = [...new Set(before.map(({ priority, table }) => `${priority} (table ${table})`))]
+  return { ...base, verdict: 'fine', found: told.length === 0 ? 'none before ours' : `before ours ${told.join(', ')}` }
 }
 
 export type DeviceMtu = { readonly name: string; readonly mtu: number }

@@ -32,6 +32,19 @@ t.test('commands and flags', async (t) => {
   }
 })
 
+/** As OpenYurt has it, as far as a removal goes. */
+const POD_LABELS = { 'k8s-app': 'raven-agent-ds' }
+const RAVEN = {
+  ...{ apiVersion: 'apps/v1', kind: 'DaemonSet', metadata: { name: 'raven-agent-ds', namespace: 'kube-system' } },
+  spec: {
+    selector: { matchLabels: POD_LABELS },
+    template: {
+      metadata: { labels: POD_LABELS },
+      spec: { containers: [{ name: 'raven-agent', image: 'raven-agent' }] },
+    },
+  },
+}
+
 const skip =
   lacksKubeApiserver() ||
   (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
@@ -74,6 +87,9 @@ t.test('install, upgrade and take off', { skip }, async (t) => {
     'https://203.0.113.10:443',
     'with the CA of the relay, pods join their nodes',
   )
+  await api.kubectl(['create', '-f', '-'], JSON.stringify(RAVEN))
+  const [removal = ''] = commandsOf('README.md', 'Move over')
+  t.match(run(removal), /daemonset\.apps "raven-agent-ds" deleted/)
   follow('Upgrade')
   const [clean = '', uninstall = ''] = commandsOf('README.md', 'Take off')
   t.match(clean, /cleanup\.enabled=true --wait$/)

@@ -9,6 +9,7 @@ import {
   prefixesDiagnosis,
   relayDiagnosis,
   renderDoctor,
+  rulesDiagnosis,
   stunDiagnosis,
   type CertificateFacts,
   type Diagnosis,
@@ -37,6 +38,33 @@ t.test(
     ['just enough', kernelDiagnosis('5.13.0'), 'fine', /5\.13/],
     ['too old', kernelDiagnosis('5.10.0-28-amd64'), 'wrong', /5\.10/, /5\.13 or later/],
     ['far too old', kernelDiagnosis('4.19.0'), 'wrong', /4\.19/],
+  ]),
+)
+
+const rule = (priority: number, table: number, mark = 0) => ({ priority, table, mark })
+t.test(
+  'routing rules',
+  judge([
+    [
+      'ours alone',
+      rulesDiagnosis([rule(0, 255), rule(5100, 7078), rule(5101, 7077), rule(32766, 254)], 5100),
+      'fine',
+      /^none/,
+    ],
+    [
+      'others’',
+      rulesDiagnosis([rule(9, 2004, 0x200), rule(9, 2004, 0x200)], 5100),
+      'fine',
+      /^before ours 9 \(table 2004\)$/,
+    ],
+    [
+      'Raven’s',
+      rulesDiagnosis([rule(0, 255), rule(100, 9027, 0x40)], 5100),
+      'note',
+      /^rule 100 is Raven’s/,
+      /ip rule del pref 100/,
+    ],
+    ['of that number, but not Raven’s', rulesDiagnosis([rule(100, 100)], 5100), 'fine', /100 \(table 100\)/],
   ]),
 )
 
