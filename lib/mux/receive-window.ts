@@ -9,8 +9,8 @@ import { MuxError } from '../wire/mux.ts'
 /** Of one session. */
 export const MAX_STREAMS = 512
 /**
- * What a session's streams may have been granted and not consumed, all together. As much again may wait beside it, in what
- * was read of those who send to the other side and in buffers that are not collected yet.
+ * What a session's streams may have been granted and not consumed, all together. Beside it waits a chunk of each who sends
+ * to the other side.
  */
 export const BUDGET_BYTES = 9 * 1024 * 1024
 export const MIN_WINDOW_BYTES = 8 * 1024
