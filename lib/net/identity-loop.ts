@@ -50,8 +50,9 @@ const RETRY_EXPIRED_MS = 60_000
 const LEAVE_TO_AGENT_MS = 5 * 60_000
 /** A node whose clock stays wrong. */
 const ASK_FOR_TIME_MS = 24 * 3_600_000
-/** Of a short life, as a share of it, so that all of this fits in. */
+/** Of a short life, as a share of it, so that all of this fits in: what is done often, and what the agent is left. */
 const SHARE = 0.02
+const LEAVE_SHARE = 0.05
 
 /** @throws IdentityError where there is none, and no way to come to one. */
 export async function followIdentity(options: IdentityOptions, signal: AbortSignal): Promise<LiveIdentity> {
@@ -93,7 +94,7 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
   const asksForTime = (): boolean => clock.isBehind() && performance.now() - askedMs >= ASK_FOR_TIME_MS
   const renewIfDue = async (): Promise<void> => {
     if (certificate === undefined || performance.now() < nextTryMs) return
-    const spare = Math.min(LEAVE_TO_AGENT_MS, spanMsOf(certificate) * SHARE)
+    const spare = Math.min(LEAVE_TO_AGENT_MS, spanMsOf(certificate) * LEAVE_SHARE)
     const dueMs = renewalMs(certificate) + (options.daemon === 'gateway' ? spare : 0)
     const nowMs = clock.now()
     if (nowMs < dueMs && !asksForTime()) return

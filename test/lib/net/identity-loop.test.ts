@@ -66,7 +66,7 @@ const isWhole = async (stateDir: string): Promise<boolean> => {
 }
 
 t.test('agent and gateway go on with the certificate that one of them got', async (t) => {
-  const { stateDir, events, renewals } = await start(t, 20_000)
+  const { stateDir, events, renewals } = await start(t, 24_000)
   const life = new AbortController()
   const agent = await followIdentity({ stateDir, daemon: 'agent', log }, life.signal)
   const gateway = await followIdentity({ stateDir, daemon: 'gateway', log }, life.signal)
