@@ -138,7 +138,7 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     }
     const stop = (): void => terminate('the agent stops')
     onAbort(signal, stop)
-    let timer: NodeJS.Timeout
+    let timer: NodeJS.Timeout | undefined
     let leaving = false
     /** By the relay, which opens no stream after that; where the agent leaves by itself, the relay closes. */
     let sentAway = false
@@ -166,7 +166,8 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
           sentAway = true
           if (mux.streams === 0) socket.close()
         },
-        pong: () => {},
+        // The relay counts the time from one ping to the next, whatever an answer may take.
+        pong: () => wait(),
         idle: () => {
           if (sentAway) socket.close()
         },
@@ -193,6 +194,7 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
       timer = setTimeout(() => setImmediate(isAlive, askedMs), withinMs)
     }
     const wait = (): void => {
+      clearTimeout(timer)
       timer = setTimeout(() => ask(pongMs), pingMs * (1 + Math.random() / 2))
     }
     self.streams = () => mux.streams
