@@ -21,8 +21,9 @@ export type EgressRoute =
   | { readonly kind: 'refused'; readonly reason: string }
 
 export type EgressOptions = {
-  /** A node is known by its certificate, which counts even where no object tells of it. */
   readonly hasSession: (node: string) => boolean
+  /** It has or had a session: a node is known by its certificate, which counts even where no object tells of it. */
+  readonly isKnown: (node: string) => boolean
   /** Whether this address of a node is dialled straight while the node has no session: those of the cloud. */
   readonly isCloud: (address: string) => boolean
 }
@@ -30,7 +31,7 @@ export type EgressOptions = {
 /** Two nodes that claim one address get none of its traffic; a node's name is its own. */
 export function createEgressTable(
   nodes: readonly RoutedNode[],
-  { hasSession, isCloud }: EgressOptions,
+  { hasSession, isKnown, isCloud }: EgressOptions,
 ): (host: string) => EgressRoute {
   const names = new Map(nodes.map((node) => [node.name, node]))
   const claims = new Map<string, Set<string>>()
@@ -50,7 +51,7 @@ export function createEgressTable(
 
   return (asked) => {
     const host = keyOf(asked)
-    if (names.has(host) || (isIP(host) === 0 && hasSession(host))) return toNode(host, host)
+    if (names.has(host) || (isIP(host) === 0 && isKnown(host))) return toNode(host, host)
     const claimants = [...(claims.get(host) ?? [])].toSorted()
     if (claimants.length > 1)
       return { kind: 'refused', reason: `${host} is claimed by ${claimants.slice(0, 4).join(' and ')}` }

@@ -24,6 +24,8 @@ export type NodeWays = {
   readonly dial: DialNode
   /** Why a node cannot be reached now; undefined if it can. */
   readonly absence: (node: string) => string | undefined
+  /** When who has no session any more lost it, Unix milliseconds; undefined for one that was never seen. */
+  readonly lostAt: (node: string) => number | undefined
 }
 
 export function createWays({ own, holders, lostAt, forward, now }: ForwardOptions): NodeWays {
@@ -58,7 +60,7 @@ export function createWays({ own, holders, lostAt, forward, now }: ForwardOption
       throw new NodeDialError('offline', absence(node) ?? cause.message, { cause })
     }
   }
-  return { dial, absence }
+  return { dial, absence, lostAt: (node) => lostAt(node) ?? own.lostAt(node) }
 }
 
 /** Another session is tried only where this one was none: whatever else a node answers, it would answer again. */

@@ -9,10 +9,10 @@ import type { RelayConfig } from './config.ts'
 import { createEgressDial } from './egress-dial-client.ts'
 import { createEgressTable, routedNode, type EgressRoute } from './egress-route.ts'
 import { runEgressServer } from './egress-server.ts'
+import type { NodeWays } from './forward.ts'
 import { runKubeletServer } from './kubelet-server.ts'
 import { followUsers } from './ops-users-loop.ts'
 import { createProxy } from './proxy-server.ts'
-import type { OpsSessions } from './session-server.ts'
 import type { Connect } from './tls-server.ts'
 
 export type OpsServerOptions = {
@@ -23,7 +23,7 @@ export type OpsServerOptions = {
   readonly certificate: KeyPair
   readonly authorityPem: string
   /** Of this relay, or of all relays. */
-  readonly sessions: Pick<OpsSessions, 'dial' | 'absence'>
+  readonly sessions: NodeWays
   /** Node objects, as far as the relay has any. */
   readonly nodes: () => readonly KubernetesObject[]
   readonly log: Log
@@ -44,13 +44,14 @@ export async function runOpsServer(options: OpsServerOptions, signal: AbortSigna
   const { users, closed: usersClosed } = followUsers({ file: config.proxyUsers, log }, signal)
   const isCloud = covering(config.cloudNodes)
   const hasSession = (node: string): boolean => sessions.absence(node) === undefined
+  const isKnown = (node: string): boolean => hasSession(node) || sessions.lostAt(node) !== undefined
 
   let table: (host: string) => EgressRoute
   let tableMs = -Infinity
   const route = (host: string): EgressRoute => {
     if (performance.now() - tableMs > TABLE_MS) {
       tableMs = performance.now()
-      table = createEgressTable(nodes().map(routedNode), { hasSession, isCloud })
+      table = createEgressTable(nodes().map(routedNode), { hasSession, isKnown, isCloud })
     }
     return table(host)
   }

@@ -80,6 +80,7 @@ export function runReplicas(options: ReplicasOptions, signal: AbortSignal): Repl
     sessions,
     dial: counted(ways.dial),
     absence: ways.absence,
+    lostAt: ways.lostAt,
     upgrade(request, ...more) {
       const to = request.url?.split('?', 1)[0] === FORWARD_PATH ? forwarded : presence
       to.upgrade(request, ...more)

@@ -20,6 +20,7 @@ const NODES = [
 const SESSIONS = ['edge-7', 'cloud-2', 'unlisted']
 const route = createEgressTable(NODES, {
   hasSession: (name) => SESSIONS.includes(name),
+  isKnown: (name) => [...SESSIONS, 'gone'].includes(name),
   isCloud: covering(['10.0.0.0/16']),
 })
 
@@ -31,6 +32,8 @@ t.test('where kube-apiserver gets to', async (t) => {
     ['192.168.1.7', to('edge-7')],
     ['FD00:0::7', to('edge-7')],
     ['unlisted', to('unlisted')],
+    // It was there once: no name of the cloud that could be asked for.
+    ['gone', to('gone')],
     // Offline, and nowhere else: what has this address in the cloud is not that node.
     ['edge-8', to('edge-8')],
     ['192.168.1.8', { kind: 'refused', reason: '192.168.1.8 is claimed by edge-8 and edge-9' }],

@@ -39,7 +39,14 @@ async function create(t: Parameters<typeof createOps>[0]) {
     proxyUsers,
   }
   const ops: OpsServer = await runOpsServer(
-    { config, certificate, authorityPem, sessions: relay, nodes: () => nodes, log },
+    {
+      config,
+      certificate,
+      authorityPem,
+      sessions: { ...relay, lostAt: (node) => relay.lost.get(node) },
+      nodes: () => nodes,
+      log,
+    },
     mesh.signal,
   )
   mesh.holds(ops.closed)
