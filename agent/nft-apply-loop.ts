@@ -2,7 +2,7 @@
 
 import type { Family } from '../lib/cidr.ts'
 import { encodeBatch, type ElementChange as EncodedChange } from '../lib/net/nft-batch.ts'
-import { BATCH_BYTES_MAX, type NftElements } from '../lib/net/nft-elements.ts'
+import { BATCH_BYTES_MAX, type NftSocket } from '../lib/net/nft-socket.ts'
 import type { NftSession } from '../lib/net/nft.ts'
 import { NFT_TABLE_AGENT } from '../lib/owned.ts'
 import type { Changes, ElementChange } from './nft-changes.ts'
@@ -11,7 +11,7 @@ import { renderDropped, renderElementChanges, renderMade } from './nft-text.ts'
 
 export type NftWriters = {
   readonly nft: NftSession
-  readonly elements: NftElements
+  readonly elements: NftSocket
 }
 
 /** @throws Error where one of the transactions failed, and with it those after it: what the kernel has is not known then. */

@@ -4,7 +4,7 @@
 
 import type { Family } from '../lib/cidr.ts'
 import { encodeBatch, type Element, type ElementChange } from '../lib/net/nft-batch.ts'
-import type { NftElements } from '../lib/net/nft-elements.ts'
+import type { NftSocket } from '../lib/net/nft-socket.ts'
 import { NFT_TABLE_AGENT } from '../lib/owned.ts'
 import type { ServiceFrontends } from './balance.ts'
 import { elementReader, slotsReader } from './nft-fields.ts'
@@ -23,7 +23,7 @@ export const renderEmpty = (wanted: Ruleset, marker: string): Rendered =>
   renderTable(wanted, marker, (object) => elementReader(object, wanted.family) !== undefined)
 
 /** Each service in one transaction with its endpoints. @throws Error where one failed. */
-export async function fillTable(kernel: NftElements, { services, family }: Ruleset): Promise<void> {
+export async function fillTable(kernel: NftSocket, { services, family }: Ruleset): Promise<void> {
   let last: Promise<void> = Promise.resolve()
   for (const changes of transactionsOf(services, family)) {
     const filled = kernel.apply(encodeBatch(changes))

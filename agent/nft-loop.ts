@@ -8,7 +8,7 @@ import { run } from '../lib/net/exec.ts'
 import { openNftMonitor, type NftMonitor } from '../lib/net/nft-monitor.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import { openNft } from '../lib/net/nft.ts'
-import { openNftElements } from '../lib/net/nft-elements.ts'
+import { openNftSocket } from '../lib/net/nft-socket.ts'
 import { presentIn } from '../lib/net/nft-objects.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { NFT_TABLE_AGENT } from '../lib/owned.ts'
@@ -75,7 +75,7 @@ export function runNft(options: NftOptions, signal: AbortSignal): NftLoop {
   // Outlives the signal by the last transaction, which hands the takeover back.
   const closing = new AbortController()
   const nft = openNft(closing.signal, log)
-  const elements = openNftElements()
+  const elements = openNftSocket()
   const held = new Map<Family, Held>()
   const removed = new Removed()
   const watching = Promise.withResolvers<void>()

@@ -6,9 +6,11 @@ import type { Log } from '../lib/log.ts'
 import { NetfilterError } from '../lib/net/netfilter.ts'
 import { tick } from '../lib/net/lifetime.ts'
 import { encodeBatch } from '../lib/net/nft-batch.ts'
-import { openNftElements, type NftElements } from '../lib/net/nft-elements.ts'
+import { openNftSocket, type NftSocket } from '../lib/net/nft-socket.ts'
 import { replaceTable } from '../lib/net/nft-table.ts'
-import { beginTakeover, endTakeover, renewTakeover, takeoverTable, type Takeover } from './takeover.ts'
+import { NFT_TABLE_DNS } from '../lib/owned.ts'
+import { ipOf } from './nft.ts'
+import { beginTakeover, endTakeover, renewTakeover, takeoverTable, TIMEOUT_SECONDS, type Takeover } from './takeover.ts'
 
 export type TakeoverOptions = {
   /** What the agent's DNS answers for now; empty while it does not answer. */
@@ -32,7 +34,7 @@ const RENEW_MS = 1_000
 
 export function runTakeover({ takeovers, onBegan, onTick, log }: TakeoverOptions, signal: AbortSignal): TakeoverLoop {
   // The tables are this socket's.
-  const kernel = openNftElements()
+  const kernel = openNftSocket()
   const taken = new Map<Family, Taken>()
   const problems = new Map<Family, string>()
   let asked = false
@@ -97,19 +99,24 @@ type Taken = {
   readonly outlives?: string
 }
 
-/** @throws NetfilterError EPERM while the table is another agent's, which ends soon. */
-async function makeTable(kernel: NftElements, family: Family): Promise<Taken> {
+/** @throws Error while the table is another agent's, such as one that ends soon. */
+async function makeTable(kernel: NftSocket, family: Family): Promise<Taken> {
   const make = (apart: boolean) => kernel.apply(encodeBatch(replaceTable(takeoverTable(family, apart))))
   try {
     await make(true)
     return { takeovers: [] }
   } catch (error) {
-    if (!(error instanceof NetfilterError) || error.errno === 'EPERM') throw error
-    await make(false)
-    return {
-      takeovers: [],
-      outlives: `names fail for 3 s where the agent dies: this kernel cannot end the takeover with it (${error.errno})`,
+    if (!(error instanceof NetfilterError)) throw error
+    const { errno } = error
+    if (errno === 'EPERM') {
+      const table = `${ipOf(family)} ${NFT_TABLE_DNS}`
+      throw new Error(`another agent holds table ${table} and must end first; nft list table ${table} names it`, {
+        cause: error,
+      })
     }
+    await make(false)
+    const lapse = `names fail for ${TIMEOUT_SECONDS} s where the agent dies`
+    return { takeovers: [], outlives: `${lapse}: this kernel cannot end the takeover with it (${errno})` }
   }
 }
 

@@ -2,8 +2,8 @@
 // dead agent's table goes with the socket that made it, whoever killed it; a hung agent's elements lapse unless they are
 // renewed.
 //
-// What it leads to the agent is tracked in a zone apart: a client that asks again from the same port, when the table is
-// there no more, begins a new flow, to the cluster's own DNS; and none of those flows to itself where it is there again.
+// What it leads to the agent is tracked in a zone of conntrack of its own: a client that asks again from the same port
+// begins a new flow, to the cluster's own DNS when the table is gone, and to the agent when it is back.
 
 import type { Family } from '../lib/cidr.ts'
 import type { Element, ElementChange } from '../lib/net/nft-batch.ts'
@@ -20,7 +20,7 @@ export type Takeover = {
   readonly to: string
 }
 /** A hung agent's takeover lapses after this. */
-const TIMEOUT_SECONDS = 3
+export const TIMEOUT_SECONDS = 3
 const PORT = 53
 const PROTOCOLS = ['udp', 'tcp'] as const
 /** From ClusterIPs to the agent's DNS. */

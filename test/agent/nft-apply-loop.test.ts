@@ -7,7 +7,7 @@ import { planChanges } from '../../agent/nft-changes.ts'
 import { markerOf, renderTable } from '../../agent/nft-text.ts'
 import type { Ruleset } from '../../agent/nft.ts'
 import { createLog } from '../../lib/log.ts'
-import { openNftElements, type NftElements } from '../../lib/net/nft-elements.ts'
+import { openNftSocket, type NftSocket } from '../../lib/net/nft-socket.ts'
 import { openNft } from '../../lib/net/nft.ts'
 import { usedElements } from './listed.ts'
 import { enterNamespace } from './namespace.ts'
@@ -36,9 +36,9 @@ if (enterNamespace('fmp-', import.meta.url) !== undefined) {
 
   t.test('from one to the next', async (t) => {
     const life = new AbortController()
-    const [nft, elements] = [openNft(life.signal, log), openNftElements()]
+    const [nft, elements] = [openNft(life.signal, log), openNftSocket()]
     let batches = 0
-    const counted: NftElements = {
+    const counted: NftSocket = {
       ...elements,
       apply: (batch) => {
         batches++

@@ -10,7 +10,7 @@ import { balanceOf } from '../../agent/balance.ts'
 import { rulesetOf, type Ruleset } from '../../agent/nft.ts'
 import { hereOf } from '../../agent/topology.ts'
 import { createLog } from '../../lib/log.ts'
-import { openNftElements } from '../../lib/net/nft-elements.ts'
+import { openNftSocket } from '../../lib/net/nft-socket.ts'
 import { openNft } from '../../lib/net/nft.ts'
 import { objectsOf, usedElements } from './listed.ts'
 import { enterNamespace } from './namespace.ts'
@@ -36,7 +36,7 @@ if (enterNamespace('fmq-', import.meta.url) !== undefined) {
   const life = new AbortController()
   const writers = {
     nft: openNft(life.signal, createLog('test', process.env['LOG'] ?? 'silent')),
-    elements: openNftElements(),
+    elements: openNftSocket(),
   }
   t.teardown(() => {
     life.abort()

@@ -3,7 +3,7 @@
 import t from 'tap'
 import { run } from '../../../lib/net/exec.ts'
 import { encodeBatch } from '../../../lib/net/nft-batch.ts'
-import { openNftElements } from '../../../lib/net/nft-elements.ts'
+import { openNftSocket } from '../../../lib/net/nft-socket.ts'
 import { replaceTable, type NftTable } from '../../../lib/net/nft-table.ts'
 import { enterCage } from '../../agent/cage.ts'
 import { isRoot, until } from '../netns.ts'
@@ -60,12 +60,12 @@ if (cage !== undefined) {
   const list = () => run('nft', ['list', 'ruleset'])
   for (const owned of [false, true])
     t.test(owned ? 'of an owner' : "nobody's own", async (t) => {
-      const socket = openNftElements()
+      const socket = openNftSocket()
       for (const zone of [1, 259]) {
         await socket.apply(encodeBatch(replaceTable(table(owned, zone))))
         t.match(await list(), listing(owned, zone))
       }
-      const other = openNftElements()
+      const other = openNftSocket()
       const change = other.apply(encodeBatch(replaceTable(table(false, 7))))
       if (owned) await t.rejects(change, /EPERM/)
       else await change

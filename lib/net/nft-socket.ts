@@ -1,5 +1,5 @@
-// Elements of nft's sets and maps, changed by netlink: a transaction costs a fraction of what nft takes to have one read,
-// since nft asks for all tables, chains and sets before each.
+// Transactions of nftables by netlink (lib/net/nft-batch.ts): one costs a fraction of what nft takes to have it read, since nft
+// asks for all tables, chains and sets before each. A table may belong to the socket that made it, and ends with it.
 //
 // The kernel does all of a batch within write(2), and answers before it returns. It waits there for whoever else changes
 // nftables, seconds where that is much: so it is called in a thread of libuv's.
@@ -10,7 +10,7 @@ import { libc } from './ffi.ts'
 import { HEADER } from './nft-batch.ts'
 import { NetfilterError } from './netfilter.ts'
 
-export type NftElements = {
+export type NftSocket = {
   /**
    * After those that were asked for before.
    * @param batch of up to BATCH_BYTES_MAX; it may be applied again and again.
@@ -44,7 +44,7 @@ const functions = libc({
 const writeAsync = promisify(write)
 
 /** @throws Error where the C library cannot be called, or gives no such socket. */
-export function openNftElements(): NftElements {
+export function openNftSocket(): NftSocket {
   const fd = functions()?.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_NETFILTER) ?? -1
   if (fd < 0) throw new Error('nftables: no netlink socket can be opened')
   const isSet = (level: number, option: number, value: number): boolean => {

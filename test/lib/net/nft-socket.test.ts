@@ -3,7 +3,7 @@
 import t from 'tap'
 import { run } from '../../../lib/net/exec.ts'
 import { encodeBatch, type Element, type ElementChange } from '../../../lib/net/nft-batch.ts'
-import { BATCH_BYTES_MAX, openNftElements } from '../../../lib/net/nft-elements.ts'
+import { BATCH_BYTES_MAX, openNftSocket } from '../../../lib/net/nft-socket.ts'
 import { enterCage } from '../../agent/cage.ts'
 import { isRoot } from '../netns.ts'
 
@@ -46,7 +46,7 @@ if (cage !== undefined)
       await run('nft', ['-f', '-'], {
         input: `table ${ip} test { map m { type ${type} . inet_proto . inet_service : ${type} . inet_service; flags timeout; }; }\n`,
       })
-      const elements = openNftElements()
+      const elements = openNftSocket()
       t.teardown(() => elements.close())
       const apply = (...changes: readonly ElementChange[]) => elements.apply(encodeBatch(changes))
 
