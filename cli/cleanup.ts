@@ -7,7 +7,7 @@ import { removePins } from '../lib/bpf/pins.ts'
 import { bpfDirOption, numbersOf, numbersOptions, runDirOption, stateDirOption } from '../lib/common-options.ts'
 import { flag, type Options } from '../lib/config.ts'
 import { removeGroupOutside } from '../lib/net/cgroup.ts'
-import { run } from '../lib/net/exec.ts'
+import { ExecError, run } from '../lib/net/exec.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { Netlink } from '../lib/net/netlink.ts'
 import { readOptions } from '../lib/net/options.ts'
@@ -130,11 +130,20 @@ async function removeTables(told: Told): Promise<void> {
   const listed = JSON.parse(await run('nft', ['-j', 'list', 'tables'])) as {
     nftables: readonly { table?: { family: string; name: string } }[]
   }
+  const kept: string[] = []
   for (const { table } of listed.nftables) {
-    if (!NFT_TABLES.some(({ family, name }) => family === table?.family && name === table.name)) continue
-    await run('nft', ['delete', 'table', table!.family, table!.name])
-    told(`nft table ${table!.family} ${table!.name}`)
+    const own = NFT_TABLES.find(({ family, name }) => family === table?.family && name === table.name)
+    if (own === undefined) continue
+    const { family, name } = own
+    try {
+      await run('nft', ['delete', 'table', family, name])
+      told(`nft table ${family} ${name}`)
+    } catch (error) {
+      if (!(error instanceof ExecError && error.stderr.includes('Operation not permitted'))) throw error
+      kept.push(`${family} ${name}`)
+    }
   }
+  if (kept.length > 0) throw new Error(`${kept.join(' and ')}: held by an agent that runs; stop it first`)
 }
 
 /** A wireguard-go that was killed leaves its socket. The folder is made anew by whoever needs it. */

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
@@ -14,7 +15,7 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
   const dir = mkdtempSync(join(tmpdir(), 'fulmar-'))
   t.teardown(() => rmSync(dir, { recursive: true }))
   await host.sh(`set -e
-    nft 'add table ip fulmar; add table ip6 fulmar; add table inet fulmar-gateway; add table inet fulmar-relay; add table ip other; add table ip kube-proxy'
+    nft 'add table ip fulmar; add table ip6 fulmar; add table ip fulmar-dns; add table inet fulmar-gateway; add table inet fulmar-relay; add table ip other; add table ip kube-proxy'
     ip addr add 169.254.20.53/32 dev lo; ip -6 addr add fd66:756c:6d61::53/128 dev lo; ip addr add 192.0.2.1/32 dev lo
     ip tuntap add fm-direct mode tun; ip link set fm-direct up; ip tuntap add other0 mode tun
     ip link add fm-vxlan type vxlan id 7077 dstport 7080 nolearning; ip link add flannel.1 type vxlan id 1 dstport 8472
@@ -42,6 +43,7 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
   t.same((await cleanup()).split('\n'), [
     'removed nft table ip fulmar',
     'removed nft table ip6 fulmar',
+    'removed nft table ip fulmar-dns',
     'removed nft table inet fulmar-gateway',
     'removed nft table inet fulmar-relay',
     'removed nft table inet fulmar-routes',
@@ -76,6 +78,31 @@ t.test('everything of ours goes, nothing else, and twice is once', { skip: !isRo
     /removed .*identity\n[\s\S]*keeps notes\.txt, which Fulmar does not know\n(removed .*\n)?exit 1/,
   )
   t.notOk(existsSync(`${dir}/state/identity`))
+})
+
+t.test('a table that a living agent holds keeps no other', { skip: !isRoot && 'needs root' }, async (t) => {
+  const host = await createHost()
+  t.teardown(() => host.close())
+  await host.sh('nft add table inet fulmar-gateway')
+  const holding = `import { encodeBatch } from '${import.meta.resolve('../../lib/net/nft-batch.ts')}'
+    import { openNftSocket } from '${import.meta.resolve('../../lib/net/nft-socket.ts')}'
+    import { replaceTable } from '${import.meta.resolve('../../lib/net/nft-table.ts')}'
+    const table = { family: 4, name: 'fulmar-dns', owned: true, sets: [], chains: [] }
+    await openNftSocket().apply(encodeBatch(replaceTable(table)))
+    console.log('held')
+    process.stdin.resume()`
+  const inside = ['--target', String(host.pid), '--net', process.execPath, '--input-type=module', '-e', holding]
+  const agent = spawn('nsenter', inside, { stdio: ['pipe', 'pipe', 'inherit'] })
+  t.teardown(() => agent.kill())
+  await once(agent.stdout, 'data')
+  const cleanup = () => host.sh(`${process.execPath} ${MAIN} cleanup --run-dir /nonexistent 2>&1; echo "exit $?"`)
+  t.match(
+    await cleanup(),
+    /removed nft table inet fulmar-gateway\n[\s\S]*nft tables: ip fulmar-dns: held by an agent that runs; stop it first\n[\s\S]*exit 1/,
+  )
+  agent.kill('SIGKILL')
+  await once(agent, 'exit')
+  t.match(await cleanup(), /exit 0/, 'it went with its agent')
 })
 
 t.test('it refuses while a daemon lives', { skip: !isRoot && 'needs root' }, async (t) => {
