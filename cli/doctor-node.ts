@@ -18,7 +18,7 @@ import { createLog } from '../lib/log.ts'
 import { Netlink } from '../lib/net/netlink.ts'
 import { hasWireguardModule, probe } from '../lib/net/preflight.ts'
 import type { AgentStatus } from '../lib/status.ts'
-import { CARRIERS, DEVICES, RETURN_RULE_PRIORITY, VXLAN_DEVICES } from '../lib/owned.ts'
+import { CARRIERS, DEVICES, VXLAN_DEVICES } from '../lib/owned.ts'
 import { requirementsOf, type Needer } from '../lib/preflight.ts'
 
 const SYSCTL = '/proc/sys/net/ipv4/conf'
@@ -36,7 +36,11 @@ type AgentServices = AgentStatus['services']
  */
 export async function diagnoseNode(
   daemons: readonly Needer[],
-  { bpfDir, services }: { readonly bpfDir: string; readonly services: AgentServices | undefined },
+  {
+    bpfDir,
+    rulePreference,
+    services,
+  }: { readonly bpfDir: string; readonly rulePreference: number; readonly services: AgentServices | undefined },
 ): Promise<readonly Diagnosis[]> {
   const isNode = daemons.includes('agent')
   return [
@@ -48,7 +52,7 @@ export async function diagnoseNode(
           diagnoseBpf(services),
           diagnoseBpfFs(bpfDir),
           diagnoseFilter(),
-          await diagnoseRules(),
+          await diagnoseRules(rulePreference),
           diagnoseCni(),
           await diagnoseProxies(),
         ]
@@ -166,10 +170,11 @@ function diagnoseFilter(): Diagnosis {
   return filterDiagnosis(read('all') ?? 0, own)
 }
 
-async function diagnoseRules(): Promise<Diagnosis> {
+async function diagnoseRules(rulePreference: number): Promise<Diagnosis> {
   const netlink = new Netlink()
   try {
-    return rulesDiagnosis(await netlink.rules(), RETURN_RULE_PRIORITY)
+    // Those of the way back come right before it.
+    return rulesDiagnosis(await netlink.rules(), rulePreference - 1)
   } finally {
     netlink.close()
   }

@@ -2,7 +2,7 @@
 // with why it matters and what to do. It changes nothing.
 
 import { join } from 'node:path'
-import { apiOptions, bpfDirOption, runDirOption, stateDirOption } from '../lib/common-options.ts'
+import { apiOptions, bpfDirOption, numbersOptions, runDirOption, stateDirOption } from '../lib/common-options.ts'
 import { flag, list, type Options } from '../lib/config.ts'
 import { renderDoctor, type Diagnosis } from '../lib/doctor.ts'
 import { issuerFolder } from '../lib/net/authority.ts'
@@ -34,6 +34,10 @@ const OPTIONS = {
   stateDir: stateDirOption('certificate and keys'),
   runDir: runDirOption('where the daemons’ sockets are'),
   bpfDir: bpfDirOption,
+  rulePreference: {
+    ...numbersOptions.rulePreference,
+    doc: 'preference of the rule for the routing table of the mesh, as agent and gateway have it',
+  },
 } satisfies Options
 
 /** @returns 0, or 1 if something is wrong. */

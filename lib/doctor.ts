@@ -72,7 +72,7 @@ export function rulesDiagnosis(rules: readonly RuleBefore[], ours: number): Diag
       ...base,
       verdict: 'note',
       found: `rule ${raven.priority} is Raven’s and comes before ours: packets between pools go its way`,
-      remedy: `let Raven carry them until paths are as you want them; then take its agent off, and here: ip rule del pref ${raven.priority} fwmark 0x40; ip link del raven0`,
+      remedy: `let Raven carry them until paths are as you want them; then take its agent off, and here: ip rule del pref ${raven.priority} fwmark 0x${RAVEN.mark.toString(16)}; ip link del raven0`,
     }
   const told = [...new Set(before.map(({ priority, table }) => `${priority} (table ${table})`))]
   return { ...base, verdict: 'fine', found: told.length === 0 ? 'none before ours' : `before ours ${told.join(', ')}` }
@@ -87,7 +87,7 @@ const WIREGUARD_BYTES = { v4: 60, v6: 80 }
 export function mtuDiagnosis(own: readonly DeviceMtu[], uplinks: readonly DeviceMtu[]): Diagnosis {
   const base = {
     name: 'MTU',
-    why: 'packets between pools are as large as our devices let them be, and WireGuard adds 60 bytes, over IPv6 80',
+    why: `packets between pools are as large as our devices let them be, and WireGuard adds ${WIREGUARD_BYTES.v4} bytes, over IPv6 ${WIREGUARD_BYTES.v6}`,
   }
   const textOf = (devices: readonly DeviceMtu[]) => devices.map(({ name, mtu }) => `${name} ${mtu}`).join(', ')
   const changed = own.filter(({ mtu }) => mtu !== DEVICE_MTU)

@@ -14,7 +14,8 @@ import { createAuthority, createClient, issueServer, validFor } from '../../lib/
 import type { Diagnosis } from '../../lib/doctor.ts'
 import { identityPaths } from '../../lib/net/identity.ts'
 import { decodeStun, encodeStun } from '../../lib/wire/stun.ts'
-import { fulmar } from './fulmar.ts'
+import { createHost, isRoot } from '../lib/netns.ts'
+import { fulmar, MAIN } from './fulmar.ts'
 
 const DAY_MS = 86_400_000
 
@@ -152,6 +153,24 @@ t.test('daemons', async (t) => {
     remedy: /its log/,
   })
   t.match(about(found, /^BPF on/), { verdict: 'note', found: 'the agent does not use it: there is no cgroup2' })
+})
+
+t.test('routing rules', { skip: !isRoot && 'needs root' }, async (t) => {
+  const host = await createHost()
+  t.teardown(() => host.close())
+  await host.sh('ip rule add pref 100 fwmark 0x40 lookup 9027')
+  const rules = async (flags: string): Promise<Partial<Diagnosis>> => {
+    const nowhere = '--state-dir /nonexistent --run-dir /nonexistent'
+    const command = `${process.execPath} ${MAIN} doctor --json --for agent ${nowhere} ${flags} || true`
+    const answer = JSON.parse(await host.sh(command)) as { readonly diagnoses: readonly Diagnosis[] }
+    return about(answer.diagnoses, /^routing rules/)
+  }
+  t.match(await rules(''), {
+    verdict: 'note',
+    found: /^rule 100 is Raven’s/,
+    remedy: /ip rule del pref 100 fwmark 0x40;/,
+  })
+  t.match(await rules('--rule-preference 90'), { verdict: 'fine', found: 'none before ours' })
 })
 
 t.test('a machine that has not joined, for people', async (t) => {
