@@ -12,6 +12,7 @@ import { VERSION } from '../../lib/version.ts'
 import type { Identity } from '../../lib/identity.ts'
 import { forbidden, userOf, type Caller } from './access.ts'
 import { fail, send, sendText } from './answer-server.ts'
+import { isAllowed } from './authorization.ts'
 import { Cluster } from './cluster.ts'
 import { discoveryDocuments } from './discovery.ts'
 import { checkFolder, followFolder } from './folder-loop.ts'
@@ -19,16 +20,17 @@ import { builtIn } from './kinds.ts'
 import { KubeletError, refuse, type KubeletClient } from './kubelet-client.ts'
 import { isForKubelet, mayUseKubelet, needsUpgrade, planKubeletCall, type KubeletPlan } from './kubelet.ts'
 import { createMetricsClient } from './metrics-client.ts'
-import { chosen, metricsList, parseMetricsRequest, type MetricsRequest } from './metrics.ts'
+import { chosen, METRICS_GROUP, metricsList, parseMetricsRequest, type MetricsRequest } from './metrics.ts'
 import { SelectorError } from './selectors.ts'
 import { nextToken, pageOf, parseListOptions } from './list.ts'
 import { chooseRepresentation, listBody, objectBody, type Representation } from './representation.ts'
 import { parseRequest, type ResourceRequest } from './request.ts'
+import type { ListObjects } from './roles.ts'
 import { accountOf, TOKEN_REVIEWS_PATH, type TokenWorld } from './service-accounts.ts'
 import { openState } from './state-client.ts'
 import * as status from './status.ts'
 import { serveWatch } from './watch-server.ts'
-import { createWrites, isAllowed } from './write-server.ts'
+import { createWrites } from './write-server.ts'
 
 export type ApiOptions = {
   readonly directory: string
@@ -66,6 +68,7 @@ export function createApi({ directory, stateDir, kubelets, tokenKey: key, log }:
   const cluster = new Cluster(state)
   const watching = new Map<ServerResponse, string>()
   const tokens = (): TokenWorld => ({ key, nowMs: Date.now(), lookup: (...of) => cluster.registry.get(...of) })
+  const list: ListObjects = (kind) => cluster.registry.list(kind)
   const { write, review } = createWrites({ cluster, tokens, log })
   const firstRead = Promise.withResolvers<void>()
   let folderProblems: readonly string[] = []
@@ -116,7 +119,7 @@ export function createApi({ directory, stateDir, kubelets, tokenKey: key, log }:
       case 'get':
       case 'list':
       case 'watch':
-        if (!isAllowed(cluster, caller, asked, asked.name ?? '', []))
+        if (!isAllowed(caller, asked, { name: asked.name ?? '', nodes: [], list }))
           return fail(response, forbidden(caller, asked, asked.name ?? ''))
         if (asked.verb === 'get') return get(response, asked, representation)
         return listOrWatch(response, asked, caller, representation)
@@ -153,7 +156,8 @@ export function createApi({ directory, stateDir, kubelets, tokenKey: key, log }:
   ): Promise<void> => {
     if (method !== 'GET') return fail(response, status.notServed(`${method} of metrics`))
     if (!(await isLoaded())) return fail(response, status.STARTING)
-    if (caller.kind !== 'user') return fail(response, status.forbiddenMetrics(userOf(caller), asked.resource))
+    if (caller.kind !== 'user')
+      return fail(response, status.forbiddenTo(userOf(caller), 'get', asked.resource, METRICS_GROUP))
     const { registry } = cluster
     const kind = builtIn(asked.resource === 'nodes' ? 'Node' : 'Pod')
     try {

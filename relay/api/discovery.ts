@@ -1,7 +1,7 @@
 // Discovery: which groups, versions and resources there are, as /version, /api, /apis and below answer it.
 
 import { KINDS, type Kind } from './kinds.ts'
-import { AUTHENTICATION_GROUP, AUTHENTICATION_VERSION } from './service-accounts.ts'
+import { AUTHENTICATION_GROUP, AUTHENTICATION_VERSION, TOKEN_REVIEWS } from './service-accounts.ts'
 import { METRICS_GROUP, METRICS_VERSION } from './metrics.ts'
 
 /** The Kubernetes whose API this follows: clients look at it to know what they may ask. */
@@ -66,7 +66,7 @@ const AUTHENTICATION_RESOURCES = {
   kind: 'APIResourceList',
   apiVersion: 'v1',
   groupVersion: AUTHENTICATION_VERSION,
-  resources: [{ name: 'tokenreviews', singularName: '', namespaced: false, kind: 'TokenReview', verbs: ['create'] }],
+  resources: [{ name: TOKEN_REVIEWS, singularName: '', namespaced: false, kind: 'TokenReview', verbs: ['create'] }],
 }
 const METRICS_RESOURCES = {
   kind: 'APIResourceList',

@@ -2,7 +2,7 @@
 // would be in the folder, and nothing is kept. Fields of kinds that the mesh does not read are not looked at. Pure.
 
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
-import { apiVersionOf } from './kinds.ts'
+import { apiVersionOf, builtIn } from './kinds.ts'
 import { parseManifest } from './manifest-file.ts'
 import { isObject, mergePatch, type Json } from './patch.ts'
 import type { ResourceRequest } from './request.ts'
@@ -49,8 +49,7 @@ export function planDryRun(
   if (verb === 'patch' && contentType !== APPLY && contentType !== MERGE)
     return refuse(unsupportedMediaType(contentType))
   const isApply = verb === 'patch' && contentType === APPLY
-  if (resource.namespaced && !hasNamespace)
-    return refuse({ code: 404, reason: 'NotFound', message: `namespaces ${JSON.stringify(namespace)} not found` })
+  if (resource.namespaced && !hasNamespace) return refuse(notFound(builtIn('Namespace'), namespace))
   if (verb === 'create' && known !== undefined) return refuse(alreadyExists(resource, name))
   if (verb !== 'create' && !isApply && known === undefined) return refuse(notFound(resource, name))
   const object = verb === 'patch' && !isApply ? mergePatch(known as Json | undefined, body) : body

@@ -3,7 +3,7 @@
 
 import type { ClusterRole, ClusterRoleBinding, PolicyRule, Subject } from 'kubernetes-types/rbac/v1.js'
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
-import type { ServiceAccount } from './access.ts'
+import { userOf, type ServiceAccount } from './access.ts'
 import { builtIn, type Kind } from './kinds.ts'
 import { groupsOf } from './service-accounts.ts'
 
@@ -52,7 +52,7 @@ function isOf(
     case 'Group':
       return groupsOf(account).includes(name)
     case 'User':
-      return name === `system:serviceaccount:${account.namespace}:${account.name}`
+      return name === userOf(account)
     default:
       return false
   }

@@ -21,7 +21,7 @@ export type TokenClaims = {
   }
 }
 
-const TOKEN_MAX_BYTES = 16 * 1024
+export const TOKEN_MAX_BYTES = 16 * 1024
 /** No other is read: what a header says of the algorithm is nothing to go by. */
 const HEADER = Buffer.from('{"alg":"HS256","typ":"JWT"}').toString('base64url')
 

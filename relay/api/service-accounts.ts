@@ -4,10 +4,10 @@
 
 import type { KubernetesObject, Pod } from '../../lib/k8s/objects.ts'
 import type { TokenReview } from '../token-review.ts'
-import type { Caller, ServiceAccount } from './access.ts'
+import { userOf, type Caller, type ServiceAccount } from './access.ts'
 import { builtIn, type Kind } from './kinds.ts'
 import { isObject, type Json } from './patch.ts'
-import { formatToken, parseToken, type TokenClaims } from './service-account-token.ts'
+import { formatToken, parseToken, TOKEN_MAX_BYTES, type TokenClaims } from './service-account-token.ts'
 import { badRequest, conflict, invalid, notFound, type Failure } from './status.ts'
 
 export type Lookup = (kind: Kind, namespace: string, name: string) => KubernetesObject | undefined
@@ -15,7 +15,8 @@ export type TokenWorld = { readonly key: Uint8Array; readonly lookup: Lookup; re
 
 export const AUTHENTICATION_GROUP = 'authentication.k8s.io'
 export const AUTHENTICATION_VERSION = `${AUTHENTICATION_GROUP}/v1`
-export const TOKEN_REVIEWS_PATH = `/apis/${AUTHENTICATION_VERSION}/tokenreviews`
+export const TOKEN_REVIEWS = 'tokenreviews'
+export const TOKEN_REVIEWS_PATH = `/apis/${AUTHENTICATION_VERSION}/${TOKEN_REVIEWS}`
 
 /** Of tokens for this API; as kubeadm has it. */
 const OWN_AUDIENCE = 'https://kubernetes.default.svc.cluster.local'
@@ -66,10 +67,13 @@ export function answerTokenRequest(
   const exp = iat + lifeS
   const token = formatToken(key, {
     iss: OWN_AUDIENCE,
-    sub: `system:serviceaccount:${namespace}:${name}`,
+    sub: userOf({ kind: 'service account', namespace, name }),
     ...{ aud, iat, nbf: iat, exp },
     'kubernetes.io': { namespace, serviceaccount: { name, uid }, ...(pod && boundTo(lookup, pod)) },
   })
+  // Nobody would take it.
+  if (token.length > TOKEN_MAX_BYTES)
+    return refuse(invalid(`spec.audiences are too long: the token would have more than ${TOKEN_MAX_BYTES} bytes`))
   const object = {
     ...{ kind: 'TokenRequest', apiVersion: AUTHENTICATION_VERSION },
     metadata: { name, namespace, creationTimestamp: timestampOf(iat) },

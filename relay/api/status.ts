@@ -71,15 +71,11 @@ export const notAcceptable = (accept: string): Failure => ({
   reason: 'NotAcceptable',
   message: `only application/json is served, not ${JSON.stringify(accept.slice(0, 100))}`,
 })
-export const forbiddenMetrics = (user: string, resource: string): Failure => ({
+/** Of what is no object of a kind. */
+export const forbiddenTo = (user: string, verb: string, resource: string, group: string): Failure => ({
   code: 403,
   reason: 'Forbidden',
-  message: `User ${JSON.stringify(user)} cannot get resource ${JSON.stringify(resource)} in API group "metrics.k8s.io"`,
-})
-export const forbiddenReviews = (user: string): Failure => ({
-  code: 403,
-  reason: 'Forbidden',
-  message: `User ${JSON.stringify(user)} cannot create resource "tokenreviews" in API group "authentication.k8s.io"`,
+  message: `User ${JSON.stringify(user)} cannot ${verb} resource ${JSON.stringify(resource)} in API group ${JSON.stringify(group)}`,
 })
 export const noSuchPath: Failure = {
   code: 404,

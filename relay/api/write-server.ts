@@ -2,20 +2,26 @@
 // whose they are.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { GROUP_MASTERS } from '../../lib/identity.ts'
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
 import type { Log } from '../../lib/log.ts'
 import { createBucket } from '../token-bucket.ts'
-import { forbidden, mayAccess, ownsLease, userOf, type Caller } from './access.ts'
+import { forbidden, ownsLease, userOf, type Caller } from './access.ts'
 import { fail, readJson, send } from './answer-server.ts'
+import { isAllowed, mayReview } from './authorization.ts'
 import { WRITTEN_MAX_BYTES, type Cluster } from './cluster.ts'
 import { planDryRun } from './dry-run.ts'
 import { builtIn } from './kinds.ts'
 import type { Json } from './patch.ts'
 import { objectBody, type Representation } from './representation.ts'
 import type { ResourceRequest } from './request.ts'
-import { mayByRoles } from './roles.ts'
-import { answerTokenRequest, answerTokenReview, AUTHENTICATION_GROUP, type TokenWorld } from './service-accounts.ts'
+import type { ListObjects } from './roles.ts'
+import {
+  answerTokenRequest,
+  answerTokenReview,
+  AUTHENTICATION_GROUP,
+  TOKEN_REVIEWS,
+  type TokenWorld,
+} from './service-accounts.ts'
 import * as status from './status.ts'
 import { planWrite } from './write.ts'
 
@@ -43,6 +49,7 @@ const TOLD = { perSecond: 1, burst: 32 }
 
 export function createWrites({ cluster, tokens, log }: WriteOptions): Writes {
   const mayTell = createBucket(TOLD, performance.now())
+  const list: ListObjects = (kind) => cluster.registry.list(kind)
 
   const write: Writes['write'] = async (request, response, asked, caller, representation) => {
     const { resource, namespace, verb } = asked
@@ -50,8 +57,8 @@ export function createWrites({ cluster, tokens, log }: WriteOptions): Writes {
     const body = await readJson(request)
     if (body.kind === 'refused') return fail(response, body.failure)
     const name = asked.name ?? (verb === 'create' ? nameIn(body.value) : '')
-    const nodes = cluster.registry.list(builtIn('Node')).map(({ metadata }) => metadata?.name ?? '')
-    if (!isAllowed(cluster, caller, asked, name, nodes)) {
+    const nodes = list(builtIn('Node')).map(({ metadata }) => metadata?.name ?? '')
+    if (!isAllowed(caller, asked, { name, nodes, list })) {
       const failure = forbidden(caller, asked, name)
       if (caller.kind === 'node')
         log[mayTell.take(performance.now()) ? 'warn' : 'debug'](
@@ -75,7 +82,7 @@ export function createWrites({ cluster, tokens, log }: WriteOptions): Writes {
     }
     if (verb === 'create' && caller.kind === 'node') {
       const isOwn = ({ metadata }: KubernetesObject) => ownsLease(caller.node, metadata?.name ?? '', nodes)
-      const own = cluster.registry.list(resource).filter(isOwn).length
+      const own = list(resource).filter(isOwn).length
       if (own >= LEASES_PER_NODE_MAX) return fail(response, status.tooMany(resource.plural))
     }
     const plan = planWrite(asked, name, known, body.value, contentType)
@@ -92,7 +99,8 @@ export function createWrites({ cluster, tokens, log }: WriteOptions): Writes {
 
   const review: Writes['review'] = async (request, response, caller) => {
     if (request.method !== 'POST') return fail(response, status.notServed(`${request.method} of tokenreviews`))
-    if (!mayReview(cluster, caller)) return fail(response, status.forbiddenReviews(userOf(caller)))
+    if (!mayReview(caller, list))
+      return fail(response, status.forbiddenTo(userOf(caller), 'create', TOKEN_REVIEWS, AUTHENTICATION_GROUP))
     const body = await readJson(request)
     if (body.kind === 'refused') return fail(response, body.failure)
     const answer = answerTokenReview(tokens(), body.value)
@@ -101,28 +109,6 @@ export function createWrites({ cluster, tokens, log }: WriteOptions): Writes {
       : send(response, 201, answer)
   }
   return { write, review }
-}
-
-/** @param name of the object; that of the body for a create. */
-export function isAllowed(
-  { registry }: Pick<Cluster, 'registry'>,
-  caller: Caller,
-  asked: ResourceRequest,
-  name: string,
-  nodes: Iterable<string>,
-): boolean {
-  if (caller.kind !== 'service account') return mayAccess(caller, asked, name, nodes)
-  const { resource, subresource, verb, namespace } = asked
-  const path = subresource === undefined ? resource.plural : `${resource.plural}/${subresource}`
-  const deed = { verb, group: resource.group, resource: path, namespace, name }
-  return mayByRoles(caller, deed, (kind) => registry.list(kind))
-}
-
-/** People with all rights, and whom a role lets. */
-function mayReview({ registry }: Cluster, caller: Caller): boolean {
-  if (caller.kind === 'user') return caller.groups.includes(GROUP_MASTERS)
-  const deed = { verb: 'create', group: AUTHENTICATION_GROUP, resource: 'tokenreviews', namespace: '', name: '' }
-  return caller.kind === 'service account' && mayByRoles(caller, deed, (kind) => registry.list(kind))
 }
 
 function nameIn(body: Json): string {

@@ -9,122 +9,90 @@ const rule = (verbs: string, groups: string, resources: string, names?: string) 
   resources: resources.split(' '),
   ...(names !== undefined && { resourceNames: names.split(' ') }),
 })
-const role = (kind: string, name: string, namespace: string, ...rules: readonly object[]) => ({
-  kind,
-  metadata: { name, ...(namespace !== '' && { namespace }) },
+/** Of the cluster without a namespace. */
+const scoped = (kind: 'Role' | 'RoleBinding', name: string, namespace: string) =>
+  namespace === '' ? { kind: `Cluster${kind}`, metadata: { name } } : { kind, metadata: { name, namespace } }
+const role = (name: string, namespace: string, ...rules: readonly object[]) => ({
+  ...scoped('Role', name, namespace),
   rules,
 })
-const binding = (kind: string, namespace: string, roleRef: string, subject: object) => ({
-  kind,
-  metadata: { name: 'b', ...(namespace !== '' && { namespace }) },
+const AGENT = { kind: 'ServiceAccount', name: 'agent', namespace: 'fulmar' }
+const bound = (roleRef: string, subject: object = AGENT, namespace = '') => ({
+  ...scoped('RoleBinding', 'b', namespace),
   roleRef: { kind: roleRef.split(' ')[0], name: roleRef.split(' ')[1] },
   subjects: [subject],
 })
-const AGENT = { kind: 'ServiceAccount', name: 'agent', namespace: 'fulmar' }
-const reads = role('ClusterRole', 'reads', '', rule('list watch', 'core', 'nodes pods'))
-const all = role('ClusterRole', 'all', '', rule('*', '*', '*'))
+const reads = role('reads', '', rule('list watch', 'core', 'nodes pods'))
+const all = role('all', '', rule('*', '*', '*'))
 
 const rows: readonly (readonly [name: string, deed: string, allowed: boolean, ...objects: readonly object[]])[] = [
   ['nobody without a role', 'list core nodes', false],
   ['a role without a binding', 'list core nodes', false, reads],
-  ['what its role says', 'list core nodes', true, reads, binding('ClusterRoleBinding', '', 'ClusterRole reads', AGENT)],
-  [
-    'in any namespace',
-    'watch core pods shop',
-    true,
-    reads,
-    binding('ClusterRoleBinding', '', 'ClusterRole reads', AGENT),
-  ],
-  ['no other verb', 'get core nodes', false, reads, binding('ClusterRoleBinding', '', 'ClusterRole reads', AGENT)],
-  ['no other group', 'list apps pods', false, reads, binding('ClusterRoleBinding', '', 'ClusterRole reads', AGENT)],
-  ['no subresource', 'list core pods/log', false, reads, binding('ClusterRoleBinding', '', 'ClusterRole reads', AGENT)],
-  ['all', 'delete apps daemonsets/status x y', true, all, binding('ClusterRoleBinding', '', 'ClusterRole all', AGENT)],
-  [
-    'another account',
-    'list core nodes',
-    false,
-    reads,
-    binding('ClusterRoleBinding', '', 'ClusterRole reads', { ...AGENT, name: 'x' }),
-  ],
-  [
-    'another namespace',
-    'list core nodes',
-    false,
-    reads,
-    binding('ClusterRoleBinding', '', 'ClusterRole reads', { ...AGENT, namespace: 'x' }),
-  ],
+  ['what its role says', 'list core nodes', true, reads, bound('ClusterRole reads')],
+  ['in any namespace', 'watch core pods shop', true, reads, bound('ClusterRole reads')],
+  ['no other verb', 'get core nodes', false, reads, bound('ClusterRole reads')],
+  ['no other group', 'list apps pods', false, reads, bound('ClusterRole reads')],
+  ['no subresource', 'list core pods/log', false, reads, bound('ClusterRole reads')],
+  ['all', 'delete apps daemonsets/status x y', true, all, bound('ClusterRole all')],
+  ['another account', 'list core nodes', false, reads, bound('ClusterRole reads', { ...AGENT, name: 'x' })],
+  ['another namespace', 'list core nodes', false, reads, bound('ClusterRole reads', { ...AGENT, namespace: 'x' })],
   [
     'by its group',
     'list core nodes',
     true,
     reads,
-    binding('ClusterRoleBinding', '', 'ClusterRole reads', { kind: 'Group', name: 'system:serviceaccounts:fulmar' }),
+    bound('ClusterRole reads', { kind: 'Group', name: 'system:serviceaccounts:fulmar' }),
   ],
   [
     'by its user name',
     'list core nodes',
     true,
     reads,
-    binding('ClusterRoleBinding', '', 'ClusterRole reads', {
-      kind: 'User',
-      name: 'system:serviceaccount:fulmar:agent',
-    }),
+    bound('ClusterRole reads', { kind: 'User', name: 'system:serviceaccount:fulmar:agent' }),
   ],
   [
     'a binding in a namespace counts there',
     'list core pods fulmar',
     true,
     reads,
-    binding('RoleBinding', 'fulmar', 'ClusterRole reads', { kind: 'ServiceAccount', name: 'agent' }),
+    bound('ClusterRole reads', { kind: 'ServiceAccount', name: 'agent' }, 'fulmar'),
   ],
-  [
-    'and not elsewhere',
-    'list core pods shop',
-    false,
-    reads,
-    binding('RoleBinding', 'fulmar', 'ClusterRole reads', AGENT),
-  ],
-  [
-    'nor for the cluster',
-    'list core nodes',
-    false,
-    reads,
-    binding('RoleBinding', 'fulmar', 'ClusterRole reads', AGENT),
-  ],
+  ['and not elsewhere', 'list core pods shop', false, reads, bound('ClusterRole reads', AGENT, 'fulmar')],
+  ['nor for the cluster', 'list core nodes', false, reads, bound('ClusterRole reads', AGENT, 'fulmar')],
   [
     'a Role of its namespace',
     'get core pods fulmar',
     true,
-    role('Role', 'r', 'fulmar', rule('get', 'core', 'pods')),
-    binding('RoleBinding', 'fulmar', 'Role r', AGENT),
+    role('r', 'fulmar', rule('get', 'core', 'pods')),
+    bound('Role r', AGENT, 'fulmar'),
   ],
   [
     'not one of the same name elsewhere',
     'get core pods fulmar',
     false,
-    role('Role', 'r', 'shop', rule('get', 'core', 'pods')),
-    binding('RoleBinding', 'fulmar', 'Role r', AGENT),
+    role('r', 'shop', rule('get', 'core', 'pods')),
+    bound('Role r', AGENT, 'fulmar'),
   ],
   [
     'one object by its name',
     'get core nodes  a',
     true,
-    role('ClusterRole', 'r', '', rule('get', 'core', 'nodes', 'a b')),
-    binding('ClusterRoleBinding', '', 'ClusterRole r', AGENT),
+    role('r', '', rule('get', 'core', 'nodes', 'a b')),
+    bound('ClusterRole r'),
   ],
   [
     'and no other',
     'get core nodes  c',
     false,
-    role('ClusterRole', 'r', '', rule('get', 'core', 'nodes', 'a b')),
-    binding('ClusterRoleBinding', '', 'ClusterRole r', AGENT),
+    role('r', '', rule('get', 'core', 'nodes', 'a b')),
+    bound('ClusterRole r'),
   ],
   [
     'a subresource of all',
     'get core nodes/status',
     true,
-    role('ClusterRole', 'r', '', rule('get', 'core', '*/status')),
-    binding('ClusterRoleBinding', '', 'ClusterRole r', AGENT),
+    role('r', '', rule('get', 'core', '*/status')),
+    bound('ClusterRole r'),
   ],
   [
     'nonsense allows nothing',
@@ -132,7 +100,7 @@ const rows: readonly (readonly [name: string, deed: string, allowed: boolean, ..
     false,
     { ...reads, rules: [{ verbs: 'get' }, {}] },
     { kind: 'ClusterRoleBinding', subjects: 'x' },
-    binding('ClusterRoleBinding', '', 'ClusterRole reads', AGENT),
+    bound('ClusterRole reads'),
   ],
 ]
 for (const [name, text, allowed, ...objects] of rows) {

@@ -69,6 +69,7 @@ t.test('TokenRequests', async (t) => {
     ['too short a life', MASTER, request('agent-x', { expirationSeconds: 599 }), 422, /from 600 to/],
     ['no number', MASTER, request('agent-x', { expirationSeconds: '1h' }), 422, /expirationSeconds/],
     ['no audiences', MASTER, { spec: { audiences: 'fulmar' } }, 422, /audiences/],
+    ['more than a token holds', MASTER, { spec: { audiences: ['x'.repeat(20_000)] } }, 422, /audiences are too long/],
     ['no spec', MASTER, { spec: [] }, 400, /no TokenRequest/],
     ['no object', MASTER, 'x', 400, /no TokenRequest/],
   ]
