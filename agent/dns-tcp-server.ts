@@ -2,6 +2,7 @@
 // with bounds of its own.
 
 import type { Socket } from 'node:net'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { firstMessage, framed } from '../lib/wire/dns-tcp.ts'
 import type { Responder } from './dns-respond.ts'
 
@@ -16,7 +17,7 @@ const WAITING_MAX = 32
 export function createTcpService(respond: Responder['respond'], signal: AbortSignal): (socket: Socket) => void {
   const connections = new Set<Socket>()
   const perClient = new Map<string, number>()
-  signal.addEventListener('abort', () => connections.forEach((socket) => socket.destroy()), { once: true })
+  onAbort(signal, () => connections.forEach((socket) => socket.destroy()))
 
   return (socket) => {
     const client = socket.remoteAddress ?? ''

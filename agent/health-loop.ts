@@ -2,7 +2,7 @@
 // unanswered, tries what is doubted, and gives the chooser what it needs to know (agent/health.ts).
 
 import type { Log } from '../lib/log.ts'
-import { pause } from '../lib/net/lifetime.ts'
+import { onAbort, pause } from '../lib/net/lifetime.ts'
 import { connectTcp } from '../lib/net/tcp-connect.ts'
 import { EMPTY } from '../lib/sorted-list.ts'
 import type { Finding } from '../lib/wire/lan-findings.ts'
@@ -125,7 +125,7 @@ export function runHealth(
       if (!signal.aborted) step()
     }
   }
-  signal.addEventListener('abort', () => wake(), { once: true })
+  onAbort(signal, () => wake())
   return {
     health: () => view.health,
     paths: () => view.paths,

@@ -9,7 +9,7 @@ import type { Log } from '../lib/log.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { openLanChannel } from '../lib/net/lan-channel.ts'
 import { LanLiveness } from '../lib/net/lan-liveness.ts'
-import { tick } from '../lib/net/lifetime.ts'
+import { onAbort, tick } from '../lib/net/lifetime.ts'
 import type { Finding } from '../lib/wire/lan-findings.ts'
 
 export type AgentLan = {
@@ -67,7 +67,7 @@ export function openAgentLan(
     onChange()
   }
   const timer = setTimeout(settle, SETTLE_MS)
-  signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+  onAbort(signal, () => clearTimeout(timer))
 
   const channel = openLanChannel(
     {

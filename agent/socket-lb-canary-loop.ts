@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto'
 import { connect, createServer, type AddressInfo, type Server } from 'node:net'
 import type { Family } from '../lib/cidr.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { CANARY_ADDRESSES, CANARY_PORT } from '../lib/owned.ts'
 import type { Entry } from './socket-lb.ts'
 import { FLAG_CANARY } from './socket-lb-records.ts'
@@ -37,8 +38,9 @@ export async function openCanary(signal: AbortSignal): Promise<Canary> {
       throw error
     }
     server.on('error', () => undefined)
-    signal.addEventListener('abort', () => server.close(), { once: true })
-    return { family, port: (server.address() as AddressInfo).port }
+    const { port } = server.address() as AddressInfo
+    onAbort(signal, () => server.close())
+    return { family, port }
   }
   const listening = [await open(4), await open(6)].filter((open) => open !== undefined)
   return {

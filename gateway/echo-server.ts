@@ -2,6 +2,7 @@
 // device each came through.
 
 import { createSocket } from 'node:dgram'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { CARRIERS, DEVICES } from '../lib/owned.ts'
 import { portError } from '../lib/net/port-error.ts'
 import { addressLookup, bindUdp } from '../lib/net/udp-socket.ts'
@@ -70,7 +71,7 @@ export async function openEchoServer(
     socket.send(toReply(datagram, options.role?.()), port, address, () => {})
     options.onRequest(rung, from!, echo.interested)
   })
-  signal.addEventListener('abort', () => socket.close(), { once: true })
+  onAbort(signal, () => socket.close())
   const send = (rung: Rung, to: string, echo: Echo): void => {
     if (signal.aborted) return
     count(rung, to, carriedBytes(echo.size))

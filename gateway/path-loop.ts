@@ -4,6 +4,7 @@
 import { randomFillSync } from 'node:crypto'
 import type { SocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import type { NatBehaviour, PathStatus, Rung } from '../lib/status.ts'
 import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } from '../lib/wire/stun.ts'
 import { linkLocalOf } from './addresses.ts'
@@ -170,7 +171,7 @@ export function runPaths(
     // Node cuts fractions off: a timer that is early finds nothing to do and waits again.
     timer = setTimeout(step, Math.max(1, Math.ceil(nextMs - now())))
   }
-  signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+  onAbort(signal, () => clearTimeout(timer))
 
   const remove = (member: Member): void => {
     members.delete(member.peer.node)

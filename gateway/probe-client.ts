@@ -4,6 +4,7 @@
 
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { portError } from '../lib/net/port-error.ts'
 import { addressLookup, bindUdp } from '../lib/net/udp-socket.ts'
 import { decodeStun, type StunMessage } from '../lib/wire/stun.ts'
@@ -47,7 +48,7 @@ export async function openProbeSocket(
     // Errors of single packets, such as an ICMP "unreachable" for a candidate, are no news: an answer is.
     socket.on('error', () => {})
     socket.on('message', receive)
-    signal.addEventListener('abort', () => socket.close(), { once: true })
+    onAbort(signal, () => socket.close())
     return socket
   }
   const [v4, v6] = await Promise.all([open(4), open(6)])

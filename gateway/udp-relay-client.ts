@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto'
 import { sameSocketAddress, socketAddress, type SocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import type { UdpSessionFrame } from '../lib/wire/signal.ts'
 import { TRANSACTION_ID_BYTES, type StunMessage } from '../lib/wire/stun.ts'
 import { UdpBinding } from './udp-binding.ts'
@@ -126,7 +127,7 @@ export function openUdpRelay(options: UdpRelayOptions, signal: AbortSignal): Udp
     clearTimeout(timer)
     timer = setTimeout(step, Math.max(1, nextMs - now()))
   }
-  signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
+  onAbort(signal, () => clearTimeout(timer))
 
   return {
     want: (nodes) => {

@@ -4,6 +4,7 @@
 
 import { familyOf, normalise } from '../lib/cidr.ts'
 import type { Log } from '../lib/log.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { Netlink, type NetlinkEvent } from '../lib/net/netlink.ts'
 import { createUpkeep, type Upkeep } from '../lib/net/upkeep.ts'
 import { changePeers, showDevice } from '../lib/net/wireguard.ts'
@@ -123,7 +124,7 @@ export async function openWireGuard<C extends Carrier = Rung>(
   const checks = setInterval(() => {
     for (const { upkeep } of devices.values()) upkeep.trigger()
   }, CHECK_MS).unref()
-  ended.addEventListener('abort', () => clearInterval(checks), { once: true })
+  onAbort(ended, () => clearInterval(checks))
   try {
     await Promise.all([...devices.values()].map(({ upkeep }) => upkeep.now()))
   } catch (error) {

@@ -60,7 +60,7 @@ export function openForwardClient(credentials: ReplicaCredentials, log: Log, sig
     const { promise, resolve, reject } = Promise.withResolvers<DialledSession>()
     const late = setTimeout(() => socket.terminate(), CONNECT_MS)
     const stop = (): void => socket.terminate()
-    signal.addEventListener('abort', stop)
+    onAbort(signal, stop)
     live++
     const all = sessions.get(name) ?? new Set()
     sessions.set(name, all)

@@ -5,6 +5,7 @@
 import type { Socket } from 'node:dgram'
 import { socketAddress, type SocketAddress } from '../lib/address.ts'
 import { FAMILIES, type Family } from '../lib/cidr.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { isStun } from '../lib/wire/stun.ts'
 import { bindSocket } from './udp-relay-loop.ts'
 import { otherPort, type Forwarder, type ForwarderOptions } from './udp-relay.ts'
@@ -63,7 +64,7 @@ export function openUserspaceForwarder(
         if (end !== undefined) end.socket.close()
       }
   }
-  signal.addEventListener('abort', () => [...sessions].forEach(close), { once: true })
+  onAbort(signal, () => [...sessions].forEach(close))
 
   return {
     kind: 'userspace',

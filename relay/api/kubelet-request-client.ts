@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream'
 import { checkServerIdentity, connect, type TLSSocket } from 'node:tls'
 import type { KeyPair } from '../../lib/certificates.ts'
 import { http } from '../../lib/net/http.ts'
+import { onAbort } from '../../lib/net/lifetime.ts'
 import type { DialNode } from '../node-dial.ts'
 import type { KubeletCall } from './kubelet.ts'
 
@@ -79,11 +80,11 @@ function secure(
     () => stop(new Error(`no TLS handshake within ${HANDSHAKE_TIMEOUT_MS / 1000} s`)),
     HANDSHAKE_TIMEOUT_MS,
   )
-  const onAbort = (): void => stop(new Error('the client is gone'))
-  signal.addEventListener('abort', onAbort, { once: true })
+  const giveUp = (): void => stop(new Error('the client is gone'))
+  onAbort(signal, giveUp)
   const settled = (): void => {
     clearTimeout(timer)
-    signal.removeEventListener('abort', onAbort)
+    signal.removeEventListener('abort', giveUp)
   }
   socket.once('secureConnect', () => {
     settled()
