@@ -8,7 +8,7 @@ import { imageRoot } from '../test/lab/image.ts'
 import { openLab, type Lab } from '../test/lab/lab.ts'
 import { onlyNodeOf, writeSites } from './harness/daemons-only.ts'
 import type { Finding } from './harness/findings.ts'
-import { memoryOf, together, wireguardGoOf, type Memory } from './harness/memory.ts'
+import { bytesTogether, memoryOf, wireguardGoOf, type Memory } from './harness/memory.ts'
 import type { Study, StudyOptions, StudyReport } from './harness/question.ts'
 
 const SITE = 's1'
@@ -74,7 +74,7 @@ function weigh(lab: Lab): Weights {
 
 const MB = 1e6
 const textOf = ({ agent, gateway, wireguardGo }: Weights): string =>
-  `agent ${Math.round(agent.anonBytes / MB)} MB anonymous, gateway ${Math.round(gateway.anonBytes / MB)}, both ${Math.round(together([agent, gateway]) / MB)} resident, ${wireguardGo.length} wireguard-go ${Math.round(together(wireguardGo) / MB)}`
+  `agent ${Math.round(agent.anonBytes / MB)} MB anonymous, gateway ${Math.round(gateway.anonBytes / MB)}, both ${Math.round(bytesTogether([agent, gateway]) / MB)} resident, ${wireguardGo.length} wireguard-go ${Math.round(bytesTogether(wireguardGo) / MB)}`
 
 function findingsOf(name: string, what: string, { agent, gateway, wireguardGo }: Weights): readonly Finding[] {
   const mb = (key: string, title: string, bytes: number): Finding => ({
@@ -85,14 +85,14 @@ function findingsOf(name: string, what: string, { agent, gateway, wireguardGo }:
   })
   return [
     mb('AgentAnon', 'agent, RssAnon', agent.anonBytes),
-    mb('Agent', 'agent, resident', together([agent])),
+    mb('Agent', 'agent, resident', bytesTogether([agent])),
     mb('GatewayAnon', 'gateway, RssAnon', gateway.anonBytes),
-    mb('Gateway', 'gateway, resident', together([gateway])),
+    mb('Gateway', 'gateway, resident', bytesTogether([gateway])),
     {
-      ...mb('Both', 'both together, resident', together([agent, gateway])),
+      ...mb('Both', 'both together, resident', bytesTogether([agent, gateway])),
       bound: { of: 'value', is: 'at most', limit: BOTH_MAX_MB },
     },
-    mb('WireGuardGo', `${wireguardGo.length} wireguard-go together, resident`, together(wireguardGo)),
+    mb('WireGuardGo', `${wireguardGo.length} wireguard-go together, resident`, bytesTogether(wireguardGo)),
   ]
 }
 

@@ -221,11 +221,6 @@ const add = (a: typeof ZERO, b: typeof ZERO): typeof ZERO => ({
   bytes: a.bytes + b.bytes,
 })
 
-/** What an earlier run left, where this one forwards nothing by the kernel. */
-export async function removeTable(): Promise<void> {
-  await run('nft', ['delete', 'table', 'inet', NFT_TABLE_RELAY]).catch(() => undefined)
-}
-
 /** @returns undefined where there is no such table. */
 async function listTable(): Promise<string | undefined> {
   try {

@@ -33,7 +33,7 @@ export function memoryOf(smaps: string): Memory {
 }
 
 /** Bytes of several processes on one machine, where each file that they map counts once. */
-export function together(processes: readonly Memory[]): number {
+export function bytesTogether(processes: readonly Memory[]): number {
   const files = new Map<string, number>()
   for (const memory of processes)
     for (const [file, bytes] of memory.files) files.set(file, Math.max(files.get(file) ?? 0, bytes))

@@ -6,31 +6,21 @@ import { join } from 'node:path'
 import { execFile, execFileSync } from 'node:child_process'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { parseAllDocuments } from 'yaml'
 import { parseReplicas } from '../../lib/replicas.ts'
 import { daemonsOf, labelsOf, valuesOf } from '../lab/chart.ts'
 import { generateManifests } from '../lab/manifests.ts'
 import { readFolder } from '../lab/folder.ts'
 import type { PodSpec } from '../lab/container.ts'
-import { CHART, findHelm, helm, renderChart, template, VALUES } from '../lab/helm.ts'
+import { CHART, helm, lacksHelm, objectsIn, renderChart, template, VALUES, type RenderedObject } from '../lab/helm.ts'
 import { generatedPools } from '../lab/options.ts'
 import { FULMAR } from '../lab/paths.ts'
 import { planTopology } from '../lab/topology.ts'
 
-const skip = findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5'
+const skip = lacksHelm()
 const CA = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n'
 const REPOSITORY = join(import.meta.dirname, '../..')
 const CACHE = `${REPOSITORY}/node_modules/.cache/fulmar`
 
-type Object = { readonly kind: string; readonly metadata: { readonly name: string } } & Readonly<
-  Record<string, unknown>
->
-const objectsIn = (rendered: string): readonly Object[] =>
-  [parseAllDocuments(rendered)].flat().flatMap((document) => {
-    if ('errors' in document && document.errors.length > 0) throw document.errors[0]!
-    const object = 'toJS' in document ? (document.toJS() as Object | null) : null
-    return object === null ? [] : [object]
-  })
 const names = (rendered: string): readonly string[] =>
   objectsIn(rendered).map(({ kind, metadata }) => `${kind} ${metadata.name}`)
 
@@ -46,7 +36,7 @@ const TYPES: Readonly<Record<string, string>> = {
 }
 
 /** @returns what the compiler says of the objects as values of Kubernetes' types; empty if nothing is wrong. */
-async function mistakes(objects: readonly Object[]): Promise<string> {
+async function mistakes(objects: readonly RenderedObject[]): Promise<string> {
   const imports = Object.entries(TYPES).map(
     ([kind, path]) => `import type { ${kind} } from 'kubernetes-types/${path}.d.ts'`,
   )
@@ -109,7 +99,7 @@ t.test('lint and render', { skip }, async (t) => {
 
   const objects = all.flatMap(objectsIn)
   t.equal(await mistakes(objects), '', 'Kubernetes’ types')
-  const broken = JSON.parse(JSON.stringify(objects[0]).replace('metadata', 'metadate')) as Object
+  const broken = JSON.parse(JSON.stringify(objects[0]).replace('metadata', 'metadate')) as RenderedObject
   t.match(await mistakes([broken]), /metadate/, 'and a field that it does not have is found')
 })
 

@@ -11,7 +11,7 @@ import { createClient, validFor } from '../../lib/certificates.ts'
 import { find } from '../../lib/net/preflight.ts'
 import { nodeInToken } from '../../lib/wire/join.ts'
 import { createApi } from '../../relay/api/api-server.ts'
-import { findHelm, renderChart, template } from '../lab/helm.ts'
+import { lacksHelm, renderChart, template } from '../lab/helm.ts'
 import { until } from '../lib/until.ts'
 import { createMesh } from '../relay/mesh.ts'
 import { log, nodeManifest, temporaryFolder, write } from '../relay/api/serving.ts'
@@ -19,9 +19,7 @@ import { NAMESPACE, podTokens, tokenOf, type TokenApi } from './pod-tokens.ts'
 import { allTaken } from './renderings.ts'
 
 t.setTimeout(120_000)
-const skip =
-  (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
-  (find('kubectl') === undefined && 'needs kubectl')
+const skip = lacksHelm() || (find('kubectl') === undefined && 'needs kubectl')
 
 t.test('the chart at the embedded API', { skip }, async (t) => {
   const mesh = await createMesh(t)

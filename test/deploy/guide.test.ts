@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path'
 import t from 'tap'
 import { find } from '../../lib/net/preflight.ts'
 import { FULMAR } from '../lab/paths.ts'
-import { CHART, findHelm } from '../lab/helm.ts'
+import { CHART, findHelm, lacksHelm } from '../lab/helm.ts'
 import { lacksKubeApiserver, startKubeApiserver } from '../lib/kube-apiserver.ts'
 import { commandsOf } from './guide.ts'
 
@@ -45,10 +45,7 @@ const RAVEN = {
   },
 }
 
-const skip =
-  lacksKubeApiserver() ||
-  (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
-  (find('kubectl') === undefined && 'needs kubectl')
+const skip = lacksKubeApiserver() || lacksHelm() || (find('kubectl') === undefined && 'needs kubectl')
 
 t.test('install, upgrade and take off', { skip }, async (t) => {
   const api = await startKubeApiserver(t)

@@ -11,17 +11,14 @@ import { runStore } from '../../lib/k8s/store-loop.ts'
 import { createLog } from '../../lib/log.ts'
 import { find } from '../../lib/net/preflight.ts'
 import { followNodeNames } from '../../relay/members-loop.ts'
-import { findHelm, renderChart } from '../lab/helm.ts'
+import { lacksHelm, renderChart } from '../lab/helm.ts'
 import { lacksKubeApiserver, startKubeApiserver } from '../lib/kube-apiserver.ts'
 import { until } from '../mesh/mesh.ts'
 import { clientOf, NAMESPACE, podTokens, type TokenApi } from './pod-tokens.ts'
 import { allTaken } from './renderings.ts'
 
 t.setTimeout(180_000)
-const skip =
-  lacksKubeApiserver() ||
-  (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
-  (find('kubectl') === undefined && 'needs kubectl')
+const skip = lacksKubeApiserver() || lacksHelm() || (find('kubectl') === undefined && 'needs kubectl')
 const log = createLog('test', 'silent')
 
 t.test('the chart at a kube-apiserver', { skip }, async (t) => {

@@ -1,11 +1,11 @@
 // A lab's daemons from the rendered chart instead of from daemons.ts: what its DaemonSets say, placed on the nodes by
 // their labels and names. What of Kubernetes the lab does not have, and a chart may say, is refused by name.
 
-import { parseAllDocuments } from 'yaml'
 import type { KubernetesObject } from '../../lib/k8s/objects.ts'
 import { UsageError } from '../../lib/net/lifetime.ts'
 import { containerCommand, type PodSpec } from './container.ts'
 import { DAEMONS, STUN_PORTS, type Daemon, type DaemonName } from './daemons.ts'
+import { objectsIn } from './helm.ts'
 import type { ChartPod, Installed } from './kubernetes.ts'
 import { cgroupOf, pathsOf } from './names.ts'
 import type { Topology } from './topology.ts'
@@ -77,11 +77,7 @@ export function daemonsOf(
   topology: Topology,
   { labels, image }: { readonly labels: Labels; readonly image: string },
 ): ChartDaemons {
-  const documents = parseAllDocuments(rendered)
-  const workloads = (Array.isArray(documents) ? documents : []).flatMap((document): readonly Workload[] => {
-    const object = document.toJS() as Workload | null
-    return object?.kind === 'DaemonSet' ? [object] : []
-  })
+  const workloads = objectsIn(rendered).filter(({ kind }) => kind === 'DaemonSet') as readonly Workload[]
   const isNode = new Set(topology.nodes.map(({ name }) => name))
   const pods = workloads.flatMap(({ metadata, spec }) => {
     const pod = spec?.template?.spec

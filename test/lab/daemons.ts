@@ -23,8 +23,15 @@ export type Daemon = {
  * API that a chart is installed on.
  */
 export const DAEMONS = [
-  ...(['relay', 'agent', 'gateway', 'pod', 'kubelet'] as const),
-  ...(['fm-direct', 'fm-udp', 'fm-tcp', 'kubernetes'] as const),
+  'relay',
+  'agent',
+  'gateway',
+  'pod',
+  'kubelet',
+  'fm-direct',
+  'fm-udp',
+  'fm-tcp',
+  'kubernetes',
 ] as const
 export type DaemonName = (typeof DAEMONS)[number]
 /** Those that answer on a socket for status; the others say on descriptor 3 that they run. */

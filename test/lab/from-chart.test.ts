@@ -3,7 +3,6 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { parseAllDocuments, type Document } from 'yaml'
 import type { Diagnosis } from '../../lib/doctor.ts'
 import { listings } from '../mesh/listing.ts'
 import { isRoot } from '../lib/netns.ts'
@@ -11,17 +10,14 @@ import { containerCommand, type PodSpec } from './container.ts'
 import type { DaemonName } from './daemons.ts'
 import { findPairs, measureFirstContact } from './first-contact.ts'
 import { readFolder } from './folder.ts'
-import { findHelm, renderChart } from './helm.ts'
+import { lacksHelm, objectsIn, renderChart } from './helm.ts'
 import { imageRoot } from './image.ts'
 import { openLab, type Lab, type Output } from './lab.ts'
 import { pathsOf } from './names.ts'
 import { verdictOf } from './timeline.ts'
 
 t.setTimeout(280_000)
-const skip =
-  (process.env['LONG'] !== '1' && 'takes minutes: LONG=1') ||
-  (findHelm() === undefined && 'needs helm: go install helm.sh/helm/v3/cmd/helm@v3.19.5') ||
-  (!isRoot && 'needs root')
+const skip = (process.env['LONG'] !== '1' && 'takes minutes: LONG=1') || lacksHelm() || (!isRoot && 'needs root')
 const WITHIN_MS = 30_000
 /** The pod may write there. */
 const TRIED = '/var/cache/fulmar/tried'
@@ -133,8 +129,8 @@ async function uninstall(t: Test, lab: Lab): Promise<void> {
     ...of(['cloud'], 'relay'),
   ]
   for (const [host, daemon] of running) await lab.stop(host, daemon, 'SIGTERM')
-  const [document] = [parseAllDocuments(await renderChart({ cleanup: { enabled: true } }))].flat()
-  const { spec } = (document as Document).toJS() as { spec: { template: { spec: PodSpec } } }
+  const [cleaning] = objectsIn(await renderChart({ cleanup: { enabled: true } }))
+  const { spec } = cleaning as unknown as { readonly spec: { readonly template: { readonly spec: PodSpec } } }
   const { initContainers = [], ...pod } = spec.template.spec
   const image = await imageRoot()
   for (const { name: node } of nodes) {

@@ -10,7 +10,7 @@ import { containerCommand, type PodSpec } from './container.ts'
 import type { Daemon, Programs } from './daemons.ts'
 import { cgroupOf, CLOUD, pathsOf } from './names.ts'
 import { urlOf, type Topology } from './topology.ts'
-import { contentsOf, writeVolumes, type VolumeSources } from './volumes.ts'
+import { configMapsIn, writeVolumes, type VolumeSources } from './volumes.ts'
 
 /** A DaemonSet's pod on a node. */
 export type ChartPod = {
@@ -72,7 +72,7 @@ export class Kubernetes {
     const namespace = `apiVersion: v1\nkind: Namespace\nmetadata: { name: ${NAMESPACE} }\n`
     writeFileSync(`${this.#folder}/objects/chart.yaml`, `${namespace}---\n${rendered}`)
     const { secrets, configMaps } = this.#sources
-    this.#sources = { secrets, configMaps: { ...configMaps, ...contentsOf(rendered) } }
+    this.#sources = { secrets, configMaps: { ...configMaps, ...configMapsIn(rendered) } }
     this.#pods = pods.map((pod) => ({ ...pod, name: nameOf(pod) }))
   }
 

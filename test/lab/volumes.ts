@@ -3,10 +3,9 @@
 
 import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { parseAllDocuments } from 'yaml'
-import type { KubernetesObject } from '../../lib/k8s/objects.ts'
 import type { PodSpec, VolumeSpec } from './container.ts'
 import { execAt, placeOf } from './enter.ts'
+import { objectsIn } from './helm.ts'
 import type { Topology } from './topology.ts'
 
 type Files = Readonly<Record<string, string>>
@@ -39,14 +38,13 @@ const RENEW_AFTER = 0.8
 const DAY_MS = 86_400_000
 const LIFE_S = 3_600
 
-/** ConfigMaps among objects as YAML. */
-export function contentsOf(rendered: string): VolumeSources['configMaps'] {
-  const objects = [parseAllDocuments(rendered)].flat().map((document) => document.toJS() as Object | null)
-  type Object = KubernetesObject & { readonly data?: Files }
-  return Object.fromEntries(
-    objects.flatMap((each) => (each?.kind === 'ConfigMap' ? [[each.metadata?.name ?? '', each.data ?? {}]] : [])),
+/** Files of the ConfigMaps among objects as YAML. */
+export const configMapsIn = (rendered: string): VolumeSources['configMaps'] =>
+  Object.fromEntries(
+    objectsIn(rendered).flatMap(({ kind, metadata, data }) =>
+      kind === 'ConfigMap' ? [[metadata.name, (data ?? {}) as Files] as const] : [],
+    ),
   )
-}
 
 /** @returns when the first of them has to be renewed, in ms. @throws Error where the API gives no token. */
 export async function writeVolumes(topology: Topology, kubelet: Kubelet, pods: readonly Pod[]): Promise<number> {

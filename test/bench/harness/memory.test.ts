@@ -1,5 +1,5 @@
 import t from 'tap'
-import { memoryOf, statusBytes, together, wireguardGoOf } from '../../../bench/harness/memory.ts'
+import { bytesTogether, memoryOf, statusBytes, wireguardGoOf } from '../../../bench/harness/memory.ts'
 
 const SMAPS = `00400000-04a00000 r-xp 00000000 fe:00 4711                               /usr/local/bin/node
 Size:              71680 kB
@@ -31,10 +31,10 @@ t.test('anonymous, and by file', (t) => {
       ['fe:00 4712 /usr/lib/a b.so', 100 * 1024],
     ],
   )
-  t.equal(together([memory]), (3412 + 20_700) * 1024, 'alone: all that is resident')
+  t.equal(bytesTogether([memory]), (3412 + 20_700) * 1024, 'alone: all that is resident')
   const other = { anonBytes: 1024, files: new Map([['fe:00 4711 /usr/local/bin/node', 30_000 * 1024]]) }
-  t.equal(together([memory, other]), (3412 + 1 + 30_000 + 100) * 1024, 'files count once')
-  t.equal(together([]), 0)
+  t.equal(bytesTogether([memory, other]), (3412 + 1 + 30_000 + 100) * 1024, 'files count once')
+  t.equal(bytesTogether([]), 0)
   t.end()
 })
 
