@@ -34,6 +34,7 @@ export function limitHandshakes(server: Server, silentMs: number): void {
       onPassed(HANDSHAKE_BYTES, true)
       next()
     })
+    socket.off('error', close)
     for (const listener of begin) listener.call(server, socket)
   }
   const next = (): void => {
@@ -49,14 +50,13 @@ export function limitHandshakes(server: Server, silentMs: number): void {
   const onDone = (socket: TLSSocket): void => places.get(keyOf(socket))?.()
 
   server.on('connection', (socket: Socket) => {
-    const onError = (): void => void socket.destroy()
     const onSilent = (): void => void socket.destroy()
-    socket.on('error', onError)
+    // Until TLS has it: who resets a connection that waits must end nothing else.
+    socket.on('error', close)
     socket.setTimeout(silentMs, onSilent)
     socket.once('readable', () => {
       socket.setTimeout(0)
       socket.off('timeout', onSilent)
-      socket.off('error', onError)
       if (socket.destroyed) return
       waiting.push(socket)
       next()
@@ -67,3 +67,7 @@ export function limitHandshakes(server: Server, silentMs: number): void {
 }
 
 const keyOf = ({ remoteAddress, remotePort }: Socket | TLSSocket): string => `${remoteAddress} ${remotePort}`
+
+function close(this: Socket): void {
+  this.destroy()
+}

@@ -25,10 +25,13 @@ t.test('many come at once, some of them say nothing or half of what they should'
   })
   const silent = Array.from({ length: 200 }, () => connectTcp(port, '127.0.0.1'))
   const halves = Array.from({ length: 100 }, () => connectTcp(port, '127.0.0.1'))
-  sockets.push(...silent, ...halves)
+  const gone = Array.from({ length: 100 }, () => connectTcp(port, '127.0.0.1'))
+  sockets.push(...silent, ...halves, ...gone)
   for (const socket of sockets) socket.on('error', () => {})
   // The start of a ClientHello, and no more of it.
-  for (const socket of halves) socket.write(Buffer.from('16030100c8010000c40303', 'hex'))
+  for (const socket of [...halves, ...gone]) socket.write(Buffer.from('16030100c8010000c40303', 'hex'))
+  // These leave by a reset while they wait for a place, which the others have.
+  setTimeout(() => gone.forEach((socket) => socket.resetAndDestroy()), 200)
   const answers = await Promise.all(
     Array.from({ length: 150 }, async () => {
       const socket = connect({ port, host: '127.0.0.1', ca: mesh.authority.certificatePem })
