@@ -92,18 +92,18 @@ function diagnoseWireGuard(): Diagnosis {
 function diagnoseMtu(): Diagnosis {
   const read = (names: readonly string[]) =>
     names.flatMap((name) => {
-      const text = readOr(`/sys/class/net/${name}/mtu`, '')
-      return text === '' ? [] : [{ name, mtu: Number(text) }]
+      const mtu = numberIn(`/sys/class/net/${name}/mtu`)
+      return mtu === undefined ? [] : [{ name, mtu }]
     })
   // One that is down was made by wireguard-go, and no gateway has needed it yet.
-  const isUp = (name: string): boolean => (Number(readOr(`/sys/class/net/${name}/flags`, '0')) & IFF_UP) !== 0
+  const isUp = (name: string): boolean => ((numberIn(`/sys/class/net/${name}/flags`) ?? 0) & IFF_UP) !== 0
   return mtuDiagnosis(read(Object.values(DEVICES).filter(isUp)), read(uplinks()))
 }
 
 /** Devices with a default route, by the kernel's tables of IPv4 and IPv6. */
 function uplinks(): readonly string[] {
   const rows = (path: string) =>
-    readOr(path, '')
+    textIn(path)
       .split('\n')
       .map((line) => line.trim().split(/\s+/))
   const v4 = rows('/proc/net/route').filter(([, to, , , , , , mask]) => to === '00000000' && mask === '00000000')
@@ -112,12 +112,18 @@ function uplinks(): readonly string[] {
   return [...new Set(names)].filter((name) => name !== '' && name !== 'lo')
 }
 
-function readOr(path: string, otherwise: string): string {
+/** Nothing where it cannot be read. */
+function textIn(path: string): string {
   try {
     return readFileSync(path, 'utf8').trim()
   } catch {
-    return otherwise
+    return ''
   }
+}
+
+function numberIn(path: string): number | undefined {
+  const text = textIn(path)
+  return text === '' ? undefined : Number(text)
 }
 
 function diagnoseBpf(services: AgentServices | undefined): Diagnosis {
@@ -156,13 +162,7 @@ function diagnoseBpfFs(bpfDir: string): Diagnosis {
 }
 
 function diagnoseFilter(): Diagnosis {
-  const read = (name: string): number | undefined => {
-    try {
-      return Number(readFileSync(join(SYSCTL, name, 'rp_filter'), 'utf8'))
-    } catch {
-      return undefined
-    }
-  }
+  const read = (name: string) => numberIn(join(SYSCTL, name, 'rp_filter'))
   const own = OWN_DEVICES.flatMap((name) => {
     const filter = read(name)
     return filter === undefined ? [] : [{ name, filter }]
