@@ -14,7 +14,7 @@ const DIAL_MS = 5_000
 const NO_WAY: readonly string[] = ['EHOSTUNREACH', 'ENETUNREACH']
 
 export type EgressDialOptions = {
-  readonly route: (host: string) => EgressRoute
+  readonly route: (host: string, port: number) => EgressRoute
   readonly dialNode: DialNode
   /** Why a node is not there, for its pods' sake; undefined if it is. */
   readonly absence: (node: string) => string | undefined
@@ -22,7 +22,7 @@ export type EgressDialOptions = {
 
 export function createEgressDial(options: EgressDialOptions): ConnectDial {
   return async (host, port, signal) => {
-    const route = options.route(host)
+    const route = options.route(host, port)
     switch (route.kind) {
       case 'refused':
         throw new NodeDialError('offline', route.reason)
@@ -32,8 +32,12 @@ export function createEgressDial(options: EgressDialOptions): ConnectDial {
         try {
           return await dialStraight(route.host, port, signal)
         } catch (error) {
-          if (route.podOf === undefined || !(error instanceof NodeDialError)) throw error
-          throw await failureOfPod(options, host, route.podOf, error, signal)
+          if (!(error instanceof NodeDialError)) throw error
+          const { podOf, claimedBy } = route
+          if (podOf !== undefined) throw await failureOfPod(options, host, podOf, error, signal)
+          if (claimedBy === undefined) throw error
+          const told = `${error.message}; ports of ${claimedBy} other than its kubelet's are reached by its name`
+          throw new NodeDialError(error.failure, told, { cause: error })
         }
     }
   }

@@ -11,6 +11,7 @@ import { createEgressTable, routedNode, type EgressRoute } from './egress-route.
 import { runEgressServer } from './egress-server.ts'
 import type { NodeWays } from './forward.ts'
 import { runKubeletServer } from './kubelet-server.ts'
+import { KUBELET_PORT } from './node-dial.ts'
 import { followUsers } from './ops-users-loop.ts'
 import { createProxy } from './proxy-server.ts'
 import type { Connect } from './tls-server.ts'
@@ -46,17 +47,17 @@ export async function runOpsServer(options: OpsServerOptions, signal: AbortSigna
   const hasSession = (node: string): boolean => sessions.absence(node) === undefined
   const isKnown = (node: string): boolean => hasSession(node) || sessions.lostAt(node) !== undefined
 
-  let table: (host: string) => EgressRoute
+  let table: (host: string, port: number) => EgressRoute
   let tableMs = -Infinity
-  const route = (host: string): EgressRoute => {
+  const route = (host: string, port: number): EgressRoute => {
     if (performance.now() - tableMs > TABLE_MS) {
       tableMs = performance.now()
       table = createEgressTable(nodes().map(routedNode), { hasSession, isKnown, isCloud })
     }
-    return table(host)
+    return table(host, port)
   }
   const nodeOf = (host: string): string | undefined => {
-    const found = route(host)
+    const found = route(host, KUBELET_PORT)
     return found.kind === 'node' ? found.node : undefined
   }
 

@@ -81,11 +81,11 @@ t.test('a stream through the socket: exactly 200, then bytes, each half to its e
   })
   await agent('edge-7', kubelet.port)
   t.equal((await stat(path)).mode & 0o777, 0o660)
-  for (const host of ['edge-7', '192.168.1.7']) {
+  for (const target of [`edge-7:${kubelet.port}`, 'edge-7:10250', '192.168.1.7:10250']) {
     const socket = await dialSocket()
-    socket.write(request(`${host}:${kubelet.port}`))
+    socket.write(request(target))
     const { head, rest } = await answerOf(socket)
-    t.equal(head, 'HTTP/1.1 200 Connection established\r\n\r\n', host)
+    t.equal(head, 'HTTP/1.1 200 Connection established\r\n\r\n', target)
     t.equal(rest.length, 0)
     socket.end(randomBytes(3_000_000))
     t.equal(await textOf(socket), 'got 3000000', 'the answer comes after the question has ended')
