@@ -6,6 +6,8 @@ import { canonicalAddress } from '../lib/address.ts'
 import { contains, covering, parseCidr, type Cidr } from '../lib/cidr.ts'
 import { list } from '../lib/config.ts'
 
+/** Who dials a kubelet by its node's name at the relay's port for them knows no other. */
+const ANY_KUBELET_PORT = 10250
 /** Of those that a refusal tells. */
 const MAX_NAMES = 8
 
@@ -82,7 +84,8 @@ export function destinationOf(policy: OpsPolicy, asked: string, port: number, ow
   const refused = { kind: 'refused', reason: refusalOf(`${host}:${port}`, targets) } as const
   if (isSelf(host)) {
     const declared = targets.some((target) => target.port === port && isSelf(target.host))
-    return port === kubeletPort || declared ? { kind: 'node', port } : refused
+    if (port === kubeletPort || declared) return { kind: 'node', port }
+    return port === ANY_KUBELET_PORT ? { kind: 'node', port: kubeletPort } : refused
   }
   const target =
     targets.find((each) => each.host === host && each.port === port) ?? targets.find(({ name }) => name === host)
@@ -122,5 +125,8 @@ const isLinkLocal = covering(['169.254.0.0/16', 'fe80::/10'])
 /** Those of clouds that have theirs elsewhere than at link-local addresses. */
 const isMetadata = covering(['169.254.169.254/32', 'fd00:ec2::254/128', '100.100.100.200/32', 'fd20:ce::254/128'])
 /** Of this network, multicast, reserved; and IPv6 addresses that hide an IPv4 one (NAT64, 6to4). */
-const isSpecial = covering(['0.0.0.0/8', '224.0.0.0/3', '::/128', 'ff00::/8', '64:ff9b::/96', '2002::/16'])
-const isLan = covering(['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'])
+const isSpecial = covering([
+  ...['0.0.0.0/8', '224.0.0.0/3', '::/128', 'ff00::/8'],
+  ...['64:ff9b::/96', '64:ff9b:1::/48', '2002::/16'],
+])
+const isLan = covering(['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7', 'fec0::/10'])

@@ -104,6 +104,22 @@ t.test('a target by its name leads where it was declared, whatever the port', as
   )
 })
 
+t.test('the kubelet by the port that all have, wherever it listens', (t) => {
+  const edged: OpsPolicy = { node: 'edge-7', kubeletPort: 10350, targets: parseTargets('localhost:9100') }
+  const rows: readonly [host: string, port: number, expected: object][] = [
+    ['edge-7', 10350, { kind: 'node', port: 10350 }],
+    ['edge-7', 10250, { kind: 'node', port: 10350 }],
+    ['127.0.0.1', 10250, { kind: 'node', port: 10350 }],
+    ['edge-7', 9100, { kind: 'node', port: 9100 }],
+    ['edge-7', 10251, { kind: 'refused' }],
+    ['edge-8', 10250, { kind: 'refused' }],
+  ]
+  for (const [host, port, expected] of rows) t.match(destinationOf(edged, host, port, own), expected, `${host}:${port}`)
+  const declared = { ...edged, targets: parseTargets('localhost:10250') }
+  t.match(destinationOf(declared, 'edge-7', 10250, own), { kind: 'node', port: 10250 }, 'what is declared is that')
+  t.end()
+})
+
 t.test('where a declared name may lead', async (t) => {
   const rows: readonly [target: string, address: string, reason: RegExp | undefined][] = [
     ['shop.example:443', '93.184.216.34', undefined],
@@ -116,6 +132,11 @@ t.test('where a declared name may lead', async (t) => {
     ['shop.example:443', '169.254.169.254', /metadata/],
     ['shop.example:443', 'fe80::1%eth0', /link-local/],
     ['shop.example:443', '0.0.0.0', /no address of a host/],
+    ['shop.example:443', '::ffff:169.254.169.254', /metadata/],
+    ['shop.example:443', '64:ff9b::7f00:1', /no address of a host/],
+    ['shop.example:443', '64:ff9b:1::c0a8:101', /no address of a host/],
+    ['shop.example:443', '2002:7f00:1::', /no address of a host/],
+    ['shop.example:443', 'fec0::1', /into the LAN/],
     ['plc.lan:502@192.168.1.0/24', '192.168.1.9', undefined],
     ['plc.lan:502@192.168.1.0/24', '192.168.2.9', /outside of 192.168.1.0\/24/],
     ['plc.lan:502@0.0.0.0/0', '169.254.169.254', /metadata/],
