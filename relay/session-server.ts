@@ -71,6 +71,8 @@ const TIMES = {
 const MAX_SESSIONS = 20_000
 /** Of one node: the one in use and one that ends. */
 const MAX_SESSIONS_PER_NODE = 2
+/** Of one node: connections on which nothing was said, so that one node cannot take the places of all. */
+const MAX_UNGREETED_PER_NODE = 4
 const MAX_PENDING_DIALS = 64
 const DIAL_RATE = { perSecond: 50, burst: 200 }
 /** Nodes whose absence is remembered. */
@@ -99,6 +101,7 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
   const startedAt = Date.now()
   const byNode = new Map<string, OpsSession[]>()
   const slots: Set<OpsSession>[] = Array.from({ length: SLOTS }, () => new Set())
+  const ungreeted = new Map<string, Set<OpsSession>>()
   const lost = new Map<string, number>()
   const dials = new Map<string, Dials>()
   const counts: OpsCounts = { dials: 0, failures: { offline: 0, refused: 0, failed: 0, timeout: 0, busy: 0 } }
@@ -142,6 +145,7 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
       ({ code, reason, error }) => {
         live--
         home.delete(session)
+        known(session)
         remove(session)
         log.info({ node, kind: 'ops', code, reason, ...(error && { err: error }) }, 'session ended')
         if (signal.aborted && live === 0) ended.resolve()
@@ -155,11 +159,25 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
     }
     live++
     home.add(session)
+    const waiting = ungreeted.get(node) ?? new Set()
+    ungreeted.set(node, waiting.add(session))
+    const [oldest] = waiting
+    if (waiting.size <= MAX_UNGREETED_PER_NODE) return
+    known(oldest!)
+    oldest!.socket.terminate()
+  }
+
+  const known = (session: OpsSession): void => {
+    const { node } = session
+    const waiting = ungreeted.get(node)
+    waiting?.delete(session)
+    if (waiting?.size === 0) ungreeted.delete(node)
   }
 
   /** Only now: whoever opens a connection and says nothing takes nobody's place. */
   const greeted = (session: OpsSession): void => {
     const { node, address, connection } = session
+    known(session)
     connection.session.greet(greeting)
     const sessions = byNode.get(node) ?? []
     byNode.set(node, sessions)

@@ -38,6 +38,8 @@ export type Role = 'client' | 'server'
 export const HEADROOM_BYTES = MAX_HEADER_BYTES
 /** A closing handshake may take so long before the connection is cut. */
 const CLOSE_TIMEOUT_MS = 2_000
+/** Who has so much to read yet gets no answer to a ping: one who pings and never reads would fill our memory. */
+const MAX_UNREAD_BYTES = 512 * 1024
 
 export class RawWebSocket {
   readonly #socket: Duplex
@@ -82,7 +84,8 @@ export class RawWebSocket {
     }
     socket.once('close', () => this.#end())
     if (socket.destroyed) return void setImmediate(() => this.#end())
-    if (this.#head!.length > 0) read(this.#head!)
+    // Read like all else when this call is over, which whoever is told of it may need.
+    if (this.#head!.length > 0) socket.unshift(this.#head)
     this.#head = undefined
     socket.on('data', read)
     socket.once('end', () => this.#finish())
@@ -117,7 +120,8 @@ export class RawWebSocket {
 
   #control(opcode: number, payload: Buffer): void {
     if (opcode === OPCODE.ping) {
-      if (this.open) this.#socket.write(controlFrame(OPCODE.pong, payload, this.#role === 'client'))
+      if (this.open && this.#socket.writableLength < MAX_UNREAD_BYTES)
+        this.#socket.write(controlFrame(OPCODE.pong, payload, this.#role === 'client'))
     } else if (opcode === OPCODE.close) {
       this.#deaf = true
       this.#received = readClosePayload(payload)
