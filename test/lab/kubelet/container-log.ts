@@ -4,7 +4,7 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { onAbort } from '../../../lib/net/lifetime.ts'
+import { aborted } from '../../../lib/net/lifetime.ts'
 import { decodeLogLine, encodeLogLine, LineSplitter, logTime, type LogLine, type OutputName } from './log-line.ts'
 
 export type LogQuery = {
@@ -164,9 +164,7 @@ const ends = new WeakMap<AbortSignal, Promise<void>>()
 function abortOf(signal: AbortSignal): Promise<void> {
   let end = ends.get(signal)
   if (end === undefined) {
-    end = new Promise((resolve) => {
-      onAbort(signal, () => resolve())
-    })
+    end = aborted(signal)
     ends.set(signal, end)
   }
   return end

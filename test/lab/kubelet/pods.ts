@@ -3,6 +3,7 @@
 import { watch } from 'node:fs'
 import { open } from 'node:fs/promises'
 import type { KubernetesObject, Pod } from '../../../lib/k8s/objects.ts'
+import { aborted } from '../../../lib/net/lifetime.ts'
 import { enterCommand, hostEnvironment, placeOf } from '../enter.ts'
 import { readFolder } from '../folder.ts'
 import { pathsOf } from '../names.ts'
@@ -114,7 +115,7 @@ async function followEvents(file: string, onEvent: (event: LabEvent) => void, si
     }
   }
   const watcher = watch(file, { persistent: false }, () => void (reading = reading.then(read)))
-  await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+  await aborted(signal)
   watcher.close()
   await reading
   await handle.close()

@@ -3,6 +3,7 @@ import type { ApiClient } from '../../../lib/k8s/api-client.ts'
 import { ApiError } from '../../../lib/k8s/api-error.ts'
 import { runInformer } from '../../../lib/k8s/informer-loop.ts'
 import { NODE_POOLS, SERVICES, type KubernetesObject, type Resource } from '../../../lib/k8s/objects.ts'
+import { onAbort } from '../../../lib/net/lifetime.ts'
 
 /** A server that has one version of a resource. */
 function serverWith(version: string | undefined) {
@@ -15,10 +16,7 @@ function serverWith(version: string | undefined) {
       yield { items, resourceVersion: '7', again: () => items }
     },
     watch: (_resource: Resource, signal: AbortSignal) =>
-      new Promise((_resolve, reject) => {
-        if (signal.aborted) reject(signal.reason as Error)
-        else signal.addEventListener('abort', () => reject(signal.reason as Error))
-      }),
+      new Promise((_resolve, reject) => onAbort(signal, () => reject(signal.reason as Error))),
   } as unknown as ApiClient
   return { client, asked }
 }
