@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Log } from '../lib/log.ts'
+import { onAbort } from '../lib/net/lifetime.ts'
 import { openMuxConnection } from '../lib/net/mux-connection.ts'
 import { acceptWebSocket, type RawWebSocket } from '../lib/net/websocket.ts'
 import { MAX_STREAMS } from '../lib/mux/receive-window.ts'
@@ -301,8 +302,7 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
     for (const sessions of slots) for (const { socket } of sessions) socket.close(CLOSE_GOING_AWAY, 'the relay stops')
     if (live === 0) ended.resolve()
   }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
+  onAbort(signal, stop)
 
   return {
     dial,
