@@ -33,8 +33,16 @@ export function lacksKubeApiserver(): string | false {
   return missing.length > 0 && `KUBEBUILDER_ASSETS=${folder} has no ${missing.join(' and no ')}`
 }
 
-/** Resolves when it is ready; it ends with the test. */
-export async function startKubeApiserver(t: { teardown(fn: () => unknown): unknown }): Promise<KubeApiserver> {
+/**
+ * Resolves when it is ready; it ends with the test.
+ * @param more flags of kube-apiserver, without their dashes.
+ * @param hosts lines of an /etc/hosts of its own, for which root is needed.
+ */
+export async function startKubeApiserver(
+  t: { teardown(fn: () => unknown): unknown },
+  more: Readonly<Record<string, string>> = {},
+  hosts?: string,
+): Promise<KubeApiserver> {
   const assets = process.env['KUBEBUILDER_ASSETS']!
   const folder = mkdtempSync(join(tmpdir(), 'fulmar-apiserver-'))
   const file = (name: string, content: string): string => {
@@ -53,14 +61,17 @@ export async function startKubeApiserver(t: { teardown(fn: () => unknown): unkno
   ): ChildProcess => {
     const words = Object.entries(flags).map(([name, value]) => `--${name}=${value}`)
     const command = [
+      'sh',
       '-c',
-      'log=$1; shift; exec "$@" >"$log" 2>&1',
+      'log=$1; shift; [ -z "$hosts" ] || mount --bind "$hosts" /etc/hosts; exec "$@" >"$log" 2>&1',
       'sh',
       logOf(program),
       join(assets, program),
       ...words,
     ]
-    const child = spawn('sh', command, { stdio: 'ignore' })
+    const ownHosts = hosts === undefined ? undefined : file('hosts', hosts)
+    const [first = '', ...rest] = ownHosts === undefined ? command : ['unshare', '--mount', ...command]
+    const child = spawn(first, rest, { stdio: 'ignore', env: { ...process.env, hosts: ownHosts } })
     children.push(child)
     return child
   }
@@ -98,6 +109,7 @@ export async function startKubeApiserver(t: { teardown(fn: () => unknown): unkno
     // There is no controller that would make the default accounts of namespaces.
     'disable-admission-plugins': 'ServiceAccount',
     'allow-privileged': 'true',
+    ...more,
   })
   const asAdmin = createApiClient({
     server: url,

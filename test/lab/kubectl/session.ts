@@ -173,12 +173,16 @@ export function reader(stream: NodeJS.ReadableStream, args: readonly string[], e
   }
 }
 
+/** @returns the length of what the server there answers. @throws Error where that is no success. */
 export function bytesOf(socket: Socket, path: string): Promise<number> {
   return new Promise((resolve, reject) => {
     get({ createConnection: () => socket, path, host: 'localhost', timeout: RUN_TIMEOUT_MS }, (response) => {
       let bytes = 0
       response.on('data', (chunk: Buffer) => (bytes += chunk.length))
-      response.on('end', () => resolve(bytes))
+      response.on('end', () => {
+        if (response.statusCode === 200) resolve(bytes)
+        else reject(new Error(`${path}: ${response.statusCode} ${response.statusMessage}`))
+      })
       response.on('error', reject)
     }).on('error', reject)
   })

@@ -1,0 +1,188 @@
+// The way of a real kube-apiserver to a kubelet: EgressSelector by a Unix socket and by mTLS, a relay, an agent, and kubectl as
+// the client of it all. What the relay says is wrong reaches whoever asked.
+
+import { execFile, spawn } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { createClient, validFor } from '../../lib/certificates.ts'
+import { find } from '../../lib/net/preflight.ts'
+import { runOpsServer } from '../../relay/ops-server.ts'
+import type { Kubectl, Target } from '../lab/kubectl/session.ts'
+import { opsContainers, runSuite } from '../lab/kubectl/suite.ts'
+import { connected } from '../lab/kubelet/netns-socket.ts'
+import { startProcess } from '../lab/kubelet/process.ts'
+import { POD_SERVER } from '../lab/paths.ts'
+import { freeTcpPorts } from '../lib/free-ports.ts'
+import { lacksKubeApiserver, startKubeApiserver, type KubeApiserver } from '../lib/kube-apiserver.ts'
+import { until } from '../lib/until.ts'
+import { serveKubelet, servePod } from '../relay/api/kubelets.ts'
+import { temporaryFolder } from '../relay/api/serving.ts'
+import { log } from '../relay/mesh.ts'
+import { createOps } from '../relay/ops.ts'
+
+t.setTimeout(280_000)
+const skip = lacksKubeApiserver() || (find('kubectl') === undefined && 'needs kubectl')
+const run = promisify(execFile)
+const [NODE, POD, NAMESPACE] = ['edge-7', 'edge-7-ops', 'ops']
+const COPY_BYTES = 8 << 20
+/** On its LAN. */
+const ADDRESS = '192.168.77.7'
+const containers = [...opsContainers, { name: 'web', command: ['sleep', 'infinity'] }]
+/** A kube-apiserver before 1.36 speaks SPDY to kubelets, whatever kubectl speaks to it. */
+const ONCE = ['logs', 'logs -f', 'exec', 'exec -it', 'port-forward', 'get --raw nodes/proxy']
+
+/**
+ * Before it proxies to a node kube-apiserver looks its name up, and wants to find an address that is not loopback's nor
+ * link-local; then it dials the name. By addresses it asks nobody.
+ */
+const HOSTS = `127.0.0.1 localhost\n${ADDRESS} ${NODE}\n`
+
+for (const [way, by, cases] of [
+  ['Unix socket', 'Hostname', undefined],
+  ['mTLS', 'InternalIP', ONCE],
+] as const)
+  t.test(`kubectl through kube-apiserver, by ${way} and ${by}`, { skip }, async (t) => {
+    const home = temporaryFolder(t)
+    const file = (name: string, content: string): string => {
+      writeFileSync(join(home, name), content)
+      return join(home, name)
+    }
+    const { mesh, relay, agent } = await createOps(t)
+    const { authority } = mesh
+    const kubelet = await serveKubelet(t, {
+      ...{ node: NODE, pod: POD, namespace: NAMESPACE, authority, containers },
+      ...{ directory: join(home, 'containers'), names: [NODE, ADDRESS] },
+    })
+    const edge = await agent(NODE, kubelet.port)
+    const node = nodeObject()
+    const socket = join(home, 'egress.sock')
+    const [egressPort] = (await freeTcpPorts(1)) as [number]
+    const ops = await runOpsServer(
+      {
+        config: {
+          ...{ egressSocket: socket, egressListen: [{ address: '127.0.0.1', port: egressPort, family: 4 }] },
+          ...{ egressUsers: ['kube-apiserver'], cloudNodes: [], kubeletListen: [], proxyUsers: undefined },
+        },
+        ...{ certificate: mesh.server, authorityPem: authority.certificatePem, nodes: () => [node], log },
+        sessions: { dial: relay.dial, absence: relay.absence, lostAt: (node) => relay.lost.get(node) },
+      },
+      mesh.signal,
+    )
+    mesh.holds(ops.closed)
+    const client = (commonName: string, organization?: string) =>
+      createClient(authority, { commonName, organization }, validFor(Date.now(), 1))
+    const own = await client('kube-apiserver')
+    const toKubelets = await client('kube-apiserver-kubelet-client', 'system:masters')
+    const ca = file('ca.crt', authority.certificatePem)
+    const transport =
+      way === 'Unix socket'
+        ? { uds: { udsName: socket } }
+        : {
+            tcp: {
+              url: `https://127.0.0.1:${egressPort}`,
+              tlsConfig: {
+                caBundle: ca,
+                clientCert: file('egress.crt', own.certificatePem),
+                clientKey: file('egress.key', own.keyPem),
+              },
+            },
+          }
+    const selection = {
+      apiVersion: 'apiserver.k8s.io/v1beta1',
+      kind: 'EgressSelectorConfiguration',
+      egressSelections: [{ name: 'cluster', connection: { proxyProtocol: 'HTTPConnect', transport } }],
+    }
+    const flagsOfApi = {
+      'egress-selector-config-file': file('egress.json', JSON.stringify(selection)),
+      'kubelet-preferred-address-types': by,
+      'kubelet-certificate-authority': ca,
+      'kubelet-client-certificate': file('kubelet.crt', toKubelets.certificatePem),
+      'kubelet-client-key': file('kubelet.key', toKubelets.keyPem),
+    }
+    const api = await startKubeApiserver(t, flagsOfApi, by === 'Hostname' ? HOSTS : undefined)
+    await createObjects(api, node)
+
+    const flags = [`--kubeconfig=${api.kubeconfig}`, `--cache-dir=${join(home, 'cache')}`]
+    const env = { PATH: process.env['PATH'], HOME: home }
+    const kubectl: Kubectl = {
+      start: (args, more) =>
+        spawn('kubectl', [...flags, ...args], { env: { ...env, ...more }, stdio: ['pipe', 'pipe', 'pipe'] }),
+      startInTerminal: (args, more) =>
+        startProcess(['kubectl', [...flags, ...args]], {
+          ...{ command: [], tty: true, stdin: true },
+          env: { ...env, ...more },
+        }),
+      connect: (port) =>
+        connected(connect({ host: '127.0.0.1', port, allowHalfOpen: true }), AbortSignal.timeout(30_000)),
+    }
+    const [freePort] = (await freeTcpPorts(1)) as [number]
+    const directory = join(home, 'pod')
+    mkdirSync(directory)
+    const target: Target = {
+      ...{ node: NODE, namespace: NAMESPACE, pod: POD, copyBytes: COPY_BYTES, directory },
+      port: await servePod(t, POD_SERVER, freePort),
+      // No API of metrics is there.
+      top: false,
+    }
+    const outcomes = await runSuite(
+      kubectl,
+      target,
+      ({ name, protocol = '', ok, ms, detail }) => t.ok(ok, `${name} ${protocol}: ${detail} (${ms} ms)`),
+      (name) => cases === undefined || cases.includes(name),
+      cases === undefined ? undefined : ['websocket'],
+    )
+    t.ok(outcomes.length >= ONCE.length)
+
+    const said = (...args: readonly string[]): Promise<string> =>
+      run('kubectl', [...flags, ...args], { env }).then(
+        ({ stdout }) => stdout,
+        ({ stderr }: { stderr: string }) => stderr,
+      )
+    if (by === 'Hostname')
+      t.match(
+        await said('get', '--raw', `/api/v1/nodes/${NODE}:9/proxy/`),
+        /403 edge-7: edge-7:9 is not open to the cloud here/,
+        'a port of the node that is not declared',
+      )
+    await edge.stop()
+    await until(() => relay.absence(NODE) !== undefined)
+    // kube-apiserver keeps connections to kubelets; those are gone with the agent.
+    const offline = /503 edge-7 offline \d/
+    t.match(await said('logs', '-n', NAMESPACE, POD, '-c', 'lines'), offline, 'logs')
+    t.match(await said('exec', '-n', NAMESPACE, POD, '-c', 'shell', '--', 'true'), offline, 'exec')
+    t.match(await said('get', '--raw', `/api/v1/nodes/${NODE}/proxy/metrics`), offline, 'nodes/proxy')
+    await agent(NODE, kubelet.port)
+    t.equal(await said('logs', '-n', NAMESPACE, POD, '-c', 'lines', '--tail=1'), '5000\n', 'and it is back')
+  })
+
+/** As its kubelet would write it. */
+const nodeObject = () => ({
+  metadata: { name: NODE },
+  status: {
+    addresses: [
+      { type: 'InternalIP', address: ADDRESS },
+      { type: 'Hostname', address: NODE },
+    ],
+    daemonEndpoints: { kubeletEndpoint: { Port: 10250 } },
+  },
+})
+
+/** As kubelet and scheduler would have them. */
+async function createObjects(api: KubeApiserver, { metadata, status }: ReturnType<typeof nodeObject>): Promise<void> {
+  const create = (object: object): Promise<string> => api.kubectl(['create', '-f', '-'], JSON.stringify(object))
+  const patch = (what: readonly string[], own: object): Promise<string> =>
+    api.kubectl(['patch', ...what, '--subresource=status', '--type=merge', '-p', JSON.stringify({ status: own })])
+  await create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } })
+  await create({ apiVersion: 'v1', kind: 'Node', metadata })
+  await patch(['node', NODE], status)
+  await create({
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: POD, namespace: NAMESPACE },
+    spec: { nodeName: NODE, containers: containers.map((container) => ({ ...container, image: 'none' })) },
+  })
+  await patch(['pod', '-n', NAMESPACE, POD], { phase: 'Running' })
+}
