@@ -2,6 +2,7 @@
 // leads here by a route or a rule of this host; and gets a stream to its kubelet with that very handshake. TLS passes
 // through; the kubelet decides who may do what.
 
+import { randomBytes } from 'node:crypto'
 import { createServer, type Server, type Socket } from 'node:net'
 import { formatSocketAddress } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
@@ -11,6 +12,7 @@ import { breakOff, splice } from '../lib/net/splice.ts'
 import { nameInHello } from '../lib/wire/client-hello.ts'
 import { addressOf, listen, type ListenAddress } from './listen-server.ts'
 import { KUBELET_PORT, NodeDialError, type DialNode } from './node-dial.ts'
+import { createPrefixLimit } from './prefix-limit.ts'
 
 export type KubeletServerOptions = {
   readonly listen: readonly ListenAddress[]
@@ -80,7 +82,7 @@ function accept({ nodeOf, dial, log, helloMs = HELLO_MS }: KubeletServerOptions,
   let segments = 0
   const refuse = (reason: string, answer?: Buffer): void => {
     settle()
-    log.info({ addr, reason }, 'connection for a kubelet refused')
+    log[mayLog(addr ?? '', performance.now()) ? 'info' : 'debug']({ addr, reason }, 'connection for a kubelet refused')
     if (answer === undefined) socket.destroy()
     else socket.end(answer, () => socket.destroy())
   }
@@ -129,6 +131,9 @@ function accept({ nodeOf, dial, log, helloMs = HELLO_MS }: KubeletServerOptions,
   socket.on('data', onData)
   socket.on('end', onEnd)
 }
+
+/** Of each network: whoever gets here has shown nothing yet. */
+const mayLog = createPrefixLimit({ perSecond: 5, burst: 64 }, randomBytes(4).readInt32BE())
 
 const TOO_MANY = {
   kind: 'no hello',

@@ -33,7 +33,7 @@ export type SessionEvents = {
 
 /** Each ping is answered at once, and they cost nothing else. */
 const PINGS_PER_SECOND = 16
-/** Of no known type, or for streams that are over: what was under way when that was said, and no more. */
+/** Of no known type, said again, or for streams that are over: what was under way when that was said, and no more. */
 const STRAY_PER_SECOND = 20_000
 /** Resets that wait for a connection which takes nothing. */
 const MAX_CONTROL_FRAMES = 4 * MAX_STREAMS
@@ -56,6 +56,7 @@ export class MuxSession {
   #greeted = false
   /** No more streams are opened, by whichever side said so. */
   #leaving = false
+  #heardGoAway = false
   #closed = false
   /** The second in which these are counted. */
   #secondMs = 0
@@ -176,6 +177,8 @@ export class MuxSession {
       case 'pong':
         return this.#events.pong(frame.token)
       case 'goaway':
+        if (this.#heardGoAway) return this.#countStray()
+        this.#heardGoAway = true
         this.#leaving = true
         return this.#events.goAway(frame.text)
       case 'unknown':

@@ -186,6 +186,7 @@ t.test('each bound that a hostile agent breaks ends the session by name', async 
     ['takes a window back', 'window went back', [{ kind: 'window', stream: 1, consumed: 0, limit: 5 }]],
     ['consumes what was not sent', 'window went back', [{ kind: 'window', stream: 1, consumed: 1, limit: 2 ** 40 }]],
     ['pings without end', 'too many pings', Array(17).fill(ping)],
+    ['leaves without end', 'too many stray frames', Array(20_002).fill({ kind: 'goaway', text: '' })],
     ['sends on what is over without end', 'too many stray frames', [reset, ...Array(20_001).fill(data(1, 1))]],
     [
       'sends what nobody knows without end',
