@@ -1,9 +1,10 @@
-// The way of a real kube-apiserver to a kubelet: EgressSelector by a Unix socket and by mTLS, a relay, an agent, and kubectl as
-// the client of it all. What the relay says is wrong reaches whoever asked.
+// The ways of a real kube-apiserver to a kubelet: EgressSelector by a Unix socket and by mTLS, and the relay's port for kubelets
+// by the node's name; a relay, an agent, and kubectl as the client of it all. What the relay says is wrong reaches who asked.
 
 import { execFile, spawn } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -34,16 +35,24 @@ const containers = [...opsContainers, { name: 'web', command: ['sleep', 'infinit
 /** A kube-apiserver before 1.36 speaks SPDY to kubelets, whatever kubectl speaks to it. */
 const ONCE = ['logs', 'logs -f', 'exec', 'exec -it', 'port-forward', 'get --raw nodes/proxy']
 
-/**
- * Before it proxies to a node kube-apiserver looks its name up, and wants to find an address that is not loopback's nor
- * link-local; then it dials the name. By addresses it asks nobody.
- */
-const HOSTS = `127.0.0.1 localhost\n${ADDRESS} ${NODE}\n`
+/** kube-apiserver proxies to no loopback address. */
+const OWN = Object.values(networkInterfaces())
+  .flatMap((infos = []) => infos)
+  .find(({ internal, family }) => !internal && family === 'IPv4')?.address
 
-for (const [way, by, cases] of [
-  ['Unix socket', 'Hostname', undefined],
-  ['mTLS', 'InternalIP', ONCE],
-] as const)
+/**
+ * Where the node's name leads by kube-apiserver's /etc/hosts. Before it proxies to a node it looks the name up, and wants an
+ * address that is not loopback's nor link-local; with an EgressSelector it dials the name all the same. By addresses it asks
+ * nobody.
+ */
+const ROWS = [
+  { way: 'Unix socket', by: 'Hostname', hosts: ADDRESS, cases: undefined, offline: /503 edge-7 offline \d/ },
+  { way: 'mTLS', by: 'InternalIP', hosts: undefined, cases: ONCE, offline: /503 edge-7 offline \d/ },
+  // Who speaks TLS to the kubelet is told by TLS.
+  { way: 'name in TLS', by: 'Hostname', hosts: OWN, cases: ONCE, offline: /remote error: tls: internal error/ },
+] as const
+
+for (const { way, by, hosts, cases, offline } of ROWS)
   t.test(`kubectl through kube-apiserver, by ${way} and ${by}`, { skip }, async (t) => {
     const home = temporaryFolder(t)
     const file = (name: string, content: string): string => {
@@ -57,14 +66,16 @@ for (const [way, by, cases] of [
       ...{ directory: join(home, 'containers'), names: [NODE, ADDRESS] },
     })
     const edge = await agent(NODE, kubelet.port)
-    const node = nodeObject()
     const socket = join(home, 'egress.sock')
-    const [egressPort] = (await freeTcpPorts(1)) as [number]
+    const [egressPort, kubeletPort] = (await freeTcpPorts(2)) as [number, number]
+    const node = nodeObject(way === 'name in TLS' ? kubeletPort : 10250)
     const ops = await runOpsServer(
       {
         config: {
-          ...{ egressSocket: socket, egressListen: [{ address: '127.0.0.1', port: egressPort, family: 4 }] },
-          ...{ egressUsers: ['kube-apiserver'], cloudNodes: [], kubeletListen: [], proxyUsers: undefined },
+          egressSocket: socket,
+          egressListen: [{ address: '127.0.0.1', port: egressPort, family: 4 }],
+          kubeletListen: [{ address: OWN ?? '127.0.0.1', port: kubeletPort, family: 4 }],
+          ...{ egressUsers: ['kube-apiserver'], cloudNodes: [], proxyUsers: undefined },
         },
         ...{ certificate: mesh.server, authorityPem: authority.certificatePem, nodes: () => [node], log },
         sessions: { dial: relay.dial, absence: relay.absence, lostAt: (node) => relay.lost.get(node) },
@@ -96,14 +107,19 @@ for (const [way, by, cases] of [
       egressSelections: [{ name: 'cluster', connection: { proxyProtocol: 'HTTPConnect', transport } }],
     }
     const flagsOfApi = {
-      'egress-selector-config-file': file('egress.json', JSON.stringify(selection)),
+      ...(way !== 'name in TLS' && { 'egress-selector-config-file': file('egress.json', JSON.stringify(selection)) }),
       'kubelet-preferred-address-types': by,
       'kubelet-certificate-authority': ca,
       'kubelet-client-certificate': file('kubelet.crt', toKubelets.certificatePem),
       'kubelet-client-key': file('kubelet.key', toKubelets.keyPem),
     }
-    const api = await startKubeApiserver(t, flagsOfApi, by === 'Hostname' ? HOSTS : undefined)
+    const api = await startKubeApiserver(t, flagsOfApi, hosts && `127.0.0.1 localhost\n${hosts} ${NODE}\n`)
     await createObjects(api, node)
+
+    const guide = readFileSync(join(import.meta.dirname, '../../deploy/kubectl.md'), 'utf8')
+    const [, service = ''] = /^ {2}```yaml\n( {2}apiVersion: apps\/v1\n.*?)^ {2}```$/ms.exec(guide) ?? []
+    const made = await api.kubectl(['create', '--dry-run=server', '-f', '-'], service.replaceAll(/^ {2}/gm, ''))
+    t.match(made, /^deployment\S+ created .+\nservice\S+ created /, 'a console as a Service, as the guide has it')
 
     const flags = [`--kubeconfig=${api.kubeconfig}`, `--cache-dir=${join(home, 'cache')}`]
     const env = { PATH: process.env['PATH'], HOME: home }
@@ -141,7 +157,7 @@ for (const [way, by, cases] of [
         ({ stdout }) => stdout,
         ({ stderr }: { stderr: string }) => stderr,
       )
-    if (by === 'Hostname')
+    if (way === 'Unix socket')
       t.match(
         await said('get', '--raw', `/api/v1/nodes/${NODE}:9/proxy/`),
         /403 edge-7: edge-7:9 is not open to the cloud here/,
@@ -150,7 +166,6 @@ for (const [way, by, cases] of [
     await edge.stop()
     await until(() => relay.absence(NODE) !== undefined)
     // kube-apiserver keeps connections to kubelets; those are gone with the agent.
-    const offline = /503 edge-7 offline \d/
     t.match(await said('logs', '-n', NAMESPACE, POD, '-c', 'lines'), offline, 'logs')
     t.match(await said('exec', '-n', NAMESPACE, POD, '-c', 'shell', '--', 'true'), offline, 'exec')
     t.match(await said('get', '--raw', `/api/v1/nodes/${NODE}/proxy/metrics`), offline, 'nodes/proxy')
@@ -159,14 +174,14 @@ for (const [way, by, cases] of [
   })
 
 /** As its kubelet would write it. */
-const nodeObject = () => ({
+const nodeObject = (kubeletPort: number) => ({
   metadata: { name: NODE },
   status: {
     addresses: [
       { type: 'InternalIP', address: ADDRESS },
       { type: 'Hostname', address: NODE },
     ],
-    daemonEndpoints: { kubeletEndpoint: { Port: 10250 } },
+    daemonEndpoints: { kubeletEndpoint: { Port: kubeletPort } },
   },
 })
 
