@@ -1,10 +1,12 @@
 // How many TLS handshakes are under way at a time. Where ten thousand agents come back at once, those that wait keep a socket
-// and their first packet here and nothing else, and are taken in the order in which they came: whoever is served late is
-// served before he gives up, and no work is done twice.
+// and their first packet here and nothing else, and are taken in the order in which they came, each network in its turn:
+// whoever is served late is served before he gives up, no work is done twice, and who comes without end delays his own.
 
+import { randomBytes } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { Server, TLSSocket } from 'node:tls'
 import { onPassed } from '../lib/net/passing-memory.ts'
+import { prefixHash } from './prefix-limit.ts'
 
 /** More than two cores can be busy with, though clients are some round trips away. */
 const MOST = 64
@@ -17,8 +19,8 @@ const HANDSHAKE_BYTES = 32 * 1024
 export function limitHandshakes(server: Server, silentMs: number): void {
   const begin = server.listeners('connection') as readonly ((socket: Socket) => void)[]
   server.removeAllListeners('connection')
-  let waiting: Socket[] = []
-  let first = 0
+  const seed = randomBytes(4).readInt32BE()
+  const waiting = new Waiting()
   let busy = 0
   /** What ends a handshake's time, by its address and port, which TLS's own socket has too. */
   const places = new Map<string, () => void>()
@@ -38,13 +40,10 @@ export function limitHandshakes(server: Server, silentMs: number): void {
     for (const listener of begin) listener.call(server, socket)
   }
   const next = (): void => {
-    while (busy < MOST && first < waiting.length) {
-      const socket = waiting[first++]!
+    while (busy < MOST) {
+      const socket = waiting.take()
+      if (socket === undefined) return
       if (!socket.destroyed) start(socket)
-    }
-    if (first === waiting.length) {
-      waiting = []
-      first = 0
     }
   }
   const onDone = (socket: TLSSocket): void => places.get(keyOf(socket))?.()
@@ -58,12 +57,34 @@ export function limitHandshakes(server: Server, silentMs: number): void {
       socket.setTimeout(0)
       socket.off('timeout', onSilent)
       if (socket.destroyed) return
-      waiting.push(socket)
+      waiting.add(prefixHash(socket.remoteAddress ?? '', seed), socket)
       next()
     })
   })
   server.on('secureConnection', onDone)
   server.on('tlsClientError', (_error, socket) => onDone(socket))
+}
+
+/** One of each network, in turn. */
+class Waiting {
+  /** In the order of their turns. */
+  readonly #networks = new Map<number, { readonly sockets: Socket[]; first: number }>()
+
+  add(network: number, socket: Socket): void {
+    const own = this.#networks.get(network)
+    if (own === undefined) this.#networks.set(network, { sockets: [socket], first: 0 })
+    else own.sockets.push(socket)
+  }
+
+  take(): Socket | undefined {
+    for (const [network, own] of this.#networks) {
+      const socket = own.sockets[own.first++]
+      this.#networks.delete(network)
+      if (own.first < own.sockets.length) this.#networks.set(network, own)
+      return socket
+    }
+    return undefined
+  }
 }
 
 const keyOf = ({ remoteAddress, remotePort }: Socket | TLSSocket): string => `${remoteAddress} ${remotePort}`

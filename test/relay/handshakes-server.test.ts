@@ -2,6 +2,7 @@
 
 import { once } from 'node:events'
 import { connect as connectTcp, type AddressInfo, type Socket } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 import { connect } from 'node:tls'
 import t from 'tap'
 import { https } from '../../lib/net/http.ts'
@@ -46,4 +47,40 @@ t.test('many come at once, some of them say nothing or half of what they should'
   t.ok(answers.every(Boolean))
   for (const socket of silent) if (!socket.closed) await once(socket, 'close')
   t.pass('who says nothing is sent away')
+})
+
+t.test('a network that comes without end delays its own, and no other', async (t) => {
+  const mesh = await createMesh(t)
+  const server = https.createServer(contextOf(mesh.server, mesh.authority.certificatePem), (_request, response) =>
+    response.end('here'),
+  )
+  limitHandshakes(server, 10_000)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const flood = Array.from({ length: 200 }, () => connectTcp(port, '127.0.0.1'))
+  t.teardown(() => {
+    for (const socket of flood) socket.destroy()
+    server.close()
+    server.closeAllConnections()
+  })
+  await Promise.all(
+    flood.map(async (socket) => {
+      socket.on('error', () => {})
+      await once(socket, 'connect')
+      socket.write(Buffer.from('16030100c8010000c40303', 'hex'))
+    }),
+  )
+  const served: string[] = []
+  const ask = async (from: string): Promise<void> => {
+    const below = connectTcp({ port, host: '127.0.0.1', localAddress: from })
+    const socket = connect({ socket: below, host: '127.0.0.1', ca: mesh.authority.certificatePem })
+    await once(socket, 'secureConnect')
+    served.push(from)
+    socket.destroy()
+  }
+  const own = ask('127.0.0.2')
+  // It is there before the other comes.
+  await pause(50)
+  await Promise.all([own, ask('127.1.0.1')])
+  t.same(served, ['127.1.0.1', '127.0.0.2'])
 })
