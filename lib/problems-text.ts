@@ -74,10 +74,11 @@ export function problemsOf(status: DaemonStatus, nowMs: number): readonly string
   return problems
 }
 
-function metadataProblems({ source, server, error }: MetadataStatus): readonly string[] {
-  if (source === 'cloud') return []
+function metadataProblems({ source, server, error, diskError }: MetadataStatus): readonly string[] {
+  const lost = diskError === undefined ? [] : [`forgets with a restart what it learns now${because(diskError)}`]
+  if (source === 'cloud') return lost
   const what = source === 'disk' ? 'works from what is on disk' : 'has no metadata yet'
-  return [`${what}, since ${server} does not answer${because(error)}`]
+  return [`${what}, since ${server} does not answer${because(error)}`, ...lost]
 }
 
 const because = (error: string | undefined): string => (error === undefined ? '' : `: ${error}`)

@@ -66,6 +66,8 @@ export type MetadataStatus = {
   readonly updatedAt?: number
   readonly objects: Readonly<Record<string, number>>
   readonly error?: string
+  /** Why the copy on disk, from which a start without the cloud goes, is not written at present. */
+  readonly diskError?: string
 }
 
 /** A session with a relay. */

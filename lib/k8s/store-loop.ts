@@ -198,7 +198,7 @@ class Followed {
 }
 
 function statusOf(followed: readonly Followed[], server: string, diskError: string | undefined): MetadataStatus {
-  const error = followed.find((each) => each.error !== undefined)?.error ?? diskError
+  const error = followed.find((each) => each.error !== undefined)?.error
   const times = followed.flatMap(({ updatedAt }) => updatedAt ?? [])
   return {
     source: followed.every(({ live }) => live) ? 'cloud' : followed.some(({ synced }) => synced) ? 'disk' : 'none',
@@ -206,6 +206,7 @@ function statusOf(followed: readonly Followed[], server: string, diskError: stri
     ...(times.length > 0 && { updatedAt: Math.max(...times) }),
     objects: Object.fromEntries(followed.map(({ resource, size }) => [resource.plural, size])),
     ...(error !== undefined && { error }),
+    ...(diskError !== undefined && { diskError }),
   }
 }
 

@@ -219,7 +219,7 @@ t.test('a disk that is full or read-only costs nothing but the copy', async (t) 
   })
   const full = await store(t, serving.client(), file)
   await until(() => full.view.list(NODES).length === 501, 'it is served from memory')
-  await until(() => full.view.status().error?.includes('store.db') === true, 'the disk is named')
+  await until(() => full.view.status().diskError?.includes('store.db') === true, 'the disk is named')
   t.equal(full.view.status().source, 'cloud')
   await full.stop()
 
