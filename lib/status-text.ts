@@ -133,8 +133,11 @@ function dnsText({ addresses, takeover }: AgentStatus['dns']): string {
 }
 
 function gatewaysTable(gateways: readonly Gateway[], nowMs: number, width: number): string {
-  // Where every gateway is its pool's only one, all are active and nothing is to be said.
-  const withRoles = gateways.some(({ status: { role } }) => role?.state === 'standby' || role?.standbys.length)
+  // Where every gateway is, and was, its pool's only one, all are active and nothing is to be said.
+  const withRoles = gateways.some(
+    ({ status: { role } }) =>
+      role !== undefined && (role.state === 'standby' || role.standbys.length > 0 || role.term > 1),
+  )
   const rows = gateways.map(({ status }) => [
     status.node,
     status.pool,
