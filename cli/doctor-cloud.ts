@@ -3,6 +3,7 @@
 
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
+import type { SecureContextOptions } from 'node:tls'
 import { openStunSocket, mappedOf } from '../gateway/stun-client.ts'
 import { formatSocketAddress, parseSocketAddress } from '../lib/address.ts'
 import { FAMILIES, contains, parseCidr } from '../lib/cidr.ts'
@@ -58,15 +59,26 @@ export async function diagnoseCloud(
   ]
 }
 
-/** Any answer at all is one: what it says matters to others. */
-function askRelay(url: string, identity: NodeIdentity): Promise<Answered> {
+/**
+ * Any answer at all is one: what it says matters to others. Where the certificate of the relay is of another time than our
+ * clock's, one of the clocks is wrong; which one and by how much, an answer that nobody vouches for shows as well.
+ */
+async function askRelay(url: string, identity: NodeIdentity): Promise<Answered> {
+  const asked = await ask(url, tlsOptions(identity))
+  if (asked.answer.kind === 'answers' || !OF_ANOTHER_TIME.has(asked.answer.code)) return asked
+  const { offsetMs } = await ask(url, { minVersion: 'TLSv1.2', rejectUnauthorized: false })
+  return { ...asked, offsetMs }
+}
+const OF_ANOTHER_TIME: ReadonlySet<string> = new Set(['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID'])
+
+function ask(url: string, tls: SecureContextOptions & { readonly rejectUnauthorized?: false }): Promise<Answered> {
   const sentMs = Date.now()
   const sent = performance.now()
   return new Promise((resolve) => {
     const signal = AbortSignal.timeout(ANSWER_MS)
     const request = https.request(
       new URL('/version', url),
-      { ...tlsOptions(identity), method: 'GET', agent: false, signal },
+      { ...tls, method: 'GET', agent: false, signal },
       (response) => {
         const rttMs = performance.now() - sent
         response.resume()

@@ -1,6 +1,6 @@
 // What `fulmar doctor` looks at on the node itself: the kernel and its settings, BPF, devices, CNI, other proxies.
 
-import { readdirSync, readFileSync, statfsSync } from 'node:fs'
+import { accessSync, constants, readdirSync, readFileSync, statfsSync } from 'node:fs'
 import { networkInterfaces, release } from 'node:os'
 import { dirname, join } from 'node:path'
 import { watchProxies } from '../agent/proxies-loop.ts'
@@ -11,6 +11,7 @@ import {
   kernelDiagnosis,
   mtuDiagnosis,
   rulesDiagnosis,
+  stateDiagnosis,
   type Diagnosis,
   type OwnAddress,
 } from '../lib/doctor.ts'
@@ -58,6 +59,29 @@ export async function diagnoseNode(
         ]
       : []),
   ]
+}
+
+/** Nothing where there is no such folder yet. Root may fill what a file system reserves, so that counts as free. */
+export function diagnoseState(folder: string): readonly Diagnosis[] {
+  try {
+    const { bfree, bsize, files, ffree } = statfsSync(folder)
+    // Of those that have no fixed number of files, all are 0.
+    return [
+      stateDiagnosis(folder, isWritable(folder), { bytes: bfree * bsize, files: files === 0 ? undefined : ffree }),
+    ]
+  } catch {
+    return []
+  }
+}
+
+/** The kernel answers so for root too where the file system is mounted read-only. */
+function isWritable(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** The addresses that this machine has by something else than the mesh. */

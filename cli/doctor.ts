@@ -7,12 +7,12 @@ import { flag, list, type Options } from '../lib/config.ts'
 import { renderDoctor, type Diagnosis } from '../lib/doctor.ts'
 import { issuerFolder } from '../lib/net/authority.ts'
 import { readIfPresent } from '../lib/net/files.ts'
-import { IdentityError, loadIdentity, type NodeIdentity } from '../lib/net/identity.ts'
+import { damageOf, IdentityError, loadIdentity, type NodeIdentity } from '../lib/net/identity.ts'
 import { readOptions } from '../lib/net/options.ts'
 import { DAEMONS, fetchAll, type Answer, type Daemon } from '../lib/net/status-client.ts'
 import { problemsOf } from '../lib/problems-text.ts'
 import { diagnoseCloud, diagnoseRelayCertificate } from './doctor-cloud.ts'
-import { diagnoseNode, foreignAddresses } from './doctor-node.ts'
+import { diagnoseNode, diagnoseState, foreignAddresses } from './doctor-node.ts'
 import { lineWidth } from './line-width.ts'
 
 const daemon = (value: string): Daemon => {
@@ -53,6 +53,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
     .find((status) => status?.kind === 'agent')
   const isNode = daemons.includes('agent') || daemons.includes('gateway')
   const diagnoses: readonly Diagnosis[] = [
+    ...diagnoseState(stateDir),
     ...(await diagnoseNode(daemons, { ...values, services: agent?.services })),
     ...(daemons.includes('relay') ? await diagnoseRelayCertificate(stateDir) : []),
     ...(!isNode ? [] : 'node' in identity ? await diagnoseCloud(identity, values, foreignAddresses()) : [identity]),
@@ -67,7 +68,10 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
 /** Or what is wrong with it. */
 async function identityIn(stateDir: string): Promise<NodeIdentity | Diagnosis> {
   try {
-    return await loadIdentity(stateDir)
+    const identity = await loadIdentity(stateDir)
+    const damage = damageOf(identity, stateDir)
+    if (damage !== undefined) throw new IdentityError(damage)
+    return identity
   } catch (error) {
     if (!(error instanceof IdentityError)) throw error
     return {

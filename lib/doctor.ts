@@ -128,6 +128,36 @@ export type CertificateFacts = {
 
 const NOTE_LAST_PART = 0.1
 
+const STATE_WRONG_BYTES = 1 << 20
+const STATE_NOTE_BYTES = 16 << 20
+const STATE_FILES = 32
+
+/** @param free.files undefined where the file system knows no such bound. */
+export function stateDiagnosis(
+  folder: string,
+  isWritable: boolean,
+  free: { readonly bytes: number; readonly files: number | undefined },
+): Diagnosis {
+  const base = {
+    name: `state folder ${folder}`,
+    why: 'certificates are renewed into it, and a node without the cloud starts from what it holds',
+  }
+  if (!isWritable)
+    return {
+      ...base,
+      verdict: 'wrong',
+      found: 'cannot be written',
+      remedy: 'mount it to be written (mount -o remount,rw), after a look at dmesg for errors of the disk',
+    }
+  const found =
+    free.files !== undefined && free.files < STATE_FILES ? `${free.files} files free` : bytesText(free.bytes)
+  const isFull = free.bytes < STATE_WRONG_BYTES || (free.files ?? Infinity) < STATE_FILES
+  if (!isFull && free.bytes >= STATE_NOTE_BYTES) return { ...base, verdict: 'fine', found }
+  const remedy = `free some space there (df -h ${folder}, df -i ${folder}), or name another folder by --state-dir`
+  return { ...base, verdict: isFull ? 'wrong' : 'note', found, remedy }
+}
+const bytesText = (bytes: number): string => `${Math.floor(bytes / (1 << 20))} MiB free`
+
 /** A certificate on this machine. @param remedy how a new one is had. */
 export function certificateDiagnosis(facts: CertificateFacts, nowMs: number, remedy: string): Diagnosis {
   const { name, subject, wanted, fromMs, untilMs, matchesKey, matchesCa } = facts
@@ -189,10 +219,12 @@ function relayRemedy(code: string): string {
     case 'EAI_AGAIN':
       return 'the name has no address here: mend the DNS of this node, or let relays be known by address (--public)'
     case 'ETIMEDOUT':
-    case 'EHOSTUNREACH':
-    case 'ENETUNREACH':
     case 'ECONNRESET':
       return 'let TCP to this address and port pass, in this site’s firewall and in the cloud’s'
+    case 'ENETUNREACH':
+      return 'this node has no route there: see that its link is up and that it has a default route (ip link; ip route)'
+    case 'EHOSTUNREACH':
+      return 'the next router does not answer, or one on the way refuses: see this node’s link and routes (ip neigh; ip route), then the firewalls'
     case 'ERR_TLS_CERT_ALTNAME_INVALID':
       return 'the relay does not know itself by this name or address: give it to its --public'
     case 'CERT_HAS_EXPIRED':

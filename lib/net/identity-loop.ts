@@ -11,7 +11,7 @@ import { renewalMs, spanMsOf } from '../renewal.ts'
 import type { JoinRefusalCode } from '../wire/join.ts'
 import { enrolPod, renew, type PodJoin } from './enrolment.ts'
 import { readIfPresent, writeWhole } from './files.ts'
-import { IdentityError, identityPaths, loadIdentity, type NodeIdentity } from './identity.ts'
+import { damageOf, IdentityError, identityPaths, loadIdentity, type NodeIdentity } from './identity.ts'
 import { JoinError } from './issuer-client.ts'
 import { pause } from './lifetime.ts'
 
@@ -81,7 +81,10 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
   /** A folder that is being written, or was damaged under us, is no reason to give up what works. */
   const look = async (): Promise<void> => {
     try {
-      use(await loadIdentity(stateDir))
+      const found = await loadIdentity(stateDir)
+      const damage = damageOf(found, stateDir)
+      if (damage !== undefined) throw new IdentityError(damage)
+      use(found)
     } catch (err) {
       log.warn({ err }, 'the identity on disk cannot be read; going on with the one before')
     }

@@ -48,7 +48,7 @@ export async function loadIdentity(stateDir: string): Promise<NodeIdentity> {
   const paths = identityPaths(stateDir)
   const [node, caPem] = await Promise.all([paths.node, paths.ca].map(need))
   const file = readNodeFile(node!)
-  if (file === undefined) throw new IdentityError(`${paths.node} is damaged; run fulmar join --force with a new token`)
+  if (file === undefined) throw new IdentityError(`${paths.node} is damaged; ${JOIN_ANEW}`)
   for (let look = 1; ; look++) {
     const certificatePem = await need(paths.certificate)
     const [pending, key] = [await readIfPresent(paths.pendingKey), await readIfPresent(paths.key)]
@@ -63,6 +63,31 @@ async function need(path: string): Promise<string> {
   if (content === undefined)
     throw new IdentityError(`${path} is missing: this machine is not a node yet; run fulmar join`)
   return content
+}
+
+/** Why it is of no use, with what to do; undefined where certificate, key and CA are what they should be. */
+export function damageOf(identity: NodeIdentity, stateDir: string): string | undefined {
+  const paths = identityPaths(stateDir)
+  const { certificatePem, keyPem, caPem } = identity
+  const bad = [
+    ...(isReadable(() => new X509Certificate(certificatePem)) ? [] : [paths.certificate]),
+    ...(isReadable(() => createPrivateKey(keyPem)) ? [] : [paths.key]),
+    ...(isReadable(() => new X509Certificate(caPem)) ? [] : [paths.ca]),
+  ]
+  if (bad.length > 0) return `${bad.join(' and ')} cannot be read; ${JOIN_ANEW}`
+  return isPair(certificatePem, keyPem)
+    ? undefined
+    : `${paths.key} is not the key of ${paths.certificate}; ${JOIN_ANEW}`
+}
+const JOIN_ANEW = 'run fulmar join --force with a new token'
+
+function isReadable(read: () => unknown): boolean {
+  try {
+    read()
+    return true
+  } catch {
+    return false
+  }
 }
 
 function isPair(certificatePem: string, keyPem: string): boolean {

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { execFile } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
@@ -32,10 +32,14 @@ const nodeObject = (name: string, pool: string, podCIDR: string): object => ({
 /** A relay with an API, a STUN server, and a machine that has joined. */
 async function openCloud(
   t: Test,
-  { names, clockMs = 0 }: { readonly names: readonly string[]; readonly clockMs?: number },
+  {
+    names,
+    clockMs = 0,
+    issuedMs = Date.now(),
+  }: { readonly names: readonly string[]; readonly clockMs?: number; readonly issuedMs?: number },
 ) {
   const authority = await createAuthority('fulmar', validFor(Date.now(), 10))
-  const serving = await issueServer(authority, names, validFor(Date.now(), 10))
+  const serving = await issueServer(authority, names, validFor(issuedMs, 10))
   const subject = { commonName: 'system:node:h1', organization: 'system:nodes' }
   const own = await createClient(authority, subject, validFor(Date.now(), 90))
   const objects = [nodeObject('h1', 'a', '10.1.0.0/24'), nodeObject('h2', 'b', '10.1.0.0/24')]
@@ -123,6 +127,32 @@ t.test('a relay whose clock differs', async (t) => {
   const { stateDir, url, write } = await openCloud(t, { names: ['127.0.0.1'], clockMs: -DAY_MS })
   write(url, [])
   t.match(about(await diagnose(stateDir), /^clock/), { verdict: 'wrong', found: /ahead of the relay/, remedy: /NTP/ })
+})
+
+t.test('a clock by which the certificate of the relay does not count', async (t) => {
+  const clockMs = -30 * DAY_MS
+  const { stateDir, url, write } = await openCloud(t, { names: ['127.0.0.1'], clockMs, issuedMs: Date.now() + clockMs })
+  write(url, [])
+  const found = await diagnose(stateDir)
+  t.match(about(found, /^relay /), { verdict: 'wrong', found: 'certificate has expired' })
+  t.match(about(found, /^clock/), { verdict: 'wrong', found: /ahead of the relay/, remedy: /set the clock/ })
+})
+
+t.test('damaged files', async (t) => {
+  const { stateDir, url, write, paths, authority } = await openCloud(t, { names: ['127.0.0.1'] })
+  write(url, [])
+  t.match(about(await diagnose(stateDir), /^state folder/), { name: `state folder ${stateDir}` })
+  const rows = [
+    [paths.ca, 'garbage', /ca\.crt cannot be read; run fulmar join --force/],
+    [paths.key, authority.keyPem, /node\.key is not the key of .*node\.crt; run fulmar join --force/],
+    [paths.certificate, '', /node\.crt cannot be read/],
+  ] as const
+  for (const [path, content, expected] of rows) {
+    const good = readFileSync(path)
+    writeFileSync(path, content)
+    t.match(about(await diagnose(stateDir), /^identity/), { verdict: 'wrong', found: expected })
+    writeFileSync(path, good)
+  }
 })
 
 t.test('daemons', async (t) => {

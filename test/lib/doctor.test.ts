@@ -10,6 +10,7 @@ import {
   relayDiagnosis,
   renderDoctor,
   rulesDiagnosis,
+  stateDiagnosis,
   stunDiagnosis,
   type CertificateFacts,
   type Diagnosis,
@@ -177,6 +178,20 @@ t.test(
   ]),
 )
 
+const state = (mib: number, files?: number, isWritable = true): Diagnosis =>
+  stateDiagnosis('/s', isWritable, { bytes: mib * (1 << 20), files })
+t.test(
+  'state folder',
+  judge([
+    ['room', state(400, 9_000), 'fine', /^400 MiB free$/],
+    ['without a bound of files', state(16), 'fine', /^16 MiB free$/],
+    ['little', state(15), 'note', /^15 MiB free$/, /df -h \/s/],
+    ['full', state(0, 9_000), 'wrong', /^0 MiB free$/, /--state-dir/],
+    ['no more files', state(400, 0), 'wrong', /^0 files free$/, /df -i \/s/],
+    ['read-only', state(400, 9_000, false), 'wrong', /cannot be written/, /remount,rw/],
+  ]),
+)
+
 const url = 'https://203.0.113.10:443'
 const fails = (code: string, message = 'why'): Diagnosis => relayDiagnosis({ kind: 'fails', url, code, message })
 t.test(
@@ -185,6 +200,8 @@ t.test(
     ['answers', relayDiagnosis({ kind: 'answers', url, rttMs: 21.4 }), 'fine', /21\.4 ms/],
     ['nothing listens', fails('ECONNREFUSED'), 'wrong', /why/, /--listen/],
     ['a firewall drops', fails('ETIMEDOUT'), 'wrong', /why/, /let TCP/],
+    ['a link is down', fails('ENETUNREACH'), 'wrong', /why/, /link is up .*ip route/],
+    ['no router', fails('EHOSTUNREACH'), 'wrong', /why/, /ip neigh/],
     ['no name', fails('ENOTFOUND'), 'wrong', /why/, /DNS/],
     ['another name', fails('ERR_TLS_CERT_ALTNAME_INVALID'), 'wrong', /why/, /--public/],
     ['ended', fails('CERT_HAS_EXPIRED'), 'wrong', /why/, /clocks/],

@@ -159,3 +159,21 @@ t.test('an expired certificate is renewed at once, and a person’s join is take
   await until(() => identity.certificatePem !== expired.certificatePem)
   t.ok(new X509Certificate(identity.certificatePem).validToDate.getTime() > Date.now() + DAY_MS / 2)
 })
+
+t.test('what is damaged on disk does not replace what works', async (t) => {
+  const { mesh, stateDir } = await start(t, 24_000)
+  const paths = identityPaths(stateDir)
+  const life = new AbortController()
+  const warned: string[] = []
+  const watched = Object.assign(Object.create(log) as typeof log, {
+    warn: (_: object, message: string) => void warned.push(message),
+  })
+  const identity = await followIdentity({ stateDir, daemon: 'gateway', log: watched }, life.signal)
+  t.teardown(async () => {
+    life.abort()
+    await identity.done
+  })
+  await writeFile(paths.ca, '')
+  await until(() => warned.includes('the identity on disk cannot be read; going on with the one before'))
+  t.equal(identity.caPem, mesh.authority.certificatePem)
+})

@@ -2,7 +2,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { identityPaths, loadIdentity, tlsOptions } from '../../../lib/net/identity.ts'
+import { createAuthority, createClient, validFor } from '../../../lib/certificates.ts'
+import { damageOf, identityPaths, loadIdentity, tlsOptions } from '../../../lib/net/identity.ts'
 
 const NODE = {
   node: 'h1',
@@ -43,3 +44,18 @@ for (const [name, change, error] of rows)
     t.same(identity, { ...NODE, certificatePem: 'CERT', keyPem: 'KEY', caPem: 'CA' })
     t.same(tlsOptions(identity), { cert: 'CERT', key: 'KEY', ca: 'CA', minVersion: 'TLSv1.2' })
   })
+
+t.test('damage', async (t) => {
+  const validity = validFor(Date.now(), 1)
+  const { certificatePem: caPem, keyPem: otherKey, ...rest } = await createAuthority('fulmar', validity)
+  const subject = { commonName: 'system:node:h1', organization: 'system:nodes' }
+  const own = await createClient({ certificatePem: caPem, keyPem: otherKey, ...rest }, subject, validity)
+  const identity = { ...NODE, ...own, caPem }
+  t.equal(damageOf(identity, '/s'), undefined)
+  const rows: readonly [change: Partial<typeof identity>, expected: RegExp][] = [
+    [{ certificatePem: '' }, /^\/s\/identity\/node\.crt cannot be read; run fulmar join --force/],
+    [{ keyPem: 'x', caPem: '' }, /^\/s\/identity\/node\.key and \/s\/identity\/ca\.crt cannot be read/],
+    [{ keyPem: otherKey }, /^\/s\/identity\/node\.key is not the key of \/s\/identity\/node\.crt/],
+  ]
+  for (const [change, expected] of rows) t.match(damageOf({ ...identity, ...change }, '/s'), expected)
+})
