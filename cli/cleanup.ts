@@ -122,7 +122,8 @@ async function refuseWhileRunning(runDir: string): Promise<void> {
   )
   if (alive.length === 0) return
   const names = alive.map(({ daemon }) => `fulmar ${daemon}`).join(' and ')
-  throw new UsageError(`${names} still answers in ${runDir}; stop it first, or use --force`)
+  const [answer, it] = alive.length === 1 ? ['answers', 'it'] : ['answer', 'them']
+  throw new UsageError(`${names} still ${answer} in ${runDir}; stop ${it} first, or use --force`)
 }
 
 async function removeTables(told: Told): Promise<void> {

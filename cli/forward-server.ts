@@ -115,7 +115,7 @@ async function dial({ credentials, authority }: ForwardOptions, signal: AbortSig
     fail(status === '407' ? `the relay does not know who this is: ${shown(credentials)}` : `${status} ${reason ?? ''}`)
   }
   const onEnd = (): void => fail(`${relay} closed the connection`)
-  socket.on('error', (error) => fail(`${relay}: ${error.message}`))
+  socket.on('error', (error: NodeJS.ErrnoException) => fail(`${relay}: ${error.message}${caHint(error.code)}`))
   socket.once('end', onEnd)
   socket.once('secureConnect', () => {
     socket.setNoDelay(true)
@@ -133,6 +133,15 @@ async function dial({ credentials, authority }: ForwardOptions, signal: AbortSig
   }
   return socket
 }
+
+const UNKNOWN_ISSUER: ReadonlySet<string> = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+])
+const caHint = (code = ''): string =>
+  UNKNOWN_ISSUER.has(code) ? '; give its CA by --ca (ca.crt in the folder issuer of the relay’s state)' : ''
 
 function shown({ token, certificatePem }: RelayCredentials): string {
   if (token !== undefined) return 'the token is of no user in its --proxy-users'

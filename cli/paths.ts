@@ -103,7 +103,7 @@ function find(answers: readonly Answer[], pool: string | undefined, runDir: stri
   const paths = gateway.paths.filter((path) => path.pool === pool || path.node === pool)
   const activeFirst = paths.toSorted((a, b) => Number(a.standby ?? false) - Number(b.standby ?? false))
   if (paths.length > 0) return { kind: 'found', gateway, paths: activeFirst, one: true }
-  const known = gateway.paths.map((path) => path.pool)
+  const known = [...new Set(gateway.paths.map((path) => path.pool))]
   const meant = suggest(pool, known)
   const hint =
     pool === gateway.pool

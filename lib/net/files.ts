@@ -54,6 +54,10 @@ async function writeBeside(path: string, content: string, mode: number): Promise
   try {
     await file.writeFile(content)
     await file.sync()
+  } catch (error) {
+    // A full disk would fill with them.
+    await unlink(temporary)
+    throw error
   } finally {
     await file.close()
   }

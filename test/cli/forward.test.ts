@@ -108,6 +108,11 @@ t.test('a web console at the edge opens here', async (t) => {
       1,
       /does not know who this is: the token is of no user/,
     ],
+    [
+      ['edge-7/console', '--relay', server, '--token-file', file('token')],
+      1,
+      /127\.0\.0\.1:\d+: self-signed .*; give its CA by --ca \(ca\.crt/,
+    ],
     [['edge-7/console', '--kubeconfig', file('token')], 64, /has no context/],
     [['edge-7/console', '--kubeconfig', '/nowhere'], 64, /--kubeconfig \/nowhere: cannot be read/],
     [['edge-7/console', String(web), '--kubeconfig', admin], 64, /cannot listen on 127\.0\.0\.1:\d+: .*EADDRINUSE/],

@@ -91,6 +91,12 @@ const rows: Readonly<Record<string, Row>> = {
   'one without a path': { daemons: [gateway(path('kiel', { rung: 'none' }))], code: 1, stdout: /^north → kiel: none/ },
   'no other pool': { daemons: [gateway()], code: 0, stdout: /none: no other pool is known/ },
   misspelled: { daemons: [gateway(relayed)], argv: ['suoth'], code: 1, stderr: /suoth: .* did you mean south\?\n$/ },
+  'no such pool': {
+    daemons: [gateway(relayed, path('south', { node: 'south2', standby: true }), path('kiel'))],
+    argv: ['timbuktu'],
+    code: 1,
+    stderr: /there are south, kiel\n$/,
+  },
   'its own pool': { daemons: [gateway(relayed)], argv: ['north'], code: 1, stderr: /it is the pool of this node\n$/ },
   'two words': { daemons: [], argv: ['a', 'b'], code: 64, stderr: /^fulmar paths: b: nothing is expected here/ },
   'nothing runs': { daemons: [], code: 1, stderr: /no gateway runs here: there is no socket in / },
