@@ -52,7 +52,7 @@ export function runRouteRules(
         const wanted = routeTable(rules)
         const complete = isComplete(await list('table', ['inet', NFT_TABLE_ROUTES]), rules)
         if (complete && loaded === wanted) return
-        if (!complete && loaded !== undefined)
+        if (!complete && loaded === wanted)
           log.warn({ table: NFT_TABLE_ROUTES }, 'somebody removed our nft rules; loading them again')
         await run('nft', ['-f', '-'], { input: wanted })
         loaded = wanted

@@ -169,7 +169,7 @@ function problemOf({ name, addresses }: PoolNode, lost: readonly string[]): stri
   const has = addresses.length === 0 ? 'none' : addresses.join(', ')
   return (
     `node ${name}: this node has no way to any InternalIP of it (it has ${has}), so nothing is routed to ${listed(lost)}; ` +
-    'give both nodes an InternalIP of one family, reachable from each other'
+    'see that the link to it is up (ip route get ADDRESS), or give both nodes an InternalIP of one family'
   )
 }
 

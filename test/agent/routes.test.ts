@@ -99,7 +99,7 @@ t.test('a LAN without IPv6 and a kernel without VXLAN: other pools are unreachab
   )
   const told = (prefix: string) =>
     `node h1: this node has no way to any InternalIP of it (it has 192.168.1.11), so nothing is routed to ${prefix}; ` +
-    'give both nodes an InternalIP of one family, reachable from each other'
+    'see that the link to it is up (ip route get ADDRESS), or give both nodes an InternalIP of one family'
   t.same(problems, [told('fd00:244:11::/64'), told('fd00:244:31::/64')])
   t.end()
 })
