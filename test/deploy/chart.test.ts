@@ -177,6 +177,8 @@ t.test('several relays', { skip }, async (t) => {
   t.equal(startedOn(t, two, 'cloud-b'), `relay --public b.example --replicas ${urls}`, 'each as its node says')
   t.equal(parseReplicas(urls).length, 2, 'and one that a relay understands')
   t.equal(await mistakes(objectsIn(two)), '')
+  const twice = renderChart({ relay: { replicas: [replica('a', '203.0.113.10'), replica('a', '203.0.113.11')] } })
+  await t.rejects(twice, /node cloud-a is there twice/)
 })
 
 function podOf(rendered: string, name: string): PodSpec {
