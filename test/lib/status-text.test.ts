@@ -320,26 +320,6 @@ t.test('nothing to tell', async (t) => {
   t.match(renderStatus([{ host: 'a1', status: gateway('a', []) }], NOW), /Paths\n  none: no other pool is known\n/)
 })
 
-t.test('the copy on disk is not written: said also while the cloud is there', (t) => {
-  const diskError = 'store.db: database or disk is full; free or repair the disk'
-  const text = (metadata: object): string =>
-    renderStatus(
-      [{ host: 'h1', status: agent('h1', 'hamburg', { metadata: { ...fresh, ...metadata } }) }],
-      NOW,
-      [],
-      200,
-    )
-  t.match(
-    text({ diskError }),
-    /^1 problem\n +h1 agent: forgets with a restart what it learns now: store\.db: .* disk\n/,
-  )
-  t.match(
-    text({ source: 'disk', diskError }),
-    /^2 problems\n.* works from what is on disk.*\n.* forgets with a restart/,
-  )
-  t.end()
-})
-
 t.test('roles are told while another gateway is heard, and after one was', (t) => {
   const role = { state: 'active', term: 1, since: NOW - MINUTE, standbys: [] } as const
   const text = (more: object): string =>
