@@ -67,20 +67,20 @@ export function limitHandshakes(server: Server, silentMs: number): void {
 
 /** One of each network, in turn. */
 class Waiting {
-  /** In the order of their turns. */
-  readonly #networks = new Map<number, { readonly sockets: Socket[]; first: number }>()
+  /** In the order of their turns; none of them empty. */
+  readonly #networks = new Map<number, Socket[]>()
 
   add(network: number, socket: Socket): void {
     const own = this.#networks.get(network)
-    if (own === undefined) this.#networks.set(network, { sockets: [socket], first: 0 })
-    else own.sockets.push(socket)
+    if (own === undefined) this.#networks.set(network, [socket])
+    else own.push(socket)
   }
 
   take(): Socket | undefined {
     for (const [network, own] of this.#networks) {
-      const socket = own.sockets[own.first++]
+      const socket = own.shift()
       this.#networks.delete(network)
-      if (own.first < own.sockets.length) this.#networks.set(network, own)
+      if (own.length > 0) this.#networks.set(network, own)
       return socket
     }
     return undefined
