@@ -14,6 +14,8 @@ export const LIMITS: readonly LimitGroup[] = [
       ['sessions of gateways, of each kind', 'relay/websocket-server.ts', 'MAX_SESSIONS'],
       ['sessions of agents', 'relay/session-server.ts', 'MAX_SESSIONS'],
       ['sessions of one agent', 'relay/session-server.ts', 'MAX_SESSIONS_PER_NODE'],
+      ['connections of one agent on which nothing was said', 'relay/session-server.ts', 'MAX_UNGREETED_PER_NODE'],
+      ['what waits for one that reads nothing and pings', 'lib/net/websocket.ts', 'MAX_UNREAD_BYTES'],
       ['joins and renewals of one network', 'relay/issuer-server.ts', 'LIMIT'],
       ['networks whose rates are counted apart', 'relay/prefix-limit.ts', 'BUCKETS'],
     ],
