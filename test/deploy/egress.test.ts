@@ -35,6 +35,13 @@ const containers = [...opsContainers, { name: 'web', command: ['sleep', 'infinit
 /** A kube-apiserver before 1.36 speaks SPDY to kubelets, whatever kubectl speaks to it. */
 const ONCE = ['logs', 'logs -f', 'exec', 'exec -it', 'port-forward', 'get --raw nodes/proxy']
 
+/** What deploy/kubectl.md gives, each by something that is in it alone. */
+const GUIDE = {
+  '/run/fulmar/egress.sock': guided('/run/fulmar/egress.sock'),
+  'https://RELAY:8131': guided('https://RELAY:8131'),
+  'kind: Deployment': guided('kind: Deployment'),
+}
+
 /** kube-apiserver proxies to no loopback address. */
 const OWN = Object.values(networkInterfaces())
   .flatMap((infos = []) => infos)
@@ -85,29 +92,17 @@ for (const { way, by, hosts, cases, offline } of ROWS)
     mesh.holds(ops.closed)
     const client = (commonName: string, organization?: string) =>
       createClient(authority, { commonName, organization }, validFor(Date.now(), 1))
-    const own = await client('kube-apiserver')
     const toKubelets = await client('kube-apiserver-kubelet-client', 'system:masters')
     const ca = file('ca.crt', authority.certificatePem)
-    const transport =
-      way === 'Unix socket'
-        ? { uds: { udsName: socket } }
-        : {
-            tcp: {
-              url: `https://127.0.0.1:${egressPort}`,
-              tlsConfig: {
-                caBundle: ca,
-                clientCert: file('egress.crt', own.certificatePem),
-                clientKey: file('egress.key', own.keyPem),
-              },
-            },
-          }
-    const selection = {
-      apiVersion: 'apiserver.k8s.io/v1beta1',
-      kind: 'EgressSelectorConfiguration',
-      egressSelections: [{ name: 'cluster', connection: { proxyProtocol: 'HTTPConnect', transport } }],
-    }
+    const own = await client('kube-apiserver', 'egress')
+    file('client.crt', own.certificatePem)
+    file('client.key', own.keyPem)
+    const selection = GUIDE[way === 'mTLS' ? 'https://RELAY:8131' : '/run/fulmar/egress.sock']
+      .replace('/run/fulmar/egress.sock', socket)
+      .replace('RELAY:8131', `127.0.0.1:${egressPort}`)
+      .replaceAll('/etc/kubernetes/fulmar', home)
     const flagsOfApi = {
-      ...(way !== 'name in TLS' && { 'egress-selector-config-file': file('egress.json', JSON.stringify(selection)) }),
+      ...(way !== 'name in TLS' && { 'egress-selector-config-file': file('egress.yaml', selection) }),
       'kubelet-preferred-address-types': by,
       'kubelet-certificate-authority': ca,
       'kubelet-client-certificate': file('kubelet.crt', toKubelets.certificatePem),
@@ -116,9 +111,7 @@ for (const { way, by, hosts, cases, offline } of ROWS)
     const api = await startKubeApiserver(t, flagsOfApi, hosts && `127.0.0.1 localhost\n${hosts} ${NODE}\n`)
     await createObjects(api, node)
 
-    const guide = readFileSync(join(import.meta.dirname, '../../deploy/kubectl.md'), 'utf8')
-    const [, service = ''] = /^ {2}```yaml\n( {2}apiVersion: apps\/v1\n.*?)^ {2}```$/ms.exec(guide) ?? []
-    const made = await api.kubectl(['create', '--dry-run=server', '-f', '-'], service.replaceAll(/^ {2}/gm, ''))
+    const made = await api.kubectl(['create', '--dry-run=server', '-f', '-'], GUIDE['kind: Deployment'])
     t.match(made, /^deployment\S+ created .+\nservice\S+ created /, 'a console as a Service, as the guide has it')
 
     const flags = [`--kubeconfig=${api.kubeconfig}`, `--cache-dir=${join(home, 'cache')}`]
@@ -200,4 +193,13 @@ async function createObjects(api: KubeApiserver, { metadata, status }: ReturnTyp
     spec: { nodeName: NODE, containers: containers.map((container) => ({ ...container, image: 'none' })) },
   })
   await patch(['pod', '-n', NAMESPACE, POD], { phase: 'Running' })
+}
+
+/** @returns the YAML of the guide that has this in it. */
+function guided(what: string): string {
+  const text = readFileSync(join(import.meta.dirname, '../../deploy/kubectl.md'), 'utf8')
+  const blocks = Array.from(text.matchAll(/^ {2}```yaml\n(.*?)^ {2}```$/gms), ([, block = '']) => block)
+  const found = blocks.filter((block) => block.includes(what))
+  if (found.length !== 1) throw new Error(`deploy/kubectl.md has ${found.length} blocks with ${what}`)
+  return found[0]!.replaceAll(/^ {2}/gm, '')
 }
