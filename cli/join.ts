@@ -2,13 +2,13 @@
 // exchanges the token for a certificate (lib/net/enrolment.ts). An interrupted join is finished by the same command: the key is
 // kept from before the token is sent until everything is in place. A pod has a ServiceAccount token in its place.
 
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { X509Certificate } from 'node:crypto'
 import { spkiHash } from '../lib/certificates.ts'
 import { stateDirOption } from '../lib/common-options.ts'
 import { flag, optional, optionalText, url, type Options, type Values } from '../lib/config.ts'
 import { enrol, enrolPod } from '../lib/net/enrolment.ts'
 import { readIfPresent } from '../lib/net/files.ts'
-import { IdentityError, loadIdentity, type NodeIdentity } from '../lib/net/identity.ts'
+import { damageOf, IdentityError, loadIdentity, type NodeIdentity } from '../lib/net/identity.ts'
 import { findAuthority, JoinError } from '../lib/net/issuer-client.ts'
 import { UsageError } from '../lib/net/lifetime.ts'
 import { readOptions } from '../lib/net/options.ts'
@@ -101,9 +101,8 @@ async function meantBy({ token, node, ca }: Values<typeof OPTIONS>): Promise<Mea
 async function presentIdentity(stateDir: string): Promise<NodeIdentity | undefined> {
   try {
     const identity = await loadIdentity(stateDir)
-    const certificate = new X509Certificate(identity.certificatePem)
-    const inTime = new Date() < certificate.validToDate
-    return inTime && certificate.checkPrivateKey(createPrivateKey(identity.keyPem)) ? identity : undefined
+    if (damageOf(identity, stateDir) !== undefined) return undefined
+    return new Date() < new X509Certificate(identity.certificatePem).validToDate ? identity : undefined
   } catch (error) {
     if (error instanceof IdentityError) return undefined
     throw error

@@ -50,7 +50,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   if (typeof values === 'number') return values
   const { user, server, group, days, stateDir } = values
   const nowMs = Date.now()
-  const authority = await openAuthorityForPeople(stateDir, nowMs)
+  const authority = await openAuthorityForPeople('fulmar kubeconfig', stateDir, nowMs)
   const client = await createClient(authority, { commonName: user, organization: group }, validFor(nowMs, days))
   const { stringify } = await import('yaml')
   const config = {

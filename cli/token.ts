@@ -36,11 +36,7 @@ export async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Pro
   if (typeof values === 'number') return values
   const { node: nodes, ttlMs, stateDir } = values
   const nowMs = Date.now()
-  const authority = await openAuthorityForPeople(stateDir, nowMs)
-  if (authority.created)
-    process.stderr.write(
-      `fulmar token: there was no CA in ${stateDir} yet; made one, for a relay with this --state-dir\n`,
-    )
+  const authority = await openAuthorityForPeople('fulmar token', stateDir, nowMs)
   const caHash = spkiHash(new X509Certificate(authority.certificatePem))
   for (const node of nodes) {
     const secret = await createToken(stateDir, node, nowMs + ttlMs)

@@ -30,17 +30,22 @@ const OWN_NAMES = [
 export const issuerFolder = (stateDir: string): string => join(stateDir, 'issuer')
 
 /**
- * As openAuthority, for commands of people.
+ * As openAuthority, for commands of people, whom it tells on stderr if it made one.
  * @throws UsageError on a machine that is a node and no relay: credentials made there would be good for nothing.
  */
-export async function openAuthorityForPeople(stateDir: string, nowMs: number): ReturnType<typeof openAuthority> {
+export async function openAuthorityForPeople(command: string, stateDir: string, nowMs: number): Promise<KeyPair> {
   const { certificate } = identityPaths(stateDir)
   const isRelay = (await readIfPresent(join(issuerFolder(stateDir), 'authority.pem'))) !== undefined
   if (!isRelay && (await readIfPresent(certificate)) !== undefined)
     throw new UsageError(
       `${stateDir} is of a machine that is a node, not a relay: run this where fulmar relay runs, or give its --state-dir`,
     )
-  return openAuthority(stateDir, nowMs)
+  const { created, ...authority } = await openAuthority(stateDir, nowMs)
+  if (created)
+    process.stderr.write(
+      `${command}: there was no CA in ${stateDir} yet; made one, for a relay with this --state-dir\n`,
+    )
+  return authority
 }
 
 /**

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { parse } from 'yaml'
@@ -38,6 +39,15 @@ t.test('kubectl gets a certificate that the relay takes for that user', async (t
   })
   agent.destroy()
   t.same(caller, { kind: 'user', user: 'ada', groups: ['system:masters'] })
+  const elsewhere = await run(process.execPath, [
+    CLI,
+    'kubeconfig',
+    '--server',
+    server,
+    '--state-dir',
+    join(mesh.stateDir, 'x'),
+  ])
+  t.match(elsewhere.stderr, /^fulmar kubeconfig: there was no CA in /, 'a machine that is no relay')
   await t.rejects(
     run(process.execPath, [
       CLI,
