@@ -78,7 +78,7 @@ function metadataProblems({ source, server, error, diskError }: MetadataStatus):
   const lost = diskError === undefined ? [] : [`forgets with a restart what it learns now${because(diskError)}`]
   if (source === 'cloud') return lost
   const what = source === 'disk' ? 'works from what is on disk' : 'has no metadata yet'
-  return [`${what}, since ${server} does not answer${because(error)}`, ...lost]
+  return [`${what}, since nothing comes from ${server}${because(error)}`, ...lost]
 }
 
 const because = (error: string | undefined): string => (error === undefined ? '' : `: ${error}`)

@@ -20,13 +20,13 @@ t.test('metadata', (t) => {
   const base = { server, objects: {} }
   const diskError = 'store.db: database or disk is full; free or repair the disk'
   const forgets = `forgets with a restart what it learns now: ${diskError}`
-  const offline = `works from what is on disk, since ${server} does not answer: why`
+  const offline = `works from what is on disk, since nothing comes from ${server}: why`
   const rows: readonly [metadata: MetadataStatus, expected: readonly string[]][] = [
     [{ ...base, source: 'cloud' }, []],
     [{ ...base, source: 'cloud', diskError }, [forgets]],
     [{ ...base, source: 'disk', error: 'why' }, [offline]],
     [{ ...base, source: 'disk', error: 'why', diskError }, [offline, forgets]],
-    [{ ...base, source: 'none' }, [`has no metadata yet, since ${server} does not answer`]],
+    [{ ...base, source: 'none' }, [`has no metadata yet, since nothing comes from ${server}`]],
   ]
   for (const [metadata, expected] of rows) t.same(problemsOf(agent(metadata), 0), expected, metadata.source)
   t.end()

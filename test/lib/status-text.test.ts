@@ -91,8 +91,8 @@ const relay: RelayStatus = {
 const GOLDEN_ONE_NODE = `3 problems
   hamburg1 gateway: no session to the relay https://203.0.113.10:443 for 1m30s: connect ETIMEDOUT
   hamburg1 gateway: no path to pool kiel for 30s: its gateway has no session to the relay
-  hamburg1 gateway, hamburg1 agent: works from what is on disk, since https://203.0.113.10:443
-    does not answer: connect ETIMEDOUT
+  hamburg1 gateway, hamburg1 agent: works from what is on disk, since nothing comes from
+    https://203.0.113.10:443: connect ETIMEDOUT
 
 Agents
   NODE      POOL     UP     GATEWAY  SERVICES          DNS                      QUERIES  METADATA
