@@ -209,6 +209,9 @@ t.test('values that are none are refused', { skip }, async (t) => {
     'gateway.enabled=maybe',
   ])
     await t.rejects(template('--set', wrong), /values don't meet the specifications/, wrong)
+  for (const service of ['https://kubernetes.default.svc', 'https://kubernetes.default.svc.cluster.local:443'])
+    await t.rejects(template('--set', `api.server=${service}`), /api\.server: .* is a Service/, service)
+  t.match(await template('--set', 'api.server=https://api.svcs.example:6443'), /api\.svcs\.example/)
 })
 
 t.test('every mount and every right has its reason beside it', (t) => {

@@ -30,6 +30,7 @@ helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version }}
 {{- /* Flags as variables, so that `fulmar doctor` in the same container has them too. */}}
 {{- define "fulmar.apiEnv" -}}
 {{- if .Values.api.server }}
+{{- if regexMatch "://[^/:]*[.]svc([.:/]|$)" .Values.api.server }}{{ fail (printf "api.server: %s is a Service, whose address the agent itself routes: give the API server's own, as kubectl config view --minify has it" .Values.api.server) }}{{ end }}
 - name: FULMAR_SERVER
   value: {{ .Values.api.server | quote }}
 {{- end }}
