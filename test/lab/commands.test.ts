@@ -52,6 +52,10 @@ t.test('the commands, and death by kill -9', async (t) => {
     code: 64,
     stderr: /host edge2: there is none; the hosts are core/,
   })
+  t.match(await run('exec', '--id', id, 'edge1.example', 'ls', '--all'), {
+    code: 64,
+    stderr: /--all: no such flag; see --help\n.*write exec HOST -- COMMAND…, with the two dashes/,
+  })
   t.equal((await run('cut', '--id', id, 'wan', 'edge')).code, 0)
   t.match(JSON.parse((await run('status', '--id', id, '--json')).stdout), {
     id,

@@ -47,7 +47,10 @@ const command = <O extends Options>(
     // The environment is the machine's and its hosts' too, so that only flags make a lab.
     const parsed = parseOptions(options, argv, {})
     if (parsed.kind === 'help') return help(usage, doc, options)
-    if (parsed.kind === 'invalid') throw new UsageError(parsed.errors.join('\n'))
+    if (parsed.kind === 'invalid') {
+      const hint = usage.includes(' -- ') && !argv.includes('--') ? `\nwrite ${usage}, with the two dashes` : ''
+      throw new UsageError(parsed.errors.join('\n') + hint)
+    }
     return body(parsed.values, parsed.positional, argv)
   },
 })
@@ -72,6 +75,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     }
     for (const lab of all ? labs : [id]) await takeDown(lab)
     removeEmptyFolder()
+    process.stderr.write('down; nothing is left\n')
     return 0
   }),
   matrix: command('matrix', 'every pair of NAT types, tried until it is sure', MATRIX, async (values, words) => {
