@@ -40,6 +40,8 @@ const MAX_CONTROL_FRAMES = 4 * MAX_STREAMS
 const MAX_STREAM_ID = 2 ** 32 - 1
 /** Room that is worth a DATA frame of bulk; the rest of a message stays empty. */
 const MIN_ROOM = MUX_HEADER_BYTES + 1024
+/** Of a message that is as long a frame which does not fit begins the next, whole. */
+const LONG_BYTES = 16 * 1024
 
 export class MuxSession {
   readonly #side: MuxSide
@@ -139,8 +141,10 @@ export class MuxSession {
       if (!ended && !put(encodeMux({ kind: 'window', stream: stream.id, consumed, limit }))) break
       this.#windows!.delete(stream)
     }
-    const send = (stream: MuxStream, most: number): number => {
-      const bytes = stream.pull(target, start + length, Math.min(MAX_MESSAGE_BYTES - length, most + MUX_HEADER_BYTES))
+    const send = (stream: MuxStream): number => {
+      const room = MAX_MESSAGE_BYTES - length
+      if (length >= LONG_BYTES && MUX_HEADER_BYTES + stream.nextBytes > room) return 0
+      const bytes = stream.pull(target, start + length, room)
       length += bytes
       return bytes
     }

@@ -158,13 +158,15 @@ export class MuxStream implements Flow {
     return this.#sent < this.#sendLimit || this.#toldBlockedAt !== this.#sendLimit
   }
 
+  get nextBytes(): number {
+    if (this.#chunk === undefined) return 0
+    return Math.min(this.#chunk.length - this.#at, this.#sendLimit - this.#sent, MAX_DATA_BYTES)
+  }
+
   /** Writes one DATA frame; to be called while ready, with room for more than a header. @returns its size. */
   pull(target: Buffer, offset: number, room: number): number {
     const chunk = this.#chunk
-    const length =
-      chunk === undefined
-        ? 0
-        : Math.min(chunk.length - this.#at, this.#sendLimit - this.#sent, room - MUX_HEADER_BYTES, MAX_DATA_BYTES)
+    const length = Math.min(this.nextBytes, room - MUX_HEADER_BYTES)
     if (chunk !== undefined) {
       chunk.copy(target, offset + MUX_HEADER_BYTES, this.#at, this.#at + length)
       this.#at += length

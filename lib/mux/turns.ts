@@ -1,13 +1,18 @@
 // Whose turn it is to send on a session: deficit round robin in which a flow that had nothing to send goes before those
-// that always have, for one quantum (Shreedhar and Varghese 1996; the sparse flows of RFC 8290 §4). A key stroke does not
-// wait for bulk, whoever sends it and whatever it is.
+// that always have, for one quantum (Shreedhar and Varghese 1996; the sparse flows of RFC 8290 §4), unless it has much to
+// send at once. A key stroke does not wait for bulk, whoever sends it and whatever it is.
 
 export type Flow = {
   /** It has something that may be sent now. */
   readonly ready: boolean
+  /** Of data in its next frame. */
+  readonly nextBytes: number
 }
 
-export const QUANTUM_BYTES = 16 * 1024
+/** A frame of a whole chunk: what is cut costs both ends a write more. */
+const QUANTUM_BYTES = 64 * 1024
+/** A larger frame is bulk, also when its flow had nothing to send until now: one that is faster than its source never has for long. */
+const SPARSE_BYTES = 16 * 1024
 
 type Turn<F extends Flow> = { readonly flow: F; deficit: number }
 
@@ -25,10 +30,10 @@ export class Turns<F extends Flow> {
 
   /**
    * Lets the flow whose turn it is send one frame.
-   * @param send `most` is what it may; @returns the bytes that it sent.
-   * @returns false if no flow has anything to send.
+   * @param send returns the bytes that it sent, 0 where the frame is to wait.
+   * @returns false if nothing was sent.
    */
-  next(send: (flow: F, most: number) => number): boolean {
+  next(send: (flow: F) => number): boolean {
     for (;;) {
       const list = this.#sparse.length > 0 ? this.#sparse : this.#bulk
       const turn = list[0]
@@ -42,11 +47,13 @@ export class Turns<F extends Flow> {
         // Once through the others: or it would be sparse again at once, and the others would starve.
         if (list === this.#sparse && this.#bulk.length > 0) this.#bulk.push(turn)
         else this.#queued.delete(turn.flow)
+      } else if (list === this.#sparse && turn.flow.nextBytes > SPARSE_BYTES) {
+        list.shift()
+        this.#bulk.push(turn)
       } else {
-        // Bulk that has just begun stands among the sparse ones: for a quantum and no more, where others wait.
-        const most = list === this.#sparse && this.#queued.size > 1 ? turn.deficit : Infinity
-        turn.deficit -= send(turn.flow, most)
-        return true
+        const bytes = send(turn.flow)
+        turn.deficit -= bytes
+        return bytes > 0
       }
     }
   }

@@ -16,6 +16,18 @@ t.test('a key stroke does not wait for bulk', async (t) => {
   t.ok(message.length <= MAX_MESSAGE_BYTES)
 })
 
+t.test('what many send at once leaves in whole frames', async (t) => {
+  const { open, carry, agent } = create()
+  const users = Array.from({ length: 8 }, open)
+  for (const [, there] of users) there.pour(100_000_000)
+  carry(20)
+  for (let message = 0; message < 8; message++) {
+    const sizes: number[] = []
+    new MuxReader((frame) => void (frame.kind === 'data' && sizes.push(frame.data.length))).read(pull(agent)!, true)
+    t.same(sizes, [64 * 1024])
+  }
+})
+
 t.test('streams with bulk share alike', async (t) => {
   const { open, carry } = create()
   const users = Array.from({ length: 8 }, open)
