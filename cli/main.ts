@@ -95,11 +95,19 @@ function help(): string {
   ].join('\n')
 }
 
+const REMEDIES: ReadonlyMap<unknown, string> = new Map([
+  ['ENOSPC', 'free some space there (df -h, df -i)'],
+  ['EDQUOT', 'raise the quota, or free some space there'],
+  ['EROFS', 'mount it to be written, or name another folder'],
+])
+
 /** What somebody can mend is said in one line; what nobody foresaw comes with its stack. */
 function explain(name: string, error: unknown): { code: number; text: string } {
   const code = (error as { code?: unknown } | null)?.code
   if ((code === 'EACCES' || code === 'EPERM') && process.getuid?.() !== 0)
     return { code: EX_USAGE, text: `fulmar ${name}: ${(error as Error).message}; run it as root, through sudo` }
+  const remedy = REMEDIES.get(code)
+  if (remedy !== undefined) return { code: 1, text: `fulmar ${name}: ${(error as Error).message}; ${remedy}` }
   if (!(error instanceof Error) || typeof code !== 'string' || !code.startsWith('FULMAR_'))
     return { code: EX_SOFTWARE, text: error instanceof Error ? (error.stack ?? error.message) : String(error) }
   return { code: code === 'FULMAR_USAGE' ? EX_USAGE : 1, text: `fulmar ${name}: ${error.message}` }

@@ -57,6 +57,8 @@ async function writeBeside(path: string, content: string, mode: number): Promise
   } catch (error) {
     // A full disk would fill with them.
     await unlink(temporary)
+    // What fails at a descriptor names no file.
+    if (error instanceof Error) error.message += ` '${path}'`
     throw error
   } finally {
     await file.close()
