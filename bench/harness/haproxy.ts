@@ -6,15 +6,7 @@ import { join } from 'node:path'
 import { createClient, issueServer, validFor } from '../../lib/certificates.ts'
 import { run } from '../../lib/net/exec.ts'
 import { until } from '../../test/lib/netns.ts'
-import type { Way } from './ops-load-client.ts'
-import { EDGE_ADDRESS, type OpsWorld } from './ops-world.ts'
-
-export type HaproxyHops = {
-  /** What is installed. */
-  readonly version: string
-  readonly pids: readonly number[]
-  readonly wayTo: (target: number) => Way
-}
+import { EDGE_ADDRESS, type Hops, type OpsWorld } from './ops-world.ts'
 
 const FIRST_TLS_PORT = 20_000
 const TIMEOUT_MS = 10_000
@@ -28,7 +20,7 @@ defaults
 `
 
 /** @param targets ports on the node. @throws Error where there is no haproxy. */
-export async function startHaproxy(world: OpsWorld, targets: readonly number[]): Promise<HaproxyHops> {
+export async function startHaproxy(world: OpsWorld, targets: readonly number[]): Promise<Hops> {
   const { folder, authority } = world
   const [, version = ''] = /version ([\d.]+)/.exec(await run('haproxy', ['-v'])) ?? []
   const validity = validFor(Date.now(), 1)
@@ -65,5 +57,10 @@ export async function startHaproxy(world: OpsWorld, targets: readonly number[]):
     return listening.includes(`:${FIRST_TLS_PORT} `) && sockets.includes(socketOf(targets[0]!))
   }
   await until('haproxy', TIMEOUT_MS, isUp)
-  return { version, pids: processes.map(({ pid }) => pid!), wayTo: (port) => ({ path: socketOf(port) }) }
+  return {
+    name: 'HAProxy',
+    version,
+    pids: processes.map(({ pid }) => pid!),
+    wayTo: (port) => ({ path: socketOf(port) }),
+  }
 }

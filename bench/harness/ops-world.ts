@@ -15,9 +15,9 @@ import type { RelayStatus } from '../../lib/status.ts'
 import { connect, createHost, until, type Host } from '../../test/lib/netns.ts'
 import { statusBytes } from './memory.ts'
 import type { Agents } from './ops-agents.ts'
-import { opsLoadIn, type OpsLoad } from './ops-load-client.ts'
+import { opsLoadIn, type OpsLoad, type Way } from './ops-load-client.ts'
 
-const CLOUD_ADDRESS = '198.51.100.2'
+export const CLOUD_ADDRESS = '198.51.100.2'
 export const EDGE_ADDRESS = '203.0.113.2'
 export const NODE = 'edge-1'
 /** Of the targets on the node. */
@@ -29,6 +29,7 @@ const CLOSE_TIMEOUT_MS = 30_000
 const FULMAR = join(import.meta.dirname, '../../cli/main.ts')
 const DELAY = join(import.meta.dirname, '../../test/lab/delay.ts')
 const AGENTS = join(import.meta.dirname, 'ops-agents.ts')
+const COLLECT_ON_SIGNAL = join(import.meta.dirname, 'collect-on-signal.ts')
 /** So that TCP's windows are never narrower than ours, 4 MiB. */
 const TCP_BUFFERS = '4096 131072 33554432'
 
@@ -47,12 +48,23 @@ export type OpsWorld = AsyncDisposable & {
   readonly relayStatus: () => Promise<RelayStatus>
   readonly killRelay: () => Promise<void>
   readonly startRelay: () => Promise<void>
+  /** Makes the relay free, soon, what nobody refers to any more. */
+  readonly collectRelay: () => void
   /** Resolves when the sessions of all of them are there. */
   readonly startAgents: (names: readonly string[]) => Promise<AgentProcess>
   /** Milliseconds each way, from now on. */
   readonly delay: (ms: number) => Promise<void>
   /** In the cloud or at the edge; it ends with the world. */
   readonly spawn: (host: Host, command: readonly string[]) => ChildProcess
+}
+
+/** Another way from the cloud to the node, to be compared with. */
+export type Hops = {
+  readonly name: string
+  readonly version: string
+  readonly pids: readonly number[]
+  /** @param target its port on the node. */
+  readonly wayTo: (target: number) => Way
 }
 
 export type AgentProcess = {
@@ -120,7 +132,7 @@ export async function openOpsWorld(): Promise<OpsWorld> {
         ['--run-dir', join(folder, 'run')],
         ['--log-level', 'error'],
       ]
-      relay = spawnIn(cloud!, [process.execPath, FULMAR, 'relay', ...flags.flat()])
+      relay = spawnIn(cloud!, [process.execPath, '--import', COLLECT_ON_SIGNAL, FULMAR, 'relay', ...flags.flat()])
       const isUp = (): Promise<boolean> =>
         status().then(
           () => true,
@@ -135,6 +147,7 @@ export async function openOpsWorld(): Promise<OpsWorld> {
       relayPid: () => relay!.pid!,
       relayStatus: status,
       killRelay: () => kill(relay!),
+      collectRelay: () => void relay!.kill('SIGUSR2'),
       async startAgents(names) {
         const remote = await edge!.start(AGENTS)
         const agents = (which: readonly string[]): Agents => ({
