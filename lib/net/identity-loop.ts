@@ -142,7 +142,10 @@ export async function followIdentity(options: IdentityOptions, signal: AbortSign
 async function loadOrJoin({ stateDir, join, log }: IdentityOptions, signal: AbortSignal): Promise<NodeIdentity> {
   for (let failures = 0; ;) {
     try {
-      return await loadIdentity(stateDir)
+      const found = await loadIdentity(stateDir)
+      const damage = join && damageOf(found, stateDir)
+      if (damage === undefined) return found
+      throw new IdentityError(damage)
     } catch (error) {
       if (join === undefined || !(error instanceof IdentityError)) throw error
       try {

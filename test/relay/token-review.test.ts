@@ -12,7 +12,7 @@ import { createApiClient } from '../../lib/k8s/api-client.ts'
 import type { Pod } from '../../lib/k8s/objects.ts'
 import { createLog } from '../../lib/log.ts'
 import { enrolPod } from '../../lib/net/enrolment.ts'
-import { followIdentity } from '../../lib/net/identity-loop.ts'
+import { followIdentity, type IdentityOptions } from '../../lib/net/identity-loop.ts'
 import { nodeInToken } from '../../lib/wire/join.ts'
 import { createIssuer } from '../../relay/issuer-server.ts'
 import { createTokenReviewer } from '../../relay/token-review-client.ts'
@@ -189,16 +189,29 @@ t.test('a pod joins its node, and no other', async (t) => {
   await writeFile(tokenFile, tokenOf('h1', 'h1'))
   const life = new AbortController()
   const stateDir = join(folder, 'agent')
-  const joining = followIdentity(
-    { stateDir, daemon: 'agent', join: { relay, caFile, tokenFile, node: undefined }, log },
-    life.signal,
-  )
+  const mounted: IdentityOptions = {
+    stateDir,
+    daemon: 'agent',
+    join: { relay, caFile, tokenFile, node: undefined },
+    log,
+  }
+  const joining = followIdentity(mounted, life.signal)
   isAway = false
   const identity = await joining
   t.equal(identity.node, 'h1', 'an agent tries until it can join')
   life.abort()
   await identity.done
-  t.match(await readFile(join(stateDir, 'identity', 'node.crt'), 'utf8'), /BEGIN CERTIFICATE/)
+  for (const damaged of ['node.crt', 'node.key']) {
+    const file = join(stateDir, 'identity', damaged)
+    t.match(await readFile(file, 'utf8'), /BEGIN/)
+    await writeFile(file, '')
+    const again = await followIdentity(mounted, AbortSignal.abort())
+    await again.done
+    t.ok(
+      again.certificatePem.includes('BEGIN') && again.keyPem.includes('BEGIN'),
+      `joins anew for a damaged ${damaged}`,
+    )
+  }
 })
 
 t.test('a relay that reviews none', async (t) => {
