@@ -48,7 +48,19 @@ export function createRelayUdp(
   let device: WireGuard | undefined
   let relay: UdpRelay | undefined
   let opening: Promise<void> | undefined
+  /** Of sessions whose peer is none of ours yet: it learnt of us first. */
+  const early = new Map<string, SocketAddress>()
   let started: { readonly openDevice: OpenDevice; readonly mesh: Mesh } | undefined
+
+  const useSession = (mesh: Mesh, node: string, endpoint: SocketAddress): void => {
+    const peer = mesh.plan()?.peers.find((known) => known.node === node)
+    if (peer === undefined) return void early.set(node, endpoint)
+    early.delete(node)
+    mesh.setEndpoint('relay-udp', peer, endpoint).then(
+      () => paths().setUdpBound(node, true),
+      (err: unknown) => log.warn({ err, peer: node }, "the relay's UDP cannot be used for a peer"),
+    )
+  }
 
   const open = async (signal: AbortSignal): Promise<void> => {
     if (started === undefined) throw new Error('not started')
@@ -66,13 +78,11 @@ export function createRelayUdp(
       {
         send: (datagram, to) => probes.send(datagram, to),
         request: (node) => options.signalling().send({ kind: 'udp-request', node }),
-        onBound: (node, endpoint) => {
-          setEndpoint(mesh, node, endpoint).then(
-            () => paths().setUdpBound(node, true),
-            (err: unknown) => log.warn({ err, peer: node }, "the relay's UDP cannot be used for a peer"),
-          )
+        onBound: (node, endpoint) => useSession(mesh, node, endpoint),
+        onLost: (node) => {
+          early.delete(node)
+          paths().setUdpBound(node, false)
         },
-        onLost: (node) => paths().setUdpBound(node, false),
         log,
       },
       signal,
@@ -95,6 +105,7 @@ export function createRelayUdp(
       const wanted = paths().wantUdpRelay()
       if (wanted.length > 0) await ensureOpen()
       relay?.want(wanted)
+      if (started !== undefined) for (const [node, endpoint] of early) useSession(started.mesh, node, endpoint)
       await tick(LOOK_MS, signal)
     }
   }
@@ -112,10 +123,4 @@ export function createRelayUdp(
     reask: () => relay?.reask(),
     refresh: (node) => relay?.refresh(node),
   }
-}
-
-async function setEndpoint(mesh: Mesh, node: string, endpoint: SocketAddress): Promise<void> {
-  const peer = mesh.plan()?.peers.find((known) => known.node === node)
-  if (peer === undefined) throw new Error(`${node} is no peer of ours`)
-  await mesh.setEndpoint('relay-udp', peer, endpoint)
 }
