@@ -1,6 +1,7 @@
 // The same way by konnectivity: its server in the cloud takes HTTP CONNECT on a Unix socket, its agent at the edge dials it by
 // TLS with certificates on both sides and dials the target. Its programs are not installed: they are in the folder of
-// $KONNECTIVITY, `server` and `agent` as Go builds them from sigs.k8s.io/apiserver-network-proxy.
+// $KONNECTIVITY, `server` and `agent` as Go builds them from cmd/ of sigs.k8s.io/apiserver-network-proxy, without the line of its
+// go.mod that replaces konnectivity-client, which a downloaded module does not hold.
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
