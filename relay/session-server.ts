@@ -146,7 +146,7 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
       ({ code, reason, error }) => {
         live--
         home.delete(session)
-        known(session)
+        forgetUngreeted(session)
         remove(session)
         log.info({ node, kind: 'ops', code, reason, ...(error && { err: error }) }, 'session ended')
         if (signal.aborted && live === 0) ended.resolve()
@@ -164,11 +164,11 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
     ungreeted.set(node, waiting.add(session))
     const [oldest] = waiting
     if (waiting.size <= MAX_UNGREETED_PER_NODE) return
-    known(oldest!)
+    forgetUngreeted(oldest!)
     oldest!.socket.terminate()
   }
 
-  const known = (session: OpsSession): void => {
+  const forgetUngreeted = (session: OpsSession): void => {
     const { node } = session
     const waiting = ungreeted.get(node)
     waiting?.delete(session)
@@ -178,7 +178,7 @@ export function runOpsSessions(options: OpsOptions, signal: AbortSignal): OpsSes
   /** Only now: whoever opens a connection and says nothing takes nobody's place. */
   const greeted = (session: OpsSession): void => {
     const { node, address, connection } = session
-    known(session)
+    forgetUngreeted(session)
     connection.session.greet(greeting)
     const sessions = byNode.get(node) ?? []
     byNode.set(node, sessions)

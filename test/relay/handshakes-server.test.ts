@@ -4,20 +4,25 @@ import { once } from 'node:events'
 import { connect as connectTcp, type AddressInfo, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { connect } from 'node:tls'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { https } from '../../lib/net/http.ts'
 import { limitHandshakes } from '../../relay/handshakes-server.ts'
 import { contextOf } from '../../relay/tls-server.ts'
 import { createMesh } from './mesh.ts'
 
-t.test('many come at once, some of them say nothing or half of what they should', async (t) => {
+/** Answers each request, and takes handshakes in turn. */
+async function start(t: Test, silentMs: number) {
   const mesh = await createMesh(t)
   const server = https.createServer(contextOf(mesh.server, mesh.authority.certificatePem), (_request, response) =>
     response.end('here'),
   )
-  limitHandshakes(server, 300)
+  limitHandshakes(server, silentMs)
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
+  return { mesh, server, port: (server.address() as AddressInfo).port }
+}
+
+t.test('many come at once, some of them say nothing or half of what they should', async (t) => {
+  const { mesh, server, port } = await start(t, 300)
   const sockets: Socket[] = []
   t.teardown(() => {
     for (const socket of sockets) socket.destroy()
@@ -50,13 +55,7 @@ t.test('many come at once, some of them say nothing or half of what they should'
 })
 
 t.test('a network that comes without end delays its own, and no other', async (t) => {
-  const mesh = await createMesh(t)
-  const server = https.createServer(contextOf(mesh.server, mesh.authority.certificatePem), (_request, response) =>
-    response.end('here'),
-  )
-  limitHandshakes(server, 10_000)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
+  const { mesh, server, port } = await start(t, 10_000)
   const flood = Array.from({ length: 200 }, () => connectTcp(port, '127.0.0.1'))
   t.teardown(() => {
     for (const socket of flood) socket.destroy()
