@@ -1,7 +1,7 @@
 // Clients that mean harm, at every port of a relay: what they send is answered or cut in time, and costs others nothing.
 
 import { once } from 'node:events'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { connect as connectTls } from 'node:tls'
@@ -13,23 +13,10 @@ import { runEgressServer } from '../../relay/egress-server.ts'
 import { runKubeletServer } from '../../relay/kubelet-server.ts'
 import { createMesh, log } from './mesh.ts'
 import { createOps, echo, listen, NEVER, self } from './ops.ts'
+import { helloOf } from '../lib/client-hello.ts'
 import { until } from '../lib/until.ts'
 
 const DEADLINE_MS = 400
-
-/** The first bytes of a ClientHello for this name, as Node's own client sends it; for none, without a name. */
-async function helloOf(servername: string): Promise<Buffer> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const client = connectTls({ host: '127.0.0.1', port: (server.address() as AddressInfo).port, servername })
-  client.on('error', () => {})
-  const [socket] = (await once(server, 'connection')) as [Socket]
-  const [bytes] = (await once(socket, 'data')) as [Buffer]
-  client.destroy()
-  socket.destroy()
-  server.close()
-  return bytes
-}
 
 /** All that comes until the other side closes. */
 async function lastWords(stream: Duplex): Promise<string> {

@@ -1,27 +1,10 @@
 // ClientHellos as real clients send them, cut into every two pieces; and what is none.
 
 import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
-import { createServer, type AddressInfo, type Socket } from 'node:net'
-import { connect } from 'node:tls'
 import t from 'tap'
 import { MAX_HELLO_BYTES, nameInHello } from '../../../lib/wire/client-hello.ts'
+import { helloOf } from '../client-hello.ts'
 import { random } from '../random.ts'
-
-/** The first bytes that Node's own client sends. */
-async function helloOf(servername: string, options: object = {}): Promise<Buffer> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  const client = connect({ host: '127.0.0.1', port, servername, rejectUnauthorized: false, ...options })
-  client.on('error', () => {})
-  const [socket] = (await once(server, 'connection')) as [Socket]
-  const [bytes] = (await once(socket, 'data')) as [Buffer]
-  client.destroy()
-  socket.destroy()
-  server.close()
-  return bytes
-}
 
 /** As another record layout carries it: `size` bytes of the handshake in each record. */
 function inRecords(hello: Buffer, size: number): Buffer {
