@@ -1,28 +1,33 @@
-// A machine of QEMU's with Debian's kernel and this machine's own files, read-only. It runs test files, then ends.
+// A machine of QEMU's with Debian's kernel and this machine's own files, read-only. It runs one test file, then ends.
 
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants, readFileSync } from 'node:fs'
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { basename, join } from 'node:path'
-import type { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { onAbort } from '../../lib/net/lifetime.ts'
 import type { Kernel } from './kernel.ts'
 
-export type Guest = {
-  /** What the tests say, as one TAP stream. */
-  readonly tap: Readable
-  /** Resolves with what QEMU complained of when the machine has ended or, by the signal, was ended. */
-  readonly ended: Promise<string>
-}
 export type Work = {
-  /** Paths from the root of the repository. */
-  readonly tests: readonly string[]
-  /** For each test file, by the guest's clock. */
+  /** Path from the root of the repository. */
+  readonly test: string
+  /** By the guest's clock. */
   readonly timeoutS: number
   /** Empty; takes what the guest reads, and `console.log`. */
   readonly folder: string
+}
+export type Outcome = {
+  /** What the test file said. */
+  readonly tap: string
+  /** Of the test file; undefined where the guest ended before it. */
+  readonly exitCode: number | undefined
+  /** From the start of the test file to its end, by the guest's clock. */
+  readonly tookMs: number
+  /** What QEMU said. */
+  readonly complaints: string
 }
 
 const REPOSITORY = join(import.meta.dirname, '../..')
@@ -34,8 +39,13 @@ const MEMORY_MIB = 4_096
  * the first test 44 s went by with it and 9 s without (QEMU 7.2).
  */
 const EMULATED_CPU = 'Westmere'
-/** How many times slower than this machine an emulated one is, about. */
-export const SLOWNESS = 5
+/** How many times slower than this machine an emulated one with one processor is, about. */
+export const SLOWNESS = 10
+/**
+ * Of a guest. Where two are emulated in threads of their own, one sees too late that the other has changed code: of 60
+ * starts of Node five crashed, of 48 on one processor none (QEMU 7.2).
+ */
+const PROCESSORS = { real: 2, emulated: 1 }
 
 /** Whether this machine's processors run the guest's instructions by themselves. */
 export function hasKvm(): boolean {
@@ -58,20 +68,27 @@ function slowClock(times: number): Readonly<Record<string, string | number>> {
   return { tsc_early_khz: Math.round(mhz * 1_000 * times), tsc: 'reliable', pmtmr: 0, hpet: 'disable' }
 }
 
-export async function startGuest(kernel: Kernel, work: Work, signal: AbortSignal): Promise<Guest> {
-  const { tests, timeoutS, folder } = work
-  await writeFile(join(folder, 'tests'), tests.map((test) => `${test}\n`).join(''))
+/** How many guests this machine runs at a time. */
+export function roomForGuests(): number {
+  const processors = hasKvm() ? PROCESSORS.real : PROCESSORS.emulated
+  return Math.max(1, Math.floor(availableParallelism() / processors))
+}
+
+/** Resolves when the guest has ended by itself or, by the signal, was ended. */
+export async function runInGuest(kernel: Kernel, work: Work, signal: AbortSignal): Promise<Outcome> {
+  const { test, timeoutS, folder } = work
   const initramfs = await makeInitramfs(kernel, folder)
+  const kvm = hasKvm()
   // The kernel hands on what it does not know to its first program, as environment.
   const handedOn = {
     repository: REPOSITORY,
     modules: join(kernel.folder, 'lib/modules'),
-    run: folder,
+    test,
     timeout: timeoutS,
-    ...(hasKvm() ? {} : { EMULATED: 1 }),
+    ...(kvm ? {} : { EMULATED: 1 }),
   }
   const parameters = {
-    ...(hasKvm() ? {} : slowClock(SLOWNESS)),
+    ...(kvm ? {} : slowClock(SLOWNESS)),
     ...{ console: 'ttyS0', loglevel: 1, panic: -1 },
     ...handedOn,
   }
@@ -80,7 +97,8 @@ export async function startGuest(kernel: Kernel, work: Work, signal: AbortSignal
     .join(' ')
   const words = [
     ...['-machine', 'q35', '-m', String(MEMORY_MIB), '-no-reboot', '-net', 'none', '-display', 'none'],
-    ...['-accel', hasKvm() ? 'kvm' : 'tcg', '-cpu', hasKvm() ? 'max' : EMULATED_CPU, '-smp', '2'],
+    ...['-accel', kvm ? 'kvm' : 'tcg', '-cpu', kvm ? 'max' : EMULATED_CPU],
+    ...['-smp', String(kvm ? PROCESSORS.real : PROCESSORS.emulated)],
     ...['-kernel', join(kernel.folder, 'boot', `vmlinuz-${kernel.version}`), '-initrd', initramfs],
     ...['-append', commandLine],
     ...['-virtfs', 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap'],
@@ -89,12 +107,15 @@ export async function startGuest(kernel: Kernel, work: Work, signal: AbortSignal
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...words], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  let complaints = ''
-  child.stderr.on('data', (text: Buffer) => (complaints += text.toString()))
-  const kill = (): void => void child.kill('SIGKILL')
-  onAbort(signal, kill)
-  const ended = once(child, 'close').then(() => complaints)
-  return { tap: child.stdout, ended }
+  onAbort(signal, () => void child.kill('SIGKILL'))
+  const [said, complaints] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
+  const end = /^exit (\d+) after (\d+) ms\n$/m.exec(said)
+  return {
+    tap: said.slice(0, end?.index),
+    exitCode: end === null ? undefined : Number(end[1]),
+    tookMs: Number(end?.[2] ?? 0),
+    complaints,
+  }
 }
 
 /** busybox as a shell, the first modules in the order of their needs, and init.sh as the first program. */

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first program in the guest, from the initramfs: makes the host's root file system the guest's, read-only over 9p
 # under a tmpfs that takes what is written, and goes on there as guest.sh. In its environment, by the kernel's command
-# line: repository, modules (the folder of the kernel's packages) and run (the folder of this run).
+# line: repository, modules (the folder of the kernel's packages), test (its path) and timeout (seconds).
 export PATH=/bin
 /bin/busybox mkdir -p /proc /sys /dev /lower /upper /root
 /bin/busybox --install -s /bin

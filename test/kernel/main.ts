@@ -1,32 +1,30 @@
-// `npm run test:kernel [-- FILE…]`: the tests of tunnels and pools on Debian's own kernel, which has WireGuard, in QEMU.
-// A line per test file on stdout as from `npm test`, in seconds of the guest's clock; progress on stderr, in ours. Exits
-// with 1 if anything fails, with 69 (EX_UNAVAILABLE) where the kernel cannot be had.
+// `npm run test:kernel [-- FILE…]`: the tests of tunnels and pools on Debian's own kernel, which has WireGuard, each file in
+// a QEMU of its own. A line per file on stdout as from `npm test`, in seconds of the guest's clock; progress on stderr, in
+// ours. Exits with 1 if anything fails, with 69 (EX_UNAVAILABLE) where the kernel cannot be had.
 
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { Parser, type FinalResults } from 'tap-parser'
 import { endWithoutReader, EX_USAGE, runUntilSignal, UsageError } from '../../lib/net/lifetime.ts'
 import Reporter from '../reporter.ts'
-import { hasKvm, SLOWNESS, startGuest } from './guest.ts'
-import { ensureKernel, KernelError } from './kernel.ts'
+import { hasKvm, roomForGuests, runInGuest, SLOWNESS, type Outcome } from './guest.ts'
+import { ensureKernel, KernelError, type Kernel } from './kernel.ts'
 
-/** What WireGuard devices and routes are made with; any other test file runs when it is named. */
+/** What WireGuard devices and routes are made with, the longest first; any other test file runs when it is named. */
 const TESTS = [
+  'test/mesh/switch.test.ts',
   'test/kernel/implementation.ts',
+  'test/relay/udp-relay-netns.test.ts',
+  'test/cli/cleanup.test.ts',
   'test/gateway/wireguard-loop.test.ts',
   'test/gateway/leave-device-loop.test.ts',
   'test/gateway/routes-loop.test.ts',
   'test/agent/routes-loop.test.ts',
-  'test/cli/cleanup.test.ts',
-  'test/relay/udp-relay-netns.test.ts',
-  'test/mesh/switch.test.ts',
 ]
-const FILE_TIMEOUT_S = 120
-const DEADLINE_MIN = 30
+const FILE_TIMEOUT_S = 180
+const DEADLINE_MIN = 45
 const EX_UNAVAILABLE = 69
 const EX_INTERRUPTED = 130
 
@@ -41,28 +39,51 @@ async function runTests(tests: readonly string[], interrupted: AbortSignal): Pro
   const late = AbortSignal.timeout(DEADLINE_MIN * 60_000)
   const how = hasKvm() ? 'with KVM' : `emulated, since this machine has no KVM: its clock is ${SLOWNESS} times slower`
   say(`Linux ${kernel.version} boots in QEMU, ${how}`)
-  const work = { tests, timeoutS: FILE_TIMEOUT_S, folder }
-  const guest = await startGuest(kernel, work, AbortSignal.any([interrupted, late]))
-  const [results, complaints] = await Promise.all([report(guest.tap), guest.ended])
-  // A guest that ends before its first word says nothing wrong.
-  const ok = results.ok && results.count === tests.length
-  if (late.aborted) say(`the guest was ended, since it took more than ${DEADLINE_MIN} minutes`)
-  if (!ok && !interrupted.aborted) {
-    say(`${complaints}not all passed; what the guest said besides is in ${join(folder, 'console.log')}`)
-    return 1
-  }
-  await rm(folder, { recursive: true })
-  return interrupted.aborted ? EX_INTERRUPTED : 0
+  const passed = await runEach(kernel, tests, folder, AbortSignal.any([interrupted, late]))
+  if (late.aborted) say(`ended, since not all had run after ${DEADLINE_MIN} minutes`)
+  if (passed || interrupted.aborted) await rm(folder, { recursive: true })
+  return interrupted.aborted ? EX_INTERRUPTED : passed ? 0 : 1
 }
 
-/** Prints as `npm test` does, and on stderr what is begun. */
-async function report(tap: Readable): Promise<FinalResults> {
-  const parser = new Parser()
-  parser.on('child', ({ name }: Parser) => say(name))
-  const results = new Promise<FinalResults>((resolve) => parser.on('complete', resolve))
-  tap.pipe(parser)
-  await pipeline(tap, new Reporter(), process.stdout, { end: false })
-  return results
+/** Prints each file as `npm test` does when it has ended. @returns whether all ran and none failed. */
+async function runEach(
+  kernel: Kernel,
+  tests: readonly string[],
+  folder: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const reporter = new Reporter()
+  const printed = pipeline(reporter, process.stdout, { end: false })
+  reporter.write('TAP version 14\n')
+  const waiting = tests.entries()
+  let [ended, passed] = [0, 0]
+  const runOneAfterTheOther = async (): Promise<void> => {
+    for (const [index, test] of waiting) {
+      if (signal.aborted) return
+      say(test)
+      const work = { test, timeoutS: FILE_TIMEOUT_S, folder: join(folder, String(index + 1)) }
+      await mkdir(work.folder)
+      const outcome = await runInGuest(kernel, work, signal)
+      if (outcome.exitCode === 0) passed++
+      // A line after the result, so that it is seen to have no diagnostics, and printed.
+      reporter.write(`${tapOf(test, ++ended, outcome)}\n`)
+      if (outcome.exitCode !== 0)
+        say(`${outcome.complaints}what the guest of ${test} said besides is in ${work.folder}`)
+    }
+  }
+  await Promise.all(Array.from({ length: roomForGuests() }, runOneAfterTheOther))
+  reporter.end(`1..${tests.length}\n`)
+  await printed
+  return passed === tests.length
+}
+
+/** A test file as the subtest with this number. */
+function tapOf(file: string, number: number, { tap, exitCode, tookMs }: Outcome): string {
+  const said = tap.replace(/^(?=.)/gm, '    ')
+  const result = `${exitCode === 0 ? 'ok' : 'not ok'} ${number} - ${file} # time=${tookMs}ms\n`
+  const diagnostics =
+    exitCode === 0 ? '' : `  ---\n  exitCode: ${exitCode ?? 'none, since the guest ended before'}\n  ...\n`
+  return `# Subtest: ${file}\n${said}${result}${diagnostics}`
 }
 
 endWithoutReader()
