@@ -17,6 +17,6 @@ echo 1 >/proc/sys/kernel/print-fatal-signals
 
 began=${EPOCHREALTIME/./}
 timeout --kill-after=10 "$timeout" node "$test" </dev/null >&3
-echo "exit $? after $(((${EPOCHREALTIME/./} - began) / 1000)) ms" >&3
+printf '\nexit %s after %s ms\n' $? $(((${EPOCHREALTIME/./} - began) / 1000)) >&3
 echo o >/proc/sysrq-trigger
 sleep 60

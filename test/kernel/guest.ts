@@ -4,7 +4,7 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants, readFileSync } from 'node:fs'
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, freemem } from 'node:os'
 import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
@@ -71,7 +71,8 @@ function slowClock(times: number): Readonly<Record<string, string | number>> {
 /** How many guests this machine runs at a time. */
 export function roomForGuests(): number {
   const processors = hasKvm() ? PROCESSORS.real : PROCESSORS.emulated
-  return Math.max(1, Math.floor(availableParallelism() / processors))
+  const room = Math.min(availableParallelism() / processors, freemem() / (MEMORY_MIB * 1_048_576))
+  return Math.max(1, Math.floor(room))
 }
 
 /** Resolves when the guest has ended by itself or, by the signal, was ended. */
