@@ -4,7 +4,7 @@ import { lookup } from 'node:dns/promises'
 import type { Socket } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { canonicalAddress, formatSocketAddress } from '../lib/address.ts'
-import { connectFailure, connectTcp } from '../lib/net/tcp-connect.ts'
+import { connectFailure, connectTcpToAny } from '../lib/net/tcp-connect.ts'
 import type { ResetReason } from '../lib/wire/mux.ts'
 import { destinationOf, reasonAgainst, type Destination, type OpsPolicy, type OpsTarget } from './ops-targets.ts'
 
@@ -29,18 +29,13 @@ export async function dialTarget(policy: OpsPolicy, host: string, port: number):
   const destination = destinationOf(policy, host, port, own)
   if (destination.kind === 'refused') throw new OpsRefusal('refused', destination.reason)
   const addresses = await addressesOf(destination, own)
-  let last: Error | undefined
-  for (const address of addresses) {
-    try {
-      return await connectTcp(address, destination.port, late)
-    } catch (error) {
-      last = error as Error
-      if (late.aborted) break
-    }
+  try {
+    return await connectTcpToAny(addresses, destination.port, late)
+  } catch (cause) {
+    const where = formatSocketAddress({ address: addresses[0]!, port: destination.port })
+    if (late.aborted) throw new OpsRefusal('timeout', `no answer from ${where} within ${DIAL_MS / 1000} s`)
+    throw new OpsRefusal('failed', connectFailure(cause as NodeJS.ErrnoException, where), { cause })
   }
-  const where = formatSocketAddress({ address: addresses[0]!, port: destination.port })
-  if (late.aborted) throw new OpsRefusal('timeout', `no answer from ${where} within ${DIAL_MS / 1000} s`)
-  throw new OpsRefusal('failed', connectFailure(last as NodeJS.ErrnoException, where), { cause: last })
 }
 
 async function addressesOf(

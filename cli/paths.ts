@@ -90,7 +90,8 @@ function textOf({ gateway, paths, one }: Extract<Found, { kind: 'found' }>): str
   const [nowMs, width] = [Date.now(), lineWidth()]
   if (one || paths.length === 1) return paths.map((path) => renderPath(gateway, path, nowMs, width)).join('\n')
   const hint = paths.length === 0 ? '' : '\nfulmar paths POOL tells the whole story of one.\n'
-  return renderPaths(gateway, nowMs, width) + hint
+  // What people read may cut the last column; what goes on to a file or another program is whole.
+  return renderPaths(gateway, nowMs, process.stdout.isTTY ? width : Infinity) + hint
 }
 
 function find(answers: readonly Answer[], pool: string | undefined, runDir: string): Found {

@@ -5,7 +5,7 @@ import { lookup } from 'node:dns/promises'
 import type { Duplex } from 'node:stream'
 import { formatSocketAddress } from '../lib/address.ts'
 import { aborted } from '../lib/net/lifetime.ts'
-import { connectFailure, connectTcp } from '../lib/net/tcp-connect.ts'
+import { connectFailure, connectTcpToAny } from '../lib/net/tcp-connect.ts'
 import type { ConnectDial } from './connect-server.ts'
 import { isForbidden, type EgressRoute } from './egress-route.ts'
 import { KUBELET_PORT, NodeDialError, type DialNode } from './node-dial.ts'
@@ -68,11 +68,11 @@ async function failureOfPod(
 /** @throws NodeDialError */
 async function dialStraight(host: string, port: number, signal: AbortSignal): Promise<Duplex> {
   const late = AbortSignal.any([signal, AbortSignal.timeout(DIAL_MS)])
-  const address = await resolved(host, late)
-  const where = formatSocketAddress({ address, port })
+  const addresses = await resolved(host, late)
   try {
-    return await connectTcp(address, port, late)
+    return await connectTcpToAny(addresses, port, late)
   } catch (cause) {
+    const where = formatSocketAddress({ address: addresses.at(-1)!, port })
     if (late.aborted) throw new NodeDialError('timeout', `no answer from ${where} within ${DIAL_MS / 1000} s`)
     const { code = '' } = cause as NodeJS.ErrnoException
     const failure = NO_WAY.includes(code) ? 'offline' : 'failed'
@@ -80,18 +80,19 @@ async function dialStraight(host: string, port: number, signal: AbortSignal): Pr
   }
 }
 
-/** The address is judged again here, since a name may lead anywhere. */
-async function resolved(host: string, late: AbortSignal): Promise<string> {
-  let address: string
+/** The addresses are judged again here, since a name may lead anywhere. */
+async function resolved(host: string, late: AbortSignal): Promise<readonly string[]> {
+  let addresses: readonly string[]
   try {
     // A lookup cannot be ended; nobody waits for it any more.
-    const found = await Promise.race([lookup(host), aborted(late)])
+    const found = await Promise.race([lookup(host, { all: true }), aborted(late)])
     if (found === undefined) throw new NodeDialError('timeout', `${host} is not resolved within ${DIAL_MS / 1000} s`)
-    address = found.address
+    addresses = found.map(({ address }) => address)
   } catch (cause) {
     if (cause instanceof NodeDialError) throw cause
     throw new NodeDialError('failed', `there is no ${host}: ${(cause as NodeJS.ErrnoException).code}`, { cause })
   }
-  if (isForbidden(address)) throw new NodeDialError('refused', `${host} leads to ${address}, which is never dialled`)
-  return address
+  const allowed = addresses.filter((address) => !isForbidden(address))
+  if (allowed.length > 0) return allowed
+  throw new NodeDialError('refused', `${host} leads to ${addresses.join(', ')}, which is never dialled`)
 }

@@ -5,6 +5,8 @@ import { connect, type Socket } from 'node:net'
 import { onAbort } from './lifetime.ts'
 
 const KEEP_ALIVE_MS = 60_000
+/** The kernel asks a second time after one second. */
+const ATTEMPT_MS = 1_500
 const CARRYING = {
   ...{ allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS },
   // Nothing is read ahead: it waits in the kernel.
@@ -38,6 +40,27 @@ export function connectTcp(address: string, port: number, signal: AbortSignal): 
   // Not net.connect's own option for it, which would end the socket at any time later.
   onAbort(signal, onLate)
   return promise
+}
+
+/**
+ * Tries the addresses in turn, each but the last for ATTEMPT_MS at the most.
+ * @param addresses at least one, no names.
+ * @throws the Error of the last that was tried, as `connectTcp` does.
+ */
+export async function connectTcpToAny(
+  addresses: readonly string[],
+  port: number,
+  signal: AbortSignal,
+): Promise<Socket> {
+  for (const address of addresses.slice(0, -1)) {
+    const attempt = AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_MS)])
+    try {
+      return await connectTcp(address, port, attempt)
+    } catch (error) {
+      if (signal.aborted) throw error
+    }
+  }
+  return connectTcp(addresses.at(-1)!, port, signal)
 }
 
 /** @param where `address:port`. */
