@@ -67,7 +67,10 @@ const REMEDIES: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'the kernel did not answer',
 }
 
-const TIMEOUT_MS = 5_000
+/** The kernel answers at once. Counted in steps, so that a process that stood still in one finds the answer in the next. */
+const PATIENCE = { steps: 5, stepMs: 1_000 }
+/** After it the library forgets a request, too. */
+const FORGET_MS = 60_000
 /** A dump that a change interrupted is repeated, within reason. */
 const DUMP_TRIES_MAX = 4
 const MESSAGE_ERROR = 2
@@ -318,10 +321,19 @@ async function request(
   flags: number,
 ): Promise<readonly NetlinkMessage[]> {
   let messages: NetlinkMessage[]
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  let steps = 0
+  const timer = setInterval(() => {
+    if (++steps === PATIENCE.steps) reject(new NetlinkError(operation, 'ETIMEDOUT'))
+  }, PATIENCE.stepMs)
   try {
-    ;[messages] = await socket.request(type, encode(body), { flags, checkError: false, timeout: TIMEOUT_MS })
+    const answer = socket.request(type, encode(body), { flags, checkError: false, timeout: FORGET_MS })
+    ;[messages] = await Promise.race([answer, late])
   } catch (error) {
+    if (error instanceof NetlinkError) throw error
     throw new NetlinkError(operation, (error as { code?: string }).code ?? 'ETIMEDOUT', error)
+  } finally {
+    clearInterval(timer)
   }
   const first = messages[0]
   if (first?.type !== MESSAGE_ERROR) return messages
