@@ -32,10 +32,10 @@ export type Elections = {
 /** One datagram in so many tells agents our certificate; those that are not sure yet need it. */
 const CERTIFICATE_EVERY = 4
 const KEEP_MS = 300
-const LEAVE_MS = 1_500
+const LEAVE_MS = 2_500
 const LEAVE_STEP_MS = 50
-/** How long our own agent may take. */
-const OWN_AGENT_MS = 300
+/** How long our own agent may take. A gateway that hands its role over carries on meanwhile: nobody need hurry. */
+const OWN_AGENT_MS = { handedOver: 1_000, else: 300 }
 const OWN_AGENT_STEP_MS = 15
 
 export function runElection(
@@ -133,7 +133,7 @@ export function runElection(
    * agent to us, packets would run in circles.
    */
   const convinceOwnAgent = async (standing: Standing): Promise<void> => {
-    const endMs = now() + OWN_AGENT_MS
+    const endMs = now() + OWN_AGENT_MS[standing.handedOver ? 'handedOver' : 'else']
     while (now() < endMs && !signal.aborted && (await options.isOverruled())) {
       const own = pool?.nodes.find(({ name }) => name === node)
       if (pool === undefined || own === undefined) return
