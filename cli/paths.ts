@@ -90,7 +90,7 @@ function textOf({ gateway, paths, one }: Extract<Found, { kind: 'found' }>): str
   const [nowMs, width] = [Date.now(), lineWidth()]
   if (one || paths.length === 1) return paths.map((path) => renderPath(gateway, path, nowMs, width)).join('\n')
   const hint = paths.length === 0 ? '' : '\nfulmar paths POOL tells the whole story of one.\n'
-  // What people read may cut the last column; what goes on to a file or another program is whole.
+  // On a terminal the last column may be cut; a file or another program gets it whole.
   return renderPaths(gateway, nowMs, process.stdout.isTTY ? width : Infinity) + hint
 }
 

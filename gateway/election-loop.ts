@@ -32,6 +32,7 @@ export type Elections = {
 /** One datagram in so many tells agents our certificate; those that are not sure yet need it. */
 const CERTIFICATE_EVERY = 4
 const KEEP_MS = 300
+/** How long a successor may take to be active, its own agent's time among it. */
 const LEAVE_MS = 2_500
 const LEAVE_STEP_MS = 50
 /** How long our own agent may take. A gateway that hands its role over carries on meanwhile: nobody need hurry. */

@@ -43,7 +43,7 @@ const EMULATED_CPU = 'Westmere'
 export const SLOWNESS = 10
 /**
  * Of a guest. Where two are emulated in threads of their own, one sees too late that the other has changed code: of 60
- * starts of Node five crashed, of 48 on one processor none (QEMU 7.2).
+ * starts of Node five crashed, of 48 in one thread none (QEMU 7.2).
  */
 const PROCESSORS = { real: 2, emulated: 1 }
 
