@@ -298,17 +298,21 @@ export function openOpsClient(options: OpsOptions, signal: AbortSignal): OpsClie
     return { ...best, streams, sessions: wanted }
   }
 
+  /** What failed may go well now. */
+  const retry = (): void => {
+    for (const [name, failure] of failures) failures.set(name, { ...failure, retryMs: 0 })
+    changed.abort()
+  }
   identity.onChange?.(() => {
     renewed = true
-    changed.abort()
+    retry()
   })
   return {
     state,
     check: () => {
       for (const { check } of sessions) check()
-      for (const [name, failure] of failures) failures.set(name, { ...failure, retryMs: 0 })
       quietMs = 0
-      changed.abort()
+      retry()
     },
     closed: run(),
   }

@@ -22,6 +22,8 @@ export type TriedCandidate = {
   unanswered: number
   rttMs: number | undefined
   answeredMs: number
+  /** When it was probed last. */
+  probedMs: number
   /** WireGuard did not get through although probes did: not chosen again in this attempt. */
   refused: boolean
 }
@@ -73,6 +75,8 @@ export class Punch {
   readonly #isLikely: () => boolean
   #attempt: Attempt | undefined
   #attempts = 0
+  /** When the last attempt ended without a path. */
+  #failedMs = -Infinity
   #calledMs = -Infinity
   #owesReply = false
   #actions: PunchAction[] = []
@@ -131,10 +135,17 @@ export class Punch {
     this.#peerIsOpen(nowMs)
   }
 
-  /** The peer's probe arrived: a probe of ours goes back at once, through the hole that it came through. */
+  /**
+   * The peer's probe arrived: a probe of ours goes back at once, through the hole that it came through. From an address that
+   * was in vain a moment ago it begins no attempt, and no more of ours go back than would leave by themselves: probes that
+   * are late would beget probes without end.
+   */
   probed(candidate: TriedCandidate, nowMs: number): void {
+    const wasInVain = candidate.probes > 0 && nowMs - this.#failedMs < ATTEMPT_MS
+    if (this.#attempt === undefined && wasInVain) return
     this.#peerIsOpen(nowMs)
-    if (candidate.answeredMs < this.#attempt!.startedMs) this.#probe(candidate, undefined)
+    const isDue = nowMs - candidate.probedMs >= PROBE_INTERVAL_MS
+    if (isDue && candidate.answeredMs < this.#attempt!.startedMs) this.#probe(candidate, undefined, nowMs)
   }
 
   /** Found: nothing is tried any more. */
@@ -148,6 +159,7 @@ export class Punch {
     this.stop()
     this.nextAttemptMs = atMs
     this.#attempts = 0
+    this.#failedMs = -Infinity
   }
 
   /**
@@ -164,6 +176,7 @@ export class Punch {
     if (attempt !== undefined) {
       if (nowMs - attempt.startedMs > ATTEMPT_MS && this.chosen === undefined) {
         this.#attempt = undefined
+        this.#failedMs = nowMs
         const more = backoffMs(known ? RETRY_KNOWN : RETRY, this.#attempts, random)
         this.nextAttemptMs = nowMs + (known ? more : SILENCE_MS + more)
       } else {
@@ -190,6 +203,7 @@ export class Punch {
       unanswered: 0,
       rttMs: undefined,
       answeredMs: -Infinity,
+      probedMs: -Infinity,
       refused: false,
     }
     this.candidates.set(formatSocketAddress(address), candidate)
@@ -221,12 +235,12 @@ export class Punch {
     if (attempt.openersLeft) {
       attempt.openersLeft = false
       for (const ttl of OPENER_TTLS.slice(0, this.#attempts))
-        for (const candidate of this.candidates.values()) this.#probe(candidate, ttl)
+        for (const candidate of this.candidates.values()) this.#probe(candidate, ttl, nowMs)
       if (nowMs - this.#calledMs > ATTEMPT_MS) this.#actions.push({ kind: 'call', reply: false })
       attempt.nextProbeMs = nowMs + (attempt.peerOpen ? OPENER_LEAD_MS : CALL_WAIT_MS)
       return
     }
-    for (const candidate of this.#nextToProbe()) this.#probe(candidate, undefined)
+    for (const candidate of this.#nextToProbe()) this.#probe(candidate, undefined, nowMs)
     const fast = attempt.likely && nowMs - attempt.startedMs < PROBE_FAST_MS && this.chosen === undefined
     attempt.nextProbeMs = nowMs + (fast ? PROBE_INTERVAL_MS : PROBE_SLOW_INTERVAL_MS)
   }
@@ -238,9 +252,11 @@ export class Punch {
     return [...all.filter(({ kind }) => kind !== 'peer-reflexive'), ...learned.slice(0, LEARNED_PER_PROBE)]
   }
 
-  #probe(candidate: TriedCandidate, ttl: number | undefined): void {
+  #probe(candidate: TriedCandidate, ttl: number | undefined, nowMs: number): void {
     candidate.probes++
     candidate.unanswered++
+    // An opener dies on the way, and keeps nothing from being sent.
+    if (ttl === undefined) candidate.probedMs = nowMs
     this.#actions.push({ kind: 'probe', to: candidate.address, ttl })
   }
 

@@ -4,7 +4,11 @@
 import { ECHO_SIZES, type EchoSize } from './echo.ts'
 
 /** Silence longer than this is a loss, whatever the round-trip time is. */
-const MAX_TIMEOUT_MS = 1_000
+const MAX_TIMEOUT_MS = 3_000
+/** Before any reply told how long one takes. */
+const FIRST_TIMEOUT_MS = 1_000
+/** A reply that took so many times the round-trip time waited in WireGuard for a handshake, and is no sample of it. */
+const MAX_SAMPLE = 3
 /** A reply sooner than this is never a loss: schedulers and radios take that long without any fault. */
 const MIN_TIMEOUT_MS = 250
 /** Echoes in flight that are remembered; older ones are forgotten, and their replies count as none. */
@@ -94,9 +98,9 @@ export class RungHealth {
     for (const size of ECHO_SIZES) {
       const sample = this.#tracks[size].replied(sequence, nowMs)
       if (sample === undefined) continue
-      // Only small echoes tell the round-trip time (larger ones take longer to send), and only those that did not wait in
-      // WireGuard for a handshake.
-      if (size === 'small' && sample <= MAX_TIMEOUT_MS) this.#measured(sample)
+      // Only small echoes tell the round-trip time: larger ones take longer to send.
+      if (size === 'small' && sample <= Math.max(FIRST_TIMEOUT_MS, MAX_SAMPLE * (this.rttMs ?? 0)))
+        this.#measured(sample)
     }
   }
 
@@ -129,7 +133,7 @@ export class RungHealth {
   }
 
   get timeoutMs(): number {
-    if (this.rttMs === undefined) return MAX_TIMEOUT_MS
+    if (this.rttMs === undefined) return FIRST_TIMEOUT_MS
     return Math.min(MAX_TIMEOUT_MS, Math.max(MIN_TIMEOUT_MS, this.rttMs + 4 * this.#varianceMs))
   }
 

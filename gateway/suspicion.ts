@@ -13,7 +13,7 @@ import type { RungHealth } from './rung-health.ts'
 const BURST_ECHOES = 8
 export const BURST_INTERVAL_MS = { small: 30, large: 60 } as const
 /** How often all rungs are asked: first often, then less and less. */
-const COMPARE = { minMs: 100, maxMs: 500 }
+const COMPARE = { minMs: 100, maxMs: 2_000 }
 /** How often the rest of the gateway is told. */
 const TELL_INTERVAL_MS = 1_000
 

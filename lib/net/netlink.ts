@@ -17,6 +17,7 @@ import {
 } from 'netlink'
 import type { Family } from '../cidr.ts'
 import { NUMBERS, type Numbers } from '../owned.ts'
+import { afterRunning } from './patience.ts'
 import type { Nexthop, Route, Rule } from '../routes.ts'
 import { renumbering, type Renumbering } from './numbers.ts'
 import {
@@ -67,8 +68,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'the kernel did not answer',
 }
 
-/** The kernel answers at once. Counted in steps, so that a process that stood still in one finds the answer in the next. */
-const PATIENCE = { steps: 5, stepMs: 1_000 }
+/** The kernel answers at once. */
+const PATIENCE_MS = 5_000
 /** After it the library forgets a request, too. */
 const FORGET_MS = 60_000
 /** A dump that a change interrupted is repeated, within reason. */
@@ -322,10 +323,7 @@ async function request(
 ): Promise<readonly NetlinkMessage[]> {
   let messages: NetlinkMessage[]
   const { promise: late, reject } = Promise.withResolvers<never>()
-  let steps = 0
-  const timer = setInterval(() => {
-    if (++steps === PATIENCE.steps) reject(new NetlinkError(operation, 'ETIMEDOUT'))
-  }, PATIENCE.stepMs)
+  const settled = afterRunning(PATIENCE_MS, () => reject(new NetlinkError(operation, 'ETIMEDOUT')))
   try {
     const answer = socket.request(type, encode(body), { flags, checkError: false, timeout: FORGET_MS })
     ;[messages] = await Promise.race([answer, late])
@@ -333,7 +331,7 @@ async function request(
     if (error instanceof NetlinkError) throw error
     throw new NetlinkError(operation, (error as { code?: string }).code ?? 'ETIMEDOUT', error)
   } finally {
-    clearInterval(timer)
+    settled()
   }
   const first = messages[0]
   if (first?.type !== MESSAGE_ERROR) return messages

@@ -11,6 +11,7 @@ import { WebSocket, type RawData } from 'ws'
 import { canonicalAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
 import type { Log } from '../log.ts'
+import { afterRunning } from './patience.ts'
 import type { SessionStatus } from '../status.ts'
 import type { LiveIdentity } from './identity-loop.ts'
 import { tlsOptions, type NodeIdentity } from './identity.ts'
@@ -25,7 +26,8 @@ export type RelaySession = {
   readonly address: () => string | undefined
   /**
    * Something that the session should have carried stays away: asks the relay for a sign of life. Without any within a
-   * second the session is ended and dialled anew at once; where there is none, the next dial is at most a second away.
+   * second (longer after sessions that were given up so) the session is ended and dialled anew at once; where there is none,
+   * the next dial is at most a second away.
    * To be called as often as there is reason.
    */
   readonly check: () => void
@@ -48,6 +50,11 @@ const MAX_REASON = 300
 const REPLACE_MS = 60_000
 /** A pong takes a round trip, or a few where packets are lost (the first retransmission comes after 200 ms or more). */
 const CHECK_MS = 1_000
+/**
+ * Twice as long after each session that was given up, until a check is answered in time: a relay that is late is not helped
+ * by a thousand sites that dial it anew.
+ */
+const CHECK_MAX_MS = 8_000
 /** Masking hides payloads from proxies that cannot look into TLS anyway; a zero mask saves XOR over every byte. */
 const zeroMask = (mask: Buffer): void => void mask.fill(0)
 
@@ -68,6 +75,7 @@ export function openRelaySession(
   let open: WebSocket | undefined
   let address: string | undefined
   let check = (): void => undefined
+  let checkMs = CHECK_MS
   let news = Promise.withResolvers<void>()
   identity.onChange?.(() => news.resolve())
   let state: SessionStatus = { url: identity.relays[0]!, state: 'connecting', since: Date.now() }
@@ -94,7 +102,7 @@ export function openRelaySession(
       generateMask: zeroMask,
     })
     let reason: string | undefined
-    let checking: NodeJS.Timeout | undefined
+    let checking: { readonly stop: () => void; readonly sinceMs: number } | undefined
     let unanswered = false
     const terminate = (why: string): void => {
       reason ??= why
@@ -112,18 +120,19 @@ export function openRelaySession(
 
     const onHeard = (): void => {
       watchdog.refresh()
-      clearTimeout(checking)
-      checking = undefined
-    }
-    const onUnanswered = (): void => {
       if (checking === undefined) return
-      unanswered = true
-      terminate(`no answer within ${CHECK_MS} ms`)
+      checking.stop()
+      if (performance.now() - checking.sinceMs < CHECK_MS) checkMs = CHECK_MS
+      checking = undefined
     }
     const ask = (): void => {
       if (socket.readyState !== WebSocket.OPEN || checking !== undefined) return
-      // After a stall of this process the timer is due before an answer that lies in the socket has been read.
-      checking = setTimeout(() => setImmediate(onUnanswered), CHECK_MS)
+      const stop = afterRunning(checkMs, () => {
+        unanswered = true
+        terminate(`no answer within ${checkMs} ms`)
+        checkMs = Math.min(2 * checkMs, CHECK_MAX_MS)
+      })
+      checking = { stop, sinceMs: performance.now() }
       socket.ping()
     }
 
@@ -162,7 +171,8 @@ export function openRelaySession(
     })
     socket.on('error', (error) => (reason ??= error.message))
     socket.on('close', () => {
-      for (const timer of [watchdog, checking, opening]) clearTimeout(timer)
+      for (const timer of [watchdog, opening]) clearTimeout(timer)
+      checking?.stop()
       checking = undefined
       signal.removeEventListener('abort', stop)
       if (open === socket) open = undefined

@@ -102,6 +102,25 @@ t.test('10 % loss each way for ten minutes does not flap', async (t) => {
   }
 })
 
+t.test(
+  'round trips that grow to two seconds on all rungs move nothing, and are not asked about much more',
+  async (t) => {
+    const world = new World().start().run(5_000)
+    const moves = world.moves.length
+    world.varies = true
+    for (const latencyMs of [50, 100, 200, 300, 450, 600]) {
+      world.latencyMs = latencyMs
+      world.run(20_000)
+    }
+    const before = { ...world.counts }
+    world.run(5 * 60_000)
+    const minute = (count: 'echo' | 'probe') => Math.round((world.counts[count] - before[count]) / 5)
+    t.equal(world.moves.length, moves)
+    t.ok(minute('echo') < 2 * (2 * 60 + 20) * 2, `${minute('echo')} echoes a minute, both sides`)
+    t.ok(minute('probe') < 60, `${minute('probe')} probes a minute`)
+  },
+)
+
 t.test('a stall of our own process is not the path’s fault', async (t) => {
   const world = new World().start().run(5_000)
   const moves = world.moves.length

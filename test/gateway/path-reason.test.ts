@@ -62,6 +62,7 @@ t.test('what came of a candidate', async (t) => {
     unanswered: 0,
     rttMs: undefined,
     answeredMs: -Infinity,
+    probedMs: -Infinity,
     refused: false,
     ...more,
   })

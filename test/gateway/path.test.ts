@@ -91,3 +91,14 @@ t.test('where nothing punches, tries grow rare', async (t) => {
   t.equal(world.rungs(), 'relay-tcp relay-tcp')
   t.ok(world.counts.probe - before < 20 * 150, `${world.counts.probe - before} probes in ten minutes`)
 })
+
+t.test('probes that are late beget no others: an attempt that failed ends on both sides', async (t) => {
+  const world = new World()
+  // The direct rung carries no echo, so each attempt is in vain; its probes come when it is over.
+  world.sizes = []
+  world.latencyMs = 3_000
+  world.start().run(60_000)
+  const before = world.counts.probe
+  world.run(10 * 60_000)
+  t.ok(world.counts.probe - before < 20 * 150, `${world.counts.probe - before} probes in ten minutes`)
+})

@@ -28,6 +28,9 @@ export class World {
   /** The gateway process of a side: a dead one answers nothing. */
   readonly alive = { a: true, b: true }
   lossPercent = 0
+  /** Each way; up to twice as long by chance where it `varies`. */
+  latencyMs = LATENCY_MS
+  varies = false
   /** Echoes into a device without an endpoint: each costs WireGuard 5 s. */
   wasted = 0
   readonly moves: Move[] = []
@@ -92,7 +95,9 @@ export class World {
         if (action.ttl !== undefined) return
         return this.#send(this.udp, peer, () => {
           this.paths[peer].probed(ADDRESS[side], this.nowMs)
-          this.#send(this.udp, side, () => this.paths[side].probeAnswered(ADDRESS[peer], 2 * LATENCY_MS, this.nowMs))
+          this.#send(this.udp, side, () =>
+            this.paths[side].probeAnswered(ADDRESS[peer], 2 * this.latencyMs, this.nowMs),
+          )
         })
       case 'echo': {
         this.counts.echo++
@@ -138,7 +143,8 @@ export class World {
   #send(open: boolean, to: Side, run: () => void): void {
     this.#random = (this.#random * 48271) % 2147483647
     if (!open || this.#random % 100 < this.lossPercent) return
-    this.#events.push({ atMs: this.nowMs + LATENCY_MS, run: () => this.alive[to] && run() })
+    const moreMs = this.varies ? (this.latencyMs * (this.#random % 1_000)) / 1_000 : 0
+    this.#events.push({ atMs: this.nowMs + this.latencyMs + moreMs, run: () => this.alive[to] && run() })
   }
 
   rungs(): string {

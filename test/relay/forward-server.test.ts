@@ -13,7 +13,7 @@ import { rendezvousOrder } from '../../lib/rendezvous.ts'
 import type { Replica } from '../../lib/replicas.ts'
 import { openForwardClient } from '../../relay/forward-client.ts'
 import { REPLICA_PATHS } from '../../relay/replicas.ts'
-import { log } from './mesh.ts'
+import { anotherAuthority, log, nodeOf, type Mesh } from './mesh.ts'
 import { echo, listen, NEVER, self, textOf } from './ops.ts'
 import { connected, createWorld, heldByTwo, type Relay } from './replica-world.ts'
 import { until } from '../lib/until.ts'
@@ -170,9 +170,8 @@ t.test('a relay that is drained: agents go, streams stay to their end', async (t
   t.equal(first.streams(), 0)
 })
 
-t.test('a new certificate: the next session is there before the last one goes, and streams stay', async (t) => {
-  const { relays, mesh } = await createWorld(t, 2)
-  const server = await listen(t, echo)
+/** An agent whose identity the test changes. @param refused called when a relay did not let it in. */
+async function changing(mesh: Mesh, relays: readonly Relay[], kubeletPort: number, refused = () => {}) {
   const listeners: (() => void)[] = []
   const identity = {
     ...(await mesh.node('edge-7')),
@@ -183,19 +182,29 @@ t.test('a new certificate: the next session is there before the last one goes, a
     {
       identity,
       relays: { current: () => relays.map(({ url }): Replica => [url]), told: () => undefined },
-      dial: (host, port) => dialTarget({ node: 'edge-7', kubeletPort: server.port, targets: [] }, host, port),
-      log,
+      dial: (host, port) => dialTarget({ node: 'edge-7', kubeletPort, targets: [] }, host, port),
+      log: Object.assign(Object.create(log) as typeof log, { warn: refused }),
     },
     mesh.signal,
   )
   mesh.holds(client.closed)
+  const change = (to: Partial<typeof identity>): void => {
+    Object.assign(identity, to)
+    for (const listener of listeners) listener()
+  }
+  return { client, change }
+}
+
+t.test('a new certificate: the next session is there before the last one goes, and streams stay', async (t) => {
+  const { relays, mesh } = await createWorld(t, 2)
+  const server = await listen(t, echo)
+  const { client, change } = await changing(mesh, relays, server.port)
   const current = () => relays.map(({ sessions }) => sessions.list().find(({ leaving }) => !leaving)?.since)
   await until(() => current().every((since) => since !== undefined), 'two sessions')
   const before = current()
   const streams = await Promise.all(relays.map(({ dial }) => dial('edge-7', self(server.port), NEVER)))
   await wait(5)
-  Object.assign(identity, await mesh.node('edge-7'))
-  for (const listener of listeners) listener()
+  change(await mesh.node('edge-7'))
   await until(() => current().every((since, index) => since !== undefined && since !== before[index]), 'two others')
   for (const stream of streams) {
     stream.end('still here')
@@ -203,6 +212,19 @@ t.test('a new certificate: the next session is there before the last one goes, a
   }
   await until(() => relays.every(({ sessions }) => sessions.list().length === 1), 'the first ones went')
   t.equal(connected(client).length, 2)
+})
+
+t.test('a node that was refused again and again is let in as soon as it has a certificate that counts', async (t) => {
+  const { relays, mesh } = await createWorld(t, 1)
+  let refusals = 0
+  const { client, change } = await changing(mesh, relays, 1, () => refusals++)
+  change(await nodeOf(await anotherAuthority(), 'edge-7', validFor(Date.now(), 1)))
+  // The next attempt would be 2 s away.
+  await until(() => refusals === 4, 'it is refused')
+  const changedMs = performance.now()
+  change(await mesh.node('edge-7'))
+  await until(() => connected(client).length === 1, 'let in')
+  t.ok(performance.now() - changedMs < 1_500, `after ${Math.round(performance.now() - changedMs)} ms`)
 })
 
 t.test('a drain ends at its deadline', async (t) => {
