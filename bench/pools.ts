@@ -85,7 +85,7 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
       return await untilAll(async (pool) => (await routesOf(lab, pool)).includes(NEW_CIDR), signal)
     })
     progress(
-      `${CHANGED} has another podCIDR: ${renumbered.told} gateways know after ${Math.round(renumbered.tookMs)} ms`,
+      `${CHANGED} has another podCIDR: ${renumbered.told} gateways know after ${Math.round(renumbered.tookMs)} ms${named(renumbered.missing)}`,
     )
     await atRest(lab, progress, signal)
     const anew = await changeOf(lab, signal, async () => {
@@ -182,7 +182,8 @@ async function untilUp(lab: Lab, progress: (line: string) => void, signal: Abort
     const isWhole = missing === PAIRS
     missing = missing.filter((pair) => !isUp(pair))
     const count = PAIRS.length - missing.length
-    if (count > told) progress(`${count} of ${PAIRS.length} pairs have a path`)
+    if (count > told)
+      progress(`${count} of ${PAIRS.length} pairs have a path${named(missing.map(([from, to]) => `${from} to ${to}`))}`)
     told = count
     const nowMs = performance.now()
     if (isWhole && (missing.length === 0 || nowMs > endMs))
@@ -195,6 +196,11 @@ async function untilUp(lab: Lab, progress: (line: string) => void, signal: Abort
     await pause(Math.min(restMs, MOST_REST_MS), undefined, { signal })
   }
 }
+
+const NAMED = 5
+/** Those that are missing, where they are few. */
+const named = (missing: readonly string[]): string =>
+  missing.length === 0 || missing.length > NAMED ? '' : `; not ${missing.join(', ')}`
 
 type PathsByPool = ReadonlyMap<string, ReadonlyMap<string, PathStatus>>
 
@@ -239,7 +245,13 @@ async function atRest(lab: Lab, progress: (line: string) => void, signal: AbortS
   }
 }
 
-type Change = { readonly told: number; readonly tookMs: number; readonly others: number }
+type Change = {
+  readonly told: number
+  readonly tookMs: number
+  readonly others: number
+  /** Pools whose gateways did not know in time. */
+  readonly missing: readonly string[]
+}
 
 /** @param change @returns to how many gateways it got, and when the last knew. */
 async function changeOf(lab: Lab, signal: AbortSignal, change: () => Promise<Omit<Change, 'others'>>): Promise<Change> {
@@ -251,22 +263,26 @@ async function changeOf(lab: Lab, signal: AbortSignal, change: () => Promise<Omi
 
 /** How many paths of two looks differ; those of the site that changes do not count. */
 function movedBetween(before: PathsByPool, after: PathsByPool): number {
-  let moved = 0
-  for (const [pool, paths] of before)
-    for (const [to, path] of paths)
-      if (pool !== CHANGED && to !== CHANGED && !isSame(path, after.get(pool)?.get(to))) moved++
-  return moved
+  const looks = [...before].flatMap(([pool, paths]) =>
+    [...paths].flatMap(([to, path]) =>
+      pool === CHANGED || to === CHANGED ? [] : [{ path, now: after.get(pool)?.get(to) }],
+    ),
+  )
+  // Times are told by the machine's clock, which may have been set between the looks: for all of them at once.
+  const shifts = looks.flatMap(({ path, now }) => (now === undefined ? [] : [now.since - path.since]))
+  const setMs = shifts.length === 0 ? 0 : percentile(shifts, 0.5)
+  return looks.filter(({ path, now }) => !isSame(path, now, setMs)).length
 }
 
 /** Of two looks at one moment. */
 const SAME_MS = 100
 
-/** Not moved, and where it was. */
-const isSame = (before: PathStatus, after: PathStatus | undefined): boolean =>
+/** Not moved, and where it was. @param setMs by how much the clock was set meanwhile. */
+const isSame = (before: PathStatus, after: PathStatus | undefined, setMs: number): boolean =>
   after !== undefined &&
   before.rung === after.rung &&
   before.endpoint === after.endpoint &&
-  Math.abs(before.since - after.since) < SAME_MS
+  Math.abs(after.since - before.since - setMs) < SAME_MS
 
 async function untilAll(isSo: (pool: string) => Promise<boolean>, signal: AbortSignal) {
   const startMs = performance.now()
@@ -282,7 +298,7 @@ async function untilAll(isSo: (pool: string) => Promise<boolean>, signal: AbortS
     if (missing.length > 0) await pause(Math.max(POLL_MS / 10, tookMs), undefined, { signal })
   }
   const tookMs = missing.length === 0 ? performance.now() - startMs : Infinity
-  return { told: others.length - missing.length, tookMs }
+  return { told: others.length - missing.length, tookMs, missing }
 }
 
 /** Proportional set size of a process, MB. */

@@ -6,7 +6,6 @@ import type { Log } from '../lib/log.ts'
 import { openLanChannel } from '../lib/net/lan-channel.ts'
 import type { NodeIdentity } from '../lib/net/identity.ts'
 import { DEVICES } from '../lib/owned.ts'
-import { linkLocalOf } from './addresses.ts'
 import type { OtherSender } from './echo-server.ts'
 import type { Elections } from './election-loop.ts'
 import type { PathFinding } from './findings.ts'
@@ -77,13 +76,13 @@ export function openGatewayLan(
       agentPort: port + 1,
       pool,
       pools,
-      poolAt: (from) => mesh.plan()?.peers.find((peer) => !peer.standby && linkLocalOf(peer.node) === from)?.pool,
+      poolAt: (from) => mesh.plan()?.peers.find((peer) => !peer.standby && peer.linkLocal === from)?.pool,
       isActive: () => roles.own()?.active === true,
       paths: options.paths,
       tell: (datagram) => {
         for (const peer of mesh.plan()?.peers ?? []) {
           const rung = mesh.rungOf(peer.node)
-          if (rung !== undefined) options.echoes.sendOther(DEVICES[rung], linkLocalOf(peer.node), datagram)
+          if (rung !== undefined) options.echoes.sendOther(DEVICES[rung], peer.linkLocal, datagram)
         }
       },
       log,

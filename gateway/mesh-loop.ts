@@ -11,7 +11,6 @@ import type { Log } from '../lib/log.ts'
 import { createUpkeep } from '../lib/net/upkeep.ts'
 import type { Carrier } from '../lib/owned.ts'
 import { RUNGS, type Rung } from '../lib/status.ts'
-import { ulaOf } from './addresses.ts'
 import type { Announcement } from './announcement.ts'
 import type { PacketClient } from './packet-client.ts'
 import type { Paths } from './path-loop.ts'
@@ -180,7 +179,7 @@ export function runMesh(
       ...leading.map((peer) => {
         const { rung = 'relay-tcp', mtu, detoured } = tunnelOf(peer)
         const carrier: Carrier = detoured ? 'leave' : rung
-        return { pool: peer.pool, cidrs: [...peer.cidrs, `${ulaOf(peer.node)}/128`], rung: carrier, mtu }
+        return { pool: peer.pool, cidrs: [...peer.cidrs, `${peer.ula}/128`], rung: carrier, mtu }
       }),
       ...waiting.map(({ pool, cidrs }) => ({ pool, cidrs, rung: undefined })),
     ]

@@ -7,7 +7,6 @@ import type { Log } from '../lib/log.ts'
 import { onAbort } from '../lib/net/lifetime.ts'
 import type { NatBehaviour, PathStatus, Rung } from '../lib/status.ts'
 import { hasIntegrity, METHOD_BINDING, TRANSACTION_ID_BYTES, type StunMessage } from '../lib/wire/stun.ts'
-import { linkLocalOf } from './addresses.ts'
 import type { IsInside } from './candidates.ts'
 import type { EchoServer } from './echo-server.ts'
 import type { PathFinding } from './findings.ts'
@@ -190,7 +189,7 @@ export function runPaths(
       peer,
       path: new Path({ controlling, isLikely, rung, coldAfterMs, always, nowMs: now() }),
       key: probeKey(privateKey, peer.wireguardKey),
-      linkLocal: linkLocalOf(peer.node),
+      linkLocal: peer.linkLocal,
       probes: new Map(),
     }
     member.path.setRelayOpen(relayOpen)

@@ -19,6 +19,9 @@ export type Peer = {
   readonly pool: string
   readonly node: string
   readonly wireguardKey: string
+  /** See addresses.ts. */
+  readonly linkLocal: string
+  readonly ula: string
   /** Prefixes to route to it. */
   readonly cidrs: readonly string[]
   /** Sources accepted from it, the same on every rung: its prefixes and its gateway's own addresses. */
@@ -99,8 +102,11 @@ export function planPeers(
     const candidates = peerCandidates(announced, fixedAddresses(pool, announcement), isInside)
     if (same && isDeepStrictEqual(candidates, known.candidates)) return [known]
     const cidrs = standby ? [] : cidrsOf(pool)
-    const allowedIps = [...cidrs, `${linkLocalOf(node)}/128`, `${ulaOf(node)}/128`]
-    return [{ pool: pool.name, node, cidrs, wireguardKey, allowedIps, standby, announcement, candidates }]
+    const [linkLocal, ula] = known === undefined ? [linkLocalOf(node), ulaOf(node)] : [known.linkLocal, known.ula]
+    const allowedIps = [...cidrs, `${linkLocal}/128`, `${ula}/128`]
+    return [
+      { pool: pool.name, node, cidrs, wireguardKey, linkLocal, ula, allowedIps, standby, announcement, candidates },
+    ]
   }
   return {
     pool: own.name,

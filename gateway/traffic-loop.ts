@@ -6,7 +6,6 @@ import { pause } from '../lib/net/lifetime.ts'
 import { showDevices } from '../lib/net/wireguard.ts'
 import { DEVICES } from '../lib/owned.ts'
 import type { Rung } from '../lib/status.ts'
-import { linkLocalOf } from './addresses.ts'
 import type { Peer } from './peers.ts'
 import { hasTraffic, type Counters } from './traffic.ts'
 
@@ -37,13 +36,13 @@ export async function runTraffic(
     const devices = peers.length === 0 ? undefined : await showDevices(rungs().map((rung) => DEVICES[rung]))
     for (const rung of rungs()) {
       const seen = new Map(devices?.get(DEVICES[rung])?.peers.map((peer) => [peer.publicKey, peer]))
-      for (const { node, wireguardKey } of peers) {
+      for (const { node, wireguardKey, linkLocal } of peers) {
         const peer = seen.get(wireguardKey)
         if (peer === undefined) continue
         const key = `${rung} ${wireguardKey}`
         const counters = {
           wireguardBytes: peer.rx + peer.tx,
-          echoBytes: echoBytes(rung, linkLocalOf(node)),
+          echoBytes: echoBytes(rung, linkLocal),
           latestHandshake: peer.latestHandshake,
         }
         after.set(key, counters)

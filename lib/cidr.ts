@@ -1,7 +1,7 @@
 // Addresses and prefixes of both families in their canonical text (RFC 5952), and how prefixes lie to each other.
 // ipaddr.js reads `10.1` and `0x7f.1` as addresses, so net.isIP decides first what an address is.
 
-import { isIP } from 'node:net'
+import { isIP, isIPv4 } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
 export const FAMILIES = [4, 6] as const
@@ -30,6 +30,7 @@ export function parseCidr(text: string): Cidr | undefined {
 
 /** An address or a prefix in canonical text; undefined for anything else, zones (`%eth0`) included. */
 export function normalise(text: string): string | undefined {
+  if (isIPv4(text)) return text
   if (text.includes('/')) return parseCidr(text)?.text
   const parsed = parseAddress(text)
   return parsed && addressText(parsed.family, parsed.number)
@@ -83,12 +84,13 @@ export function compareCidrs(a: Cidr, b: Cidr): number {
 
 /** 4 or 6; undefined for what is no address. */
 export function familyOf(address: string): Family | undefined {
-  return parseAddress(address)?.family
+  const family = isIP(address)
+  return (family !== 4 && family !== 6) || address.includes('%') ? undefined : family
 }
 
 function parseAddress(text: string): { family: Family; bits: number; number: bigint } | undefined {
-  const family = isIP(text)
-  if ((family !== 4 && family !== 6) || text.includes('%')) return undefined
+  const family = familyOf(text)
+  if (family === undefined) return undefined
   let number = 0n
   for (const byte of ipaddr.parse(text).toByteArray()) number = (number << 8n) | BigInt(byte)
   return { family, bits: family === 4 ? 32 : 128, number }

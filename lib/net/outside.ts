@@ -5,6 +5,7 @@
 import { lookup as lookUpHost, Resolver } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { networkInterfaces } from 'node:os'
+import { isDeepStrictEqual } from 'node:util'
 import { canonicalAddress, parseSocketAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
 import { contains, parseCidr } from '../cidr.ts'
@@ -63,19 +64,20 @@ export function followOutside(
       await pause(failed ? backoffMs(RETRY, failures, Math.random()) : LOOKUP_MS, signal)
     }
   }
+  let local = localAddresses()
   const watchLocal = async (): Promise<void> => {
-    for (let known = JSON.stringify(localAddresses()); !signal.aborted;) {
+    while (!signal.aborted) {
       await tick(LOCAL_MS, signal)
-      const now = JSON.stringify(localAddresses())
-      if (now !== known && !signal.aborted) onChange()
-      known = now
+      const before = local
+      local = localAddresses()
+      if (!isDeepStrictEqual(local, before) && !signal.aborted) onChange()
     }
   }
 
   const outside = (): readonly OutsideAddress[] => [
     ...hosts.flatMap(({ host, what }) => (found.get(host) ?? [host]).map((address) => ({ address, what }))),
     ...sessions().flatMap((address) => (address === undefined ? [] : [{ address, what: 'the relay' }])),
-    ...localAddresses(),
+    ...local,
   ]
   const addresses: Outside['addresses'] = (pools) => {
     const own = pools.flatMap(({ nodes }) => nodes.filter(({ name }) => name === identity.node))

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { linkLocalOf } from '../../gateway/addresses.ts'
+import { linkLocalOf, ulaOf } from '../../gateway/addresses.ts'
 import { decodeHandover, encodeHandover, type HandoverMessage } from '../../gateway/handover.ts'
 import { runHandover } from '../../gateway/handover-loop.ts'
 import type { Peer, PeerPlan } from '../../gateway/peers.ts'
@@ -15,6 +15,8 @@ const peerOf = (node: string, standby: boolean): Peer => ({
   pool: 'bay',
   node,
   wireguardKey: Buffer.alloc(32, node.charCodeAt(3)).toString('base64'),
+  linkLocal: linkLocalOf(node),
+  ula: ulaOf(node),
   cidrs: [],
   allowedIps: [`${linkLocalOf(node)}/128`],
   standby,

@@ -2,6 +2,7 @@
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import t from 'tap'
+import { linkLocalOf, ulaOf } from '../../gateway/addresses.ts'
 import { insideOf } from '../../gateway/candidates.ts'
 import { UNKNOWN_NAT } from '../../gateway/nat.ts'
 import { runPaths } from '../../gateway/path-loop.ts'
@@ -19,6 +20,8 @@ const peer: Peer = {
   pool: 'bay',
   node: 'bay1',
   wireguardKey: publicKeyOf(other),
+  linkLocal: linkLocalOf('bay1'),
+  ula: ulaOf('bay1'),
   cidrs: ['10.244.1.0/24'],
   allowedIps: ['10.244.1.0/24'],
   standby: false,
