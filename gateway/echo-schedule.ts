@@ -2,6 +2,7 @@
 // it would help:
 //
 //   in use             small ones every 500 ms, one of the size it must carry every 3 s; a burst when one is missed
+//   in use, followed   the controlled side hears by the other's that packets come, and asks every 2 s itself
 //   being validated    every 100 ms, until it carries traffic
 //   all, at once       when the burst was not answered (suspicion.ts), until one that answers takes over
 
@@ -12,6 +13,10 @@ import { BURST_INTERVAL_MS, type Suspicion } from './suspicion.ts'
 
 /** An echo per path in use. */
 export const ECHO_INTERVAL_MS = 500
+/** Of the controlled side, while those of the other come. */
+const FOLLOWED_INTERVAL_MS = 2_000
+/** The other's next echo is late. */
+const FOLLOWED_MS = 1.5 * ECHO_INTERVAL_MS
 /** One of the size that the path is trusted with, to notice when it carries small packets only. */
 const LARGE_INTERVAL_MS = 3_000
 /** On a narrow path: whether it carries full-size packets again. */
@@ -22,6 +27,7 @@ export type DueEcho = { readonly rung: Rung; readonly sequence: number; readonly
 
 /** What the path knows of its rungs now. */
 export type EchoNeeds = {
+  readonly controlling: boolean
   readonly inUse: Rung | 'none'
   /** The size, beside small ones, that the rung in use must carry. */
   readonly large: 'least' | 'full' | undefined
@@ -69,6 +75,8 @@ export class EchoSchedule {
   /** When the next one is due, or the answer to the last one late. */
   nextMs(needs: EchoNeeds, nowMs: number): number {
     const times = [nowMs + ECHO_INTERVAL_MS]
+    const followedMs = this.#followedMs(needs)
+    if (followedMs > nowMs) times[0] = followedMs
     for (const rung of RUNGS)
       for (const size of ECHO_SIZES) {
         const interval = this.#interval(rung, size, needs, nowMs)
@@ -83,6 +91,11 @@ export class EchoSchedule {
     return Math.min(...times)
   }
 
+  /** Until when the other side's echoes tell enough. */
+  #followedMs({ controlling, inUse }: EchoNeeds): number {
+    return controlling || inUse === 'none' ? -Infinity : this.#health[inUse].lastRequestMs + FOLLOWED_MS
+  }
+
   /** How often a rung is asked now; undefined: not at all. An idle, healthy path asks only the rung in use. */
   #interval(rung: Rung, size: EchoSize, needs: EchoNeeds, nowMs: number): number | undefined {
     const { inUse, large, validated, suspicion } = needs
@@ -93,7 +106,8 @@ export class EchoSchedule {
         if (size === 'small') return BURST_INTERVAL_MS.small
         if (rung !== 'relay-tcp') return BURST_INTERVAL_MS.large
       }
-      if (size === 'small') return silent ? undefined : ECHO_INTERVAL_MS
+      if (size === 'small' && silent) return undefined
+      if (size === 'small') return nowMs < this.#followedMs(needs) ? FOLLOWED_INTERVAL_MS : ECHO_INTERVAL_MS
       if (size === large) return LARGE_INTERVAL_MS
       return size === 'full' && large === 'least' ? WIDEN_INTERVAL_MS : undefined
     }

@@ -186,6 +186,7 @@ export class Ladder {
       'relay-tcp': relayUsable,
     }
     const needs: EchoNeeds = {
+      controlling: this.#controlling,
       inUse: isRung(this.rung) ? this.rung : 'none',
       large: this.#largeSize(),
       validated: RUNGS.filter((rung) =>

@@ -18,6 +18,21 @@ t.test('UDP cut: back to the relay within 2 s, direct again within 10 s of heali
   }
 })
 
+t.test('a direct path that carries one way only is left by both sides', async (t) => {
+  for (const deaf of ['a', 'b'] as const) {
+    const world = new World().start().run(5_000)
+    world.deaf = deaf
+    world.run(2_500)
+    t.equal(world.rungs(), 'relay-tcp relay-tcp', `nothing arrives at ${deaf}`)
+    t.comment(
+      world.moves
+        .slice(-2)
+        .map(({ side, atMs }) => `${side} after ${atMs - 5_000} ms`)
+        .join(', '),
+    )
+  }
+})
+
 t.test('a path that carries small packets only never carries traffic', async (t) => {
   const world = new World()
   world.sizes = ['small']
@@ -134,14 +149,14 @@ t.test('a stall of our own process is not the path’s fault', async (t) => {
   t.equal(world.moves.length, moves)
 })
 
-t.test('a direct path costs two echoes a second and side, and a full-size one each 3 s', async (t) => {
+t.test('a direct path costs five small echoes in two seconds, and a full-size one each 3 s and side', async (t) => {
   const world = new World().start().run(10_000)
   const before = { ...world.counts }
   world.run(60_000)
   t.equal(world.counts.probe - before.probe, 0)
   t.equal(world.counts.call - before.call, 0)
   t.ok(
-    world.counts.echo - before.echo <= 2 * (2 * 60 + 20) + 2,
+    world.counts.echo - before.echo <= 2 * 60 + 60 / 2 + 2 * 20 + 2,
     `${world.counts.echo - before.echo} echoes in a minute, both sides`,
   )
 })

@@ -21,6 +21,8 @@ export class World {
   nowMs = 0
   udp = true
   relay = true
+  /** Nothing that is sent directly arrives at this side. */
+  deaf: Side | undefined
   /** The relay's UDP: whether it forwards. Sessions are bound as soon as one side wants one. */
   udpRelay = false
   /** The sizes of echoes that get through directly, and over the relay's UDP. */
@@ -93,9 +95,9 @@ export class World {
       case 'probe':
         this.counts.probe++
         if (action.ttl !== undefined) return
-        return this.#send(this.udp, peer, () => {
+        return this.#send(this.udp && this.deaf !== peer, peer, () => {
           this.paths[peer].probed(ADDRESS[side], this.nowMs)
-          this.#send(this.udp, side, () =>
+          this.#send(this.udp && this.deaf !== side, side, () =>
             this.paths[side].probeAnswered(ADDRESS[peer], 2 * this.latencyMs, this.nowMs),
           )
         })
@@ -105,16 +107,16 @@ export class World {
         const { rung, sequence, size, interested } = action
         const fits = rung === 'relay-tcp' || this.sizes.includes(size)
         if (rung === 'direct' && !this.#session && !this.#endpoint[side]) this.wasted++
-        const carried = () =>
+        const carried = (to: Side) =>
           rung === 'direct'
-            ? this.udp && (this.#session || this.#endpoint.a)
+            ? this.udp && this.deaf !== to && (this.#session || this.#endpoint.a)
             : rung === 'relay-udp'
               ? this.udpRelay
               : this.relay
-        return this.#send(fits && carried(), peer, () => {
+        return this.#send(fits && carried(peer), peer, () => {
           if (rung === 'direct') this.#session = true
           this.paths[peer].echoRequested(rung, interested, this.nowMs)
-          this.#send(carried(), side, () => this.paths[side].echoReplied(rung, sequence, this.nowMs))
+          this.#send(carried(side), side, () => this.paths[side].echoReplied(rung, sequence, this.nowMs))
         })
       }
       case 'call':

@@ -2,7 +2,7 @@
 // whose rule comes before ours, all there before us.
 
 import t from 'tap'
-import { addressOf, get, LONG } from './mesh.ts'
+import { addressOf, get, UNLESS_LONG } from './mesh.ts'
 import { beside, CALLS, callAll, edges, sh, toldBy, untoldBy, type Before } from './beside.ts'
 
 t.setTimeout(280_000)
@@ -54,7 +54,7 @@ const STRICT: Before = () => 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do e
 
 t.test("kube-proxy's marks", (t) => beside(t, 'kp', KUBE_PROXY))
 // Beside CNIs they are strict too.
-t.test('strict reverse-path filters everywhere', { skip: !LONG }, (t) => beside(t, 'rp', STRICT))
+t.test('strict reverse-path filters everywhere', { skip: UNLESS_LONG }, (t) => beside(t, 'rp', STRICT))
 
 /** As Docker leaves it on a node: what DOCKER-USER does not accept, the policy drops. */
 const DOCKER: Before = () => `nft -f - <<'NFT'
@@ -102,7 +102,7 @@ ip rule add pref 100 lookup 100`
 const TAKEN =
   /^packets for 10\.244\.\d+\.0\/24 of pool \w+ and \d+ more leave by routing table 100: rule 100 comes before ours/
 
-t.test("a VPN's rule before ours: told where it takes what is ours", (t) =>
+t.test("a VPN's rule before ours: told where it takes what is ours", { skip: UNLESS_LONG }, (t) =>
   beside(t, 'vp', VPN, async (lab) => {
     await callAll(t, lab)
     await sh(lab, 'bay2', 'ip route add 10.244.0.0/16 dev vpn0 table 100')

@@ -4,7 +4,7 @@
 import t from 'tap'
 import type { Diagnosis } from '../../lib/doctor.ts'
 import type { Lab } from '../lab/lab.ts'
-import { addressOf, directOnce, get, LONG, openMesh, until } from './mesh.ts'
+import { addressOf, directOnce, get, openMesh, UNLESS_LONG, until } from './mesh.ts'
 
 t.setTimeout(200_000)
 const POOLS = ['bay', 'cape'] as const
@@ -21,7 +21,7 @@ nft 'add chain ip raven out { type route hook output priority mangle; }'
 for chain in pre out; do nft add rule ip raven $chain ip daddr { ${prefixes.join(', ')} } meta mark set ${MARK}; done
 ip rule add pref 100 fwmark ${MARK} lookup 9027`
 
-t.test('from Raven and back', { skip: !LONG && 'LONG=1 runs it' }, async (t) => {
+t.test('from Raven and back', { skip: UNLESS_LONG }, async (t) => {
   const lab = await openMesh(t, 'r', { pools: POOLS })
   await directOnce(lab, POOLS)
   const sh = async (host: string, script: string): Promise<void> => {

@@ -8,7 +8,7 @@ import type { Rung } from '../../lib/status.ts'
 import { startCalls, startStream } from '../lab/first-contact.ts'
 import type { Lab } from '../lab/lab.ts'
 import type { NatType } from '../lab/nat.ts'
-import { addressOf, failuresOf, gatewaysOf, getOnce, LONG, openMesh, outageMs, UNDER_LOAD, until } from './mesh.ts'
+import { addressOf, failuresOf, gatewaysOf, getOnce, LONG, openMesh, outageMs, UNDER_LOAD, UNLESS_LONG, until } from './mesh.ts'
 
 t.setTimeout(1_800_000)
 
@@ -68,10 +68,9 @@ async function settled(lab: Lab, rung: Rung) {
   )
 }
 
-/** Over the relay's TCP some packets are lost where processors are short, as they are beside other tests. */
-const SHORT: readonly string[] = ['direct', "over the relay's UDP", KILLED]
+const SHORT: readonly string[] = ['direct', KILLED]
 const only = process.env['ONLY']
-const isSkipped = (name: string) => (only === undefined ? !LONG && !SHORT.includes(name) : only !== name)
+const isSkipped = (name: string) => (only === undefined ? !SHORT.includes(name) && UNLESS_LONG : only !== name)
 
 for (const [index, { name, nat, rung, cloudless = false }] of rows.entries())
   t.test(name, { skip: isSkipped(name) }, async (t) => {

@@ -8,13 +8,13 @@ import { join } from 'node:path'
 import t from 'tap'
 import { identityPaths, loadIdentity } from '../../lib/net/identity.ts'
 import { pathsOf } from '../lab/names.ts'
-import { addressOf, gatewaysOf, get, getOnce, LONG, openMesh, relayOf, UNDER_LOAD, until, waysOf } from './mesh.ts'
+import { addressOf, gatewaysOf, get, getOnce, openMesh, relayOf, UNDER_LOAD, UNLESS_LONG, until, waysOf } from './mesh.ts'
 
 t.setTimeout(300_000)
 
 const [LIBRARY] = globSync('/usr/lib/*/faketime/libfaketime.so.1')
-const UNLESS_LONG =
-  LIBRARY === undefined ? 'libfaketime is not installed (Debian package faketime)' : !LONG && 'LONG=1 runs it'
+const skip =
+  LIBRARY === undefined ? 'libfaketime is not installed (Debian package faketime)' : UNLESS_LONG
 const GONE_WITHIN_MS = 5_000 * UNDER_LOAD
 const folder = mkdtempSync(join(tmpdir(), 'fulmar-time-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
@@ -99,7 +99,7 @@ t.test('nodes that are deleted', async (t) => {
   t.same(await loadIdentity(stateDirOf('south1')), before)
 })
 
-t.test('a node that boots in 1970', { skip: UNLESS_LONG }, async (t) => {
+t.test('a node that boots in 1970', { skip }, async (t) => {
   writeFileSync(clockFile, '@1970-01-01 00:00:30\n')
   const daemons = NORTH.flatMap((node) => daemonsOf(node).map((daemon) => [node, daemon] as const))
   northLogs = await Promise.all(daemons.map(([node, daemon]) => startAt(node, daemon, clockFile)))
@@ -130,7 +130,7 @@ t.test('nodes that were deleted and are made again join again', async (t) => {
   t.match(await getOnce(lab, 'cloud-client', url('south1'), 4), { node: 'south1' }, 'a call')
 })
 
-t.test('a new peer of a node in 1970', { skip: UNLESS_LONG }, async (t) => {
+t.test('a new peer of a node in 1970', { skip }, async (t) => {
   const log = () => northLogs.map((path) => readFileSync(path, 'utf8')).join('')
   const says = (line: string) =>
     line.includes('"peer":"south1"') && /a new peer, and the clock of this node is wrong/.test(line)
@@ -140,7 +140,7 @@ t.test('a new peer of a node in 1970', { skip: UNLESS_LONG }, async (t) => {
   t.match(await getOnce(lab, 'north1-client', url('south1'), 4), { node: 'south1' }, 'until the clock is set')
 })
 
-t.test('without the cloud for longer than certificates live', { skip: UNLESS_LONG }, async (t) => {
+t.test('without the cloud for longer than certificates live', { skip }, async (t) => {
   const direct = async () => {
     const ways = (await waysOf(lab)).filter(({ from, to }) => from !== 'cloud' && to !== 'cloud')
     return ways.length === 2 && ways.every(({ path }) => path.rung === 'direct')

@@ -15,6 +15,8 @@ type Test = { readonly teardown: (body: () => Promise<void>) => unknown; readonl
 export const UNDER_LOAD = 2
 /** `npm run test:long`: more rounds, rows and calls than fit into the minutes of `npm test`. */
 export const LONG = process.env['LONG'] === '1'
+/** Why a test is left out where that is not what runs. */
+export const UNLESS_LONG = !LONG && 'npm run test:long runs it'
 
 /** For everything that has no promised time: long enough for a machine that is busy with other tests. */
 export const PATIENCE_MS = 40_000

@@ -8,10 +8,10 @@ import t from 'tap'
 import { startCalls } from '../lab/first-contact.ts'
 import { REPOSITORY } from '../lab/paths.ts'
 import { lacksMemoryGroups, makeMemoryGroup } from '../lib/memory-group.ts'
-import { failuresOf, LONG, openMesh, until } from './mesh.ts'
+import { failuresOf, openMesh, UNLESS_LONG, until } from './mesh.ts'
 
 t.setTimeout(300_000)
-const skip = lacksMemoryGroups() || (!LONG && 'LONG=1 runs it')
+const skip = lacksMemoryGroups() || UNLESS_LONG
 const MB = 1e6
 /** A machine of 512 MB has some 200 left beside kernel, kubelet and runtime. 128 are too few: their own pages come and go. */
 const BOUNDS_MB = [512, 200]

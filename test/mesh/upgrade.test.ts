@@ -13,7 +13,7 @@ import type { DaemonName } from '../lab/daemons.ts'
 import type { Lab } from '../lab/lab.ts'
 import type { NatType } from '../lab/nat.ts'
 import { FULMAR } from '../lab/paths.ts'
-import { addressOf, gatewaysOf, getOnce, LONG, openMesh, until } from './mesh.ts'
+import { addressOf, gatewaysOf, getOnce, LONG, openMesh, UNLESS_LONG, until } from './mesh.ts'
 
 t.setTimeout(600_000)
 
@@ -69,10 +69,10 @@ const rows: readonly Row[] = [
   },
 ]
 const only = process.env['ONLY']
-const isSkipped = ({ name, long }: Row) => (only === undefined ? long === true && !LONG : only !== name)
+const isSkipped = ({ name, long }: Row) => (only === undefined ? long === true && UNLESS_LONG : only !== name)
 
 for (const [index, row] of rows.entries())
-  t.test(row.name, { skip: isSkipped(row) && 'LONG=1 runs it' }, async (t) => {
+  t.test(row.name, { skip: isSkipped(row) }, async (t) => {
     const { nat, gateways, relays, perSecond } = row
     const lab = await openMesh(t, `u${index}`, {
       pools: POOLS,
