@@ -87,6 +87,7 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
     progress(
       `${CHANGED} has another podCIDR: ${renumbered.told} gateways know after ${Math.round(renumbered.tookMs)} ms${named(renumbered.missing)}`,
     )
+    for (const move of renumbered.others.slice(0, NAMED)) progress(move)
     await atRest(lab, progress, signal)
     const anew = await changeOf(lab, signal, async () => {
       const before = await statusOf(lab, CHANGED)
@@ -96,6 +97,8 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
       return await untilAll(async (pool) => hasPathTo(await statusOf(lab, pool), CHANGED, before), signal)
     })
     progress(`${CHANGED} began anew: its pairs have a path again after ${Math.round(anew.tookMs)} ms`)
+
+    for (const move of anew.others.slice(0, NAMED)) progress(move)
 
     const value = (name: string, title: string, unit: Finding['unit'], figure: number, limit?: number): Finding => ({
       name,
@@ -119,9 +122,15 @@ async function run({ progress, signal }: StudyOptions): Promise<StudyReport> {
         value('wireguardMemory', 'pools: beside it, its wireguard-go processes, mean', 'MB', wireguard / POOLS),
         value('relayMemory', 'pools: memory of the relay', 'MB', relay),
         value('renumbered', 'pools: a podCIDR changed, known to all', 'ms', renumbered.tookMs, CHANGE_WITHIN_MS),
-        value('renumberedOthers', 'pools: by that, paths touched between other pools', 'pairs', renumbered.others, 0),
+        value(
+          'renumberedOthers',
+          'pools: by that, paths touched between other pools',
+          'pairs',
+          renumbered.others.length,
+          0,
+        ),
         value('anew', 'pools: a gateway begins anew, its pairs have a path', 'ms', anew.tookMs, CHANGE_WITHIN_MS),
-        value('anewOthers', 'pools: by that, paths touched between other pools', 'pairs', anew.others, 0),
+        value('anewOthers', 'pools: by that, paths touched between other pools', 'pairs', anew.others.length, 0),
       ],
       notes: [
         `pools: ${POOLS} pools, a gateway each, behind NATs that punch; the cloud has none; each wireguard-go runs Go code on one thread; memory is the proportional set size (PSS)`,
@@ -238,8 +247,8 @@ async function atRest(lab: Lab, progress: (line: string) => void, signal: AbortS
     await pause(REST_MS, undefined, { signal })
     const now = await allPaths(lab)
     const moved = movedBetween(before, now)
-    if (moved === 0) return
-    progress(`${moved} paths moved within ${REST_MS / 1000} s by themselves`)
+    if (moved.length === 0) return
+    progress(`${moved.length} paths moved within ${REST_MS / 1000} s by themselves`)
     if (performance.now() > endMs) return
     before = now
   }
@@ -248,7 +257,8 @@ async function atRest(lab: Lab, progress: (line: string) => void, signal: AbortS
 type Change = {
   readonly told: number
   readonly tookMs: number
-  readonly others: number
+  /** Paths between other pools that moved. */
+  readonly others: readonly string[]
   /** Pools whose gateways did not know in time. */
   readonly missing: readonly string[]
 }
@@ -261,17 +271,26 @@ async function changeOf(lab: Lab, signal: AbortSignal, change: () => Promise<Omi
   return { ...done, others: movedBetween(before, await allPaths(lab)) }
 }
 
-/** How many paths of two looks differ; those of the site that changes do not count. */
-function movedBetween(before: PathsByPool, after: PathsByPool): number {
+/** Which paths of two looks differ, in words; those of the site that changes do not count. */
+function movedBetween(before: PathsByPool, after: PathsByPool): readonly string[] {
   const looks = [...before].flatMap(([pool, paths]) =>
     [...paths].flatMap(([to, path]) =>
-      pool === CHANGED || to === CHANGED ? [] : [{ path, now: after.get(pool)?.get(to) }],
+      pool === CHANGED || to === CHANGED ? [] : [{ pool, path, now: after.get(pool)?.get(to) }],
     ),
   )
   // Times are told by the machine's clock, which may have been set between the looks: for all of them at once.
   const shifts = looks.flatMap(({ path, now }) => (now === undefined ? [] : [now.since - path.since]))
   const setMs = shifts.length === 0 ? 0 : percentile(shifts, 0.5)
-  return looks.filter(({ path, now }) => !isSame(path, now, setMs)).length
+  return looks.flatMap(({ pool, path, now }) => (isSame(path, now, setMs) ? [] : [moveText(pool, path, now)]))
+}
+
+function moveText(
+  pool: string,
+  { pool: to, rung, endpoint = 'nowhere' }: PathStatus,
+  now: PathStatus | undefined,
+): string {
+  const [last] = now?.history ?? []
+  return `${pool} to ${to}: ${rung} at ${endpoint}, then ${now?.rung} at ${now?.endpoint ?? 'nowhere'} (${last?.why})`
 }
 
 /** Of two looks at one moment. */
@@ -291,11 +310,11 @@ async function untilAll(isSo: (pool: string) => Promise<boolean>, signal: AbortS
   while (missing.length > 0 && performance.now() < startMs + CHANGE_WITHIN_MS) {
     const lookMs = performance.now()
     const still: string[] = []
-    // One after the other, and then a rest as long: the processors are the gateways'.
+    // One after the other, and then a rest: the processors are the gateways'.
     for (const pool of missing) if (!(await isSo(pool))) still.push(pool)
     missing = still
     const tookMs = performance.now() - lookMs
-    if (missing.length > 0) await pause(Math.max(POLL_MS / 10, tookMs), undefined, { signal })
+    if (missing.length > 0) await pause(Math.min(tookMs / LOOKING_SHARE, MOST_REST_MS), undefined, { signal })
   }
   const tookMs = missing.length === 0 ? performance.now() - startMs : Infinity
   return { told: others.length - missing.length, tookMs, missing }

@@ -78,6 +78,9 @@ type Member = {
 const MAX_PROBES_IN_FLIGHT = 512
 /** Time between two looks at the clock, at the most, so that a path stepped by nobody is stepped anyway. */
 const MAX_SLEEP_MS = 1_000
+/** Later than this is no jitter. */
+const LATE_MS = 50
+const MAX_REST_MS = 1_000
 /** When a new role is told; echoes repeat it from then on. */
 const ROLE_REPEATS_MS = [0, 60, 200]
 
@@ -109,6 +112,8 @@ export function runPaths(
   let relayOpen = false
   let timer: NodeJS.Timeout | undefined
   let stepping = false
+  /** When the timer is due, and until when it rests. */
+  let [dueMs, restedMs] = [Infinity, -Infinity]
 
   const now = (): number => performance.now()
 
@@ -154,21 +159,27 @@ export function runPaths(
     }
   }
 
-  /** Steps every path that is due, then sleeps until the next is. An event that made a path due calls it too. */
+  /**
+   * Steps every path that is due, then sleeps until the next is. An event that made a path due calls it too. On a machine
+   * that has no time for us we come late: then we rest for as long, and what is silent meanwhile is asked the less often.
+   */
   const step = (due?: Member): void => {
     if (signal.aborted || stepping) return
     stepping = true
     const nowMs = now()
+    if (nowMs - dueMs >= LATE_MS) restedMs = nowMs + Math.min(nowMs - dueMs, MAX_REST_MS)
+    const rests = due !== undefined && nowMs < restedMs
     let nextMs = nowMs + MAX_SLEEP_MS
     for (const member of members.values()) {
-      if (member === due || member.path.nextMs <= nowMs)
+      if (member === due || (!rests && member.path.nextMs <= nowMs))
         for (const action of member.path.step(nowMs, Math.random())) act(member, action, nowMs)
       nextMs = Math.min(nextMs, member.path.nextMs)
     }
     stepping = false
     clearTimeout(timer)
+    dueMs = Math.max(nextMs, restedMs)
     // Node cuts fractions off: a timer that is early finds nothing to do and waits again.
-    timer = setTimeout(step, Math.max(1, Math.ceil(nextMs - now())))
+    timer = setTimeout(step, Math.max(1, Math.ceil(dueMs - now())))
   }
   onAbort(signal, () => clearTimeout(timer))
 

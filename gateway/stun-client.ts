@@ -78,7 +78,8 @@ export function createStunClient(
           return
         }
         // A process that stood still sends late, and finds its answers after its timers.
-        const waitMs = Math.max(timeoutMs - waitedMs, Math.min(LAST_CHANCE_MS, timeoutMs - retransmitAtMs(repetition)))
+        const lastChanceMs = Math.max(0, Math.min(LAST_CHANCE_MS, timeoutMs - retransmitAtMs(repetition)))
+        const waitMs = Math.max(timeoutMs - waitedMs, lastChanceMs)
         timer = setTimeout(() => setImmediate(() => settle(undefined)), waitMs)
       }
       transmit(0)

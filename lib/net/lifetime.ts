@@ -63,7 +63,7 @@ export function endWithoutReader(): void {
     })
 }
 
-/** Resolves after `ms`, or at once (without an error) when the signal aborts. */
+/** Resolves after `ms`, which may be over already, or at once (without an error) when the signal aborts. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve()
   return new Promise((resolve) => {
@@ -72,7 +72,7 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
       signal.removeEventListener('abort', done)
       resolve()
     }
-    const timer = setTimeout(done, ms)
+    const timer = setTimeout(done, Math.max(0, ms))
     signal.addEventListener('abort', done)
   })
 }

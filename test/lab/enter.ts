@@ -52,7 +52,8 @@ export function enterCommand(
   directory = '/',
 ): readonly [string, readonly string[]] {
   const paths = pathsOf(id)
-  const inside = 'echo 0 > "$1/cgroup.procs" && cd "$2" && shift 2 && exec "$@"'
+  // A test runner has every Node that it starts load what it watches its tests with.
+  const inside = 'unset NODE_OPTIONS; echo 0 > "$1/cgroup.procs" && cd "$2" && shift 2 && exec "$@"'
   const program = ['sh', '-c', inside, 'sh', `${cgroupRoot()}/${place.cgroup}`, directory, ...command] as const
   if (place.namespaces === MACHINE) return ['sh', program.slice(1)]
   const entry = [
