@@ -20,6 +20,9 @@ const SERIES_GAP_MS = 2_000
 /** Each outcome counts that much less than the one after it: the last hundred or so make the loss. */
 const LOSS_DECAY = 1 - 1 / 64
 
+/** What kept us (all gateways plan anew at the same moment, say) may have kept the peer, then, for as long. */
+const FORGIVEN = 2
+
 type Sent = { readonly sequence: number; readonly atMs: number }
 
 /** Echoes of one size. */
@@ -149,6 +152,6 @@ export class RungHealth {
 
   /** Time in which we ourselves did not run proves nothing about the rung: it is taken out of what it was silent. */
   forgive(ms: number): void {
-    for (const size of ECHO_SIZES) this.#tracks[size].forgive(ms)
+    for (const size of ECHO_SIZES) this.#tracks[size].forgive(FORGIVEN * ms)
   }
 }

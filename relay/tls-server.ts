@@ -13,6 +13,7 @@ import { identityOf, type Identity } from '../lib/identity.ts'
 import type { Log } from '../lib/log.ts'
 import { https } from '../lib/net/http.ts'
 import { onAbort } from '../lib/net/lifetime.ts'
+import { limitSegments } from '../lib/net/tcp-mss.ts'
 import { JOIN_PATH, RENEW_PATH } from '../lib/wire/join.ts'
 import { MUX_PATH } from '../lib/wire/mux.ts'
 import { PACKETS_PATH } from '../lib/wire/packet-frame.ts'
@@ -289,6 +290,7 @@ function callerAddress({ remoteAddress = '', remotePort = 0 }: TLSSocket): strin
 async function listenIfPossible(server: Server, where: ListenAddress, optional: boolean, log: Log): Promise<boolean> {
   try {
     await listen(server, where, '--listen', log)
+    if (!limitSegments(server)) log.warn('sessions over a path that loses large packets may stall for seconds')
     return true
   } catch (error) {
     const { code } = (error as Error).cause as NodeJS.ErrnoException

@@ -2,6 +2,7 @@
 // memory that not every daemon need spend.
 
 import type * as Ffi from 'node:ffi'
+import type { Server, Socket } from 'node:net'
 
 /** @throws Error where this Node has none. */
 export function loadFfi(): typeof Ffi {
@@ -35,3 +36,7 @@ function open<const D extends Ffi.FunctionDefinitions>(signatures: D): Partial<F
     return {}
   }
 }
+
+/** @returns the descriptor, which Node keeps to itself; -1 where it is closed. */
+export const fdOf = (socket: Socket | Server): number =>
+  (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle?.fd ?? -1

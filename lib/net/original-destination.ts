@@ -5,7 +5,7 @@
 import type { Socket } from 'node:net'
 import { canonicalAddress } from '../address.ts'
 import { familyOf, type Family } from '../cidr.ts'
-import { libc } from './ffi.ts'
+import { fdOf, libc } from './ffi.ts'
 import { addressIn, SOCKADDR_BYTES } from './sockaddr.ts'
 
 /** SOL_IP and SOL_IPV6. */
@@ -27,8 +27,8 @@ export function originalDestination(socket: Socket): string | undefined {
 
 /** undefined where the kernel tracks no connections, or not this one. */
 function translatedFrom(socket: Socket, family: Family): string | undefined {
-  const { fd } = (socket as unknown as { readonly _handle?: { readonly fd?: number } })._handle ?? {}
-  if (fd === undefined || fd < 0) return undefined
+  const fd = fdOf(socket)
+  if (fd < 0) return undefined
   const name = Buffer.alloc(SOCKADDR_BYTES[6])
   const length = Buffer.from([name.length, 0, 0, 0])
   const failed = functions()?.getsockopt(fd, LEVEL[family], ORIGINAL_DESTINATION, name, length)

@@ -52,7 +52,7 @@ NFT`
 
 const STRICT: Before = () => 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $f; done'
 
-t.test("kube-proxy's marks", (t) => beside(t, 'kp', KUBE_PROXY))
+t.test("kube-proxy's marks", { skip: UNLESS_LONG }, (t) => beside(t, 'kp', KUBE_PROXY))
 // Beside CNIs they are strict too.
 t.test('strict reverse-path filters everywhere', { skip: UNLESS_LONG }, (t) => beside(t, 'rp', STRICT))
 

@@ -152,7 +152,7 @@ nft insert rule inet firewall forward ct status dnat accept`,
   await until('it is taken once it is free', async () => (await gatewayOf(lab, 'mole')).wireguard.port === 4_700)
 })
 
-t.test('two pools on one LAN', async (t) => {
+t.test('two pools on one LAN', { skip: UNLESS_LONG }, async (t) => {
   const pair = ['mast', 'sail'] as const
   const lab = await openMesh(t, 'l', {
     pools: pair,

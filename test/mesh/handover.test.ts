@@ -68,7 +68,7 @@ async function settled(lab: Lab, rung: Rung) {
   )
 }
 
-const SHORT: readonly string[] = ['direct', KILLED]
+const SHORT: readonly string[] = ['direct']
 const only = process.env['ONLY']
 const isSkipped = (name: string) => (only === undefined ? !SHORT.includes(name) && UNLESS_LONG : only !== name)
 

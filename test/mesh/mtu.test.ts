@@ -9,11 +9,8 @@ t.setTimeout(280_000)
 
 const PAIR = ['sorrel', 'tansy'] as const
 const BYTES = 1_000_000
-/**
- * From a narrower path to bulk flows that pass again: a look each 3 s and a burst, or TCP's own search for the MTU in the
- * session with the relay; then the flow's own next repetition, up to as late again as it has been stalled.
- */
-const PATIENCE_S = 40
+/** From a narrower path to bulk flows that pass again: a look each 3 s and a burst; then their own next repetition (3.0, 6.2 or 12.6 s). */
+const PATIENCE_S = 20
 const ETHERNET = 1500
 
 const CASES = [
