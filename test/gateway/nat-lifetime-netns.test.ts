@@ -40,7 +40,11 @@ t.test('behind real NATs', { skip: isRoot ? false : 'needs root for network name
     for (let row = waiting.shift(); row !== undefined; row = waiting.shift()) {
       const [name, rules, address, livedMs, diedMs] = row
       await net.load(rules)
-      t.strictSame(await net.client.call('lifetime', address, WAITS_MS), { livedMs, ...(diedMs && { diedMs }) }, name)
+      const measure = () => net.client.call('lifetime', address, WAITS_MS)
+      const first = await measure()
+      // A length whose test came a second late, on a machine that stood still, is said to be unknown.
+      const measured = diedMs !== undefined && first?.diedMs === undefined ? await measure() : first
+      t.strictSame(measured, { livedMs, ...(diedMs && { diedMs }) }, name)
     }
   }
   await Promise.all(Array.from({ length: LANES }, lane))
