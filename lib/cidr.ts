@@ -16,8 +16,14 @@ export type Cidr = {
   readonly text: string
 }
 
+/** Who plans from a cluster reads its prefixes again with each change, and nearly all are those of before. */
+const KEPT = 8_192
+const kept = new Map<string, Cidr>()
+
 /** @returns undefined for whatever is no `ADDRESS/LENGTH`; host bits are cleared, as Kubernetes does. */
 export function parseCidr(text: string): Cidr | undefined {
+  const known = kept.get(text)
+  if (known !== undefined) return known
   const [, address, digits] = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text) ?? []
   const parsed = address === undefined ? undefined : parseAddress(address)
   const length = Number(digits)
@@ -25,7 +31,10 @@ export function parseCidr(text: string): Cidr | undefined {
   const hostBits = BigInt(parsed.bits - length)
   const first = (parsed.number >> hostBits) << hostBits
   const last = first + (1n << hostBits) - 1n
-  return { family: parsed.family, first, last, length, text: `${addressText(parsed.family, first)}/${length}` }
+  const cidr = { family: parsed.family, first, last, length, text: `${addressText(parsed.family, first)}/${length}` }
+  if (kept.size >= KEPT) kept.clear()
+  kept.set(text, cidr)
+  return cidr
 }
 
 /** An address or a prefix in canonical text; undefined for anything else, zones (`%eth0`) included. */
