@@ -33,6 +33,8 @@ const PING_S = 5
 /** Asking every gateway for all its paths takes them from their work: a look may take so much of the time, at the most. */
 const LOOKING_SHARE = 0.1
 const MOST_REST_MS = 10_000
+/** Where a change is followed, whose time is told no more exactly. */
+const CHANGE_REST_MS = 2_000
 /** At rest is a mesh none of whose paths moves for so long. */
 const REST_MS = 10_000
 const REST_WITHIN_MS = 180_000
@@ -206,6 +208,7 @@ async function untilUp(lab: Lab, progress: (line: string) => void, signal: Abort
   }
 }
 
+/** So many pairs or moves are named, at the most. */
 const NAMED = 5
 /** Those that are missing, where they are few. */
 const named = (missing: readonly string[]): string =>
@@ -289,8 +292,9 @@ function moveText(
   { pool: to, rung, endpoint = 'nowhere' }: PathStatus,
   now: PathStatus | undefined,
 ): string {
-  const [last] = now?.history ?? []
-  return `${pool} to ${to}: ${rung} at ${endpoint}, then ${now?.rung} at ${now?.endpoint ?? 'nowhere'} (${last?.why})`
+  const before = `${pool} to ${to}: ${rung} at ${endpoint}`
+  if (now === undefined) return `${before}, then nothing is told`
+  return `${before}, then ${now.rung} at ${now.endpoint ?? 'nowhere'} (${now.history?.[0]?.why ?? 'no move'})`
 }
 
 /** Of two looks at one moment. */
@@ -314,7 +318,7 @@ async function untilAll(isSo: (pool: string) => Promise<boolean>, signal: AbortS
     for (const pool of missing) if (!(await isSo(pool))) still.push(pool)
     missing = still
     const tookMs = performance.now() - lookMs
-    if (missing.length > 0) await pause(Math.min(tookMs / LOOKING_SHARE, MOST_REST_MS), undefined, { signal })
+    if (missing.length > 0) await pause(Math.min(tookMs / LOOKING_SHARE, CHANGE_REST_MS), undefined, { signal })
   }
   const tookMs = missing.length === 0 ? performance.now() - startMs : Infinity
   return { told: others.length - missing.length, tookMs, missing }

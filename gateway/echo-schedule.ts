@@ -2,7 +2,7 @@
 // it would help:
 //
 //   in use             small ones every 500 ms, one of the size it must carry every 3 s; a burst when one is missed
-//   in use, followed   the controlled side hears by the other's that packets come, and asks every 2 s itself
+//   in use, followed   the controlled side hears by the other's that packets come, and asks every 2 s, while all is well
 //   being validated    every 100 ms, until it carries traffic
 //   all, at once       when the burst was not answered (suspicion.ts), until one that answers takes over
 
@@ -11,12 +11,12 @@ import { ECHO_SIZES, type EchoSize } from './echo.ts'
 import { RungHealth } from './rung-health.ts'
 import { BURST_INTERVAL_MS, type Suspicion } from './suspicion.ts'
 
-/** An echo per path in use. */
+/** On the rung in use: of the controlling side, and of the other while the first does not ask. */
 export const ECHO_INTERVAL_MS = 500
 /** Of the controlled side, while those of the other come. */
 const FOLLOWED_INTERVAL_MS = 2_000
 /** The other's next echo is late. */
-const FOLLOWED_MS = 1.5 * ECHO_INTERVAL_MS
+const FOLLOWED_MS = 1.2 * ECHO_INTERVAL_MS
 /** One of the size that the path is trusted with, to notice when it carries small packets only. */
 const LARGE_INTERVAL_MS = 3_000
 /** On a narrow path: whether it carries full-size packets again. */
@@ -27,7 +27,6 @@ export type DueEcho = { readonly rung: Rung; readonly sequence: number; readonly
 
 /** What the path knows of its rungs now. */
 export type EchoNeeds = {
-  readonly controlling: boolean
   readonly inUse: Rung | 'none'
   /** The size, beside small ones, that the rung in use must carry. */
   readonly large: 'least' | 'full' | undefined
@@ -38,8 +37,13 @@ export type EchoNeeds = {
 }
 
 export class EchoSchedule {
+  readonly #controlling: boolean
   #health = freshHealth()
   #sequence = 0
+
+  constructor(controlling: boolean) {
+    this.#controlling = controlling
+  }
 
   get health(): Readonly<Record<Rung, RungHealth>> {
     return this.#health
@@ -74,9 +78,8 @@ export class EchoSchedule {
 
   /** When the next one is due, or the answer to the last one late. */
   nextMs(needs: EchoNeeds, nowMs: number): number {
-    const times = [nowMs + ECHO_INTERVAL_MS]
     const followedMs = this.#followedMs(needs)
-    if (followedMs > nowMs) times[0] = followedMs
+    const times = [followedMs > nowMs ? followedMs : nowMs + ECHO_INTERVAL_MS]
     for (const rung of RUNGS)
       for (const size of ECHO_SIZES) {
         const interval = this.#interval(rung, size, needs, nowMs)
@@ -91,9 +94,14 @@ export class EchoSchedule {
     return Math.min(...times)
   }
 
-  /** Until when the other side's echoes tell enough. */
-  #followedMs({ controlling, inUse }: EchoNeeds): number {
-    return controlling || inUse === 'none' ? -Infinity : this.#health[inUse].lastRequestMs + FOLLOWED_MS
+  /** Until when the other side's echoes tell enough: those of the rung in use alone, since in doubt it asks on all. */
+  #followedMs({ inUse }: EchoNeeds): number {
+    if (this.#controlling || inUse === 'none') return -Infinity
+    const { lastRequestMs } = this.#health[inUse]
+    const isDoubted = RUNGS.some(
+      (rung) => rung !== inUse && lastRequestMs - this.#health[rung].lastRequestMs < FOLLOWED_MS,
+    )
+    return isDoubted ? -Infinity : lastRequestMs + FOLLOWED_MS
   }
 
   /** How often a rung is asked now; undefined: not at all. An idle, healthy path asks only the rung in use. */

@@ -20,7 +20,6 @@ import { randomInt } from 'node:crypto'
 import type { Log } from '../lib/log.ts'
 import { pause } from '../lib/net/lifetime.ts'
 import { CARRIERS } from '../lib/owned.ts'
-import { linkLocalOf } from './addresses.ts'
 import { decodeHandover, encodeHandover, type HandoverKind, type HandoverMessage } from './handover.ts'
 import { createLeaveDevice } from './leave-device-loop.ts'
 import type { Mesh } from './mesh-loop.ts'
@@ -97,7 +96,7 @@ export function runHandover(
 
   /** @param rung the device of the rung in use. @returns whether the peer sends to the successor now. */
   const leave = async (to: Peer, rung: string, id: number, successor: string, beganMs: number): Promise<boolean> => {
-    const address = linkLocalOf(to.node)
+    const address = to.linkLocal
     const deadline = { heard: false, silentMs: beganMs + SILENCE_MS, endMs: beganMs + PREPARE_MS }
     const asks = (kind: HandoverKind, over: string) =>
       ask(address, over, { kind, reply: false, id, successor, port: 0 }, deadline)

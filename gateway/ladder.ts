@@ -27,6 +27,11 @@ type Move = { readonly atMs: number; readonly rung: Rung | 'cold'; readonly why:
 /** What counts as "now" for echoes on a rung that the other side set up. */
 const FRESH_MS = 1_500
 const MAX_HISTORY = 8
+/**
+ * What kept us from running (all gateways plan anew at the same moment, say) may have kept the peer, then, for as long. Until
+ * the rung in use answers again that counts for so much in all, so that a dead one is left on a busy machine too.
+ */
+const PEER_KEPT_MS = 2_000
 
 export class Ladder {
   /** The rung that carries traffic. */
@@ -46,13 +51,15 @@ export class Ladder {
   readonly #controlling: boolean
   readonly #punch: Punch
   readonly #act: (action: LadderAction) => void
-  readonly #echoes = new EchoSchedule()
+  readonly #echoes: EchoSchedule
   readonly #suspicion = new Suspicion()
   /** Of the rungs that traffic moves up to. */
   readonly #hold = { direct: new HoldDown(), 'relay-udp': new HoldDown() }
   /** Since when WireGuard has the relay's UDP session for endpoint of fm-udp. */
   #udpBoundMs: number | undefined
   #wokeMs: number
+  /** What is left of PEER_KEPT_MS. */
+  #peerKeptMs = PEER_KEPT_MS
 
   /** @param punch finds the address of the rung direct. @param act takes what is to be done. */
   constructor(
@@ -65,6 +72,7 @@ export class Ladder {
     act: (action: LadderAction) => void,
   ) {
     this.#controlling = options.controlling
+    this.#echoes = new EchoSchedule(options.controlling)
     this.#punch = options.punch
     this.#act = act
     this.rung = options.rung
@@ -86,6 +94,7 @@ export class Ladder {
 
   echoReplied(rung: Rung, sequence: number, nowMs: number): void {
     this.#echoes.health[rung].replied(sequence, nowMs)
+    if (rung === this.rung) this.#peerKeptMs = PEER_KEPT_MS
   }
 
   /** From cold. */
@@ -103,7 +112,9 @@ export class Ladder {
 
   /** Time in which we ourselves did not run. */
   forgive(ms: number): void {
-    for (const rung of RUNGS) this.#echoes.health[rung].forgive(ms)
+    const peerMs = this.#suspicion.sinceMs === undefined ? Math.min(ms, this.#peerKeptMs) : 0
+    this.#peerKeptMs -= peerMs
+    for (const rung of RUNGS) this.#echoes.health[rung].forgive(ms + peerMs)
     this.#suspicion.forgive(ms)
   }
 
@@ -186,7 +197,6 @@ export class Ladder {
       'relay-tcp': relayUsable,
     }
     const needs: EchoNeeds = {
-      controlling: this.#controlling,
       inUse: isRung(this.rung) ? this.rung : 'none',
       large: this.#largeSize(),
       validated: RUNGS.filter((rung) =>

@@ -69,7 +69,6 @@ type Member = {
   peer: Peer
   readonly path: Path
   readonly key: Buffer
-  readonly linkLocal: string
   /** Probes under way by transaction id (hex): when each left. */
   readonly probes: Map<string, number>
 }
@@ -80,6 +79,7 @@ const MAX_PROBES_IN_FLIGHT = 512
 const MAX_SLEEP_MS = 1_000
 /** Later than this is no jitter. */
 const LATE_MS = 50
+/** However late we come: the peers wait for our answers to what they ask. */
 const MAX_REST_MS = 1_000
 /** When a new role is told; echoes repeat it from then on. */
 const ROLE_REPEATS_MS = [0, 60, 200]
@@ -112,8 +112,10 @@ export function runPaths(
   let relayOpen = false
   let timer: NodeJS.Timeout | undefined
   let stepping = false
-  /** When the timer is due, and until when it rests. */
-  let [dueMs, restedMs] = [Infinity, -Infinity]
+  /** When the timer is due. */
+  let dueMs = Infinity
+  /** Until then only events step a path. */
+  let restUntilMs = -Infinity
 
   const now = (): number => performance.now()
 
@@ -127,7 +129,7 @@ export function runPaths(
         return
       }
       case 'echo':
-        return options.echoes().send(action.rung, member.linkLocal, action)
+        return options.echoes().send(action.rung, member.peer.linkLocal, action)
       case 'call':
         return effects.call(member.peer, action.reply)
       case 'ask':
@@ -167,8 +169,8 @@ export function runPaths(
     if (signal.aborted || stepping) return
     stepping = true
     const nowMs = now()
-    if (nowMs - dueMs >= LATE_MS) restedMs = nowMs + Math.min(nowMs - dueMs, MAX_REST_MS)
-    const rests = due !== undefined && nowMs < restedMs
+    if (nowMs - dueMs >= LATE_MS) restUntilMs = nowMs + Math.min(nowMs - dueMs, MAX_REST_MS)
+    const rests = due !== undefined && nowMs < restUntilMs
     let nextMs = nowMs + MAX_SLEEP_MS
     for (const member of members.values()) {
       if (member === due || (!rests && member.path.nextMs <= nowMs))
@@ -177,7 +179,7 @@ export function runPaths(
     }
     stepping = false
     clearTimeout(timer)
-    dueMs = Math.max(nextMs, restedMs)
+    dueMs = Math.max(nextMs, restUntilMs)
     // Node cuts fractions off: a timer that is early finds nothing to do and waits again.
     timer = setTimeout(step, Math.max(1, Math.ceil(dueMs - now())))
   }
@@ -186,7 +188,7 @@ export function runPaths(
   const remove = (member: Member): void => {
     members.delete(member.peer.node)
     byUsername.delete(usernameOf(member.peer.wireguardKey))
-    byLinkLocal.delete(member.linkLocal)
+    byLinkLocal.delete(member.peer.linkLocal)
   }
 
   const add = (peer: Peer, rung: Rung | 'cold'): void => {
@@ -200,13 +202,12 @@ export function runPaths(
       peer,
       path: new Path({ controlling, isLikely, rung, coldAfterMs, always, nowMs: now() }),
       key: probeKey(privateKey, peer.wireguardKey),
-      linkLocal: peer.linkLocal,
       probes: new Map(),
     }
     member.path.setRelayOpen(relayOpen)
     members.set(peer.node, member)
     byUsername.set(usernameOf(peer.wireguardKey), member)
-    byLinkLocal.set(member.linkLocal, member)
+    byLinkLocal.set(member.peer.linkLocal, member)
   }
 
   const withMember = (node: string, event: (path: Path) => void): void => {
@@ -305,9 +306,9 @@ export function runPaths(
     tellRole: () => {
       for (const afterMs of ROLE_REPEATS_MS)
         setTimeout(() => {
-          for (const { path, linkLocal } of signal.aborted ? [] : members.values())
+          for (const { path, peer } of signal.aborted ? [] : members.values())
             if (path.rung !== 'cold')
-              options.echoes().tellRole(path.rung === 'none' ? 'relay-tcp' : path.rung, linkLocal)
+              options.echoes().tellRole(path.rung === 'none' ? 'relay-tcp' : path.rung, peer.linkLocal)
         }, afterMs).unref()
     },
     findings: () =>

@@ -19,7 +19,7 @@ export type Peer = {
   readonly pool: string
   readonly node: string
   readonly wireguardKey: string
-  /** See addresses.ts. */
+  /** Of its node in the tunnels (addresses.ts), both. */
   readonly linkLocal: string
   readonly ula: string
   /** Prefixes to route to it. */

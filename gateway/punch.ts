@@ -22,7 +22,7 @@ export type TriedCandidate = {
   unanswered: number
   rttMs: number | undefined
   answeredMs: number
-  /** When it was probed last. */
+  /** When it was probed last, openers aside. */
   probedMs: number
   /** WireGuard did not get through although probes did: not chosen again in this attempt. */
   refused: boolean

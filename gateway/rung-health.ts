@@ -7,23 +7,27 @@ import { ECHO_SIZES, type EchoSize } from './echo.ts'
 const MAX_TIMEOUT_MS = 3_000
 /** Before any reply told how long one takes. */
 const FIRST_TIMEOUT_MS = 1_000
-/** A reply that took so many times the round-trip time waited in WireGuard for a handshake, and is no sample of it. */
-const MAX_SAMPLE = 3
+/** Round trips grow by so much from one sample to the next, at the most: a longer one may have met a standstill. */
+const MAX_GROWTH = 3
+/** The first sample, at the most. */
+const MAX_FIRST_SAMPLE_MS = 1_000
 /** A reply sooner than this is never a loss: schedulers and radios take that long without any fault. */
 const MIN_TIMEOUT_MS = 250
 /** Echoes in flight that are remembered; older ones are forgotten, and their replies count as none. */
 const MAX_OUTSTANDING = 32
 /** A rung that answers small echoes and no full-size one for so long is taken for narrow. */
 const NARROW_AFTER_MS = 1_000
-/** After such a pause echoes are a new series: what the last one of the old met says nothing now. */
-const SERIES_GAP_MS = 2_000
+/** After such a pause, longer than any between echoes of a rung in use, they are a new series: what the last one of the old met says nothing now. */
+const SERIES_GAP_MS = 5_000
 /** Each outcome counts that much less than the one after it: the last hundred or so make the loss. */
 const LOSS_DECAY = 1 - 1 / 64
 
-/** What kept us (all gateways plan anew at the same moment, say) may have kept the peer, then, for as long. */
-const FORGIVEN = 2
-
-type Sent = { readonly sequence: number; readonly atMs: number }
+type Sent = {
+  readonly sequence: number
+  readonly atMs: number
+  /** WireGuard had a session, since a reply came just before: it did not wait for a handshake. */
+  readonly inSession: boolean
+}
 
 /** Echoes of one size. */
 class Track {
@@ -39,15 +43,15 @@ class Track {
     if (nowMs - this.lastSentMs > SERIES_GAP_MS) this.#unansweredSinceMs = nowMs
     this.#unansweredSinceMs ??= nowMs
     this.lastSentMs = nowMs
-    this.#outstanding.push({ sequence, atMs: nowMs })
+    this.#outstanding.push({ sequence, atMs: nowMs, inSession: nowMs - this.lastReplyMs <= SERIES_GAP_MS })
     while (nowMs - this.#outstanding[0]!.atMs > MAX_TIMEOUT_MS || this.#outstanding.length > MAX_OUTSTANDING) {
       this.#outstanding.shift()
       this.#settle(false)
     }
   }
 
-  /** @returns how long the echo took, ms; undefined if there is none such under way. */
-  replied(sequence: number, nowMs: number): number | undefined {
+  /** @returns the echo; undefined if there is none such under way. */
+  replied(sequence: number, nowMs: number): Sent | undefined {
     const index = this.#outstanding.findIndex((sent) => sent.sequence === sequence)
     const sent = this.#outstanding[index]
     if (sent === undefined) return undefined
@@ -55,7 +59,7 @@ class Track {
     this.#settle(true)
     this.lastReplyMs = nowMs
     this.#unansweredSinceMs = this.#outstanding.find((other) => other.sequence > sequence)?.atMs
-    return nowMs - sent.atMs
+    return sent
   }
 
   /** @returns since when none has been answered, if longer than a reply may take; undefined while all is well. */
@@ -99,11 +103,12 @@ export class RungHealth {
 
   replied(sequence: number, nowMs: number): void {
     for (const size of ECHO_SIZES) {
-      const sample = this.#tracks[size].replied(sequence, nowMs)
-      if (sample === undefined) continue
+      const sent = this.#tracks[size].replied(sequence, nowMs)
       // Only small echoes tell the round-trip time: larger ones take longer to send.
-      if (size === 'small' && sample <= Math.max(FIRST_TIMEOUT_MS, MAX_SAMPLE * (this.rttMs ?? 0)))
-        this.#measured(sample)
+      if (sent === undefined || size !== 'small') continue
+      const tookMs = nowMs - sent.atMs
+      const mostMs = Math.max(MAX_FIRST_SAMPLE_MS, MAX_GROWTH * (this.rttMs ?? 0))
+      if (tookMs <= mostMs || sent.inSession) this.#measured(Math.min(tookMs, mostMs))
     }
   }
 
@@ -150,8 +155,8 @@ export class RungHealth {
     return this.#tracks.small.loss
   }
 
-  /** Time in which we ourselves did not run proves nothing about the rung: it is taken out of what it was silent. */
+  /** So much of the time in which nothing was answered proves nothing about the rung. */
   forgive(ms: number): void {
-    for (const size of ECHO_SIZES) this.#tracks[size].forgive(FORGIVEN * ms)
+    for (const size of ECHO_SIZES) this.#tracks[size].forgive(ms)
   }
 }

@@ -16,14 +16,25 @@ export type Cidr = {
   readonly text: string
 }
 
-/** Who plans from a cluster reads its prefixes again with each change, and nearly all are those of before. */
-const KEPT = 8_192
-const kept = new Map<string, Cidr>()
+/**
+ * Prefixes that were read, by their text, for the whole process: who plans from a cluster reads all of them again with each
+ * change. Some 300 bytes each; where there are more than that they are forgotten together.
+ */
+const CIDRS_MAX = 8_192
+const cidrs = new Map<string, Cidr>()
 
 /** @returns undefined for whatever is no `ADDRESS/LENGTH`; host bits are cleared, as Kubernetes does. */
 export function parseCidr(text: string): Cidr | undefined {
-  const known = kept.get(text)
+  const known = cidrs.get(text)
   if (known !== undefined) return known
+  const cidr = readCidr(text)
+  if (cidr === undefined) return undefined
+  if (cidrs.size >= CIDRS_MAX) cidrs.clear()
+  cidrs.set(text, cidr)
+  return cidr
+}
+
+function readCidr(text: string): Cidr | undefined {
   const [, address, digits] = /^([^/]+)\/(0|[1-9]\d{0,2})$/.exec(text) ?? []
   const parsed = address === undefined ? undefined : parseAddress(address)
   const length = Number(digits)
@@ -31,10 +42,7 @@ export function parseCidr(text: string): Cidr | undefined {
   const hostBits = BigInt(parsed.bits - length)
   const first = (parsed.number >> hostBits) << hostBits
   const last = first + (1n << hostBits) - 1n
-  const cidr = { family: parsed.family, first, last, length, text: `${addressText(parsed.family, first)}/${length}` }
-  if (kept.size >= KEPT) kept.clear()
-  kept.set(text, cidr)
-  return cidr
+  return { family: parsed.family, first, last, length, text: `${addressText(parsed.family, first)}/${length}` }
 }
 
 /** An address or a prefix in canonical text; undefined for anything else, zones (`%eth0`) included. */
@@ -57,9 +65,8 @@ export function contains(cidr: Cidr, address: string): boolean {
  */
 export function covering(prefixes: readonly string[]): (address: string) => boolean {
   const ranges = { 4: [] as Cidr[], 6: [] as Cidr[] }
-  const cidrs = prefixes.map(parseCidr).filter((cidr) => cidr !== undefined)
   // What lies in another one comes after it and ends before it.
-  for (const cidr of cidrs.toSorted(compareCidrs)) {
+  for (const cidr of prefixes.flatMap((text) => parseCidr(text) ?? []).toSorted(compareCidrs)) {
     const last = ranges[cidr.family].at(-1)
     if (last === undefined || cidr.first > last.last) ranges[cidr.family].push(cidr)
   }

@@ -290,7 +290,11 @@ function callerAddress({ remoteAddress = '', remotePort = 0 }: TLSSocket): strin
 async function listenIfPossible(server: Server, where: ListenAddress, optional: boolean, log: Log): Promise<boolean> {
   try {
     await listen(server, where, '--listen', log)
-    if (!limitSegments(server)) log.warn('sessions over a path that loses large packets may stall for seconds')
+    if (!limitSegments(server))
+      log.warn(
+        { addr: formatSocketAddress(where) },
+        'TCP segments cannot be limited to 1220 bytes: where a path loses larger packets without a word, sessions stall',
+      )
     return true
   } catch (error) {
     const { code } = (error as Error).cause as NodeJS.ErrnoException

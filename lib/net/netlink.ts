@@ -17,7 +17,6 @@ import {
 } from 'netlink'
 import type { Family } from '../cidr.ts'
 import { NUMBERS, type Numbers } from '../owned.ts'
-import { afterRunning } from './patience.ts'
 import type { Nexthop, Route, Rule } from '../routes.ts'
 import { renumbering, type Renumbering } from './numbers.ts'
 import {
@@ -44,6 +43,7 @@ import {
   type LinkAddress,
   type NetlinkEvent,
 } from './netlink-codec.ts'
+import { afterRunning } from './patience.ts'
 import { AF } from './sockaddr.ts'
 
 export { TABLE_MAIN } from './netlink-codec.ts'
@@ -323,7 +323,7 @@ async function request(
 ): Promise<readonly NetlinkMessage[]> {
   let messages: NetlinkMessage[]
   const { promise: late, reject } = Promise.withResolvers<never>()
-  const settled = afterRunning(PATIENCE_MS, () => reject(new NetlinkError(operation, 'ETIMEDOUT')))
+  const giveUp = afterRunning(PATIENCE_MS, () => reject(new NetlinkError(operation, 'ETIMEDOUT')))
   try {
     const answer = socket.request(type, encode(body), { flags, checkError: false, timeout: FORGET_MS })
     ;[messages] = await Promise.race([answer, late])
@@ -331,7 +331,7 @@ async function request(
     if (error instanceof NetlinkError) throw error
     throw new NetlinkError(operation, (error as { code?: string }).code ?? 'ETIMEDOUT', error)
   } finally {
-    settled()
+    giveUp()
   }
   const first = messages[0]
   if (first?.type !== MESSAGE_ERROR) return messages

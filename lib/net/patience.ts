@@ -7,10 +7,15 @@ const STEPS = 5
 /** @returns gives up the wait. @param end called once, after so many milliseconds, or later. */
 export function afterRunning(ms: number, end: () => void): () => void {
   let steps = 0
+  let last: NodeJS.Immediate | undefined
   const timer = setInterval(() => {
     if (++steps < STEPS) return
     clearInterval(timer)
-    end()
+    // After what lies in sockets has been read.
+    last = setImmediate(end)
   }, ms / STEPS)
-  return () => clearInterval(timer)
+  return () => {
+    clearInterval(timer)
+    clearImmediate(last)
+  }
 }

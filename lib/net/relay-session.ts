@@ -11,10 +11,10 @@ import { WebSocket, type RawData } from 'ws'
 import { canonicalAddress } from '../address.ts'
 import { backoffMs } from '../backoff.ts'
 import type { Log } from '../log.ts'
-import { afterRunning } from './patience.ts'
 import type { SessionStatus } from '../status.ts'
 import type { LiveIdentity } from './identity-loop.ts'
 import { tlsOptions, type NodeIdentity } from './identity.ts'
+import { afterRunning } from './patience.ts'
 import { pause } from './lifetime.ts'
 import { connectTls } from './relay-tls.ts'
 
@@ -26,9 +26,8 @@ export type RelaySession = {
   readonly address: () => string | undefined
   /**
    * Something that the session should have carried stays away: asks the relay for a sign of life. Without any within a
-   * second (longer after sessions that were given up so) the session is ended and dialled anew at once; where there is none,
-   * the next dial is at most a second away.
-   * To be called as often as there is reason.
+   * second (longer where the session before was given up like that too) the session is ended and dialled anew at once; where
+   * there is none, the next dial is at most a second away. To be called as often as there is reason.
    */
   readonly check: () => void
   /** Resolves when the signal has aborted and the socket is closed. */
@@ -51,10 +50,12 @@ const REPLACE_MS = 60_000
 /** A pong takes a round trip, or a few where packets are lost (the first retransmission comes after 200 ms or more). */
 const CHECK_MS = 1_000
 /**
- * Twice as long after each session that was given up, until a check is answered in time: a relay that is late is not helped
+ * Twice as long after each session that was given up, until one lives or answers in time: a relay that is late is not helped
  * by a thousand sites that dial it anew.
  */
 const CHECK_MAX_MS = 8_000
+/** A session that lived so long was no failure. */
+const LIVED_MS = 30_000
 /** Masking hides payloads from proxies that cannot look into TLS anyway; a zero mask saves XOR over every byte. */
 const zeroMask = (mask: Buffer): void => void mask.fill(0)
 
@@ -102,7 +103,7 @@ export function openRelaySession(
       generateMask: zeroMask,
     })
     let reason: string | undefined
-    let checking: { readonly stop: () => void; readonly sinceMs: number } | undefined
+    let checking: { readonly giveUp: () => void; readonly sinceMs: number } | undefined
     let unanswered = false
     const terminate = (why: string): void => {
       reason ??= why
@@ -121,18 +122,21 @@ export function openRelaySession(
     const onHeard = (): void => {
       watchdog.refresh()
       if (checking === undefined) return
-      checking.stop()
+      checking.giveUp()
       if (performance.now() - checking.sinceMs < CHECK_MS) checkMs = CHECK_MS
       checking = undefined
     }
+    let openedMs = Infinity
     const ask = (): void => {
       if (socket.readyState !== WebSocket.OPEN || checking !== undefined) return
-      const stop = afterRunning(checkMs, () => {
+      const sinceMs = performance.now()
+      if (sinceMs - openedMs > LIVED_MS) checkMs = CHECK_MS
+      const giveUp = afterRunning(checkMs, () => {
         unanswered = true
         terminate(`no answer within ${checkMs} ms`)
         checkMs = Math.min(2 * checkMs, CHECK_MAX_MS)
       })
-      checking = { stop, sinceMs: performance.now() }
+      checking = { giveUp, sinceMs }
       socket.ping()
     }
 
@@ -142,6 +146,7 @@ export function openRelaySession(
       clearTimeout(opening)
       address = canonicalAddress(stream!.remoteAddress ?? '')
       open = socket
+      openedMs = performance.now()
       check = ask
       onHeard()
       change({ url, state: 'connected', since: Date.now() })
@@ -172,7 +177,7 @@ export function openRelaySession(
     socket.on('error', (error) => (reason ??= error.message))
     socket.on('close', () => {
       for (const timer of [watchdog, opening]) clearTimeout(timer)
-      checking?.stop()
+      checking?.giveUp()
       checking = undefined
       signal.removeEventListener('abort', stop)
       if (open === socket) open = undefined

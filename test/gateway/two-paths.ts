@@ -33,6 +33,8 @@ export class World {
   /** Each way; up to twice as long by chance where it `varies`. */
   latencyMs = LATENCY_MS
   varies = false
+  /** How late both sides step their paths: their machines have no time for them. */
+  lateMs = 0
   /** Echoes into a device without an endpoint: each costs WireGuard 5 s. */
   wasted = 0
   readonly moves: Move[] = []
@@ -75,7 +77,8 @@ export class World {
       for (const side of ['a', 'b'] as const) {
         const path = this.paths[side]
         if (path.wantsUdpRelay(this.nowMs) !== this.#udpBound[side] && this.udpRelay) this.#bindUdp()
-        if (this.alive[side] && (due.length > 0 || path.nextMs <= this.nowMs))
+        // Timers are late, by a little.
+        if (this.alive[side] && (due.length > 0 || path.nextMs + this.lateMs < this.nowMs))
           for (const action of path.step(this.nowMs, 0.5)) this.#act(side, action)
       }
     }

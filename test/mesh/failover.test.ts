@@ -7,7 +7,17 @@ import t from 'tap'
 import { startCalls, startStream } from '../lab/first-contact.ts'
 import { cgroupRoot } from '../lab/machine.ts'
 import { cgroupOf, linkOf } from '../lab/names.ts'
-import { addressOf, failuresOf, gatewaysOf, getOnce, openMesh, outageMs, UNDER_LOAD, UNLESS_LONG, until } from './mesh.ts'
+import {
+  addressOf,
+  failuresOf,
+  gatewaysOf,
+  getOnce,
+  openMesh,
+  outageMs,
+  UNDER_LOAD,
+  UNLESS_LONG,
+  until,
+} from './mesh.ts'
 
 t.setTimeout(600_000)
 

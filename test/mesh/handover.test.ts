@@ -8,7 +8,18 @@ import type { Rung } from '../../lib/status.ts'
 import { startCalls, startStream } from '../lab/first-contact.ts'
 import type { Lab } from '../lab/lab.ts'
 import type { NatType } from '../lab/nat.ts'
-import { addressOf, failuresOf, gatewaysOf, getOnce, LONG, openMesh, outageMs, UNDER_LOAD, UNLESS_LONG, until } from './mesh.ts'
+import {
+  addressOf,
+  failuresOf,
+  gatewaysOf,
+  getOnce,
+  LONG,
+  openMesh,
+  outageMs,
+  UNDER_LOAD,
+  UNLESS_LONG,
+  until,
+} from './mesh.ts'
 
 t.setTimeout(1_800_000)
 
@@ -68,12 +79,11 @@ async function settled(lab: Lab, rung: Rung) {
   )
 }
 
-const SHORT: readonly string[] = ['direct']
 const only = process.env['ONLY']
-const isSkipped = (name: string) => (only === undefined ? !SHORT.includes(name) && UNLESS_LONG : only !== name)
+const skipOf = (name: string) => (only === undefined ? name !== 'direct' && UNLESS_LONG : only !== name)
 
 for (const [index, { name, nat, rung, cloudless = false }] of rows.entries())
-  t.test(name, { skip: isSkipped(name) }, async (t) => {
+  t.test(name, { skip: skipOf(name) }, async (t) => {
     const lab = await openMesh(t, `h${index}`, {
       pools: [POOL, OTHER],
       nodes: 3,
@@ -117,7 +127,7 @@ for (const [index, { name, nat, rung, cloudless = false }] of rows.entries())
 const CALL_TIMEOUT_MS = 500
 const AGAIN_MS = 3_000
 
-t.test(KILLED, { skip: isSkipped(KILLED) }, async (t) => {
+t.test(KILLED, { skip: skipOf(KILLED) }, async (t) => {
   const lab = await openMesh(t, 'hk', { pools: [POOL, OTHER], nodes: 3, gateways: 2, underlay: 'v4' })
   const url = `http://${addressOf(lab, 'cape1-shop', 4)}:8080/`
   await getOnce(lab, 'bay3-client', url, 4)

@@ -8,13 +8,23 @@ import { join } from 'node:path'
 import t from 'tap'
 import { identityPaths, loadIdentity } from '../../lib/net/identity.ts'
 import { pathsOf } from '../lab/names.ts'
-import { addressOf, gatewaysOf, get, getOnce, openMesh, relayOf, UNDER_LOAD, UNLESS_LONG, until, waysOf } from './mesh.ts'
+import {
+  addressOf,
+  gatewaysOf,
+  get,
+  getOnce,
+  openMesh,
+  relayOf,
+  UNDER_LOAD,
+  UNLESS_LONG,
+  until,
+  waysOf,
+} from './mesh.ts'
 
 t.setTimeout(300_000)
 
 const [LIBRARY] = globSync('/usr/lib/*/faketime/libfaketime.so.1')
-const skip =
-  LIBRARY === undefined ? 'libfaketime is not installed (Debian package faketime)' : UNLESS_LONG
+const skip = LIBRARY === undefined ? 'libfaketime is not installed (Debian package faketime)' : UNLESS_LONG
 const GONE_WITHIN_MS = 5_000 * UNDER_LOAD
 const folder = mkdtempSync(join(tmpdir(), 'fulmar-time-'))
 t.teardown(() => rmSync(folder, { recursive: true }))

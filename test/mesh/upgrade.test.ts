@@ -69,10 +69,10 @@ const rows: readonly Row[] = [
   },
 ]
 const only = process.env['ONLY']
-const isSkipped = ({ name, long }: Row) => (only === undefined ? long === true && UNLESS_LONG : only !== name)
+const skipOf = ({ name, long }: Row) => (only === undefined ? long === true && UNLESS_LONG : only !== name)
 
 for (const [index, row] of rows.entries())
-  t.test(row.name, { skip: isSkipped(row) }, async (t) => {
+  t.test(row.name, { skip: skipOf(row) }, async (t) => {
     const { nat, gateways, relays, perSecond } = row
     const lab = await openMesh(t, `u${index}`, {
       pools: POOLS,

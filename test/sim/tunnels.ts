@@ -4,7 +4,6 @@
 import { formatSocketAddress, socketAddress, type SocketAddress } from '../../lib/address.ts'
 import type { Rung } from '../../lib/status.ts'
 import { decodeStun, isStun } from '../../lib/wire/stun.ts'
-import { linkLocalOf } from '../../gateway/addresses.ts'
 import { decodeEcho, toReply } from '../../gateway/echo.ts'
 import type { Paths } from '../../gateway/path-loop.ts'
 import type { Peer } from '../../gateway/peers.ts'
@@ -52,7 +51,7 @@ export class Tunnels {
 
   /** Through a WireGuard device: to the peer with that address, if the device knows where it is. */
   sendInside(rung: Rung, linkLocal: string, inner: Buffer): void {
-    const peer = this.#peers().find(({ node }) => linkLocalOf(node) === linkLocal)
+    const peer = this.#peers().find((other) => other.linkLocal === linkLocal)
     if (peer === undefined || !this.#kernel.devices[rung].has(peer.wireguardKey)) return
     const packet = Buffer.concat([Buffer.from([DATA]), Buffer.from(this.#site.publicKey, 'base64'), inner])
     if (rung === 'direct') {
@@ -83,7 +82,7 @@ export class Tunnels {
     const peer = this.#peers().find(({ wireguardKey }) => wireguardKey === key)
     const paths = this.#paths()
     if (echo === undefined || peer === undefined || paths === undefined) return
-    const linkLocal = linkLocalOf(peer.node)
+    const { linkLocal } = peer
     if (echo.role !== undefined) paths.onEchoRole(linkLocal, echo.role)
     if (echo.kind === 'reply') return paths.onEchoReply(rung, linkLocal, echo.sequence)
     if (echo.kind === 'role') return

@@ -1,3 +1,5 @@
+import { createSocket, type Socket } from 'node:dgram'
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { afterRunning } from '../../../lib/net/patience.ts'
@@ -36,4 +38,21 @@ t.test('a standstill takes a fifth of the time, however long it is', async (t) =
   await sleep(450)
   t.equal(ends, 1)
   stop()
+})
+
+t.test('what came while the process stood still is heard before the time is over', async (t) => {
+  const socket: Socket = createSocket('udp4')
+  t.teardown(() => socket.close())
+  socket.bind(0, '127.0.0.1')
+  await once(socket, 'listening')
+  let ends = 0
+  const stop = afterRunning(100, () => ends++)
+  socket.on('message', stop)
+  await sleep(85)
+  const sent = Promise.withResolvers<void>()
+  socket.send('answer', socket.address().port, '127.0.0.1', () => sent.resolve())
+  standStill(300)
+  await sent.promise
+  await sleep(100)
+  t.equal(ends, 0)
 })

@@ -111,6 +111,22 @@ t.test('a session that the network forgot is dialled anew within 2 s of a check'
   t.equal(proxy.accepted.length, 2)
 })
 
+t.test('a relay that did not answer in time is given twice as long by the next session', async (t) => {
+  const { session, proxy } = await start(t)
+  const lost = async (): Promise<number> => {
+    const [before, dials] = [session.socket(), proxy.accepted.length]
+    proxy.freeze()
+    const startMs = performance.now()
+    session.check()
+    await until(() => session.socket() !== undefined && session.socket() !== before)
+    return proxy.accepted[dials]! - startMs
+  }
+  const firstMs = await lost()
+  const secondMs = await lost()
+  t.ok(firstMs < 1_800, `${Math.round(firstMs)} ms`)
+  t.ok(secondMs > 1_950 && secondMs < 3_500, `${Math.round(secondMs)} ms`)
+})
+
 t.test('one that lives goes on, and costs nothing unasked', async (t) => {
   const { session, proxy } = await start(t)
   const before = session.socket()
