@@ -52,8 +52,14 @@ fi
 PATH="$PWD/node_modules/.bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
 
-# tap is built once without its TypeScript plugin, which does not go with TypeScript 7.
-if { [ "${1-}" = tap ] || [ "${2-}" = test/kernel/main.ts ]; } && grep -q '@tapjs/typescript' node_modules/@tapjs/test/test-built/src/index.ts; then
+# Hundreds of test files are as many processes: they share what Node has compiled (test/lab/paths.ts).
+if [ "${1-}" = tap ]; then
+  NODE_COMPILE_CACHE="$PWD/node_modules/.cache/fulmar/compile"
+  export NODE_COMPILE_CACHE
+fi
+
+# tap is built once without its TypeScript plugin, which does not go with TypeScript 7, and without what nobody needs.
+if { [ "${1-}" = tap ] || [ "${2-}" = test/kernel/main.ts ]; } && grep -qE '@tapjs/(typescript|mock)' node_modules/@tapjs/test/test-built/src/index.ts; then
   echo 'fulmar: building tap with the plugins of .taprc' >&2
   tap build >&2 </dev/null || fail 'tap build failed; what it said is above'
 fi
@@ -61,7 +67,7 @@ fi
 if [ "$(id -u)" != 0 ]; then
   command -v sudo >/dev/null || fail 'network namespaces need root: run this as root, or install sudo'
   echo 'fulmar: going on as root, through sudo' >&2
-  exec sudo env "PATH=$PATH" "CI=${CI-}" sh cli/setup.sh "$@"
+  exec sudo env "PATH=$PATH" "CI=${CI-}" "LONG=${LONG-}" sh cli/setup.sh "$@"
 fi
 
 node cli/preflight.ts "$@"
