@@ -13,12 +13,11 @@ const BENCH = 'bench/main.ts'
 const say = (text: string): void => void process.stderr.write(text)
 
 async function main(): Promise<number> {
-  const [command, script, question] = process.argv.slice(2)
+  const [command, script, ...words] = process.argv.slice(2)
   const needed = [
     ...requirementsOf('lab'),
     ...(script === KERNEL_TESTS ? requirementsOf('test:kernel') : []),
-    ...(script === BENCH && question === 'dns' ? requirementsOf('bench:dns') : []),
-    ...(script === BENCH && question === 'service' ? requirementsOf('bench:service') : []),
+    ...(script === BENCH ? words.flatMap((word) => requirementsOf(`bench:${word}`)) : []),
   ]
   const requirements = [...needed, ...(command === 'tap' ? requirementsOf('tests') : [])]
   let findings = await probe(requirements)

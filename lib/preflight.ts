@@ -5,7 +5,7 @@
  * Who needs it: the daemons by name, the lab with its benches and the demo, only tests, which skip without it, the tests
  * on a kernel of their own, or one bench, by its question.
  */
-export type Needer = 'agent' | 'gateway' | 'relay' | 'lab' | 'tests' | 'test:kernel' | 'bench:dns' | 'bench:service'
+export type Needer = 'agent' | 'gateway' | 'relay' | 'lab' | 'tests' | 'test:kernel' | `bench:${string}`
 
 export type Probe =
   | { readonly kind: 'program'; readonly program: string }
@@ -69,7 +69,11 @@ export const REQUIREMENTS: readonly Requirement[] = [
   program('dnsperf', 'dnsperf', 'asks DNS servers as fast as they answer', ['bench:dns']),
   program('dnsmasq', 'dnsmasq-base', 'is a DNS server to compare ours with', ['bench:dns']),
   program('unbound', 'unbound', 'is a DNS server to compare ours with', ['bench:dns']),
-  program('haproxy', 'haproxy', 'is a proxy in userspace to compare our services with', ['bench:service']),
+  program('haproxy', 'haproxy', 'is a proxy in userspace to compare our services and kubectl’s way with', [
+    'bench:service',
+    'bench:ops',
+    'bench:ops-throughput',
+  ]),
   program('nginx', 'libnginx-mod-stream', 'is a proxy in userspace to compare our services with', ['bench:service']),
   program('kubectl', 'kubernetes-client', 'tests the embedded Kubernetes API with the real client', ['lab']),
   program('qemu-system-x86_64', 'qemu-system-x86', 'boots Debian’s kernel (90 MB with all it needs)', ['test:kernel']),

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import t from 'tap'
 import {
   announce,
@@ -55,4 +56,13 @@ t.test('who needs what', async (t) => {
   t.same(names('tests'), ['miniupnpd', 'faketime', 'dig'])
   t.notOk(names('lab').includes('miniupnpd'), 'the demo does without')
   t.equal(new Set(REQUIREMENTS.map(({ name }) => name)).size, REQUIREMENTS.length, 'names are unique')
+})
+
+t.test('benches that need something are there', async (t) => {
+  const questions = new Set(REQUIREMENTS.flatMap(({ needers }) => needers.filter((each) => each.startsWith('bench:'))))
+  for (const question of questions) t.ok(existsSync(`bench/${question.slice('bench:'.length)}.ts`), question)
+  t.strictSame(
+    requirementsOf('bench:ops-throughput').map(({ name }) => name),
+    ['haproxy'],
+  )
 })
