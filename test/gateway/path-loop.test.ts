@@ -1,12 +1,14 @@
 // Whose probes are answered, and which addresses are learned from them.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
-import t from 'tap'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
 import { linkLocalOf, ulaOf } from '../../gateway/addresses.ts'
 import { insideOf } from '../../gateway/candidates.ts'
 import { UNKNOWN_NAT } from '../../gateway/nat.ts'
-import { runPaths } from '../../gateway/path-loop.ts'
+import { runPaths, type Paths } from '../../gateway/path-loop.ts'
 import type { Peer } from '../../gateway/peers.ts'
+import type { ProbeSocket } from '../../gateway/probe-client.ts'
 import { encodeProbe, probeKey, publicKeyOf, usernameOf } from '../../gateway/probe.ts'
 import { formatSocketAddress, parseSocketAddress, type SocketAddress } from '../../lib/address.ts'
 import { createLog } from '../../lib/log.ts'
@@ -16,41 +18,49 @@ const newKey = (): string =>
   generateKeyPairSync('x25519').privateKey.export({ type: 'pkcs8', format: 'der' }).subarray(-32).toString('base64')
 const [own, other, stranger] = [newKey(), newKey(), newKey()]
 
-const peer: Peer = {
-  pool: 'bay',
-  node: 'bay1',
-  wireguardKey: publicKeyOf(other),
-  linkLocal: linkLocalOf('bay1'),
-  ula: ulaOf('bay1'),
+/** The only node of its pool. */
+const peerOf = (pool: string, wireguardKey: string): Peer => ({
+  pool,
+  node: `${pool}1`,
+  wireguardKey,
+  linkLocal: linkLocalOf(`${pool}1`),
+  ula: ulaOf(`${pool}1`),
   cidrs: ['10.244.1.0/24'],
   allowedIps: ['10.244.1.0/24'],
   standby: false,
   candidates: [],
-  announcement: { node: 'bay1', sequence: 1, wireguardKey: publicKeyOf(other), candidates: [], nat: UNKNOWN_NAT },
-}
+  announcement: { node: `${pool}1`, sequence: 1, wireguardKey, candidates: [], nat: UNKNOWN_NAT },
+})
 
-t.test('a probe is answered, and its address learned, if it is a peer’s and from outside of the mesh', async (t) => {
+/** @param isWarm whether paths are kept up without traffic. */
+function openPaths(t: Test, isWarm: boolean, sendProbe: ProbeSocket['send'], sendEcho: () => void): Paths {
   const ending = new AbortController()
   t.teardown(() => ending.abort())
-  const sent: { readonly kind: string | undefined; readonly to: SocketAddress }[] = []
-  const paths = runPaths(
+  return runPaths(
     {
       privateKey: own,
       publicKey: publicKeyOf(own),
-      probes: () => ({
-        send: (datagram, to) => void sent.push({ kind: decodeStun(datagram)?.class, to }),
-        malformed: () => 0,
-      }),
-      echoes: () => ({ send: () => {}, tellRole: () => {}, carried: () => 0 }),
+      probes: () => ({ send: sendProbe, malformed: () => 0 }),
+      echoes: () => ({ send: sendEcho, tellRole: () => {}, carried: () => 0 }),
       isInside: insideOf(['10.244.1.0/24', 'fd00:244:1::/64']),
       effects: { setEndpoint: async () => {}, move: () => {}, call: () => {}, ask: () => {}, suspect: () => {} },
       coldAfterMs: 60_000,
-      isWarm: () => false,
+      isWarm: () => isWarm,
       log: createLog('test', 'silent'),
     },
     ending.signal,
   )
-  paths.setPeers([peer], () => undefined)
+}
+
+t.test('a probe is answered, and its address learned, if it is a peer’s and from outside of the mesh', async (t) => {
+  const sent: { readonly kind: string | undefined; readonly to: SocketAddress }[] = []
+  const paths = openPaths(
+    t,
+    false,
+    (datagram, to) => void sent.push({ kind: decodeStun(datagram)?.class, to }),
+    () => undefined,
+  )
+  paths.setPeers([peerOf('bay', publicKeyOf(other))], () => undefined)
   const learned = () => paths.status(UNKNOWN_NAT, () => undefined)[0]!.candidates.map(({ address }) => address)
 
   for (const [name, from, key, answered] of [
@@ -74,4 +84,43 @@ t.test('a probe is answered, and its address learned, if it is a peer’s and fr
     t.strictSame(answers, answered ? [from] : [], name)
     t.equal(learned().includes(from), answered, `${name}: ${answered ? '' : 'not '}learned`)
   }
+})
+
+t.test('who comes late rests for as long, but for those that say something', async (t) => {
+  let probes = 0
+  const echoedMs: number[] = []
+  const paths = openPaths(
+    t,
+    true,
+    () => void probes++,
+    () => void echoedMs.push(performance.now()),
+  )
+  const keys = [other, ...Array.from({ length: 7 }, newKey)]
+  paths.setPeers(
+    keys.map((key, i) => peerOf(`bay${i}-`, publicKeyOf(key))),
+    () => 'direct',
+  )
+  await sleep(1_500)
+  // Paths that are silent by now are due each 100 ms: we come late by 400 ms or more.
+  const untilMs = performance.now() + 500
+  while (performance.now() < untilMs);
+  const freeMs = performance.now()
+  const echoed = (fromMs: number, toMs: number) =>
+    echoedMs.filter((ms) => ms >= freeMs + fromMs && ms < freeMs + toMs).length
+
+  await sleep(100)
+  probes = 0
+  const said = encodeProbe(
+    randomBytes(TRANSACTION_ID_BYTES),
+    usernameOf(publicKeyOf(other)),
+    probeKey(other, publicKeyOf(own)),
+  )
+  paths.onStun(decodeStun(said)!, said, parseSocketAddress('198.51.100.1:5000')!)
+  t.ok(probes > 0, 'who asks is answered meanwhile')
+  await sleep(1_500)
+  t.ok(echoed(0, 50) >= keys.length, 'all that was due is done at once')
+  // Only who asked may hear more of us.
+  const [resting, after] = [echoed(50, 350), echoed(350, 1_500)]
+  t.ok(resting < keys.length, `then it rests: ${resting} echoes`)
+  t.ok(after >= keys.length, `then it goes on: ${after} echoes`)
 })
