@@ -18,7 +18,6 @@ import {
   gatewaysOf,
   get,
   getOnce,
-  LONG,
   openMesh,
   outageMs,
   UNDER_LOAD,
@@ -118,22 +117,20 @@ type Kill = {
   /** The longest time without an answer, in ms. */
   readonly byAddress: number
   readonly byName: number
-  /** `npm run test:long` runs it. */
-  readonly long?: true
 }
 /** Time for calls after the fault, whatever came of those during it. */
 const ANSWERS_MS = 2_000
 const kills: readonly Kill[] = [
-  { daemon: 'relay', host: 'cloud', byAddress: 0, byName: 0, long: true },
+  { daemon: 'relay', host: 'cloud', byAddress: 0, byName: 0 },
   { daemon: 'agent', host: AGENT, byAddress: 0, byName: 2_000 },
   { daemon: 'agent', host: PEER, byAddress: 0, byName: 0 },
   { daemon: 'gateway', host: GATEWAY, byAddress: 1_000, byName: 1_000 },
-  { daemon: 'gateway', host: PEER, byAddress: 1_000, byName: 1_000, long: true },
+  { daemon: 'gateway', host: PEER, byAddress: 1_000, byName: 1_000 },
 ]
 
 t.test('kill -9 on a direct path, under calls that each open a connection', async (t) => {
   await directOnce(lab, PAIR)
-  for (const { daemon, host, byAddress, byName } of kills.filter(({ long }) => LONG || long !== true)) {
+  for (const { daemon, host, byAddress, byName } of kills) {
     const what = `${daemon} on ${host}`
     const streams = [BY_ADDRESS, BY_NAME].map((url) =>
       startCalls(lab, CLIENT, { url, family: 4, intervalMs: 20, timeoutMs: CALL_TIMEOUT_MS, successes: 0 }),
